@@ -1,1 +1,33 @@
-"""The paper's mathematics in plain PyTorch, written to be read. Everything else is held to it."""
+"""The paper's mathematics in plain PyTorch, written to be read. Everything else is held to it.
+
+Source: Shao et al., "MOL: Joint Estimation of Micro-Expression, Optical Flow, and Landmark via
+Transformer-Graph-Style Convolution", IEEE TPAMI 47(10), 2025. Functions take their parameters as a mapping
+of names, the names of `MOL.state_dict()`, and loop where the equations have an index.
+"""
+
+from .ccc import ccc_official, ccc_paper, neighbours
+from .f5c import f5c
+from .fcc import fcc
+from .flow import correlation, flow_head
+from .heads import expression_head, landmark_head, stem
+from .losses import Losses, losses
+from .model import Output, mol
+from .params import sub
+
+__all__ = [
+    "Losses",
+    "Output",
+    "ccc_official",
+    "ccc_paper",
+    "correlation",
+    "expression_head",
+    "f5c",
+    "fcc",
+    "flow_head",
+    "landmark_head",
+    "losses",
+    "mol",
+    "neighbours",
+    "stem",
+    "sub",
+]

@@ -1,0 +1,42 @@
+"""The three loss terms of the joint training."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .model import Output
+
+
+@dataclass
+class Losses:
+    """Each term and their weighted sum."""
+
+    expression: Tensor
+    flow: Tensor
+    landmarks: Tensor
+    total: Tensor
+
+
+def losses(
+    output: Output,
+    labels: Tensor,
+    flow: Tensor,
+    landmarks: Tensor,
+    weights: tuple[float, float, float] = (1.0, 10.0, 0.5),
+) -> Losses:
+    """Cross-entropy; squared flow error over T-1; landmark error over the distance of the eyes.
+
+    `labels (B,)`, `flow (B, 2, T-1, H, W)`, `landmarks (B, T, 68, 2)`: those of frames 1..T-1 are compared.
+    """
+    pairs = flow.shape[2]
+    expression = F.cross_entropy(output.logits, labels)
+    squared = ((output.flow - flow) ** 2).mean() / pairs
+    distance = expression.new_zeros(())
+    for t in range(pairs):
+        for predicted, true in zip(output.landmarks[:, t], landmarks[:, t + 1], strict=True):
+            eyes = (true[36:42].mean(dim=0) - true[42:48].mean(dim=0)).norm()
+            distance = distance + (predicted - true).abs().sum() / eyes
+    term = distance / (68 * len(labels))
+    total = weights[0] * expression + weights[1] * squared + weights[2] * term
+    return Losses(expression, squared, term, total)

@@ -1,0 +1,59 @@
+"""The whole network, one pair of consecutive frames after the other."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .f5c import f5c
+from .flow import flow_head
+from .heads import expression_head, landmark_head, stem
+from .params import Params, sub
+
+
+@dataclass
+class Output:
+    """`logits (B, K)`, `flow (B, 2, T-1, H, W)` in pixels, `landmarks (B, T-1, 68, 2)` in pixels."""
+
+    logits: Tensor
+    flow: Tensor
+    landmarks: Tensor
+
+
+def mol(
+    params: Params,
+    clip: Tensor,
+    k: int,
+    variant: str,
+    training: bool,
+    dropout: float = 0.5,
+    feature_scale: float | None = None,
+) -> Output:
+    """MOL on `clip (B, 1, T, H, W)`; `feature_scale` given: the features of each block are centred over time and
+    multiplied by it before the flow and the micro-expression heads, None: the paper's exact form.
+    """
+    pairs = range(clip.shape[2] - 1)
+    first, second = [], []
+    for t in pairs:
+        for block, maps, frame in (
+            ("f5c_first", first, clip[:, :, t]),
+            ("f5c_second", second, clip[:, :, t + 1]),
+        ):
+            x = stem(sub(params, "stem"), frame, activation=variant == "paper")
+            maps.append(f5c(sub(params, block), x, k, variant, training))
+    landmarks = [landmark_head(sub(params, "landmark_head"), second[t]) for t in pairs]
+    if feature_scale is not None:
+        first, second = centre(first, feature_scale), centre(second, feature_scale)
+    flow_params = sub(params, "flow_head")
+    flow = [
+        flow_head(flow_params, clip[:, :, t], clip[:, :, t + 1], first[t], second[t], training) for t in pairs
+    ]
+    sequence = torch.stack([maps[t] for t in pairs for maps in (first, second)], dim=-1)
+    logits = expression_head(sub(params, "expression_head"), sequence, training, dropout)
+    return Output(logits, torch.stack(flow, dim=2), torch.stack(landmarks, dim=1))
+
+
+def centre(maps: list[Tensor], scale: float) -> list[Tensor]:
+    """Each map less the mean of its block over time, times `scale`."""
+    mean = torch.stack(maps).mean(dim=0)
+    return [scale * (x - mean) for x in maps]

@@ -1,0 +1,12 @@
+"""Parameters by name: every function here takes a mapping with the names of `MOL.state_dict()`."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+
+
+def sub(params: Params, prefix: str) -> dict[str, Tensor]:
+    """The parameters below `prefix`, with `prefix.` removed from their names."""
+    return {name[len(prefix) + 1 :]: value for name, value in params.items() if name.startswith(prefix + ".")}
