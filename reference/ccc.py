@@ -1,4 +1,4 @@
-"""CCC: the channel correspondence convolution, an edge convolution on a graph of most similar nodes (graph-style part)."""
+"""CCC: the channel correspondence convolution, an edge convolution on a graph of similar nodes (graph-style)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""FCC: the fully-connected convolution, a depthwise circular convolution as long as the map (transformer-style part)."""
+"""FCC: the fully-connected convolution, a depthwise circular convolution as long as the map (transformer-style)."""
 
 import torch
 from torch import Tensor
@@ -32,11 +32,7 @@ def branch_vh(params: Params, x: Tensor, training: bool) -> Tensor:
 def branch_hv(params: Params, x: Tensor, training: bool) -> Tensor:
     """Horizontal, then vertical: the same with rows and columns exchanged."""
     u = batch_norm(sub(params, "norm"), x + params["pos1"][:, None, :], training)
-    y = (
-        circular_horizontal(u, params["kernel1"])
-        + params["bias1"][:, None, None]
-        + params["pos2"][:, :, None]
-    )
+    y = circular_horizontal(u, params["kernel1"]) + params["bias1"][:, None, None] + params["pos2"][:, :, None]
     return circular_vertical(y, params["kernel2"]) + params["bias2"][:, None, None]
 
 

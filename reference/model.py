@@ -45,9 +45,7 @@ def mol(
     if feature_scale is not None:
         first, second = centre(first, feature_scale), centre(second, feature_scale)
     flow_params = sub(params, "flow_head")
-    flow = [
-        flow_head(flow_params, clip[:, :, t], clip[:, :, t + 1], first[t], second[t], training) for t in pairs
-    ]
+    flow = [flow_head(flow_params, clip[:, :, t], clip[:, :, t + 1], first[t], second[t], training) for t in pairs]
     sequence = torch.stack([maps[t] for t in pairs for maps in (first, second)], dim=-1)
     logits = expression_head(sub(params, "expression_head"), sequence, training, dropout)
     return Output(logits, torch.stack(flow, dim=2), torch.stack(landmarks, dim=1))

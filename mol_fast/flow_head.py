@@ -1,0 +1,107 @@
+"""The optical flow head: FlowNetC with the features of the F5C blocks injected (MOL paper, optical flow estimation).
+
+B clips, T frames, P = T - 1 pairs. All frames go through the encoder as one batch, all pairs through the rest.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .functional import correlation
+from .norm import FrameBatchNorm2d
+
+SLOPE = 0.1
+DISPLACEMENTS = 21 * 21
+
+
+class _Conv(nn.Module):
+    """Convolution without bias, batch normalisation, LeakyReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
+        self.norm = FrameBatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, calls: Sequence[int]) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x), calls), SLOPE)
+
+
+def _deconv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+
+
+def _predict(inputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, 2, 3, padding=1, bias=False)
+
+
+class FlowHead(nn.Module):
+    """Flow t -> t+1 in pixels of every pair of a clip.
+
+    Args:
+        features: channels of the injected feature maps.
+        width: of every layer, relative to the paper.
+        frame_stats: batch statistics per frame index instead of over all frames.
+        backend: of the correlation.
+
+    The last predictor starts at zero, so that training starts at the error of zero flow.
+    """
+
+    def __init__(self, features: int, width: float = 1.0, frame_stats: bool = False, backend: str = "auto") -> None:
+        super().__init__()
+        self.frame_stats, self.backend = frame_stats, backend
+
+        def w(channels: int) -> int:
+            return max(1, round(width * channels))
+
+        self.conv1 = _Conv(1, w(64), 6, 2)
+        self.conv2 = _Conv(w(64), w(128), 4, 2)
+        self.conv3 = _Conv(w(128), w(256), 2, 2)
+        self.conv_redir = _Conv(w(256), w(32), 1)
+        self.conv3_1 = _Conv(w(32) + DISPLACEMENTS + 2 * features, w(256), 3)
+        self.conv4, self.conv4_1 = _Conv(w(256), w(512), 3, 2), _Conv(w(512), w(512), 3)
+        self.conv5, self.conv5_1 = _Conv(w(512), w(512), 3, 2), _Conv(w(512), w(512), 3)
+        self.conv6, self.conv6_1 = _Conv(w(512), w(1024), 3, 2), _Conv(w(1024), w(1024), 3)
+        # Level L+1 is decoded to level L, where it joins the encoder's map.
+        skips = (w(512), w(512), w(256), w(128), w(64), 1)
+        outputs = (w(512), w(256), w(128), w(128), w(64), w(32))
+        inputs = w(1024)
+        for level, skip, output in zip(range(5, -1, -1), skips, outputs, strict=True):
+            self.add_module(f"predict{level + 1}", _predict(inputs))
+            self.add_module(f"up{level + 1}", _deconv(2, 2))
+            self.add_module(f"deconv{level}", _deconv(inputs, output))
+            inputs = skip + output + 2
+        self.predict0 = _predict(inputs)
+        nn.init.zeros_(self.predict0.weight)
+
+    def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """`clip (B, 1, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
+        b, _, t = clip.shape[:3]
+        frames = clip.transpose(1, 2).flatten(0, 1)  # (B T, 1, H, W)
+        order = [frame for pair in range(t - 1) for frame in (pair, pair + 1)] if self.frame_stats else [0]
+        conv1 = self.conv1(frames, order)
+        conv2 = self.conv2(conv1, order)
+        conv3 = self.conv3(conv2, order)
+
+        def earlier(x: Tensor) -> Tensor:
+            return x.unflatten(0, (b, t))[:, :-1].flatten(0, 1)
+
+        conv3_t, conv3_t1 = earlier(conv3), conv3.unflatten(0, (b, t))[:, 1:].flatten(0, 1)
+        pairs = list(range(t - 1)) if self.frame_stats else [0]
+        redir = self.conv_redir(conv3_t, pairs)
+        cost = F.leaky_relu(correlation(conv3_t, conv3_t1, backend=self.backend), SLOPE)
+        dtype = cost.dtype
+        conv3_1 = self.conv3_1(torch.cat([redir.to(dtype), cost, first.to(dtype), second.to(dtype)], dim=1), pairs)
+        conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
+        conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
+        conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)
+        flow = self._decode(conv6_1, [conv5_1, conv4_1, conv3_1, earlier(conv2), earlier(conv1), earlier(frames)])
+        return flow.unflatten(0, (b, t - 1)).transpose(1, 2)
+
+    def _decode(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        for level, skip in zip(range(5, -1, -1), skips, strict=True):
+            flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
+            x = F.leaky_relu(self.get_submodule(f"deconv{level}")(x), SLOPE)
+            x = torch.cat([skip.to(x.dtype), x, flow], dim=1)
+        return self.predict0(x)

@@ -1,0 +1,199 @@
+"""The operators of F5C and of the flow head: validation, casting under autocast, and choice of backend.
+
+`backend` is "auto" (Triton for tensors on a GPU where it is installed, batched PyTorch elsewhere), "triton" or
+"torch". A backend asked for by name that is not available raises; nothing falls back silently.
+"""
+
+import torch
+from torch import Tensor
+
+from . import batched
+from .branch import FCCBranch
+
+__all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
+
+BACKENDS = ("auto", "torch", "triton")
+VARIANTS = ("paper", "official")
+
+
+def fcc(
+    x: Tensor,
+    vh: FCCBranch,
+    hv: FCCBranch,
+    *,
+    mean: Tensor | None = None,
+    var: Tensor | None = None,
+    groups: int = 1,
+    eps: float = 1e-5,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fully-connected convolution with its residual (FCC of the paper): two circular depthwise convolutions per half.
+
+    Args:
+        x: maps `(N, C, H, W)`, C even, floating point.
+        vh, hv: parameters of the two branches, C/2 channels each (see `FCCBranch`).
+        mean, var: statistics of the batch normalisation, `(C,)` or `(G, C)`; both None (training): those of x plus
+            the first positions, per group.
+        groups: number G of statistics groups; map n belongs to group n mod G; N must be a multiple of G.
+        eps: added to the variance.
+        backend: see the module.
+
+    Returns:
+        The maps `(N, C, H, W)`, and the mean and biased variance `(G, C)` that were used.
+
+    Raises:
+        ValueError: naming the argument that has a wrong shape, type or value.
+        RuntimeError: the backend asked for cannot run here.
+    """
+    _check_maps("x", x)
+    n, c, h, w = x.shape
+    if c % 2:
+        raise ValueError(f"x must have an even number of channels, got {c}")
+    for name, branch, first, second in (("vh", vh, h, w), ("hv", hv, w, h)):
+        _check_branch(name, branch, x, first, second)
+    if groups < 1 or n % groups:
+        raise ValueError(f"groups must divide the number of maps, got groups={groups} for x of {tuple(x.shape)}")
+    if (mean is None) != (var is None):
+        raise ValueError("mean and var must be given together, or neither")
+    if mean is not None and var is not None:
+        mean, var = _check_statistics("mean", mean, x, groups), _check_statistics("var", var, x, groups)
+    dtype = _compute_dtype(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return batched.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
+
+
+def ccc(
+    x: Tensor,
+    node_weight: Tensor,
+    node_bias: Tensor,
+    edge_weight: Tensor,
+    edge_bias: Tensor,
+    mix_weight: Tensor | None = None,
+    mix_bias: Tensor | None = None,
+    *,
+    k: int,
+    variant: str = "paper",
+    backend: str = "auto",
+) -> Tensor:
+    """Channel correspondence convolution with its residual (CCC of the paper), an edge convolution on nearest nodes.
+
+    Args:
+        x: maps `(N, C, H, W)`, floating point; D = H W.
+        node_weight, edge_weight: `(D, D)`; node_bias, edge_bias: `(D,)`.
+        mix_weight, mix_bias: 1x1 convolution over channels, `(C, C)` and `(C,)`; variant "paper" only.
+        k: number of neighbours, the node itself included; 1 to C ("paper") or 1 to D ("official").
+        variant: "paper" (nodes are channels) or "official" (nodes are positions, as in the released code).
+        backend: see the module; "official" exists in PyTorch only.
+
+    Neighbours are selected at float32 accuracy or better and carry no gradient.
+
+    Returns:
+        The maps `(N, C, H, W)`.
+
+    Raises:
+        ValueError: naming the argument that has a wrong shape, type or value.
+        RuntimeError: the backend asked for cannot run here.
+    """
+    _check_maps("x", x)
+    _, c, h, w = x.shape
+    check_choice("variant", variant, VARIANTS)
+    for name, value, shape in (
+        ("node_weight", node_weight, (h * w, h * w)),
+        ("node_bias", node_bias, (h * w,)),
+        ("edge_weight", edge_weight, (h * w, h * w)),
+        ("edge_bias", edge_bias, (h * w,)),
+    ):
+        _check_parameter(name, value, shape, x)
+    nodes = c if variant == "paper" else h * w
+    if not 1 <= k <= nodes:
+        raise ValueError(f"k must be from 1 to the number of nodes, {nodes}, got {k}")
+    if variant == "official":
+        if backend == "triton":
+            raise RuntimeError('backend="triton" has no variant "official"; use backend="torch" or "auto"')
+        dtype = _compute_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
+            linears = (p.to(dtype) for p in (node_weight, node_bias, edge_weight, edge_bias))
+            return batched.ccc_official(x.to(dtype), *linears, k)
+    if mix_weight is None or mix_bias is None:
+        raise ValueError('mix_weight and mix_bias must be given for variant "paper"')
+    _check_parameter("mix_weight", mix_weight, (c, c), x)
+    _check_parameter("mix_bias", mix_bias, (c,), x)
+    dtype = _compute_dtype(x)
+    parameters = (node_weight, node_bias, edge_weight, edge_bias, mix_weight, mix_bias)
+    with torch.autocast(x.device.type, enabled=False):
+        return batched.ccc_paper(x.to(dtype), *(p.to(dtype) for p in parameters), k)
+
+
+def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 2, *, backend: str = "auto") -> Tensor:
+    """Correlation of two maps over a window of displacements (FlowNetC), before the activation.
+
+    out[n, (dy, dx), y, x] = mean over c of a[n, c, y, x] b[n, c, y + dy, x + dx], zero where the second position
+    leaves the map; dy and dx run over the multiples of `stride` up to `max_displacement`, dy outer.
+
+    Args:
+        a, b: maps `(N, C, H, W)`, floating point, same shape, dtype and device.
+        max_displacement, stride: in cells of the map.
+        backend: see the module.
+
+    Returns:
+        `(N, (2 (max_displacement // stride) + 1)^2, H, W)`.
+
+    Raises:
+        ValueError: naming the argument that has a wrong shape, type or value.
+        RuntimeError: the backend asked for cannot run here.
+    """
+    _check_maps("a", a)
+    _check_maps("b", b)
+    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+        like = f"{tuple(a.shape)} {a.dtype} on {a.device}"
+        raise ValueError(f"b must be like a ({like}), got {tuple(b.shape)} {b.dtype} on {b.device}")
+    if stride < 1 or max_displacement < 0:
+        raise ValueError(
+            f"stride must be positive and max_displacement at least 0, got {stride} and {max_displacement}"
+        )
+    dtype = _compute_dtype(a)
+    with torch.autocast(a.device.type, enabled=False):
+        return batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_maps(name: str, x: Tensor) -> None:
+    if x.dim() != 4:
+        raise ValueError(f"{name} must have 4 dimensions (N, C, H, W), got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {x.dtype}")
+    if min(x.shape[1:]) < 1:
+        raise ValueError(f"{name} must have at least one channel, row and column, got shape {tuple(x.shape)}")
+
+
+def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape} for x of {tuple(x.shape)}, got {tuple(value.shape)}")
+    if value.device != x.device:
+        raise ValueError(f"{name} is on {value.device} but x is on {x.device}; move one of them")
+
+
+def _check_branch(name: str, branch: FCCBranch, x: Tensor, first: int, second: int) -> None:
+    c = x.shape[1] // 2
+    shapes = FCCBranch((c, first), (c, first), (c,), (c, second), (c, second), (c,), (c,), (c,))  # type: ignore[arg-type]
+    for field, value, shape in zip(FCCBranch._fields, branch, shapes, strict=True):
+        _check_parameter(f"{name}.{field}", value, shape, x)
+
+
+def _check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> Tensor:
+    if tuple(value.shape) not in ((x.shape[1],), (groups, x.shape[1]), (1, x.shape[1])):
+        raise ValueError(f"{name} must be ({x.shape[1]},) or ({groups}, {x.shape[1]}), got {tuple(value.shape)}")
+    return value.view(-1, x.shape[1])
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of the ambient autocast for x's device when there is one, else that of `x`."""
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return x.dtype

@@ -1,0 +1,61 @@
+"""The convolution stack before the F5C blocks, and the landmark and micro-expression heads after them."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import FEATURE_CHANNELS, FEATURE_SIZE
+
+LANDMARKS = 68
+
+
+class Stem(nn.Module):
+    """Four convolutions shared by all frames, `(N, 1, 128, 128) -> (N, 128, 16, 16)`.
+
+    `activation` puts a ReLU after the first three; without it (the released code) the stack is affine.
+    """
+
+    def __init__(self, activation: bool) -> None:
+        super().__init__()
+        self.activation = activation
+        self.conv1 = nn.Conv2d(1, 8, 4, 2)
+        self.conv2 = nn.Conv2d(8, 32, 3, 2)
+        self.conv3 = nn.Conv2d(32, 64, 2, 2, 1)
+        self.conv4 = nn.Conv2d(64, FEATURE_CHANNELS, 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = frames
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.relu(conv(x)) if self.activation else conv(x)
+        return self.conv4(x)
+
+
+class LandmarkHead(nn.Module):
+    """68 landmarks (x, y) in pixels of the 128x128 crop, `(N, 128, 16, 16) -> (N, 68, 2)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(FEATURE_CHANNELS, 32, 3)
+        self.fc1 = nn.Linear(32 * (FEATURE_SIZE - 2) ** 2, 512)
+        self.fc2 = nn.Linear(512, 2 * LANDMARKS)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = F.relu(self.conv(features))
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc2(x).unflatten(1, (LANDMARKS, 2))
+
+
+class ExpressionHead(nn.Module):
+    """Class logits `(B, K)` from the 2(T-1) maps of a clip stacked as depth, `(B, 128, 16, 16, 2(T-1))`."""
+
+    def __init__(self, num_classes: int, frames: int, dropout: float) -> None:
+        super().__init__()
+        depth = (2 * (frames - 1) - 4) // 2
+        self.conv = nn.Conv3d(FEATURE_CHANNELS, 32, (2, 2, 5), stride=(2, 2, 1))
+        self.dropout = nn.Dropout(dropout)
+        self.fc1 = nn.Linear(32 * (FEATURE_SIZE // 4) ** 2 * depth, 256)
+        self.fc2 = nn.Linear(256, num_classes)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        x = self.dropout(F.max_pool3d(self.conv(sequence), 2))
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc2(self.dropout(x))

@@ -1,0 +1,164 @@
+"""The layers: FCC, CCC and the F5C block."""
+
+import torch
+from torch import Tensor, nn
+
+from . import functional
+from .functional import BACKENDS, VARIANTS, FCCBranch, check_choice
+from .norm import FrameBatchNorm2d, update_running
+
+__all__ = ["CCC", "F5C", "FCC"]
+
+Size = int | tuple[int, int]
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be positive, got {size}")
+    return height, width
+
+
+class _Branch(nn.Module):
+    """Parameters of one FCC branch: c channels, first convolution of length L1, second of length L2."""
+
+    def __init__(self, channels: int, length1: int, length2: int, start: float) -> None:
+        super().__init__()
+        self.norm = FrameBatchNorm2d(channels)
+        self.kernel1 = nn.Parameter(torch.randn(channels, length1) * length1**-0.5)
+        self.pos1 = nn.Parameter(torch.randn(channels, length1) * start)
+        self.bias1 = nn.Parameter(torch.randn(channels) * start)
+        self.kernel2 = nn.Parameter(torch.randn(channels, length2) * length2**-0.5)
+        self.pos2 = nn.Parameter(torch.randn(channels, length2) * start)
+        self.bias2 = nn.Parameter(torch.randn(channels) * start)
+
+    def tensors(self) -> FCCBranch:
+        return FCCBranch(
+            self.kernel1, self.pos1, self.bias1, self.kernel2, self.pos2, self.bias2, self.norm.weight, self.norm.bias
+        )
+
+
+class FCC(nn.Module):
+    """Fully-connected convolution with its residual, `(N, C, H, W) -> (N, C, H, W)` (MOL paper, F5C block, first part).
+
+    Half of the channels goes through a vertical and then a horizontal circular depthwise convolution as long as
+    the map, the other half in the other order, after batch normalisation and learned positions.
+
+    Args:
+        channels: C, even.
+        size: H = W, or (H, W).
+        start: standard deviation of positions and biases at the start. Small by default: measured to train
+            faster than 1 (see README).
+        backend: "auto", "torch" or "triton" (see `mol_fast.functional`).
+
+    Raises:
+        ValueError: a size or number of channels that is not possible.
+    """
+
+    def __init__(self, channels: int, size: Size, start: float = 0.02, backend: str = "auto") -> None:
+        super().__init__()
+        if channels < 2 or channels % 2:
+            raise ValueError(f"channels must be even and at least 2, got {channels}")
+        check_choice("backend", backend, BACKENDS)
+        self.channels, self.size, self.backend = channels, _pair(size), backend
+        height, width = self.size
+        self.vh = _Branch(channels // 2, height, width, start)
+        self.hv = _Branch(channels // 2, width, height, start)
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """`groups`: number of frames in the batch (map n is frame n mod groups), each normalised by itself."""
+        _check_input(x, self.channels, self.size)
+        vh, hv = self.vh.tensors(), self.hv.tensors()
+        norms = (self.vh.norm, self.hv.norm)
+        if not self.training:
+            mean = torch.cat([norm.running_mean for norm in norms])
+            var = torch.cat([norm.running_var for norm in norms])
+            return functional.fcc(x, vh, hv, mean=mean, var=var, eps=self.vh.norm.eps, backend=self.backend)[0]
+        y, mean, var = functional.fcc(x, vh, hv, groups=groups, eps=self.vh.norm.eps, backend=self.backend)
+        if x.shape[0]:
+            count = x.numel() // (groups * self.channels)
+            halves = zip(norms, mean.detach().chunk(2, dim=1), var.detach().chunk(2, dim=1), strict=True)
+            for norm, half_mean, half_var in halves:
+                update_running(norm, half_mean, half_var, count, range(groups))
+        return y
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, size={self.size}, backend={self.backend!r}"
+
+
+class CCC(nn.Module):
+    """Channel correspondence convolution with its residual, `(N, C, H, W) -> (N, C, H, W)` (F5C block, second part).
+
+    Args:
+        channels: C.
+        size: H = W, or (H, W).
+        neighbors: k, the node itself included; at most C nodes ("paper") or H W ("official").
+        variant: "paper" (nodes are channels, then a 1x1 convolution) or "official" (nodes are positions).
+        backend: "auto", "torch" or "triton" (see `mol_fast.functional`).
+
+    Raises:
+        ValueError: a size, variant or number of neighbours that is not possible.
+    """
+
+    def __init__(
+        self, channels: int, size: Size, neighbors: int = 4, variant: str = "paper", backend: str = "auto"
+    ) -> None:
+        super().__init__()
+        check_choice("variant", variant, VARIANTS)
+        check_choice("backend", backend, BACKENDS)
+        self.channels, self.size, self.neighbors = channels, _pair(size), neighbors
+        self.variant, self.backend = variant, backend
+        positions = self.size[0] * self.size[1]
+        nodes = channels if variant == "paper" else positions
+        if not 1 <= neighbors <= nodes:
+            raise ValueError(f"neighbors must be from 1 to the number of nodes, {nodes}, got {neighbors}")
+        self.node = nn.Linear(positions, positions)
+        self.edge = nn.Linear(positions, positions)
+        self.mix = nn.Conv2d(channels, channels, 1) if variant == "paper" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check_input(x, self.channels, self.size)
+        mix = (None, None) if self.mix is None else (self.mix.weight[:, :, 0, 0], self.mix.bias)
+        linears = (self.node.weight, self.node.bias, self.edge.weight, self.edge.bias)
+        return functional.ccc(x, *linears, *mix, k=self.neighbors, variant=self.variant, backend=self.backend)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.channels}, size={self.size}, neighbors={self.neighbors}, variant={self.variant!r}, "
+            f"backend={self.backend!r}"
+        )
+
+
+class F5C(nn.Module):
+    """The F5C block of the MOL paper: FCC, then CCC, `(N, C, H, W) -> (N, C, H, W)`.
+
+    Args:
+        channels: C, even.
+        size: H = W, or (H, W).
+        neighbors: k of CCC, the node itself included.
+        variant: "paper", or "official" for weights trained with the released code.
+        backend: "auto" (Triton on a GPU, batched PyTorch elsewhere), "torch" or "triton".
+
+    Raises:
+        ValueError: an argument that is not possible, named.
+
+    Example:
+        >>> F5C(128, 16)(torch.randn(2, 128, 16, 16)).shape
+        torch.Size([2, 128, 16, 16])
+    """
+
+    def __init__(
+        self, channels: int, size: Size, neighbors: int = 4, variant: str = "paper", backend: str = "auto"
+    ) -> None:
+        super().__init__()
+        self.fcc = FCC(channels, size, backend=backend)
+        self.ccc = CCC(channels, size, neighbors, variant, backend)
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """`groups`: number of frames in the batch (map n is frame n mod groups), each normalised by itself."""
+        return self.ccc(self.fcc(x, groups))
+
+
+def _check_input(x: Tensor, channels: int, size: tuple[int, int]) -> None:
+    if x.dim() != 4 or tuple(x.shape[1:]) != (channels, *size):
+        raise ValueError(f"x must have shape (N, {channels}, {size[0]}, {size[1]}), got {tuple(x.shape)}")

@@ -1,0 +1,76 @@
+"""MOL: micro-expression, optical flow and landmarks of a clip, jointly.
+
+B clips, T frames, P = T - 1 pairs of consecutive frames; all frames, and all pairs, are one batch.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
+from .flow_head import FlowHead
+from .heads import ExpressionHead, LandmarkHead, Stem
+from .layers import F5C
+
+
+class MOLOutput(NamedTuple):
+    """What `MOL` estimates of a batch of clips."""
+
+    logits: Tensor
+    """Expression classes, `(B, K)`."""
+    flow: Tensor
+    """Flow t -> t+1 `(B, 2, T-1, H, W)` in pixels, channel 0 along x (columns), 1 along y (rows)."""
+    landmarks: Tensor
+    """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop."""
+
+
+class MOL(nn.Module):
+    """Joint estimation of micro-expression, optical flow and landmarks (MOL paper), `(B, 1, T, 128, 128) -> MOLOutput`.
+
+    Args:
+        num_classes: expression classes; overrides the configuration's when given.
+        config: the whole configuration (see `MOLConfig`).
+        **options: single fields of the configuration, for example `neighbors=4, variant="official"`.
+
+    Raises:
+        ValueError: an option that is not possible, or a clip of another shape, named.
+    """
+
+    def __init__(self, num_classes: int | None = None, config: MOLConfig | None = None, **options: Any) -> None:
+        super().__init__()
+        if num_classes is not None:
+            options["num_classes"] = num_classes
+        self.config = config = replace(config or MOLConfig(), **options)
+        block = (FEATURE_CHANNELS, FEATURE_SIZE, config.neighbors, config.variant, config.backend)
+        frame_stats = config.norm_stats == "frame"
+        self.stem = Stem(activation=config.variant == "paper")
+        self.f5c_first = F5C(*block)
+        self.f5c_second = F5C(*block)
+        self.flow_head = FlowHead(FEATURE_CHANNELS, config.flow_width, frame_stats, config.backend)
+        self.landmark_head = LandmarkHead()
+        self.expression_head = ExpressionHead(config.num_classes, config.frames, config.dropout)
+
+    def forward(self, clip: Tensor) -> MOLOutput:
+        frames = self.config.frames
+        if clip.dim() != 5 or tuple(clip.shape[1:]) != (1, frames, FRAME_SIZE, FRAME_SIZE):
+            expected = f"(B, 1, {frames}, {FRAME_SIZE}, {FRAME_SIZE})"
+            raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
+        b, pairs = clip.shape[0], frames - 1
+        stem = self.stem(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, frames))
+        groups = pairs if self.config.norm_stats == "frame" else 1
+        first = self.f5c_first(stem[:, :-1].flatten(0, 1), groups)  # (B P, C, h, w)
+        second = self.f5c_second(stem[:, 1:].flatten(0, 1), groups)
+        landmarks = self.landmark_head(second).unflatten(0, (b, pairs))
+        if self.config.center:
+            first, second = self._center(first), self._center(second)
+        flow = self.flow_head(clip, first, second)
+        maps = torch.stack([first, second], dim=1).unflatten(0, (b, pairs))  # (B, P, 2, C, h, w)
+        logits = self.expression_head(maps.flatten(1, 2).permute(0, 2, 3, 4, 1))
+        return MOLOutput(logits, flow, landmarks)
+
+    def _center(self, features: Tensor) -> Tensor:
+        """Each map less the mean over time of its clip, scaled; motion is left, identity is gone."""
+        maps = features.unflatten(0, (-1, self.config.frames - 1))
+        return (self.config.feature_scale * (maps - maps.mean(dim=1, keepdim=True))).flatten(0, 1)

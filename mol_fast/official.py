@@ -1,0 +1,106 @@
+"""Weights of the released code: their names, and what they are called here."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .config import FEATURE_SIZE
+from .model import MOL
+
+_BRANCHES = {
+    "vh": ("pre_Norm_1", "1_H", "2_W"),
+    "hv": ("pre_Norm_2", "1_W", "2_H"),
+}
+_UNUSED = re.compile(r"FCC_[12]\.ffn\.")
+
+
+def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4) -> MOL:
+    """A `MOL(variant="official")` in evaluation mode with the weights of the released code.
+
+    Args:
+        source: state dict, or a file of one: `.safetensors`, or a PyTorch checkpoint of plain tensors.
+        neighbors: k of CCC, which the weights do not tell.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape, named; or the file cannot be read.
+    """
+    weights = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    head = weights.get("mer_3dcnn.fc2.weight")
+    if head is None:
+        raise ValueError("weights lack mer_3dcnn.fc2.weight: not the released network")
+    model = MOL(head.shape[0], variant="official", center=False, norm_stats="frame", neighbors=neighbors)
+    expected = model.state_dict()
+    names = {name: official_name(name) for name in expected}
+    missing = sorted(set(names.values()) - set(weights))
+    unknown = sorted(name for name in set(weights) - set(names.values()) if not _UNUSED.match(name))
+    if missing or unknown:
+        raise ValueError(f"weights do not fit: missing {missing[:5]}, unknown {unknown[:5]}")
+    converted = {name: _fit(name, weights[old], expected[name]) for name, old in names.items()}
+    model.load_state_dict(converted)
+    return model.eval()
+
+
+def official_name(name: str) -> str:
+    """The released code's name of the parameter or buffer `name` of a `MOL(variant="official")`."""
+    module, _, rest = name.partition(".")
+    if module == "stem":
+        conv, _, leaf = rest.partition(".")
+        return f"conv_stack.conv_stack.{int(conv[4:]) - 1}.{leaf}"
+    if module in ("f5c_first", "f5c_second"):
+        return _block_name("1" if module == "f5c_first" else "2", rest)
+    if module == "flow_head":
+        layer, _, leaf = rest.partition(".")
+        if layer.startswith("predict"):
+            return f"flownet.predict_flow{layer[7:]}.{leaf}"
+        if layer.startswith("up"):
+            return f"flownet.upsampled_flow{layer[2:]}_to_{int(layer[2:]) - 1}.{leaf}"
+        leaf = leaf.replace("conv.", "0.").replace("norm.", "1.") if layer.startswith("conv") else f"0.{leaf}"
+        return f"flownet.{layer}.{leaf}"
+    if module == "landmark_head":
+        return "ldm_predictor." + rest.replace("conv.", "convldm.")
+    return "mer_3dcnn." + rest.replace("conv.", "conv3d.")
+
+
+def _block_name(number: str, rest: str) -> str:
+    part, _, rest = rest.partition(".")
+    if part == "ccc":
+        return f"CCC_{number}." + rest.replace("node.", "conv1.").replace("edge.", "conv2.")
+    branch, _, leaf = rest.partition(".")
+    norm, first, second = _BRANCHES[branch]
+    if leaf.startswith("norm."):
+        return f"FCC_{number}.{norm}.{leaf[5:]}"
+    direction = first if leaf.endswith("1") else second
+    kind = {"kernel": f"meta_kernel_{direction}", "pos": f"meta_pe_{direction}", "bias": f"meta_{direction}_bias"}
+    return f"FCC_{number}.{kind[leaf[:-1]]}"
+
+
+def _fit(name: str, value: Tensor, like: Tensor) -> Tensor:
+    """`value` in the shape of `like`: singleton axes dropped, kernels and positions cut to the map's size."""
+    leaf = name.rpartition(".")[2]
+    if leaf in ("kernel1", "kernel2", "pos1", "pos2"):
+        value = value.reshape(like.shape[0], -1)[:, :FEATURE_SIZE]
+    elif name.endswith(("node.weight", "edge.weight")):
+        value = value.reshape(value.shape[0], -1)
+    if value.shape != like.shape:
+        raise ValueError(f"{official_name(name)} has shape {tuple(value.shape)}, expected {tuple(like.shape)}")
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ValueError(f"no weights file at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+    except Exception as error:  # torch.load raises pickle.UnpicklingError for anything but plain tensors
+        raise ValueError(f"{path} holds more than plain tensors and is not loaded: {error}") from error
