@@ -1,0 +1,64 @@
+"""Trained weights: one safetensors file, with the configuration of the model and its class names in the header."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from .config import MOLConfig
+from .errors import UserError
+from .files import write_atomic
+from .model import MOL
+
+FILE_NAME = "weights.safetensors"
+_KEY = "mol_fast"
+
+
+def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
+    """Write the weights of `model` and `info` (plain values, with "classes": the class names) to `path`.
+
+    The file appears whole or not at all.
+    """
+    header = {_KEY: json.dumps({**info, "config": model.config.to_dict()})}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_atomic(Path(path), save(tensors, metadata=header))
+
+
+def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
+    """The model of `path` in evaluation mode on the CPU, and its info: "classes", "config", and what was saved with it.
+
+    Args:
+        path: a weights file, or the folder of a run that holds one.
+
+    Raises:
+        UserError: no such file, not a safetensors file, or not weights of this project.
+    """
+    path = Path(path)
+    file = path / FILE_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"No weights at {file}: give a .safetensors file or the folder of a finished run.")
+    try:
+        with safe_open(file, framework="pt") as archive:
+            header = (archive.metadata() or {}).get(_KEY)
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a readable safetensors file ({error}): train again or copy it anew.") from error
+    if header is None:
+        raise UserError(
+            f"{file} has no mol-fast header: for weights of the released code use mol_fast.load_official instead."
+        )
+    try:
+        info = json.loads(header)
+        model = MOL(config=MOLConfig.from_dict(info["config"]))
+        model.load_state_dict(tensors)
+        classes = info["classes"]
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file} does not fit this version's model ({reason}): train again with it.") from error
+    if len(classes) != model.config.num_classes:
+        raise UserError(
+            f"{file} names {len(classes)} classes for {model.config.num_classes} outputs: it is damaged, train again."
+        )
+    return model.eval(), info
