@@ -1,0 +1,35 @@
+"""Scores of recognition, optical flow and landmarks, pooled over everything that was evaluated.
+
+Ratios are taken in float64 from pooled counts and sums, never averaged over batches or folds.
+"""
+
+from mol_fast.metrics.evaluation import Evaluation, Scores, VideoPrediction
+from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums
+from mol_fast.metrics.landmarks import FAILURE, LandmarkScores, LandmarkSums, landmark_errors, landmark_sums
+from mol_fast.metrics.recognition import (
+    ClassScores,
+    Recognition,
+    confusion_matrix,
+    recognition_scores,
+    video_scores,
+)
+
+__all__ = [
+    "FAILURE",
+    "MOVING",
+    "ClassScores",
+    "Evaluation",
+    "FlowScores",
+    "FlowSums",
+    "LandmarkScores",
+    "LandmarkSums",
+    "Recognition",
+    "Scores",
+    "VideoPrediction",
+    "confusion_matrix",
+    "flow_sums",
+    "landmark_errors",
+    "landmark_sums",
+    "recognition_scores",
+    "video_scores",
+]

@@ -1,0 +1,139 @@
+"""Scores of recognition, optical flow and landmarks together."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mol_fast.metrics.flow import FlowScores, FlowSums, flow_sums
+from mol_fast.metrics.landmarks import LandmarkScores, LandmarkSums, landmark_sums
+from mol_fast.metrics.recognition import Recognition, confusion_matrix, identifiers, recognition_scores, video_scores
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of one evaluation."""
+
+    recognition: Recognition
+    flow: FlowScores
+    landmarks: LandmarkScores
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries, tuples, numbers and None, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class VideoPrediction:
+    """What the windows of one video say together.
+
+    Attributes:
+        video: the identifier that was given.
+        label: true class.
+        predicted: class of the highest mean probability, the first of several equal ones.
+        probabilities: mean over the windows, one per class.
+        windows: number of windows.
+    """
+
+    video: Hashable
+    label: int
+    predicted: int
+    probabilities: tuple[float, ...]
+    windows: int
+
+
+class Evaluation:
+    """Collects predictions batch by batch, from one fold or several, and scores them together.
+
+    Videos are told apart by their identifier alone, so it must be unique over all folds; windows of one video
+    may come in several batches.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+        self.flow = FlowSums()
+        self.landmarks = LandmarkSums()
+        self._probabilities: list[Tensor] = []
+        self._videos: list[Hashable] = []
+        self._labels: dict[Hashable, int] = {}
+
+    def update(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        videos: Sequence[Hashable] | Tensor,
+        flow: Tensor,
+        flow_true: Tensor,
+        landmarks: Tensor,
+        landmarks_true: Tensor,
+    ) -> None:
+        """Add a batch of B windows, on any device.
+
+        Args:
+            logits: (B, K).
+            labels: (B,) true classes, 0..K-1, the same for all windows of a video.
+            videos: B identifiers, numbers or anything hashable.
+            flow, flow_true: (B, 2, T-1, H, W), pixels.
+            landmarks, landmarks_true: (B, T-1, 68, 2), pixels, both of frames 1..T-1.
+
+        Raises:
+            ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video comes with
+                two labels. Nothing of the batch is added then.
+        """
+        names = identifiers(videos)
+        if logits.shape != (len(names), len(self.classes)) or labels.shape != (len(names),):
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} must be (B, {len(self.classes)}) "
+                f"and (B,) for {len(names)} videos"
+            )
+        if not logits.isfinite().all():
+            raise ValueError("logits has values that are not finite")
+        known = self._with_labels(names, labels.tolist())
+        flow_part = flow_sums(flow, flow_true)
+        landmark_part = landmark_sums(landmarks, landmarks_true)
+
+        self._labels = known
+        self._videos += names
+        self._probabilities.append(logits.detach().double().softmax(1).cpu())
+        self.flow += flow_part
+        self.landmarks += landmark_part
+
+    def videos(self) -> list[VideoPrediction]:
+        """What was predicted for each video so far, in the order in which they first came."""
+        if not self._videos:
+            return []
+        names, probabilities = video_scores(torch.cat(self._probabilities), self._videos)
+        predicted = probabilities.argmax(1).tolist()
+        windows = Counter(self._videos)
+        return [
+            VideoPrediction(name, self._labels[name], best, tuple(row), windows[name])
+            for name, best, row in zip(names, predicted, probabilities.tolist(), strict=True)
+        ]
+
+    def compute(self) -> Scores:
+        """Score all that was added.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        videos = self.videos()
+        if not videos:
+            raise ValueError("there are no videos to score")
+        confusion = confusion_matrix(
+            torch.tensor([video.predicted for video in videos]),
+            torch.tensor([video.label for video in videos]),
+            len(self.classes),
+        )
+        return Scores(recognition_scores(confusion, self.classes), self.flow.scores(), self.landmarks.scores())
+
+    def _with_labels(self, names: list[Hashable], labels: list[int]) -> dict[Hashable, int]:
+        known = dict(self._labels)
+        for name, label in zip(names, labels, strict=True):
+            if not 0 <= label < len(self.classes):
+                raise ValueError(f"label {label} of video {name} is not one of {len(self.classes)} classes")
+            if known.setdefault(name, label) != label:
+                raise ValueError(f"video {name} has two labels, {known[name]} and {label}")
+        return known
