@@ -1,1 +1,33 @@
 """Prepared sets: the on-disk format, the embedded set, and the clips that training reads."""
+
+from mol_fast.data.clips import CROP, Clip, ClipDataset, crop_clip, cut_window, flip_clip, normalise_frames
+from mol_fast.data.embedded import embedded_set, generate_embedded, render_video
+from mol_fast.data.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
+from mol_fast.data.protocols import PROTOCOLS, Protocol, get_protocol
+from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, VideoData, write_index, write_video
+
+__all__ = [
+    "CROP",
+    "LEFT_EYE",
+    "MIRROR",
+    "PROTOCOLS",
+    "RIGHT_EYE",
+    "SIZE",
+    "WINDOW",
+    "Clip",
+    "ClipDataset",
+    "PreparedSet",
+    "Protocol",
+    "Video",
+    "VideoData",
+    "crop_clip",
+    "cut_window",
+    "embedded_set",
+    "flip_clip",
+    "generate_embedded",
+    "get_protocol",
+    "normalise_frames",
+    "render_video",
+    "write_index",
+    "write_video",
+]

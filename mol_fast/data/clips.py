@@ -1,0 +1,138 @@
+"""From videos to clips: windows, crops, flips, normalisation."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mol_fast.data.ibug import MIRROR
+from mol_fast.data.protocols import Protocol
+from mol_fast.data.store import SIZE, WINDOW, Video, VideoData
+
+CROP = 128  # pixels, both sides of a clip
+
+
+class Clip(NamedTuple):
+    """Frames (T, H, W), flow (2, T-1, H, W) from each frame to the next, landmarks (T, 68, 2); in pixels."""
+
+    frames: Tensor
+    flow: Tensor
+    landmarks: Tensor
+
+
+def cut_window(data: VideoData, window: int) -> Clip:
+    """Window `window` of a video: 8 frames an interval apart, and the flow between them. No copy is made.
+
+    Raises:
+        ValueError: the video has no such window.
+    """
+    interval = len(data.frames) // WINDOW
+    if not 0 <= window < interval:
+        raise ValueError(f"window is {window} where the video has {interval} windows")
+    frames = slice(window, window + (WINDOW - 1) * interval + 1, interval)
+    pairs = slice(window, window + (WINDOW - 2) * interval + 1, interval)
+    return Clip(data.frames[frames], data.flow[pairs].transpose(0, 1), data.landmarks[frames])
+
+
+def crop_clip(clip: Clip, x: int, y: int, size: int = CROP) -> Clip:
+    """The square of `size` pixels whose top left pixel is (x, y). Landmarks may lie outside of it.
+
+    Raises:
+        ValueError: the square does not lie in the frame.
+    """
+    height, width = clip.frames.shape[-2:]
+    if not (0 <= x <= width - size and 0 <= y <= height - size):
+        raise ValueError(f"a crop of {size} at x = {x}, y = {y} does not lie in a frame of {width} x {height}")
+    square = (..., slice(y, y + size), slice(x, x + size))
+    return Clip(clip.frames[square], clip.flow[square], clip.landmarks - clip.landmarks.new_tensor([x, y]))
+
+
+def flip_clip(clip: Clip) -> Clip:
+    """The clip in a mirror: frames and flow reversed in x, the x flow negated, the landmarks mirrored and
+    renamed, so that left eye stays the eye on the left."""
+    sign = clip.flow.new_tensor([-1, 1])[:, None, None, None]
+    landmarks = clip.landmarks[:, list(MIRROR)].clone()
+    landmarks[..., 0] = clip.frames.shape[-1] - 1 - landmarks[..., 0]
+    return Clip(clip.frames.flip(-1), clip.flow.flip(-1) * sign, landmarks)
+
+
+def normalise_frames(frames: Tensor) -> Tensor:
+    """Frames (..., T, H, W) of any dtype, as float32 with mean 0 and standard deviation 1 over each clip.
+
+    A clip without contrast becomes 0.
+    """
+    std, mean = torch.std_mean(frames.float(), dim=(-3, -2, -1), correction=0, keepdim=True)
+    return (frames.float() - mean) / std.clamp(min=1e-3)
+
+
+class ClipDataset(Dataset[dict[str, Tensor]]):
+    """The windows of some videos, cropped, augmented and normalised: one item per window.
+
+    An item is a dict of frames float32 (1, 8, 128, 128), normalised over the clip; flow float32
+    (2, 7, 128, 128) and landmarks float32 (8, 68, 2), in pixels of the crop; label, the class; video, the index
+    into `videos`; window. It depends on `seed`, the epoch and the index only.
+
+    Args:
+        videos: videos whose labels the protocol leaves out give no items.
+        protocol: maps labels to classes.
+        crop: "random" offsets, new in each epoch, or the "center" of the frame.
+        flip: mirror half of the clips, others in each epoch.
+        seed: of offsets and flips.
+
+    Raises:
+        UserError: a video has a label that the protocol does not know; on reading, a video file is missing or
+            corrupt.
+        ValueError: `crop` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        protocol: Protocol,
+        crop: Literal["random", "center"] = "center",
+        flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if crop not in ("random", "center"):
+            raise ValueError(f"crop is {crop!r} where 'random' or 'center' is expected")
+        self.videos = list(videos)
+        self.protocol = protocol
+        self.crop = crop
+        self.flip = flip
+        self.seed = seed
+        self.epoch = 0
+        self.windows = [
+            (index, window, label)
+            for index, video in enumerate(self.videos)
+            if (label := protocol.class_index(video.label)) is not None
+            for window in range(video.interval)
+        ]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose offsets and flips the items have from now on."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        video, window, label = self.windows[index]
+        clip = cut_window(self.videos[video].read(), window)
+        x = y = (SIZE - CROP) // 2
+        rng = np.random.default_rng([self.seed, self.epoch, index % len(self)])
+        if self.crop == "random":
+            x, y = rng.integers(SIZE - CROP + 1, size=2).tolist()
+        clip = crop_clip(clip, x, y)
+        if self.flip and rng.random() < 0.5:
+            clip = flip_clip(clip)
+        return {
+            "frames": normalise_frames(clip.frames)[None],
+            "flow": clip.flow.float().contiguous(),
+            "landmarks": clip.landmarks,
+            "label": torch.tensor(label),
+            "video": torch.tensor(video),
+            "window": torch.tensor(window),
+        }

@@ -1,0 +1,123 @@
+"""The embedded set: micro-expression videos made from two photographs, with exact flow and landmarks.
+
+It lets training, tests and demonstrations run without licensed data. Its scores say nothing about the recognition
+of real micro-expressions.
+"""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mol_fast.data.action_units import EMOTIONS
+from mol_fast.data.geometry import pixel_grid
+from mol_fast.data.motion import make_motion
+from mol_fast.data.rendering import moving_face, render_clip, render_frames
+from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, write_index, write_video
+from mol_fast.data.subjects import Subject, make_subject
+from mol_fast.errors import UserError
+
+VERSION = 1  # of the generator; a set of another version is made anew
+_MARGIN = 16  # pixels around the frame that motion may bring in
+_HEAD = 68  # pixels around the frame that show the whole head
+_FRAMES = (16, 24)  # fewest and most in a video
+
+
+def embedded_set(data_dir: str | os.PathLike[str] | None = None) -> PreparedSet:
+    """Open the embedded set, and make it first if it is not there (seconds, about 250 MB).
+
+    Args:
+        data_dir: where it is kept; a folder in the user's cache if None.
+
+    Raises:
+        UserError: the folder holds something else, cannot be written, or scikit-image or matplotlib is missing.
+    """
+    folder = Path(data_dir) if data_dir is not None else _default_folder()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        prepared = PreparedSet.open(folder)
+        if prepared.info.get("generator") is None:
+            raise UserError(f"{folder} holds the set {prepared.name}; give another folder for the embedded set.")
+        if prepared.info["generator"] == _info(0)["generator"]:
+            return prepared
+    return generate_embedded(folder)
+
+
+def generate_embedded(path: str | os.PathLike[str], subjects: int = 10, repeats: int = 3, seed: int = 0) -> PreparedSet:
+    """Make the embedded set in the folder `path`, replacing an embedded set that is there.
+
+    The set is made in a temporary folder beside it, which is renamed when it is whole. It depends on the arguments
+    and the versions of the packages only; each video depends on the seed, its subject and its own number, not on
+    how many there are.
+
+    Args:
+        path: the folder.
+        subjects: how many, each made from one of two photographs.
+        repeats: videos per subject and emotion.
+        seed: of everything random.
+
+    Raises:
+        UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
+    """
+    folder = Path(path)
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir(parents=True)
+        videos = [
+            video
+            for index in range(subjects)
+            for video in _write_subject(temporary, make_subject(seed, index, _MARGIN), index, repeats, seed)
+        ]
+        write_index(temporary, videos, _info(seed))
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except OSError as error:
+        raise UserError(f"The embedded set cannot be written to {folder} ({error}).") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return PreparedSet.open(folder)
+
+
+def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> torch.Tensor:
+    """Render a video of a whole head, for tests and demonstrations that start from plain frames.
+
+    Args:
+        subject_seed: chooses subject and motion; even numbers show the first photograph, odd ones the second.
+        emotion: one of `EMOTIONS`.
+        frames: n, at least 8.
+        size: pixels, both sides of a frame.
+
+    Returns:
+        uint8 (n, size, size), grey.
+    """
+    subject = make_subject(subject_seed, subject_seed % 2, _HEAD)
+    rng = np.random.default_rng([subject_seed, 2])
+    motion = make_motion(rng, emotion, frames)
+    scale = (SIZE + 2 * (_HEAD - 4)) / size
+    grid = (pixel_grid(size, size) + 0.5) * scale - 0.5 - (_HEAD - 4)
+    return render_frames(rng, subject, motion, moving_face(subject, motion).inverse(grid), size)
+
+
+def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, seed: int) -> list[Video]:
+    videos = []
+    for number, emotion in enumerate(emotion for emotion in EMOTIONS for _ in range(repeats)):
+        rng = np.random.default_rng([seed, 1, index, number])
+        frames = int(rng.integers(_FRAMES[0], _FRAMES[1] + 1))
+        content = render_clip(rng, subject, make_motion(rng, emotion, frames), frames // WINDOW)
+        name = f"{emotion}_{number % repeats + 1}"
+        file = folder / "videos" / subject.name / f"{name}.safetensors"
+        videos.append(write_video(file, *content, subject=subject.name, video=name, label=emotion, source="embedded"))
+    return videos
+
+
+def _info(seed: int) -> dict[str, Any]:
+    return {"name": "embedded", "generator": VERSION, "seed": seed}
+
+
+def _default_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mol-fast" / "embedded"

@@ -1,0 +1,123 @@
+"""Plane geometry of the embedded set: similarities, alignment, sampling, smooth warps.
+
+Points are (x, y) in pixels; pixel (0, 0) of a picture has its centre at the point (0, 0).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from mol_fast.data.ibug import ALIGNMENT, LEFT_EYE, RIGHT_EYE
+
+
+class Similarity(NamedTuple):
+    """Turns, scales and shifts points; batched over the leading dimensions.
+
+    Attributes:
+        matrix: (..., 2, 2).
+        shift: (..., 2), in pixels.
+    """
+
+    matrix: Tensor
+    shift: Tensor
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Map points (..., P, 2)."""
+        return points @ self.matrix.mT + self.shift.unsqueeze(-2)
+
+    def inverse(self) -> "Similarity":
+        """The map back."""
+        inverse = torch.linalg.inv(self.matrix)
+        return Similarity(inverse, -(inverse @ self.shift.unsqueeze(-1)).squeeze(-1))
+
+
+def similarity(scale: Tensor, angle: Tensor, center: Tensor, target: Tensor) -> Similarity:
+    """The similarity that turns by `angle` (radians), scales, and takes `center` (..., 2) to `target`."""
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    matrix = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    return Similarity(matrix, target - (matrix @ center.unsqueeze(-1)).squeeze(-1))
+
+
+def eye_centres(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (2,) of the two eyes of landmarks (68, 2), the left of the picture first."""
+    return landmarks[LEFT_EYE].mean(0), landmarks[RIGHT_EYE].mean(0)
+
+
+def alignment(landmarks: Tensor, size: int) -> Similarity:
+    """The similarity that takes a face to its aligned frame.
+
+    Eyes level; the frame is the square of 2.5 times the extent of eye centres, nose tip and mouth corners,
+    around the middle of that extent.
+
+    Args:
+        landmarks: (68, 2), in pixels of the picture.
+        size: pixels, both sides of the frame.
+    """
+    left, right = eye_centres(landmarks)
+    zero, one = landmarks.new_zeros(2), landmarks.new_ones(())
+    angle = -torch.atan2(right[1] - left[1], right[0] - left[0])
+    level = similarity(one, angle, zero, zero)
+    points = level(torch.cat([torch.stack([left, right]), landmarks[list(ALIGNMENT)]]))
+    low, high = points.amin(0), points.amax(0)
+    middle = level.inverse()(((low + high) / 2)[None])[0]
+    target = landmarks.new_full((2,), (size - 1) / 2)
+    return similarity(size / (2.5 * (high - low).max()), angle, middle, target)
+
+
+def pixel_grid(height: int, width: int) -> Tensor:
+    """The points of a picture's pixels, float64 (height * width, 2), row by row."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2).double()
+
+
+def sample(pictures: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
+    """Interpolate pictures (N, C, H, W) at points (N, P, 2), which gives (N, C, P).
+
+    Beyond the border the nearest border pixel is taken. `mode` is "bilinear" or "bicubic".
+    """
+    height, width = pictures.shape[-2:]
+    scale = points.new_tensor([2 / (width - 1), 2 / (height - 1)])
+    grid = (points * scale - 1).unsqueeze(1)
+    return grid_sample(pictures, grid, mode=mode, padding_mode="border", align_corners=True).squeeze(2)
+
+
+class SmoothWarp:
+    """A thin-plate spline: the smoothest map of the plane that takes `sources` near `targets`.
+
+    Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", PAMI 1989.
+
+    Args:
+        sources, targets: (P, 2).
+        stiffness: 0 meets the targets exactly; larger values bend less. In pixels squared.
+    """
+
+    def __init__(self, sources: Tensor, targets: Tensor, stiffness: float) -> None:
+        count = len(sources)
+        affine = torch.cat([torch.ones_like(sources[:, :1]), sources], 1)
+        system = sources.new_zeros(count + 3, count + 3)
+        system[:count, :count] = self._kernel(sources, sources) + stiffness * torch.eye(count)
+        system[:count, count:] = affine
+        system[count:, :count] = affine.T
+        values = torch.cat([targets - sources, sources.new_zeros(3, 2)])
+        self._sources = sources
+        self._weights = torch.linalg.solve(system, values)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Map points (P, 2)."""
+        affine = torch.cat([torch.ones_like(points[:, :1]), points], 1)
+        basis = torch.cat([self._kernel(points, self._sources), affine], 1)
+        return points + basis @ self._weights
+
+    def inverse(self, points: Tensor) -> Tensor:
+        """The points (P, 2) that are taken to `points`, by fixed-point iteration; the warp must bend little."""
+        result = points
+        for _ in range(50):
+            result = result - (self(result) - points)
+        return result
+
+    @staticmethod
+    def _kernel(points: Tensor, centres: Tensor) -> Tensor:
+        squared = (points[:, None] - centres[None]).square().sum(-1)
+        return 0.5 * torch.xlogy(squared, squared)

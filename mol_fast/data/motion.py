@@ -1,0 +1,107 @@
+"""What happens in one video of the embedded set: an emotion's time course, and what else moves and changes."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mol_fast.data.action_units import ACTION_UNITS, BLINK, EMOTIONS
+from mol_fast.data.geometry import Similarity, similarity
+from mol_fast.data.store import SIZE, WINDOW
+
+_UNITS = {unit: k for k, unit in enumerate(ACTION_UNITS)}
+_MIDDLE = (SIZE - 1) / 2
+
+
+class Motion(NamedTuple):
+    """One video of n frames.
+
+    Attributes:
+        strength: float64 (n, 2 units), displacement in pixels by the left and right half of each action unit,
+            in the order of `displacement_fields`.
+        pose: where the head is in each frame: a similarity batched over the frames.
+        gain, tilt: float64 (n,), factor of the light, and its change from the middle to the right border.
+        noise: standard deviation of the sensor's noise, grey levels.
+    """
+
+    strength: Tensor
+    pose: Similarity
+    gain: Tensor
+    tilt: Tensor
+    noise: float
+
+
+def make_motion(rng: np.random.Generator, emotion: str, frames: int) -> Motion:
+    """Draw the motion of a video from onset to offset.
+
+    The time course fills the frames that windows are cut from. The strongest unit reaches 0.8 to 3 pixels.
+
+    Args:
+        rng: every draw is made from it.
+        emotion: one of `EMOTIONS`.
+        frames: n, at least 8.
+    """
+    time = np.arange(frames) / (frames // WINDOW * WINDOW - 1)
+    light = _drift(rng, time, 0.015)
+    return Motion(
+        torch.from_numpy(_strength(rng, emotion, time)),
+        _pose(rng, time),
+        torch.from_numpy(1 + light),
+        torch.from_numpy(_drift(rng, time, 0.01)),
+        rng.uniform(0.8, 1.8),
+    )
+
+
+def _strength(rng: np.random.Generator, emotion: str, time: np.ndarray) -> np.ndarray:
+    strength = np.zeros((len(time), len(_UNITS), 2))
+
+    def add(unit: int, pixels: float, course: np.ndarray) -> None:
+        lean = np.clip(rng.normal(0, 0.12), -0.3, 0.3)
+        sides = np.clip(pixels * np.array([1 + lean, 1 - lean]), 0, 3)
+        strength[:, _UNITS[unit]] += course[:, None] * sides
+
+    combination = EMOTIONS[emotion][rng.integers(len(EMOTIONS[emotion]))]
+    peak = np.exp(rng.uniform(np.log(0.8), np.log(3.0)))
+    onset, apex = rng.uniform(0, 0.15), rng.uniform(0.4, 0.6)
+    for unit, share in combination.items():
+        late = rng.normal(0, 0.03)
+        add(unit, share * peak * rng.uniform(0.8, 1.2), _course(rng, time, onset + late, apex + late))
+    if rng.random() < 0.5:  # another unit takes part a little
+        unit = rng.choice([u for u in _UNITS if u not in combination and u != BLINK])
+        start = rng.uniform(0, 0.5)
+        add(int(unit), peak * rng.uniform(0.1, 0.3), _course(rng, time, start, start + rng.uniform(0.2, 0.5)))
+    if rng.random() < 0.25:
+        start = rng.uniform(0, 0.8)
+        add(BLINK, rng.uniform(0.8, 2.5), _step(time, start, start + 0.12) - _step(time, start + 0.14, start + 0.3))
+    return strength.reshape(len(time), -1)
+
+
+def _course(rng: np.random.Generator, time: np.ndarray, onset: float, apex: float) -> np.ndarray:
+    """Rise from onset to apex, a short hold, and a fall that may be incomplete at the end."""
+    hold = apex + rng.uniform(0, 0.1)
+    left = rng.uniform(0, 0.4)
+    return _step(time, onset, apex) * (1 - (1 - left) * _step(time, hold, hold + rng.uniform(0.3, 0.6)))
+
+
+def _step(time: np.ndarray, start: float, end: float) -> np.ndarray:
+    """A smooth step from 0 to 1."""
+    u = np.clip((time - start) / (end - start), 0, 1)
+    return u * u * (3 - 2 * u)
+
+
+def _drift(rng: np.random.Generator, time: np.ndarray, amount: float) -> np.ndarray:
+    """A slow random change that starts at 0."""
+    phase = rng.uniform(0, 2 * np.pi)
+    wave = np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * time + phase) - np.sin(phase)
+    return amount * (rng.normal() * time + 0.4 * rng.normal() * wave)
+
+
+def _pose(rng: np.random.Generator, time: np.ndarray) -> Similarity:
+    """The small error of the alignment, and the drift of the head after it."""
+    scale = np.exp(rng.normal(0, 0.015) + _drift(rng, time, 0.003))
+    angle = np.radians(rng.normal(0, 0.8) + _drift(rng, time, 0.25))
+    x, y = (_MIDDLE + rng.normal(0, 1.0) + _drift(rng, time, 0.5) for _ in "xy")
+    centre = torch.full((2,), _MIDDLE, dtype=torch.float64)
+    target = torch.from_numpy(np.stack([x, y], -1))
+    return similarity(torch.from_numpy(scale), torch.from_numpy(angle), centre, target)

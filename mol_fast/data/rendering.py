@@ -1,0 +1,97 @@
+"""Frames, exact landmarks and exact flow of a moving face.
+
+A point x of the neutral face is at phi_t(x) = P_t(x + D_t(x)) in frame t: D_t is the sum of the action units'
+fields, P_t the pose. Frame t shows texture(phi_t^-1(y)) at pixel y, landmarks are phi_t(landmarks), and the flow
+from frame a to frame b is phi_b(phi_a^-1(y)) - y. Light and noise change grey levels only.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mol_fast.data.geometry import Similarity, pixel_grid, sample
+from mol_fast.data.motion import Motion
+from mol_fast.data.store import SIZE
+from mol_fast.data.subjects import TEXELS, Subject
+
+STEEPEST = 0.6  # of a displacement field, pixels per pixel; under 1, the face never folds
+_EXACT = 1e-4  # pixels
+
+
+class MovingFace(NamedTuple):
+    """The maps phi_t of n frames.
+
+    Attributes:
+        displacement: (n, 2, f, f), on a grid of one pixel that starts `margin` pixels before the frame.
+        pose: a similarity batched over the frames.
+        margin: pixels.
+    """
+
+    displacement: Tensor
+    pose: Similarity
+    margin: int
+
+    def displace(self, points: Tensor) -> Tensor:
+        """D_t at points (n, P, 2) of the neutral face."""
+        return sample(self.displacement, points + self.margin).mT
+
+    def forward(self, points: Tensor) -> Tensor:
+        """phi_t at points (n, P, 2) of the neutral face."""
+        return self.pose(points + self.displace(points))
+
+    def inverse(self, points: Tensor) -> Tensor:
+        """The points (n, P, 2) of the neutral face that are seen at `points` (P, 2) of each frame.
+
+        A fixed-point iteration: D_t changes by at most 0.6 px per pixel, so each step shrinks the error.
+        """
+        still = self.pose.inverse()(points)
+        result = still
+        while True:
+            step = still - self.displace(result) - result
+            result = result + step
+            if step.abs().max() < _EXACT:
+                return result
+
+    def pairs(self, interval: int, count: int) -> "MovingFace":
+        """The maps of the frames an interval later, for `count` frames."""
+        later = slice(interval, interval + count)
+        pose = Similarity(self.pose.matrix[later], self.pose.shift[later])
+        return MovingFace(self.displacement[later], pose, self.margin)
+
+
+def moving_face(subject: Subject, motion: Motion) -> MovingFace:
+    """Combine a subject's fields by a motion; motions too steep to be inverted are weakened as a whole."""
+    count, side = len(motion.strength), subject.fields.shape[-1]
+    displacement = (motion.strength @ subject.fields.flatten(1)).view(count, 2, side, side)
+    steepness = sum(displacement.diff(dim=axis).square().sum(1).max() for axis in (-1, -2)) ** 0.5
+    return MovingFace(displacement * min(1.0, STEEPEST / float(steepness)), motion.pose, subject.margin)
+
+
+def render_frames(rng: np.random.Generator, subject: Subject, motion: Motion, neutral: Tensor, size: int) -> Tensor:
+    """Frames uint8 (n, size, size) that show the points `neutral` (n, size * size, 2) of the neutral face."""
+    texels = (neutral + subject.margin + 0.5) * TEXELS - 0.5
+    texture = subject.texture.expand(len(neutral), -1, -1, -1)
+    grey = sample(texture, texels, "bicubic").view(-1, size, size)
+    across = torch.linspace(-1, 1, size, dtype=torch.float64)
+    grey = grey * (motion.gain[:, None, None] + motion.tilt[:, None, None] * across)
+    grey = grey + motion.noise * torch.from_numpy(rng.standard_normal(grey.shape))
+    return grey.round().clamp(0, 255).to(torch.uint8)
+
+
+def render_clip(
+    rng: np.random.Generator, subject: Subject, motion: Motion, interval: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames uint8 (n, 144, 144), landmarks float32 (n, 68, 2) and flow float16 (7 interval, 2, 144, 144)."""
+    face = moving_face(subject, motion)
+    grid = pixel_grid(SIZE, SIZE)
+    neutral = face.inverse(grid)
+    count = 7 * interval
+    flow = face.pairs(interval, count).forward(neutral[:count]) - grid
+    landmarks = face.forward(subject.landmarks.expand(len(neutral), -1, -1))
+    return (
+        render_frames(rng, subject, motion, neutral, SIZE),
+        landmarks.float(),
+        flow.mT.reshape(count, 2, SIZE, SIZE).half(),
+    )
