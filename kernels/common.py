@@ -1,0 +1,111 @@
+"""What the kernel files share: a launch as a value, and the arithmetic each dtype and target gets.
+
+Every operator module builds its `Launch`es with functions of tensors. Its `launches(...)` calls the same
+functions with tensors of the meta device, for any shape, and its `shipped(dtype, target)` yields
+`(shape class, launches)` for every configuration that ships. So the operator, the ahead-of-time lane and the
+roofline report take tiles, warps, stages, bytes and FLOPs from one place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+Target = Literal["cuda", "hip"]
+Phase = Literal["forward", "backward"]
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Dtypes that ship. float64 runs in Triton's interpreter only, for gradcheck."""
+
+INT32_LIMIT = 2**31
+"""Offsets from here on are computed in int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """One kernel launch as a value: an operator runs it, `mol_fast.kernels.resources` compiles it.
+
+    `arguments` and `constants` together are the kernel's parameters by name, `constants` the compile-time
+    ones. `bytes` is the device memory traffic with every operand moved once per time the kernel reads or
+    writes it, `flops` the useful floating-point operations of its matrix products (0 where it has none).
+    """
+
+    kernel: Any
+    phase: Phase
+    grid: tuple[int, ...]
+    arguments: Mapping[str, Tensor | int | float | None]
+    constants: Mapping[str, Any]
+    num_warps: int
+    num_stages: int
+    bytes: int
+    flops: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.kernel.__name__
+
+    def run(self, device: torch.device) -> None:
+        """Launch on `device`, the device of the tensors; an empty grid launches nothing."""
+        if math.prod(self.grid) == 0:
+            return
+        guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+        with guard:
+            self.kernel[self.grid](
+                **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
+            )
+
+
+def target() -> Target:
+    """The family of this PyTorch build's devices."""
+    return "hip" if torch.version.hip else "cuda"
+
+
+def accumulator(dtype: torch.dtype) -> tl.dtype:
+    """What a kernel on `dtype` accumulates in: float32, and float64 for float64."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
+    """`accumulator` as a PyTorch dtype, for statistics and partial sums."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def precision(dtype: torch.dtype, target: Target, exact: bool = False) -> str:
+    """The `input_precision` of `tl.dot` for operands of `dtype`.
+
+    float32 is `tf32x3` on NVIDIA, where `ieee` has no matrix instruction, and `ieee` on AMD, where it has one
+    and `tf32x3` does not exist. Plain `tf32` only where the user allowed it through
+    `torch.set_float32_matmul_precision` and `exact` is not asked for.
+    """
+    if dtype != torch.float32 or target == "hip":
+        return "ieee"
+    allowed = torch.get_float32_matmul_precision() != "highest"
+    return "tf32" if allowed and not exact else "tf32x3"
+
+
+def wide(*tensors: Tensor) -> bool:
+    """Whether an offset into any of the tensors needs int64."""
+    return any(extent(tensor) >= INT32_LIMIT for tensor in tensors)
+
+
+def extent(tensor: Tensor) -> int:
+    """Elements between the first and the last of a strided tensor, both included."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def size_of(*tensors: Tensor | None) -> int:
+    """Bytes of the tensors, each element once."""
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+def block(size: int) -> int:
+    """The tile side for a dimension of `size` that enters a matrix product: a power of two, at least 16."""
+    return max(16, triton.next_power_of_2(size))

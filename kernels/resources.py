@@ -1,0 +1,189 @@
+"""What every shipped kernel costs on every target: `python -m mol_fast.kernels.resources [--json]`.
+
+Compiles ahead of time, without a GPU, and reads registers, spills, shared memory and matrix instructions from
+the result. Bytes and FLOPs are the kernels' own formulas, and the floor is the larger of the times they need
+on a card at its memory and matrix rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from .common import DTYPES, Launch, Target
+
+OPERATORS: tuple[str, ...] = ()
+"""Modules of this package; each has `shipped(dtype, target)`."""
+
+TARGETS: dict[str, GPUTarget] = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+
+MATRIX_INSTRUCTION = re.compile(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma|v_mfma_)")
+
+
+@dataclass(frozen=True)
+class Card:
+    """Memory rate in bytes/s and bfloat16 matrix rate in FLOP/s."""
+
+    bandwidth: float
+    bfloat16: float
+
+    def floor(self, launch: Launch, dtype: torch.dtype) -> float:
+        """Seconds below which `launch` cannot run. A float32 product is three TF32 products at half the rate."""
+        rate = self.bfloat16 / 6 if dtype == torch.float32 else self.bfloat16
+        return max(launch.bytes / self.bandwidth, launch.flops / rate)
+
+
+CARDS = {
+    # Copy and matrix rates measured on the card.
+    "H200": Card(bandwidth=4.3e12, bfloat16=790e12),
+    # Published datasheet, 80 GB SXM.
+    "A100": Card(bandwidth=2.0e12, bfloat16=312e12),
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one compiled kernel takes. `stack` and `local` are bytes of spills per thread, `shared` per program."""
+
+    registers: int
+    stack: int
+    local: int
+    shared: int
+    matrix: tuple[str, ...]
+
+
+def compile_launch(launch: Launch, target: GPUTarget) -> Any:
+    """The kernel of `launch` for `target`, specialised as a real launch with 16-byte aligned tensors would be."""
+    signature: dict[str, str] = {}
+    constants = dict(launch.constants)
+    attributes: dict[tuple[int, ...], list[list[Any]]] = {}
+    for index, name in enumerate(launch.kernel.arg_names):
+        value = launch.arguments.get(name)
+        if name in constants or value is None or (isinstance(value, int) and value == 1):
+            signature[name] = "constexpr"
+            constants.setdefault(name, value)
+            continue
+        signature[name] = argument_type(value)
+        if isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0):
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(launch.kernel, signature, constants, attributes)
+    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+    return triton.compile(source, target=target, options=options)
+
+
+def argument_type(value: Tensor | int | float) -> str:
+    """Triton's name for the type of a kernel argument."""
+    if isinstance(value, Tensor):
+        names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64"}
+        bits = torch.iinfo(value.dtype).bits if not value.dtype.is_floating_point else 0
+        return f"*{names.get(value.dtype, f'i{bits}')}"
+    if isinstance(value, float):
+        return "fp32"
+    return "i32" if -(2**31) <= value < 2**31 else "i64"
+
+
+def resources(compiled: Any) -> Resources:
+    """Read what `compile_launch` made."""
+    hip = "amdgcn" in compiled.asm
+    registers, stack, local = amd_usage(compiled.asm["amdgcn"]) if hip else nvidia_usage(compiled.asm["cubin"])
+    text = compiled.asm["amdgcn" if hip else "ptx"]
+    matrix = tuple(sorted(set(MATRIX_INSTRUCTION.findall(text))))
+    return Resources(registers, stack, local, compiled.metadata.shared, matrix)
+
+
+def nvidia_usage(cubin: bytes) -> tuple[int, int, int]:
+    """Registers, STACK and LOCAL from the `cuobjdump` that Triton brings."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "--dump-resource-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", text))
+    return int(usage["REG"]), int(usage["STACK"]), int(usage["LOCAL"])
+
+
+def amd_usage(assembly: str) -> tuple[int, int, int]:
+    """Vector registers, scratch bytes and spilled registers from the kernel's own metadata."""
+
+    def field(name: str) -> int:
+        match = re.search(rf"\.{name}:\s+(\d+)", assembly)
+        return int(match.group(1)) if match else 0
+
+    return field("vgpr_count"), field("private_segment_fixed_size"), 4 * field("vgpr_spill_count")
+
+
+def shipped(operator: str, dtype: torch.dtype, target: Target) -> Iterator[tuple[str, Launch]]:
+    """Every launch of an operator that ships, with the name of its shape class."""
+    module = importlib.import_module(f".{operator}", __package__)
+    for shape, launches in module.shipped(dtype, target):
+        for launch in launches:
+            yield shape, launch
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """One row for each kernel, dtype, shape class and target."""
+    for operator in OPERATORS:
+        for name, target in TARGETS.items():
+            for dtype in DTYPES:
+                for shape, launch in shipped(operator, dtype, target.backend):
+                    used = dataclasses.asdict(resources(compile_launch(launch, target)))
+                    yield {
+                        "operator": operator,
+                        "kernel": launch.name,
+                        "shape": shape,
+                        "dtype": str(dtype).removeprefix("torch."),
+                        "target": name,
+                        "warps": launch.num_warps,
+                        "stages": launch.num_stages,
+                        **used,
+                        "bytes": launch.bytes,
+                        "flops": launch.flops,
+                        **{f"floor_us_{card}": 1e6 * CARDS[card].floor(launch, dtype) for card in CARDS},
+                    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mol_fast.kernels.resources", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
+    table = list(rows()) if (arguments := parser.parse_args()).json else rows()
+    if arguments.json:
+        print(json.dumps(table, indent=1))
+        return
+    widths: dict[str, int] = {}
+    for row in table:
+        cells = {key: cell(value) for key, value in row.items()}
+        if not widths:
+            widths = {key: max(len(key), 34 if key == "kernel" else 10) for key in cells}
+            print("  ".join(key.ljust(width) for key, width in widths.items()))
+        print("  ".join(cells[key].ljust(width) for key, width in widths.items()), flush=True)
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+if __name__ == "__main__":
+    main()
