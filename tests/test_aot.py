@@ -4,7 +4,6 @@ The launches come from the modules' own `shipped`, so a new configuration is cov
 """
 
 import pytest
-import torch
 
 pytest.importorskip("triton")
 
