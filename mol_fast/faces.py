@@ -1,0 +1,120 @@
+"""Faces and their 68 iBUG landmarks, by dlib's HOG detector and its landmark predictor.
+
+Needs the extra `faces`. The predictor's weights, from the package face_recognition_models, were trained on
+data that is not for commercial use, and neither are the weights.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.errors import UserError
+
+MIN_SCORE = 0.2
+_SEARCH_SIDE = 1280  # the detector's window is 80 pixels wide: it finds faces from 1/16 of this side on
+_LARGEST_ZOOM = 2.0
+_WEIGHTS = Path("models") / "shape_predictor_68_face_landmarks.dat"
+_INSTALL = (
+    "finding faces needs the extra 'faces': pip install 'mol-fast[faces]' "
+    "(the weights of its landmark predictor are not for commercial use)"
+)
+
+
+class Face(NamedTuple):
+    """A face in a frame; pixels of the frame, (x, y)."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    score: float  # of the detector, see FaceFinder
+    landmarks: npt.NDArray[np.float32]  # (68, 2)
+    found: int  # faces in the frame at or over the threshold, this one included
+
+
+class FaceFinder:
+    """Finds the largest face of a frame.
+
+    Frames are searched at a size whose longer side is 1280 pixels, enlarged at most twice: faces narrower than
+    1/16 of the longer side, or than 40 pixels, are not found.
+
+    Args:
+        min_score: detections of a lower score are not taken for faces. Clear frontal faces score around 1 or
+            more, noisy or turned ones less, false ones around 0.
+
+    Raises:
+        UserError: the extra `faces` is not installed, or its files are damaged.
+    """
+
+    def __init__(self, min_score: float = MIN_SCORE) -> None:
+        try:
+            import dlib
+        except ImportError as error:
+            raise UserError(_INSTALL) from error
+        weights = landmark_weights()
+        self.min_score = min_score
+        self._detector: Any = dlib.get_frontal_face_detector()
+        self._rectangle: Any = dlib.rectangle
+        try:
+            self._predictor: Any = dlib.shape_predictor(str(weights))
+        except RuntimeError as error:
+            raise UserError(f"{weights} cannot be read, install face_recognition_models again") from error
+
+    def find(self, frame: npt.NDArray[np.uint8]) -> Face | None:
+        """The largest face of `frame`, or None where no detection reaches the threshold.
+
+        Args:
+            frame: uint8 (H, W), grey.
+
+        Raises:
+            ValueError: `frame` is not uint8 (H, W) or is empty.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 2 or not frame.size:
+            raise ValueError(f"frame must be uint8 (H, W), got {frame.dtype} {frame.shape}")
+        zoom = min(_LARGEST_ZOOM, _SEARCH_SIDE / max(frame.shape))
+        search = _resized(frame, zoom)
+        boxes, scores, _ = self._detector.run(search, 0, self.min_score)
+        if not boxes:
+            return None
+        best = max(range(len(boxes)), key=lambda i: boxes[i].area())
+        rectangle = boxes[best]
+        box = _rescaled([(rectangle.left(), rectangle.top()), (rectangle.right(), rectangle.bottom())], search, frame)
+        fine = frame if zoom < 1 else search  # landmarks come in whole pixels: take the larger picture
+        if zoom < 1:
+            rectangle = self._rectangle(*(round(side) for side in box.ravel()))
+        shape = self._predictor(fine, rectangle)
+        landmarks = _rescaled([(point.x, point.y) for point in shape.parts()], fine, frame)
+        left, top, right, bottom = box.ravel().tolist()
+        return Face((left, top, right, bottom), float(scores[best]), landmarks.astype(np.float32), len(boxes))
+
+
+def landmark_weights() -> Path:
+    """Where the 68-point predictor's weights are installed.
+
+    Raises:
+        UserError: the package that brings them is not installed, or does not hold them.
+    """
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None:
+        raise UserError(_INSTALL)
+    for folder in spec.submodule_search_locations or ():
+        if (Path(folder) / _WEIGHTS).is_file():
+            return Path(folder) / _WEIGHTS
+    raise UserError(f"face_recognition_models holds no {_WEIGHTS.name}, install it again")
+
+
+def _resized(frame: npt.NDArray[np.uint8], zoom: float) -> npt.NDArray[np.uint8]:
+    import cv2
+
+    height, width = frame.shape
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, size, interpolation=method), dtype=np.uint8)
+
+
+def _rescaled(
+    points: list[tuple[float, float]], picture: npt.NDArray[np.uint8], frame: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64]:
+    """Points (n, 2) in pixels of `picture`, in pixels of the `frame` that it is a resized copy of."""
+    zoom = np.array(picture.shape[::-1]) / np.array(frame.shape[::-1])
+    return (np.array(points, dtype=np.float64) + 0.5) / zoom - 0.5
