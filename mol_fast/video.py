@@ -1,0 +1,315 @@
+"""Frames in: video files, folders of images, prepared files, arrays. Video files out.
+
+All pictures are uint8, grey (H, W) or RGB (H, W, 3). A source is read frame by frame, as often as one likes;
+none but the array keeps its frames in memory.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.errors import UserError
+
+Picture = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+_PLAYBACK_FPS = 25.0  # of video written from frames whose rate is not known
+
+
+class FrameSource(Protocol):
+    """A sequence of frames of one size.
+
+    Iterating starts at the first frame each time, and raises UserError where a frame cannot be read.
+    """
+
+    name: str  # for messages
+    count: int  # frames
+    fps: float | None  # frames per second, None where not known
+    aligned: bool  # frames are aligned face crops already
+
+    def __iter__(self) -> Iterator[Picture]: ...
+
+    def frame_name(self, index: int) -> str:
+        """What to call a frame in a message."""
+        ...
+
+
+class VideoFile:
+    """The frames of a video file, as far as OpenCV's FFmpeg reads it.
+
+    The frames are counted by going through the file once.
+
+    Raises:
+        UserError: the file cannot be read as video, or ends early.
+    """
+
+    aligned = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        import cv2
+
+        self.path = Path(path)
+        self.name = str(path)
+        capture = self._open()
+        try:
+            announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            rate = capture.get(cv2.CAP_PROP_FPS)
+            self.count = 0
+            while capture.grab():
+                self.count += 1
+        finally:
+            capture.release()
+        if not self.count:
+            raise UserError(f"{self.name} holds no frame that can be read, check that the file is whole")
+        missing = announced - self.count
+        if missing > max(2, 0.05 * announced):  # containers that store no count give an estimate
+            raise UserError(
+                f"{self.name} ends after {self.count} of {announced:.0f} frames, the file is truncated or damaged"
+            )
+        self.fps: float | None = rate if np.isfinite(rate) and rate > 0 else None
+
+    def __iter__(self) -> Iterator[Picture]:
+        import cv2
+
+        capture = self._open()
+        try:
+            for index in range(self.count):
+                ok, frame = capture.read()
+                if not ok:
+                    raise UserError(f"{self.frame_name(index)} cannot be read, the file is damaged or has changed")
+                yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        finally:
+            capture.release()
+
+    def frame_name(self, index: int) -> str:
+        return f"frame {index} of {self.name}"
+
+    def _open(self) -> Any:
+        import cv2
+
+        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        if not capture.isOpened():
+            capture.release()
+            raise UserError(f"{self.name} cannot be read as video, check that it is a video file and whole")
+        return capture
+
+
+class ImageFolder:
+    """The images of a folder in the order of the numbers in their names; other files are ignored.
+
+    Raises:
+        UserError: the folder holds no images.
+    """
+
+    aligned = False
+
+    def __init__(self, path: str | os.PathLike[str], fps: float | None = None) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        self.fps = fps
+        self.files = sorted((file for file in self.path.iterdir() if _is_image(file)), key=number_order)
+        self.count = len(self.files)
+        if not self.count:
+            raise UserError(f"{self.name} {self._content()}")
+
+    def __iter__(self) -> Iterator[Picture]:
+        size: tuple[int, ...] | None = None
+        for file in self.files:
+            frame = read_image(file)
+            if size is not None and frame.shape[:2] != size:
+                raise UserError(
+                    f"{file} is {frame.shape[1]} x {frame.shape[0]} pixels where {self.files[0].name} is "
+                    f"{size[1]} x {size[0]}, the frames of a clip must have one size"
+                )
+            size = frame.shape[:2]
+            yield frame
+
+    def frame_name(self, index: int) -> str:
+        return str(self.files[index])
+
+    def _content(self) -> str:
+        if (self.path / "set.json").exists():
+            return "is a prepared set, give one of the files in its folder videos"
+        if any(file.is_dir() for file in self.path.iterdir()):
+            return "holds folders but no images, give the folder of one clip"
+        return "holds no images (" + ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")"
+
+
+class FrameArray:
+    """Frames in memory.
+
+    Args:
+        frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB.
+        name: for messages.
+        fps: frames per second, None where not known.
+        aligned: the frames are aligned face crops already.
+
+    Raises:
+        ValueError: `frames` has another shape or dtype, or is empty.
+    """
+
+    def __init__(
+        self, frames: npt.NDArray[np.uint8], name: str = "frames", fps: float | None = None, aligned: bool = False
+    ) -> None:
+        shape = frames.shape
+        if frames.dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+            raise ValueError(f"frames must be uint8 (n, H, W) or (n, H, W, 3), got {frames.dtype} {shape}")
+        if not frames.size:
+            raise ValueError(f"frames must not be empty, got shape {shape}")
+        self.frames = frames
+        self.name = name
+        self.fps = fps
+        self.aligned = aligned
+        self.count = len(frames)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self.frames)
+
+    def frame_name(self, index: int) -> str:
+        return f"frame {index} of {self.name}"
+
+
+def open_source(path: str | os.PathLike[str], fps: float | None = None) -> FrameSource:
+    """The frames of a video file, a folder of images, or a prepared .safetensors file.
+
+    Args:
+        path: the file or folder.
+        fps: frames per second; replaces what a video file says, and tells what folders and prepared files do
+            not know.
+
+    Raises:
+        UserError: there is nothing at `path`, or it cannot be read.
+    """
+    source_path = Path(path)
+    if not source_path.exists():
+        raise UserError(f"{path} does not exist, give a video file, a folder of images, or a prepared file")
+    if source_path.is_dir():
+        return ImageFolder(source_path, fps)
+    if source_path.suffix == ".safetensors":
+        from mol_fast.data.store import Video
+
+        frames = Video.from_file(source_path).read().frames.numpy()
+        return FrameArray(frames, str(path), fps, aligned=True)
+    video = VideoFile(source_path)
+    video.fps = fps or video.fps
+    return video
+
+
+def read_image(path: str | os.PathLike[str]) -> Picture:
+    """An image file as uint8 (H, W, 3), RGB.
+
+    Raises:
+        UserError: the file cannot be read as an image.
+    """
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, OSError):
+        image = None
+    if image is None:
+        raise UserError(f"{path} cannot be read as an image, the file is damaged or of another kind")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def grey(picture: Picture) -> Picture:
+    """(H, W) of a grey (H, W) or RGB (H, W, 3) picture."""
+    if picture.ndim == 2:
+        return picture
+    import cv2
+
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def rgb(picture: Picture) -> Picture:
+    """(H, W, 3) of a grey (H, W) or RGB (H, W, 3) picture."""
+    return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
+
+
+def number_order(path: Path) -> list[tuple[int, str]]:
+    """Sort key by which img9 comes before img46: runs of digits compare as numbers, the rest as text."""
+    parts = re.split(r"([0-9]+)", path.stem)
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)] + [(0, path.suffix)]
+
+
+class VideoWriter:
+    """Writes an mp4 file; the file appears, whole, when the `with` block ends without an error.
+
+    Args:
+        path: the file to write; its folder exists.
+        size: (width, height) in pixels; the odd last column or row of a picture is left out.
+        fps: frames per second, None for 25.
+
+    Raises:
+        UserError: the file cannot be written, or cannot be read back.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size: tuple[int, int], fps: float | None = None) -> None:
+        import cv2
+
+        self.path = Path(path)
+        self._part = self.path.with_name(f".write-{secrets.token_hex(8)}.mp4")
+        self._width, self._height = size[0] // 2 * 2, size[1] // 2 * 2
+        self._count = 0
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        rate = _storable_rate(fps or _PLAYBACK_FPS)
+        self._writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, codec, rate, (self._width, self._height))
+        if not self._writer.isOpened():
+            self._part.unlink(missing_ok=True)
+            raise UserError(f"{path} cannot be written, check the folder and that OpenCV has its mp4v encoder")
+
+    def write(self, picture: Picture) -> None:
+        """Add a frame, RGB (H, W, 3).
+
+        Raises:
+            ValueError: the picture is smaller than the video or not RGB.
+        """
+        import cv2
+
+        if picture.ndim != 3 or picture.shape[0] < self._height or picture.shape[1] < self._width:
+            raise ValueError(f"picture must be ({self._height}, {self._width}, 3), got {picture.shape}")
+        frame = np.ascontiguousarray(picture[: self._height, : self._width])
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self._count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.release()
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        try:
+            written = VideoFile(self._part).count
+        except UserError:
+            written = 0
+        if written != self._count:
+            raise UserError(
+                f"{self.path} could not be written, {written} of {self._count} frames arrived; is the disk full?"
+            )
+        with open(self._part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(self._part, self.path)
+
+
+def _storable_rate(fps: float) -> float:
+    """`fps` with as many decimals as MPEG-4, which divides seconds into at most 65535 parts, can store."""
+    return round(min(fps, 65535.0), 3 if fps < 65 else 2 if fps < 655 else 0)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
