@@ -1,0 +1,176 @@
+"""Prediction: from frames and weights to probabilities, flow and landmarks of each window."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from mol_fast.align import CROP_SIZE, centre_crop, inverse, transform
+from mol_fast.data.clips import CROP, normalise_frames
+from mol_fast.data.store import WINDOW
+from mol_fast.errors import UserError
+from mol_fast.faces import MIN_SCORE, FaceFinder
+from mol_fast.prediction import Flow, Prediction, WindowPrediction
+from mol_fast.video import FrameArray, FrameSource
+from mol_fast.weights import load_weights
+from mol_fast.windows import AlignedWindow, Window, aligned_windows, plan_windows
+
+
+class Predictor:
+    """A trained model on its device.
+
+    Args:
+        weights: run folder or .safetensors file.
+        device: "cpu", "cuda", ..., or "auto": a GPU where there is one.
+        batch_size: windows that run at once.
+
+    Raises:
+        UserError: the weights or the device cannot be used.
+        ValueError: `batch_size` is less than 1.
+    """
+
+    def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 8) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        model, info = load_weights(Path(weights))
+        if model.config.frames != WINDOW:
+            raise UserError(f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}")
+        self.classes: tuple[str, ...] = tuple(info["classes"])
+        self.device = _device(device)
+        self.batch_size = batch_size
+        self._model: nn.Module = model.to(self.device).eval()
+
+    def run(
+        self,
+        source: FrameSource,
+        windows: list[Window],
+        finder: FaceFinder | None,
+        on_frame: Callable[[], object] = lambda: None,
+    ) -> Iterator[tuple[WindowPrediction, Flow]]:
+        """Predict `windows` of `source` in order, reading it once and holding one batch in memory.
+
+        Gives each window's prediction with its flow (2, 7, 128, 128), in pixels of the crop.
+
+        Args:
+            source: the frames.
+            windows: from `plan_windows`; those without a face give no prediction.
+            finder: None where the source is aligned already.
+            on_frame: called after each frame read.
+
+        Raises:
+            UserError: no window has a face, a frame cannot be read, the model gives values that are not finite, or a
+                batch does not fit into memory.
+        """
+        for batch in _batched(aligned_windows(source, windows, finder, on_frame), self.batch_size):
+            yield from self._predict(batch)
+
+    @torch.inference_mode()
+    def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow]]:
+        offset = (CROP_SIZE - CROP) // 2
+        frames = np.stack([item.frames[:, offset : offset + CROP, offset : offset + CROP] for item in batch])
+        inputs = normalise_frames(torch.from_numpy(frames).to(self.device))[:, None]
+        try:
+            output = self._model(inputs)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{len(batch)} windows at once do not fit into memory, give a smaller batch size"
+            ) from error
+        probabilities = _numpy(output.logits.float().softmax(-1))
+        flow, landmarks = _numpy(output.flow), _numpy(output.landmarks)
+        if not all(np.isfinite(part).all() for part in (probabilities, flow, landmarks)):
+            start, end = batch[0].window.start, batch[-1].window.end
+            raise UserError(f"the model gives values that are not finite from frame {start} to {end}, train it again")
+        return [_to_source(item, probabilities[i], flow[i], landmarks[i]) for i, item in enumerate(batch)]
+
+
+def predict(
+    frames: npt.NDArray[np.uint8],
+    weights: str | os.PathLike[str],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    aligned: bool = False,
+    min_score: float = MIN_SCORE,
+    device: str = "auto",
+    batch_size: int = 8,
+) -> Prediction:
+    """Micro-expression, optical flow and landmarks of the face in some frames.
+
+    Args:
+        frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB; n >= 8.
+        weights: run folder or .safetensors file, as `mol_fast.train` writes them.
+        window: frames of a stretch; all frames are one clip, as one annotated, if None, or if there are not more.
+        stride: frames from one stretch to the next, half of `window` if None.
+        aligned: the frames are aligned face crops already, such as those of a prepared set; no face is looked
+            for, and the extra `faces` is not needed.
+        min_score: threshold of the face detector, see `mol_fast.faces.FaceFinder`.
+        device: "cpu", "cuda", ..., or "auto": a GPU where there is one.
+        batch_size: windows that run at once.
+
+    Raises:
+        UserError: there are fewer than 8 frames, no face is found, the extra `faces` is needed and not
+            installed, or weights or device cannot be used.
+        ValueError: an argument has another shape, dtype or range.
+    """
+    source = FrameArray(frames, aligned=aligned)
+    check_length(source)
+    windows = plan_windows(source.count, window, stride)
+    predictor = Predictor(weights, device, batch_size)
+    finder = None if aligned else FaceFinder(min_score)
+    predictions, flow = zip(*predictor.run(source, windows, finder), strict=True)
+    return summarise(predictor.classes, windows, list(predictions), list(flow))
+
+
+def summarise(
+    classes: tuple[str, ...], windows: list[Window], predictions: list[WindowPrediction], flow: Sequence[Flow]
+) -> Prediction:
+    """The prediction of a clip from those of its `windows`, of which those without a face are missing."""
+    done = {prediction.window for prediction in predictions}
+    mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
+    return Prediction(classes, mean, predictions, flow, [window for window in windows if window not in done])
+
+
+def check_length(source: FrameSource) -> None:
+    """Refuse a source that is too short for a window.
+
+    Raises:
+        UserError: fewer than 8 frames.
+    """
+    if source.count < WINDOW:
+        frames = "frame" if source.count == 1 else "frames"
+        raise UserError(f"{source.name} has {source.count} {frames}, at least {WINDOW} are needed")
+
+
+def _to_source(
+    item: AlignedWindow, probabilities: npt.NDArray[np.float32], flow: Flow, landmarks: npt.NDArray[np.float32]
+) -> tuple[WindowPrediction, Flow]:
+    matrix = centre_crop(item.matrix, CROP_SIZE, CROP)
+    points = transform(landmarks, inverse(matrix)).astype(np.float32)
+    mean_flow = float(np.hypot(flow[0], flow[1]).mean())
+    return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face), flow
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {name} cannot be used here, give cpu, cuda or auto") from error
+    return device
+
+
+def _numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
+    return tensor.float().cpu().numpy()
+
+
+def _batched(items: Iterable[AlignedWindow], size: int) -> Iterator[list[AlignedWindow]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

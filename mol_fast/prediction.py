@@ -1,0 +1,163 @@
+"""What the model says of a clip or video, in memory and as JSON."""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.align import Matrix
+from mol_fast.data.clips import CROP
+from mol_fast.data.store import WINDOW
+from mol_fast.faces import Face
+from mol_fast.windows import Window
+
+FORMAT = 1
+PAIRS = WINDOW - 1
+FLOW_SHAPE = (2, PAIRS, CROP, CROP)
+_PACKAGES = ("mol-fast", "torch", "numpy", "opencv-python", "dlib-bin")
+
+Flow = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What the model says of one window of 8 frames, that is 7 pairs of consecutive frames."""
+
+    window: Window
+    probabilities: npt.NDArray[np.float32]  # (K,)
+    landmarks: npt.NDArray[np.float32]  # (7, 68, 2), of the second frame of each pair, pixels of the source's frames
+    mean_flow: float  # mean length of the flow, pixels of the crop
+    matrix: Matrix  # (2, 3), from the source's frames to the crop of 128 pixels
+    face: Face | None  # that the window was aligned by, None where the source was aligned already
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of a clip or video."""
+
+    classes: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]  # (K,), mean of the windows
+    windows: list[WindowPrediction]
+    flow: Sequence[Flow]  # (2, 7, 128, 128) for each of `windows`: of each pair, in pixels of the crop
+    skipped: list[Window]  # no face where they start
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.classes[int(self.probabilities.argmax())]
+
+
+class FlowFile(Sequence[Flow]):
+    """Flow of any number of windows on disk, as float16, in a nameless file that goes when it is closed.
+
+    Args:
+        folder: where there is room, 460 kB a window.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._count = 0
+
+    def append(self, flow: Flow) -> None:
+        """Add the flow (2, 7, 128, 128) of a window."""
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(flow.astype(np.float16).tobytes())
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Flow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Flow]: ...
+    def __getitem__(self, index: int | slice) -> Flow | list[Flow]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"window {index} of {self._count}")
+        size = 2 * int(np.prod(FLOW_SHAPE))
+        self._file.seek(index % self._count * size)
+        return np.frombuffer(self._file.read(size), dtype=np.float16).reshape(FLOW_SHAPE).astype(np.float32)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) -> str:
+    """A prediction as JSON text, one window a line.
+
+    Frames count from 0. Landmarks, 68 points for each of the frames of a window but the first, and the box of the face
+    (left, top, right, bottom) are in pixels of the source's frames, mean_flow in pixels of the crop. Times are null
+    where `fps` is None.
+
+    Args:
+        prediction: of a clip or video.
+        fps: frames per second.
+        about: plain values to put in front, such as where the frames come from.
+    """
+    head = {
+        "format": FORMAT,
+        **about,
+        "fps": fps,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "classes": list(prediction.classes),
+        "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
+        "skipped": [{"reason": "no face in its first frame", **_span(window, fps)} for window in prediction.skipped],
+    }
+    windows = [_window(prediction.classes, window, fps) for window in prediction.windows]
+    lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
+    return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
+
+
+def _window(classes: tuple[str, ...], prediction: WindowPrediction, fps: float | None) -> dict[str, Any]:
+    return {
+        **_span(prediction.window, fps),
+        "class": classes[int(prediction.probabilities.argmax())],
+        "probabilities": _named(classes, prediction.probabilities),
+        "mean_flow": round(prediction.mean_flow, 4),
+        "face": None if prediction.face is None else _face(prediction.face, prediction.window.anchor),
+        "landmarks": np.round(prediction.landmarks.astype(float), 2).tolist(),
+    }
+
+
+def _span(window: Window, fps: float | None) -> dict[str, Any]:
+    return {
+        "start": window.start,
+        "end": window.end,
+        "frames": list(window.frames),
+        "start_seconds": None if fps is None else round(window.start / fps, 4),
+        "end_seconds": None if fps is None else round(window.end / fps, 4),
+    }
+
+
+def _face(face: Face, frame: int) -> dict[str, Any]:
+    box = [round(side, 1) for side in face.box]
+    return {"frame": frame, "box": box, "score": round(face.score, 3), "faces": face.found}
+
+
+def _named(classes: tuple[str, ...], probabilities: npt.NDArray[np.float32]) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in zip(classes, probabilities, strict=True)}
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
