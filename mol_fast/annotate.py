@@ -1,0 +1,231 @@
+"""The annotated video: each frame with landmarks and flow on the face, and the class beneath."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.align import Matrix, inverse, scale_of, transform
+from mol_fast.data.clips import CROP
+from mol_fast.data.store import WINDOW
+from mol_fast.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.prediction import PAIRS, Prediction
+from mol_fast.video import FrameSource, Picture, VideoWriter, rgb
+from mol_fast.windows import Window
+
+_SMALLEST_SIDE = 480  # smaller frames are enlarged, so that text and points can be seen
+_OPACITY = 0.6  # of flow at full colour
+_SUBPIXEL = 4  # bits
+_LINES = (  # first and last landmark, closed
+    (0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False),
+    (36, 41, True), (42, 47, True), (48, 59, True), (60, 67, True),
+)  # fmt: skip
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LANDMARK = (255, 225, 90)
+_SHADE, _TEXT, _DIM, _BAR = (24, 24, 28), (240, 240, 240), (165, 165, 170), (90, 170, 250)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is drawn on a frame: one pair of one window."""
+
+    probabilities: npt.NDArray[np.float32]  # (K,), of the window
+    landmarks: npt.NDArray[np.float32]  # (68, 2) in pixels of the frame
+    flow: npt.NDArray[np.float32]  # (2, 128, 128) in pixels of the crop
+    matrix: Matrix  # (2, 3) from the frame to the crop
+
+
+def write_annotated(
+    path: str | os.PathLike[str],
+    source: FrameSource,
+    windows: list[Window],
+    prediction: Prediction,
+    max_flow: float,
+    on_frame: Callable[[], object] = lambda: None,
+) -> None:
+    """Write the annotated video of all frames of `source`, one frame in memory at a time.
+
+    Args:
+        path: the mp4 file to write.
+        source: what was predicted.
+        windows: all of it, also those without a prediction.
+        prediction: of `windows`.
+        max_flow: flow in full colour, in pixels of the crop.
+        on_frame: called after each frame.
+
+    Raises:
+        UserError: the source cannot be read again, or the file cannot be written.
+    """
+    place = {item.window: k for k, item in enumerate(prediction.windows)}
+    pairs = shown_pairs(windows, source.count).tolist()
+    summary = f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
+    frames = iter(source)
+    first = next(frames)
+    annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, summary)
+    with VideoWriter(path, annotator.size, source.fps) as writer:
+        for index, frame in enumerate(chain([first], frames)):
+            number, pair = pairs[index]
+            k = place.get(windows[number])
+            time = "" if source.fps is None else f"   {index / source.fps:.2f} s"
+            caption = f"frame {index}{time}   window {number + 1} of {len(windows)}"
+            writer.write(annotator.draw(frame, caption, None if k is None else _shown(prediction, k, pair)))
+            on_frame()
+
+
+def _shown(prediction: Prediction, k: int, pair: int) -> Shown:
+    window = prediction.windows[k]
+    return Shown(window.probabilities, window.landmarks[pair], prediction.flow[k][:, pair], window.matrix)
+
+
+def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
+    """Which window, and which of its 7 pairs, to show on each frame of a video.
+
+    In a clip read as one, the window that holds the frame; else the one whose middle is nearest. The pair is the
+    one that arrives at the last frame of the window not after the frame shown; before that, the first.
+
+    Args:
+        windows: all of the video, from `plan_windows`.
+        count: frames of the video.
+
+    Returns:
+        (count, 2): indices into `windows`, and of the pair.
+    """
+    index = np.arange(count)
+    starts = np.array([window.start for window in windows])
+    interval = windows[0].interval
+    if windows[0].anchor == windows[-1].anchor:
+        k = np.where(index < WINDOW * interval, index % interval, interval - 1)
+    else:
+        k = np.searchsorted((starts[1:] + starts[:-1]) / 2, index - (WINDOW - 1) * interval / 2)
+    pair = np.clip((index - starts[k]) // interval - 1, 0, PAIRS - 1)
+    return np.stack([k, pair], axis=1)
+
+
+class Annotator:
+    """Draws on frames of one size.
+
+    Args:
+        classes: names of the classes.
+        size: (width, height) of the frames in pixels.
+        max_flow: flow in full colour, in pixels of the crop.
+        summary: line of text about the whole clip.
+    """
+
+    def __init__(self, classes: tuple[str, ...], size: tuple[int, int], max_flow: float, summary: str) -> None:
+        self.classes = classes
+        self.max_flow = max_flow
+        self.summary = summary
+        self._zoom = -(-_SMALLEST_SIDE // min(size)) if min(size) < _SMALLEST_SIDE else 1
+        self._width, self._height = size[0] * self._zoom, size[1] * self._zoom
+        self._line = round(min(max(self._width / 26, 18), 48))  # height of a line of text
+        self._panel = self._line * (len(classes) + 3)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures in pixels: frames under 480 pixels are enlarged by a whole number, and
+        the panel with the classes lies beneath."""
+        return self._width, self._height + self._panel
+
+    def draw(self, frame: Picture, caption: str, shown: Shown | None) -> Picture:
+        """The annotated frame, RGB (H', W', 3) of `size`.
+
+        Args:
+            frame: uint8 (H, W) or (H, W, 3).
+            caption: line of text about the frame.
+            shown: None where there is no prediction.
+        """
+        canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+        picture = canvas[: self._height]
+        picture[:] = cv2.resize(rgb(frame), (self._width, self._height), interpolation=cv2.INTER_CUBIC)
+        if shown is not None:
+            self._draw_flow(picture, shown)
+            self._draw_landmarks(picture, shown)
+        self._draw_panel(canvas[self._height :], caption, shown)
+        return canvas
+
+    def _draw_flow(self, picture: Picture, shown: Shown) -> None:
+        """Blend the flow into the crop's region; the faster, the more opaque. Directions are those of the frame."""
+        upright = inverse(shown.matrix)[:, :2] * scale_of(shown.matrix)  # a rotation: lengths stay those of the crop
+        flow = np.einsum("ij,jhw->ihw", upright, shown.flow)
+        opacity = _OPACITY * np.minimum(np.hypot(*flow) / self.max_flow, 1)
+        hue = flow_to_color(flow / np.maximum(np.hypot(*flow) / self.max_flow, 1e-6), self.max_flow)
+        to_picture = inverse(shown.matrix)
+        to_picture = np.column_stack([self._zoom * to_picture[:, :2], self._zoom * (to_picture[:, 2] + 0.5) - 0.5])
+        corners = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
+        left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, (self._width, self._height))
+        right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (self._width, self._height))
+        if right <= left or bottom <= top:
+            return
+        local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
+        place = (int(right - left), int(bottom - top))
+        region = picture[top:bottom, left:right]
+        alpha = cv2.warpAffine(opacity.astype(np.float32), local, place)[..., None]
+        color = cv2.warpAffine(hue, local, place, borderMode=cv2.BORDER_REPLICATE)
+        region[:] = np.rint(region + alpha * (color.astype(np.float32) - region)).astype(np.uint8)
+        outline = _fixed_point(corners)
+        cv2.polylines(picture, [outline], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
+
+    def _draw_landmarks(self, picture: Picture, shown: Shown) -> None:
+        points = (shown.landmarks.astype(np.float64) + 0.5) * self._zoom - 0.5
+        pixel = self._zoom / scale_of(shown.matrix)  # of the crop, in the picture
+        fixed = _fixed_point(points)
+        for first, last, closed in _LINES:
+            cv2.polylines(picture, [fixed[first : last + 1]], closed, _LANDMARK, 1, cv2.LINE_AA, _SUBPIXEL)
+        radius = round(max(1.5, 0.8 * pixel) * (1 << _SUBPIXEL))
+        for x, y in fixed:
+            cv2.circle(picture, (int(x), int(y)), radius, _LANDMARK, -1, cv2.LINE_AA, _SUBPIXEL)
+
+    def _draw_panel(self, panel: Picture, caption: str, shown: Shown | None) -> None:
+        line, margin = self._line, self._line // 2
+        wheel = self._panel - 3 * line
+        right = self._width - wheel - 2 * margin
+        self._text(panel, caption, margin, line // 2, self._width - 2 * margin, _DIM)
+        if shown is None:
+            self._text(panel, "no face", margin, line * 3 // 2, right - margin, _TEXT)
+        else:
+            self._draw_classes(panel, shown.probabilities, margin, right - margin)
+        bottom = self._panel - line * 5 // 4
+        self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
+        legend = color_wheel_legend(wheel)
+        disc = np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2
+        place = panel[line * 3 // 2 : line * 3 // 2 + wheel, right + margin : right + margin + wheel]
+        place[disc] = legend[disc]
+        self._text(panel, f"flow {self.max_flow:.2g} px", right + margin, bottom, wheel, _DIM)
+
+    def _draw_classes(self, panel: Picture, probabilities: npt.NDArray[np.float32], left: int, right: int) -> None:
+        """One row per class: name, bar, probability."""
+        line = self._line
+        names = min(max(self._text_width(name) for name in self.classes), (right - left) // 2)
+        number = self._text_width("0.00")
+        bar = left + names + line // 2
+        length = max(right - bar - number - line // 2, 1)
+        best = int(probabilities.argmax())
+        for row, (name, probability) in enumerate(zip(self.classes, probabilities, strict=True)):
+            top = line * 3 // 2 + row * line
+            color = _TEXT if row == best else _DIM
+            self._text(panel, name, left, top, names, color)
+            low, high = (bar, top + line // 4), (bar + round(length * float(probability)), top + line * 3 // 4)
+            cv2.rectangle(panel, (bar, low[1]), (bar + length, high[1]), (56, 56, 62), -1)
+            cv2.rectangle(panel, low, high, _BAR if row == best else _DIM, -1)
+            self._text(panel, f"{probability:.2f}", right - number, top, number, color)
+
+    def _text(self, panel: Picture, text: str, left: int, top: int, width: int, color: tuple[int, int, int]) -> None:
+        """Text centred in a line from `top` on, narrowed to fit into `width`."""
+        scale = self._font_scale * min(1.0, width / max(self._text_width(text), 1))
+        baseline = top + round(0.5 * self._line + 11 * scale)  # capital letters are 22 pixels high at scale 1
+        cv2.putText(panel, text, (left, baseline), _FONT, scale, color, max(1, round(scale * 1.5)), cv2.LINE_AA)
+
+    def _text_width(self, text: str) -> int:
+        return int(cv2.getTextSize(text, _FONT, self._font_scale, max(1, round(self._font_scale * 1.5)))[0][0])
+
+    @property
+    def _font_scale(self) -> float:
+        return self._line * 0.55 / 22
+
+
+def _fixed_point(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    return np.rint(np.clip(points, -1e5, 1e5) * (1 << _SUBPIXEL)).astype(np.int32)

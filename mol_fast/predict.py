@@ -1,0 +1,242 @@
+"""Predict micro-expression, optical flow and landmarks of the face in a video: `python -m mol_fast.predict`.
+
+The function for frames in memory is `mol_fast.predict(frames, weights)`, see `mol_fast.inference.predict`. Importing
+this module puts it in the function's place, as `mol_fast.predict`, so the module can be called just the same.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mol_fast.data.store import WINDOW
+from mol_fast.errors import UserError
+from mol_fast.faces import MIN_SCORE, FaceFinder
+from mol_fast.files import write_atomic
+from mol_fast.inference import Predictor, check_length, predict, summarise
+from mol_fast.prediction import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.video import FrameSource, VideoFile, open_source
+from mol_fast.windows import MAX_CLIP, Window, plan_windows
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from rich.table import Table
+
+_TABLE_ROWS = 40
+_LEAST_MAX_FLOW = 0.1  # pixels of the crop; slower motion is not drawn in full colour unless asked for
+
+
+class _CallableModule(ModuleType):
+    def __call__(self, *args: Any, **options: Any) -> Prediction:
+        return predict(*args, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict.
+
+    Attributes:
+        weights: Folder of a training run, or a weights file (.safetensors).
+        out: Folder for prediction.json and annotated.mp4, made if missing; by default NAME-prediction in the current
+            folder.
+        window: Length of a window: seconds (0.5s), frames (100), or "all" to read the input as one clip as annotated.
+            An input that is not longer than a window is one clip, too. By default 0.5s for video files, all for
+            folders and prepared files. A window is never shorter than 8 frames; the model reads 8 of them, evenly
+            spaced.
+        stride: From the start of a window to the next, in seconds (0.25s) or frames (50); by default half a window.
+        fps: Frames per second, where a video file says it wrong, or a folder or prepared file does not say it.
+        aligned: The frames are aligned face crops already, do not look for faces. Prepared files always are.
+        min_score: Score from which a detection is a face; clear frontal faces have about 1 or more, false ones
+            about 0.
+        max_flow: Flow drawn in full colour, in pixels of the 128 x 128 crop; by default the 99th percentile.
+        video: Write annotated.mp4.
+        device: Where to run: cpu, cuda, cuda:1, and so on; auto takes a GPU where there is one.
+        batch_size: Windows that run at once; fewer need less memory.
+    """
+
+    weights: Path
+    out: Path | None = None
+    window: str | None = None
+    stride: str | None = None
+    fps: float | None = None
+    aligned: bool = False
+    min_score: float = MIN_SCORE
+    max_flow: float | None = None
+    video: bool = True
+    device: str = "auto"
+    batch_size: int = 8
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code, 2 after an error, which one sentence on stderr explains."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    try:
+        import cv2  # noqa: F401
+        import rich  # noqa: F401
+        import tyro
+    except ImportError as error:
+        return _fail(f"{error.name} is not installed: pip install 'mol-fast[faces]'")
+    config = (tyro.conf.OmitArgPrefixes,)
+    try:
+        tyro.cli(run, args=argv, prog="mol-fast predict", config=config)
+    except (UserError, OSError) as error:
+        return _fail(str(error))
+    return 0
+
+
+def run(input: Path, /, prediction: Options) -> None:
+    """Predict micro-expression, optical flow and landmarks of the largest face in a video.
+
+    Prints the class probabilities of each window and of the clip (the mean of its windows) beside the mean length
+    of the flow in pixels of the 128 x 128 crop, and writes prediction.json and annotated.mp4.
+
+    Args:
+        input: Video file, folder of images in the order of the numbers in their names, or prepared .safetensors file.
+        prediction: How to predict.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+    options = prediction
+    _check_numbers(options)
+    source = open_source(input, options.fps)
+    source.aligned = source.aligned or options.aligned
+    check_length(source)
+    windows = _plan(source, options)
+    predictor = Predictor(options.weights, options.device, options.batch_size)
+    finder = None if source.aligned else FaceFinder(options.min_score)
+    out = options.out or Path(f"{input.resolve().stem}-prediction")
+    out.mkdir(parents=True, exist_ok=True)
+    with FlowFile(out) as flow:
+        result, fast = _predict(source, windows, predictor, finder, flow)
+        about = {"input": str(input), "weights": str(options.weights), "frames": source.count}
+        write_atomic(out / "prediction.json", to_json(result, source.fps, about))
+        if options.video:
+            from mol_fast.annotate import write_annotated
+
+            max_flow = options.max_flow or max(fast, _LEAST_MAX_FLOW)
+            with _progress("drawing", source.count) as advance:
+                write_annotated(out / "annotated.mp4", source, windows, result, max_flow, advance)
+    _print(result, source.fps, out)
+
+
+def _predict(
+    source: FrameSource, windows: list[Window], predictor: Predictor, finder: FaceFinder | None, flow: FlowFile
+) -> tuple[Prediction, float]:
+    """The prediction, its flow going to disk, and the largest 99th percentile of flow of a window."""
+    predictions: list[WindowPrediction] = []
+    fast = 0.0
+    with _progress("predicting", source.count) as advance:
+        for prediction, window_flow in predictor.run(source, windows, finder, advance):
+            predictions.append(prediction)
+            flow.append(window_flow)
+            fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
+    return summarise(predictor.classes, windows, predictions, flow), fast
+
+
+def _plan(source: FrameSource, options: Options) -> list[Window]:
+    default = "0.5s" if isinstance(source, VideoFile) and source.fps else "all"
+    text = options.window or default
+    length = None if text == "all" else _frames(text, source.fps, "--window", WINDOW)
+    stride = None if options.stride is None else _frames(options.stride, source.fps, "--stride", 1)
+    if (length is None or source.count <= length) and source.count > MAX_CLIP:
+        raise UserError(
+            f"{source.name} has {source.count} frames, more than {MAX_CLIP} are not one clip: "
+            "give --window, for example --window 100"
+        )
+    return plan_windows(source.count, length, stride)
+
+
+def _frames(text: str, fps: float | None, option: str, least: int) -> int:
+    """Number of frames of "100" or "0.5s"; seconds give `least` where they are shorter."""
+    seconds = text.endswith("s")
+    try:
+        value = float(text[:-1]) if seconds else int(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise UserError(f"{option} is {text}, give seconds like 0.5s or frames like 100")
+    if not seconds:
+        if value < least:
+            raise UserError(f"{option} is {text} frames, at least {least} are needed")
+        return int(value)
+    if fps is None:
+        raise UserError(f"{option} is {text}, but the frames per second are not known, give --fps as well")
+    return max(least, round(value * fps))
+
+
+def _check_numbers(options: Options) -> None:
+    for name in ("fps", "max_flow", "batch_size"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{name.replace('_', '-')} is {value}, it must be positive")
+
+
+def _print(result: Prediction, fps: float | None, out: Path) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(_table(result, fps))
+    more = len(result.windows) - _TABLE_ROWS
+    if more > 0:
+        console.print(f"{more} more windows are in prediction.json")
+    if result.skipped:
+        starts = ", ".join(str(window.start) for window in result.skipped[:10])
+        console.print(f"no face in {len(result.skipped)} windows, left out; they start at frame {starts}", end="")
+        console.print(" ..." if len(result.skipped) > 10 else "")
+    console.print(f"written to {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(result: Prediction, fps: float | None) -> "Table":
+    from rich.table import Table
+
+    table = Table(show_footer=True)
+    table.add_column("window", "clip", justify="right")
+    table.add_column("frames", justify="right", no_wrap=True)
+    if fps is not None:
+        table.add_column("seconds", justify="right", no_wrap=True)
+    for name, probability in zip(result.classes, result.probabilities, strict=True):
+        table.add_column(name, _probability(probability, result.probabilities), justify="right", overflow="fold")
+    mean_flow = np.mean([item.mean_flow for item in result.windows])
+    table.add_column("flow (px)", f"{mean_flow:.3f}", justify="right")
+    for number, item in enumerate(result.windows[:_TABLE_ROWS], start=1):
+        start, end = item.window.start, item.window.end
+        seconds = [] if fps is None else [f"{start / fps:.2f}-{end / fps:.2f}"]
+        values = [_probability(value, item.probabilities) for value in item.probabilities]
+        table.add_row(str(number), f"{start}-{end}", *seconds, *values, f"{item.mean_flow:.3f}")
+    return table
+
+
+def _probability(value: np.floating, among: "npt.NDArray[np.float32]") -> str:
+    return f"[bold]{value:.2f}[/bold]" if value == among.max() else f"{value:.2f}"
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
+    """A progress bar on stderr, where that is a terminal; gives the function to call after each step."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
