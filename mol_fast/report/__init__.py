@@ -1,0 +1,63 @@
+"""The report of a run: one HTML file with its pictures inside, to be opened from disk.
+
+`write_report` puts the usual sections together; other reports choose from `sections` and `samples` and call
+`write_page`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from mol_fast.metrics import Scores
+from mol_fast.report.html import write_page
+from mol_fast.report.samples import Sample, sample_section
+from mol_fast.report.sections import (
+    class_section,
+    loss_section,
+    score_section,
+    settings_section,
+    synthetic_notice,
+)
+
+__all__ = ["Sample", "write_report"]
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    date: str,
+    summary: str,
+    synthetic: bool,
+    scores: Scores,
+    losses: Sequence[Mapping[str, object]] | pd.DataFrame,
+    samples: Sequence[Sample],
+    config: Mapping[str, object],
+    environment: Mapping[str, object],
+) -> None:
+    """Write the report of one run, atomically.
+
+    Args:
+        path: the HTML file.
+        name, date, summary: what stands on top; the summary says what was trained and what was held out.
+        synthetic: the scores are of the embedded set, which the report then says above them.
+        scores: of the held-out videos.
+        losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each.
+        samples: clips to show; each adds about 0.3 MB.
+        config, environment: shown as tables; may be nested.
+
+    Raises:
+        ValueError: rows of losses have no ``step``, or a sample has values that are not finite.
+        OSError: the folder does not exist or cannot be written.
+    """
+    content = [
+        *([synthetic_notice()] if synthetic else []),
+        score_section(scores),
+        loss_section(losses),
+        class_section(scores.recognition),
+        sample_section(samples),
+        settings_section("Configuration", config),
+        settings_section("Environment", environment),
+    ]
+    write_page(path, name, f"{date} · {summary}", content)

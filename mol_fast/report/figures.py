@@ -1,0 +1,75 @@
+"""Pictures of reports, as PNG bytes that depend on the input alone."""
+
+import io
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, NullFormatter
+
+TRUE_COLOR = "#2ee6ff"
+PREDICTED_COLOR = "#ff7a1a"
+_METADATA = {"Software": "mol-fast"}
+
+
+def pixels_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A picture as it is: grey (H, W) or RGB (H, W, 3), uint8."""
+    color = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    buffer = io.BytesIO()
+    imsave(buffer, color, format="png", metadata=_METADATA)
+    return buffer.getvalue()
+
+
+def landmarks_png(
+    frame: npt.NDArray[np.uint8], true: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]
+) -> bytes:
+    """A frame (H, W) with its true landmarks as rings and the predicted ones as crosses, joined by lines.
+
+    Args:
+        frame: grey, uint8.
+        true, predicted: (68, 2) as (x, y) in pixels of the frame.
+    """
+    height, width = frame.shape
+    figure = Figure(figsize=(3, 3 * height / width), dpi=150)
+    axes = figure.add_axes((0, 0, 1, 1), frameon=False, xticks=[], yticks=[])
+    axes.imshow(frame, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+    axes.plot(*np.stack([true, predicted]).transpose(2, 0, 1), color=PREDICTED_COLOR, linewidth=1)
+    axes.plot(*true.T, "o", color=TRUE_COLOR, markersize=5, fillstyle="none", markeredgewidth=1.2)
+    axes.plot(*predicted.T, "+", color=PREDICTED_COLOR, markersize=6, markeredgewidth=1.4)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    return _png(figure)
+
+
+def curves_png(rows: pd.DataFrame) -> bytes:
+    """Each column of ``rows`` but ``step`` over the step: light as recorded, dark as a running mean."""
+    terms = [name for name in rows.columns if name != "step"]
+    columns = min(len(terms), 2)
+    lines = math.ceil(len(terms) / columns)
+    figure = Figure(figsize=(10, 2.9 * lines), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12))
+    for place, term in enumerate(terms, 1):
+        axes = figure.add_subplot(lines, columns, place)
+        known = rows[["step", term]].dropna()
+        smooth = known[term].rolling(max(len(known) // 40, 1), min_periods=1).mean()
+        axes.plot(known["step"], known[term], color="#a9c4e4", linewidth=1, marker="." if len(known) < 3 else "")
+        axes.plot(known["step"], smooth, color="#1f5fa8", linewidth=1.6)
+        if (known[term] > 0).all() and len(known):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(str(term), fontsize=11, parse_math=False)
+        axes.set_xlabel("step", fontsize=9)
+        axes.tick_params(which="both", labelsize=8)
+        axes.grid(color="#e3e8ee", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata=_METADATA)
+    return buffer.getvalue()

@@ -1,0 +1,137 @@
+"""Sample clips: what was predicted beside what is true, to be looked at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mol_fast.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
+from mol_fast.report.figures import landmarks_png, pixels_png
+from mol_fast.report.html import Html, captioned, element, picture, section, table
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame pair of a clip. Arrays are numpy arrays or tensors in main memory.
+
+    Attributes:
+        subject, video: where it comes from.
+        label, predicted: true and predicted class of the video.
+        probabilities: of the video, by class.
+        first_frame: (H, W), the first frame of the window; uint8, or floats of any scale.
+        frame: (H, W), the second frame of the pair, on the same scale.
+        landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of ``frame``.
+        flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to ``frame``.
+        note: which frame this is, or why it is shown; may be empty.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+
+    subject: str
+    video: str
+    label: str
+    predicted: str
+    probabilities: Mapping[str, float]
+    first_frame: npt.ArrayLike
+    frame: npt.ArrayLike
+    landmarks_true: npt.ArrayLike
+    landmarks_predicted: npt.ArrayLike
+    flow_true: npt.ArrayLike
+    flow_predicted: npt.ArrayLike
+    note: str = field(default="")
+
+    def __post_init__(self) -> None:
+        size = np.shape(self.frame)
+        expected = {
+            "first_frame": size if len(size) == 2 else ("H", "W"),
+            "landmarks_true": (68, 2),
+            "landmarks_predicted": (68, 2),
+            "flow_true": (2, *size),
+            "flow_predicted": (2, *size),
+        }
+        for name, shape in expected.items():
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(getattr(self, name))}")
+
+
+def sample_section(samples: Sequence[Sample], title: str = "Sample clips") -> Html:
+    """Frames with landmarks, flow in colour and class probabilities of each sample."""
+    legend = element(
+        "p",
+        "Landmarks: ",
+        element("span", "○ true", class_="true-mark"),
+        ", ",
+        element("span", "+ predicted", class_="predicted-mark"),
+        ". Flow: the colour is the direction, as on the wheel; white is still, the rim of the wheel is the longest "
+        "true motion of the pair, and darker colours are longer. True and predicted flow have the same scale.",
+        class_="note",
+    )
+    return section(title, legend, *map(_article, samples))
+
+
+def _article(sample: Sample) -> Html:
+    right = sample.label == sample.predicted
+    verdict = element("span", "right" if right else "wrong", class_="right" if right else "wrong")
+    heading = element("h3", f"Subject {sample.subject}, video {sample.video}")
+    classes = element("p", f"True class {sample.label}, predicted {sample.predicted}: ", verdict, _note(sample))
+    return element("article", heading, classes, _panels(sample), _probabilities(sample))
+
+
+def _note(sample: Sample) -> Html:
+    return element("span", f" · {sample.note}" if sample.note else "", class_="note")
+
+
+def _panels(sample: Sample) -> Html:
+    first_frame, frame = _grey(sample.first_frame, sample.frame)
+    true, predicted = np.asarray(sample.flow_true), np.asarray(sample.flow_predicted)
+    errors = flow_sums(_batch(predicted), _batch(true)).scores()
+    longest = max(float(np.hypot(*true.astype(np.float64)).max()), MOVING)
+    landmarks = np.asarray(sample.landmarks_true), np.asarray(sample.landmarks_predicted)
+    landmark_error = float(landmark_errors(_batch(landmarks[1]), _batch(landmarks[0])))
+    panels = [
+        (pixels_png(first_frame), "First frame of the window", ""),
+        (
+            landmarks_png(frame, *landmarks),
+            f"Landmarks: mean error {landmark_error:.1f} % of the inter-ocular distance",
+            "",
+        ),
+        (pixels_png(flow_to_color(true, longest)), f"True flow, at most {longest:.2f} px", ""),
+        (pixels_png(flow_to_color(predicted, longest)), f"Predicted flow: {_flow_error(errors)}", ""),
+        (pixels_png(color_wheel_legend(112)), f"Rim: {longest:.2f} px", "wheel"),
+    ]
+    figures = (captioned(picture(png, alt=caption), caption, class_) for png, caption, class_ in panels)
+    return element("div", *figures, class_="panels")
+
+
+def _flow_error(errors: FlowScores) -> str:
+    if errors.moving_error is None:
+        return f"end-point error {errors.error:.3f} px; nothing moves"
+    return (
+        f"end-point error of moving pixels {errors.moving_error:.3f} px, of zero flow {errors.moving_zero_error:.3f} px"
+    )
+
+
+def _probabilities(sample: Sample) -> Html:
+    rows = []
+    for name, value in sample.probabilities.items():
+        bar = element("span", element("span", style=f"width: {100 * value:.1f}%"), class_="share")
+        rows.append((name, bar, f"{value:.3f}"))
+    return table((), rows)
+
+
+def _batch(values: npt.NDArray[np.floating]) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float64))[None]
+
+
+def _grey(*frames: npt.ArrayLike) -> list[npt.NDArray[np.uint8]]:
+    """Frames as uint8; others are stretched together so that the darkest is 0 and the brightest 255."""
+    arrays = [np.asarray(frame) for frame in frames]
+    if all(array.dtype == np.uint8 for array in arrays):
+        return arrays
+    low, high = min(array.min() for array in arrays), max(array.max() for array in arrays)
+    scale = 255 / max(float(high - low), 1e-9)
+    return [np.rint((array - low) * scale).astype(np.uint8) for array in arrays]
