@@ -7,7 +7,7 @@ import torch
 from mol_fast.flow_color import color_wheel_legend, flow_to_color
 
 
-def color(x, y, max_flow=None):
+def color(x: float, y: float, max_flow: float | None = None) -> tuple[int, ...]:
     return tuple(flow_to_color(np.array([x, y], dtype=float).reshape(2, 1, 1), max_flow)[0, 0].tolist())
 
 
@@ -21,36 +21,34 @@ def color(x, y, max_flow=None):
         (0, -1, (88, 0, 255)),  # between colours 40 (red 78) and 41 (red 98)
     ],
 )
-def test_directions(x, y, expected):
+def test_directions(x: int, y: int, expected: tuple[int, int, int]) -> None:
     assert color(x, y) == expected
     assert color(3 * x, 3 * y, max_flow=3) == expected
 
 
-def test_length_is_saturation():
+def test_length_is_saturation() -> None:
     assert color(0, 0, max_flow=2) == (255, 255, 255)
     assert color(1, 0, max_flow=2) == (255, 127, 127)
     assert color(-1, 0, max_flow=4) == (191, 243, 255)  # a quarter of the way from white to (0, 209, 255)
 
 
-def test_longer_than_max_flow_is_darker():
+def test_longer_than_max_flow_is_darker() -> None:
     assert color(2, 0, max_flow=1) == (191, 0, 0)
     assert color(-2, 0, max_flow=1) == (0, 156, 191)
     assert color(0.1, 0, max_flow=0) == (191, 0, 0)
 
 
-def test_scale_is_the_longest_finite_vector():
-    flow = np.zeros((2, 2, 2))
-    flow[0] = [[4, 2], [np.nan, 0]]
-    flow[1] = [[0, 0], [0, np.inf]]
+def test_scale_is_the_longest_finite_vector() -> None:
+    flow = np.array([[[4, 2], [np.nan, 0]], [[0, 0], [0, np.inf]]])
     picture = flow_to_color(flow)
     assert picture.tolist() == [[[255, 0, 0], [255, 127, 127]], [[0, 0, 0], [0, 0, 0]]]
 
 
-def test_still_field_is_white():
+def test_still_field_is_white() -> None:
     assert (flow_to_color(np.zeros((2, 3, 5))) == 255).all()
 
 
-def test_tensors_of_any_type_give_the_same_picture():
+def test_tensors_of_any_type_give_the_same_picture() -> None:
     flow = torch.randn(2, 6, 9, dtype=torch.bfloat16)
     expected = flow_to_color(flow.float().numpy())
     assert expected.shape == (6, 9, 3)
@@ -59,29 +57,29 @@ def test_tensors_of_any_type_give_the_same_picture():
     np.testing.assert_array_equal(flow_to_color(flow.double().detach()), expected)
 
 
-def test_input_is_not_changed():
+def test_input_is_not_changed() -> None:
     flow = np.full((2, 2, 2), np.nan, dtype=np.float32)
     flow_to_color(flow)
     assert np.isnan(flow).all()
 
 
-def test_empty_field():
+def test_empty_field() -> None:
     assert flow_to_color(np.zeros((2, 0, 4))).shape == (0, 4, 3)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (4, 4, 2), (1, 2, 4, 4)])
-def test_wrong_shape(shape):
+def test_wrong_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="flow must be"):
         flow_to_color(np.zeros(shape))
 
 
 @pytest.mark.parametrize("max_flow", [-1.0, float("nan"), float("inf")])
-def test_wrong_scale(max_flow):
+def test_wrong_scale(max_flow: float) -> None:
     with pytest.raises(ValueError, match="max_flow"):
         flow_to_color(np.zeros((2, 1, 1)), max_flow)
 
 
-def test_legend_shows_each_direction_where_it_points():
+def test_legend_shows_each_direction_where_it_points() -> None:
     size = 201
     legend = color_wheel_legend(size)
     assert legend.shape == (size, size, 3)

@@ -2,9 +2,11 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torchmetrics.functional import classification
 
 from mol_fast import metrics
@@ -13,14 +15,14 @@ CLASSES = ("negative", "positive", "surprise")
 COUNTS = [[5, 1, 0], [2, 3, 0], [0, 1, 4]]
 
 
-def as_videos(counts):
+def as_videos(counts: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Labels and predictions with this confusion matrix."""
     pairs = [(t, p) for t, row in enumerate(counts) for p, n in enumerate(row) for _ in range(n)]
     labels, predicted = torch.tensor(pairs).T
     return labels, predicted
 
 
-def face(x=0.0, y=0.0, distance=20.0):
+def face(x: float = 0.0, y: float = 0.0, distance: float = 20.0) -> Tensor:
     """68 points at (x, y) but the eyes, whose centres are ``distance`` apart."""
     points = torch.zeros(68, 2)
     points[36:42, 0] = -distance / 2
@@ -28,7 +30,13 @@ def face(x=0.0, y=0.0, distance=20.0):
     return points + torch.tensor([x, y])
 
 
-def batch(logits, labels, videos, flow_error=0.0, landmark_error=0.0):
+def batch(
+    logits: list[list[float]],
+    labels: list[int],
+    videos: list[str],
+    flow_error: float = 0.0,
+    landmark_error: float = 0.0,
+) -> dict[str, Any]:
     """Arguments of `Evaluation.update`: true flow is (3, 4) px, both errors are along x in px."""
     size = len(videos)
     flow_true = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1, 1).expand(size, 2, 7, 4, 5)
@@ -44,14 +52,14 @@ def batch(logits, labels, videos, flow_error=0.0, landmark_error=0.0):
     }
 
 
-def test_confusion_matrix_has_true_rows():
+def test_confusion_matrix_has_true_rows() -> None:
     labels, predicted = as_videos(COUNTS)
     confusion = metrics.confusion_matrix(predicted, labels, 3)
     assert confusion.tolist() == COUNTS
     assert confusion.dtype == torch.int64
 
 
-def test_recognition_by_hand():
+def test_recognition_by_hand() -> None:
     scores = metrics.recognition_scores(torch.tensor(COUNTS), CLASSES)
     f1 = [10 / 13, 6 / 10, 8 / 9]
     assert scores.classes == CLASSES
@@ -65,7 +73,7 @@ def test_recognition_by_hand():
     assert (first.recall, first.precision, first.f1) == (5 / 6, 5 / 7, f1[0])
 
 
-def test_class_that_never_occurs_is_left_out():
+def test_class_that_never_occurs_is_left_out() -> None:
     scores = metrics.recognition_scores(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), CLASSES)
     absent = scores.per_class[2]
     assert (absent.recall, absent.precision, absent.f1) == (None, None, None)
@@ -74,7 +82,7 @@ def test_class_that_never_occurs_is_left_out():
     assert scores.wf1 == pytest.approx((4 * 6 / 7 + 2 * 4 / 5) / 6)
 
 
-def test_class_predicted_but_never_true_counts_in_uf1_only():
+def test_class_predicted_but_never_true_counts_in_uf1_only() -> None:
     scores = metrics.recognition_scores(torch.tensor([[3, 0, 1], [0, 2, 0], [0, 0, 0]]), CLASSES)
     wrong = scores.per_class[2]
     assert (wrong.recall, wrong.precision, wrong.f1) == (None, 0.0, 0.0)
@@ -83,7 +91,7 @@ def test_class_predicted_but_never_true_counts_in_uf1_only():
 
 
 @pytest.mark.parametrize("counts", [COUNTS, [[3, 1, 0], [0, 2, 0], [0, 0, 0]]])
-def test_ratios_are_those_of_torchmetrics(counts):
+def test_ratios_are_those_of_torchmetrics(counts: list[list[int]]) -> None:
     labels, predicted = as_videos(counts)
     scores = metrics.recognition_scores(torch.tensor(counts), CLASSES)
     theirs = {
@@ -96,7 +104,7 @@ def test_ratios_are_those_of_torchmetrics(counts):
         assert getattr(scores, name) == pytest.approx(float(value), abs=1e-6), name
 
 
-def test_ratios_are_those_of_scikit_learn():
+def test_ratios_are_those_of_scikit_learn() -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     for labels, predicted in torch.randint(3, (20, 2, 6), generator=torch.Generator().manual_seed(0)):
         scores = metrics.recognition_scores(metrics.confusion_matrix(predicted, labels, 3), CLASSES)
@@ -108,14 +116,14 @@ def test_ratios_are_those_of_scikit_learn():
         assert scores.uar == pytest.approx(recall)
 
 
-def test_recognition_refuses_what_it_cannot_score():
+def test_recognition_refuses_what_it_cannot_score() -> None:
     with pytest.raises(ValueError, match="3 classes"):
         metrics.recognition_scores(torch.ones(2, 2, dtype=torch.int64), CLASSES)
     with pytest.raises(ValueError, match="no videos"):
         metrics.recognition_scores(torch.zeros(3, 3, dtype=torch.int64), CLASSES)
 
 
-def test_video_scores_are_means_in_order_of_appearance():
+def test_video_scores_are_means_in_order_of_appearance() -> None:
     probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.4, 0.6]])
     names, means = metrics.video_scores(probabilities, ["b", "a", "b", "b"])
     assert names == ["b", "a"]
@@ -127,7 +135,7 @@ def test_video_scores_are_means_in_order_of_appearance():
         metrics.video_scores(probabilities, ["a", "b", "c"])
 
 
-def test_windows_are_averaged_as_probabilities():
+def test_windows_are_averaged_as_probabilities() -> None:
     """Neither the majority of windows nor the mean logit decides."""
     evaluation = metrics.Evaluation(("a", "b"))
     sure, unsure = [5.0, 0.0], [0.0, 0.4]  # 0.993 for a, 0.599 for b: mean 0.532 for a
@@ -141,14 +149,14 @@ def test_windows_are_averaged_as_probabilities():
     assert evaluation.compute().recognition.accuracy == 1
 
 
-def test_long_videos_do_not_count_more():
+def test_long_videos_do_not_count_more() -> None:
     evaluation = metrics.Evaluation(("a", "b"))
     right, wrong = [1.0, 0.0], [0.0, 1.0]
     evaluation.update(**batch([right] * 9 + [wrong], [0] * 10, ["long"] * 9 + ["short"]))
     assert evaluation.compute().recognition.accuracy == 0.5
 
 
-def test_folds_are_pooled_not_averaged():
+def test_folds_are_pooled_not_averaged() -> None:
     evaluation = metrics.Evaluation(("a", "b"))
     a, b = [1.0, 0.0], [0.0, 1.0]
     evaluation.update(**batch([a, a, b], [0, 0, 1], ["s1/1", "s1/2", "s1/3"]))  # UF1 1
@@ -158,7 +166,7 @@ def test_folds_are_pooled_not_averaged():
     assert scores.recognition.uf1 == pytest.approx((4 / 5 + 2 / 3) / 2)
 
 
-def test_batches_do_not_matter():
+def test_batches_do_not_matter() -> None:
     torch.manual_seed(0)
     parts = {
         "logits": torch.randn(12, 3),
@@ -179,7 +187,7 @@ def test_batches_do_not_matter():
     assert one.landmarks.error == pytest.approx(other.landmarks.error, rel=1e-12)
 
 
-def test_scores_of_flow_and_landmarks_by_hand():
+def test_scores_of_flow_and_landmarks_by_hand() -> None:
     evaluation = metrics.Evaluation(("a", "b"))
     evaluation.update(**batch([[1.0, 0.0]], [0], ["x"], flow_error=1.0, landmark_error=1.0))
     evaluation.update(**batch([[1.0, 0.0]], [0], ["y"], flow_error=-2.0, landmark_error=3.0))
@@ -191,7 +199,7 @@ def test_scores_of_flow_and_landmarks_by_hand():
     assert json.loads(json.dumps(scores.to_dict()))["flow"]["zero_error"] == 5.0
 
 
-def test_flow_error_over_moving_pixels():
+def test_flow_error_over_moving_pixels() -> None:
     true = torch.zeros(1, 2, 1, 4)
     true[0, 0, 0] = torch.tensor([0.0, 0.0999, 0.1001, 0.0])
     true[0, 1, 0, 3] = -4.0
@@ -205,13 +213,13 @@ def test_flow_error_over_moving_pixels():
     assert scores.moving_zero_error == pytest.approx(4.1001 / 2)
 
 
-def test_still_flow_has_no_moving_error():
+def test_still_flow_has_no_moving_error() -> None:
     scores = metrics.flow_sums(torch.ones(2, 2, 3, 3), torch.zeros(2, 2, 3, 3)).scores()
     assert scores.error == pytest.approx(math.sqrt(2))
     assert (scores.moving_error, scores.moving_zero_error, scores.moving_pixels) == (None, None, 0)
 
 
-def test_flow_is_summed_in_float64():
+def test_flow_is_summed_in_float64() -> None:
     true = torch.zeros(1, 2, 512, 512)
     flow = true.clone()
     flow[:, 0] = 0.1
@@ -220,7 +228,7 @@ def test_flow_is_summed_in_float64():
     assert sums.error == pytest.approx(512 * 519 * float(torch.tensor(0.1)), rel=1e-12)
 
 
-def test_landmark_error_uses_the_true_eyes():
+def test_landmark_error_uses_the_true_eyes() -> None:
     true = torch.stack([face(distance=20), face(3, -7, distance=50)])
     predicted = true + torch.tensor([3.0, 4.0])
     predicted[:, 36:48] *= 1.5
@@ -229,7 +237,7 @@ def test_landmark_error_uses_the_true_eyes():
     torch.testing.assert_close(errors, (100 * distances / torch.tensor([20.0, 50.0])).double())
 
 
-def test_failure_is_a_mean_error_over_ten_percent():
+def test_failure_is_a_mean_error_over_ten_percent() -> None:
     true = face(distance=20).expand(3, 68, 2)
     predicted = true + torch.tensor([[1.99, 0], [2.0, 0], [2.01, 0]])[:, None]
     sums = metrics.landmark_sums(predicted.double(), true.double())
@@ -239,7 +247,7 @@ def test_failure_is_a_mean_error_over_ten_percent():
     assert metrics.landmark_sums(predicted, true).failures == 0
 
 
-def bad(**changes):
+def bad(**changes: Any) -> dict[str, Any]:
     return batch([[1.0, 0.0]] * 2, [0, 0], ["x", "y"]) | changes
 
 
@@ -262,7 +270,7 @@ NAN = float("nan")
         (bad(landmarks_true=torch.zeros(2, 7, 68, 2)), "eyes"),
     ],
 )
-def test_a_bad_batch_is_refused_whole(arguments, message):
+def test_a_bad_batch_is_refused_whole(arguments: dict[str, Any], message: str) -> None:
     evaluation = metrics.Evaluation(("a", "b"))
     evaluation.update(**batch([[1.0, 0.0]], [0], ["x"]))
     before = (evaluation.videos(), evaluation.compute())
@@ -272,7 +280,7 @@ def test_a_bad_batch_is_refused_whole(arguments, message):
     evaluation.update(**batch([[1.0, 0.0]], [1], ["z"]))
 
 
-def test_nothing_to_score():
+def test_nothing_to_score() -> None:
     with pytest.raises(ValueError, match="no videos"):
         metrics.Evaluation(CLASSES).compute()
     with pytest.raises(ValueError, match="no flow"):

@@ -5,6 +5,8 @@ import dataclasses
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,28 +28,30 @@ EVIL = "<script>alert('1')</script>"
 class Page(HTMLParser):
     """Elements, attributes and text of a page; every element must be closed in order."""
 
-    def __init__(self, source):
+    def __init__(self, source: str) -> None:
         super().__init__()
-        self.elements, self.text, self._open = [], "", []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
         self.feed(source)
         self.close()
         assert self._open == []
 
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
         if tag not in ("img", "meta"):
             self._open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += data if self._open[-1:] != ["style"] else ""
 
-    def named(self, tag):
+    def named(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
-    def pictures(self):
+    def pictures(self) -> list[Image.Image]:
         prefix = "data:image/png;base64,"
         sources = [attributes["src"] for attributes in self.named("img")]
         assert all(source.startswith(prefix) for source in sources)
@@ -55,7 +59,7 @@ class Page(HTMLParser):
         return [Image.open(io.BytesIO(data)) for data in png]
 
 
-def scores():
+def scores() -> metrics.Scores:
     return metrics.Scores(
         metrics.recognition_scores(COUNTS, CLASSES),
         metrics.FlowScores(0.1234, 0.2468, 0.1877, 0.3172, pixels=1000, moving_pixels=400),
@@ -63,10 +67,10 @@ def scores():
     )
 
 
-def sample(seed=0, **changes):
+def sample(seed: int = 0, **changes: Any) -> Sample:
     random = np.random.default_rng(seed)
     true = random.uniform(20, 100, (68, 2))
-    arguments = {
+    arguments: dict[str, Any] = {
         "subject": EVIL,
         "video": "EP02 & more",
         "label": CLASSES[0],
@@ -83,15 +87,15 @@ def sample(seed=0, **changes):
     return Sample(**(arguments | changes))
 
 
-def losses(steps=120):
+def losses(steps: int = 120) -> list[dict[str, object]]:
     return [
         {"step": step, "total": 3 / step, "$\\frac{": 1 / step, "phase": "train", "zero": 0.0, "nothing": None}
         for step in range(1, steps + 1)
     ]
 
 
-def write(path, **changes):
-    arguments = {
+def write(path: Path, **changes: Any) -> tuple[str, Page]:
+    arguments: dict[str, Any] = {
         "name": f"run {EVIL}",
         "date": "2030-01-02 03:04",
         "summary": "Trained on 8 & held out <2>.",
@@ -108,23 +112,23 @@ def write(path, **changes):
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory):
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
     """A report with everything in it: its source and the page."""
     return write(tmp_path_factory.mktemp("full") / "report.html", losses=losses(), samples=[sample()])
 
 
-def rows_of(source):
+def rows_of(source: str) -> list[list[str]]:
     """Text of the cells of every table row."""
     rows = re.findall(r"<tr>(.*?)</tr>", source)
     return [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "|", row)).strip("|").split("|") for row in rows]
 
 
-def row(source, first):
+def row(source: str, first: str) -> list[str]:
     """The non-empty cells of the first row that starts with ``first``."""
     return next([cell for cell in cells if cell] for cells in rows_of(source) if cells[0] == first)
 
 
-def test_scores_are_in_the_tables(full):
+def test_scores_are_in_the_tables(full: tuple[str, Page]) -> None:
     source, page = full
     ours = scores().recognition
     assert row(source, "accuracy (WAR)")[1] == "0.875"  # 70 of 80
@@ -143,7 +147,7 @@ def test_scores_are_in_the_tables(full):
     assert "2030-01-02 03:04 · Trained on 8 & held out <2>." in page.text
 
 
-def test_undefined_scores_are_said_to_be_so(tmp_path):
+def test_undefined_scores_are_said_to_be_so(tmp_path: Path) -> None:
     still = metrics.FlowScores(0.0, 0.0, None, None, pixels=10, moving_pixels=0)
     absent = metrics.recognition_scores(torch.tensor([[1, 0], [0, 0]]), ("one", "two"))
     source, _ = write(tmp_path / "r.html", scores=dataclasses.replace(scores(), flow=still, recognition=absent))
@@ -152,14 +156,14 @@ def test_undefined_scores_are_said_to_be_so(tmp_path):
     assert ["two", "0", "0", "n/a", "n/a", "n/a"] in [[c for c in cells if c] for cells in rows_of(source)]
 
 
-def test_text_of_the_user_is_escaped(full):
+def test_text_of_the_user_is_escaped(full: tuple[str, Page]) -> None:
     _, page = full
     assert page.named("script") == page.named("a") == page.named("i") == []
     for text in (f"run {EVIL}", f"Subject {EVIL}, video EP02 & more", CLASSES[1], "<a href='x'>", "frame <4>"):
         assert text in page.text
 
 
-def test_nothing_is_loaded_from_outside(full):
+def test_nothing_is_loaded_from_outside(full: tuple[str, Page]) -> None:
     source, page = full
     assert {"link", "script", "iframe", "object", "base"}.isdisjoint(name for name, _ in page.elements)
     assert not any({"href", "srcset", "onload"} & set(attributes) for _, attributes in page.elements)
@@ -170,7 +174,7 @@ def test_nothing_is_loaded_from_outside(full):
     assert policy.startswith("default-src 'none'")
 
 
-def test_synthetic_scores_say_so_above_all_scores(tmp_path):
+def test_synthetic_scores_say_so_above_all_scores(tmp_path: Path) -> None:
     statement = "they are not micro-expression accuracy"
     _, page = write(tmp_path / "report.html")
     assert page.text.index(statement) < page.text.index("accuracy (WAR)")
@@ -178,16 +182,17 @@ def test_synthetic_scores_say_so_above_all_scores(tmp_path):
     assert statement not in page.text
 
 
-def test_pictures_of_a_sample(full):
+def test_pictures_of_a_sample(full: tuple[str, Page]) -> None:
     _, page = full
     shown = sample()
     curves, first, landmarks, true, predicted, wheel = page.pictures()
     for image in (curves, first, landmarks, true, predicted, wheel):
         image.load()
     np.testing.assert_array_equal(np.asarray(first.convert("L")), shown.first_frame)
-    longest = np.hypot(*shown.flow_true).max()
-    np.testing.assert_array_equal(np.asarray(true.convert("RGB")), flow_to_color(shown.flow_true, longest))
-    np.testing.assert_array_equal(np.asarray(predicted.convert("RGB")), flow_to_color(shown.flow_predicted, longest))
+    flow_true, flow_predicted = np.asarray(shown.flow_true), np.asarray(shown.flow_predicted)
+    longest = np.hypot(*flow_true).max()
+    np.testing.assert_array_equal(np.asarray(true.convert("RGB")), flow_to_color(flow_true, longest))
+    np.testing.assert_array_equal(np.asarray(predicted.convert("RGB")), flow_to_color(flow_predicted, longest))
     assert f"Rim: {longest:.2f} px" in page.text
     assert f"True class {CLASSES[0]}, predicted {CLASSES[1]}: wrong" in page.text
     assert all(attributes["alt"] for attributes in page.named("img"))
@@ -195,7 +200,7 @@ def test_pictures_of_a_sample(full):
     assert widths == ["width: 25.0%", "width: 62.5%", "width: 12.5%"]
 
 
-def test_errors_of_a_sample_are_those_of_its_arrays(tmp_path):
+def test_errors_of_a_sample_are_those_of_its_arrays(tmp_path: Path) -> None:
     flow = np.zeros((2, 128, 128))
     flow[1, :64] = 2.0
     true = np.zeros((68, 2))
@@ -212,7 +217,7 @@ def test_errors_of_a_sample_are_those_of_its_arrays(tmp_path):
     assert "Rim: 0.10 px" in page.text
 
 
-def test_frames_of_floats_are_stretched_together(tmp_path):
+def test_frames_of_floats_are_stretched_together(tmp_path: Path) -> None:
     ramp = np.linspace(-2, 1, 128 * 128).reshape(128, 128)
     shown = sample(first_frame=torch.from_numpy(ramp), frame=torch.from_numpy(ramp + 2))
     _, page = write(tmp_path / "report.html", samples=[shown])
@@ -220,7 +225,7 @@ def test_frames_of_floats_are_stretched_together(tmp_path):
     assert (first[0, 0], first[-1, -1]) == (0, 153)  # -2 and 1 of the range -2..3
 
 
-def test_landmarks_are_drawn_where_they_are():
+def test_landmarks_are_drawn_where_they_are() -> None:
     frame = np.zeros((100, 140), np.uint8)
     true, predicted = np.tile([34.5, 79.5], (68, 1)), np.tile([104.5, 19.5], (68, 1))
     image = Image.open(io.BytesIO(landmarks_png(frame, true, predicted))).convert("RGB")
@@ -237,19 +242,19 @@ def test_landmarks_are_drawn_where_they_are():
     assert columns.max() / scale == pytest.approx(105, abs=3)
 
 
-def test_a_report_depends_on_nothing_but_its_input(full, tmp_path):
+def test_a_report_depends_on_nothing_but_its_input(full: tuple[str, Page], tmp_path: Path) -> None:
     again, _ = write(tmp_path / "again.html", losses=losses(), samples=[sample()])
     assert again == full[0]
 
 
-def test_losses_may_be_rows_or_a_table(tmp_path):
+def test_losses_may_be_rows_or_a_table(tmp_path: Path) -> None:
     first, _ = write(tmp_path / "rows.html", losses=losses())
     second, _ = write(tmp_path / "table.html", losses=pd.DataFrame(losses()))
     assert first == second
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1}], [{"step": 1, "total": float("nan")}]])
-def test_no_losses(tmp_path, rows):
+def test_no_losses(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     _, page = write(tmp_path / "report.html", losses=rows)
     assert "No losses were recorded." in page.text
 
@@ -261,14 +266,14 @@ def test_no_losses(tmp_path, rows):
         [{"step": 1, "total": 2.0}, {"step": 2, "total": float("inf")}, {"step": 3, "total": -1.0}],
     ],
 )
-def test_few_and_odd_losses_are_drawn(tmp_path, rows):
+def test_few_and_odd_losses_are_drawn(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     _, page = write(tmp_path / "report.html", losses=rows)
     (curves,) = page.pictures()
     blue = np.asarray(curves.convert("RGB")).astype(int)
     assert ((blue[..., 2] - blue[..., 0]) > 40).any()
 
 
-def test_losses_without_steps(tmp_path):
+def test_losses_without_steps(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="step"):
         write(tmp_path / "report.html", losses=[{"total": 1.0}])
 
@@ -282,12 +287,12 @@ def test_losses_without_steps(tmp_path):
         {"flow_true": np.zeros((128, 128, 2))},
     ],
 )
-def test_sample_of_wrong_shape(changes):
+def test_sample_of_wrong_shape(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="of a sample must be"):
         sample(**changes)
 
 
-def test_six_samples_stay_moderate(tmp_path):
+def test_six_samples_stay_moderate(tmp_path: Path) -> None:
     """Frames of noise compress worst; flow is smooth, as it is in any clip."""
     path = tmp_path / "report.html"
     smooth = np.sin(np.linspace(0, 9, 2 * 128 * 128)).reshape(2, 128, 128)
@@ -296,7 +301,7 @@ def test_six_samples_stay_moderate(tmp_path):
     assert path.stat().st_size < 3e6
 
 
-def test_a_failing_report_leaves_the_old_one(tmp_path):
+def test_a_failing_report_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
     with pytest.raises(ValueError, match="not finite"):
@@ -305,7 +310,7 @@ def test_a_failing_report_leaves_the_old_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_only_html_is_not_escaped():
+def test_only_html_is_not_escaped() -> None:
     assert (
         element("p", "<b>", Html("<b></b>"), 3, title='"', class_="x")
         == '<p title="&quot;" class="x">&lt;b&gt;<b></b>3</p>'
