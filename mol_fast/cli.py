@@ -1,0 +1,59 @@
+"""The console script `mol-fast`, and what its programs share: options from types, errors as one sentence."""
+
+import importlib
+import sys
+from collections.abc import Callable
+
+from mol_fast.errors import UserError
+
+COMMANDS = {
+    "train": "train on the embedded set or on a prepared one, and score held-out subjects",
+    "predict": "micro-expression, optical flow and landmarks of a video",
+}
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run `mol-fast COMMAND ...`, the same as `python -m mol_fast.COMMAND ...`; returns the exit code."""
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help"):
+        print("usage: mol-fast COMMAND [options], mol-fast COMMAND --help\n")
+        print("\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items()))
+        return 0
+    if command not in COMMANDS:
+        return fail(f"there is no command {command!r}, only {', '.join(COMMANDS)}")
+    code: int = importlib.import_module(f"mol_fast.{command}").main(rest)
+    return code
+
+
+def run_program(run: Callable[..., None], argv: list[str] | None, name: str, extra: str) -> int:
+    """Call `run` with the options that its signature describes, read from `argv` (None: the command line).
+
+    Args:
+        run: the program.
+        argv: options.
+        name: of the command.
+        extra: of this distribution, which installs what the program needs.
+
+    Returns:
+        The exit code: 0, 2 after an error that one sentence on stderr explains, 130 when interrupted.
+    """
+    try:
+        import tyro
+
+        tyro.cli(run, args=argv, prog=f"mol-fast {name}", config=(tyro.conf.OmitArgPrefixes,))
+    except ModuleNotFoundError as error:
+        return fail(f"{error.name} is not installed: pip install 'mol-fast[{extra}]'")
+    except (UserError, OSError) as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def fail(message: str) -> int:
+    """Print `message` as an error; returns the exit code of a user's error."""
+    print(f"error: {message}", file=sys.stderr)
+    return USER_ERROR

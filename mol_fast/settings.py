@@ -1,0 +1,68 @@
+"""What a training run is told: every field is an option of `python -m mol_fast.train`."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mol_fast.config import PRESETS, MOLConfig
+
+Preset = Literal["small", "paper", "paper-exact", "official"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What to train on, what, and how."""
+
+    data: Path | None = None
+    """Folder of a prepared set; the embedded set when not given."""
+    data_dir: Path | None = None
+    """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
+    protocol: str = "embedded-3"
+    """Which annotated labels make which classes."""
+    test_subjects: tuple[str, ...] = ()
+    """Subjects held out, by name; the last two of the set when not given."""
+    out: Path = Path("runs")
+    """Folder of the runs."""
+    name: str | None = None
+    """Name of the run, a new folder in OUT; date and time when not given."""
+    preset: Preset = "small"
+    """Model: "small" (narrow flow head, for CPUs), "paper", "paper-exact" (not centred) or "official" (as released)."""
+    center: bool = True
+    """Centre features over time before the flow and expression heads, where the preset does."""
+    neighbors: int = 4
+    """Neighbours of a node in CCC, the node itself included."""
+    steps: int = 500
+    """Optimiser steps; the last weights are kept."""
+    batch_size: int = 8
+    """Clips per step."""
+    lr: float = 1e-3
+    """Learning rate of AdamW after the warm-up."""
+    warmup: int = 30
+    """Steps in which the learning rate rises from zero."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate after the warm-up: constant, or falling to zero along a cosine."""
+    weight_decay: float = 1e-3
+    """Weight decay of AdamW."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient, longer ones are shortened; 0 for no limit."""
+    expression_weight: float = 1.0
+    """Weight of the cross-entropy."""
+    flow_weight: float = 700.0
+    """Weight of the squared flow error (pixels squared, divided by the 7 pairs of a clip)."""
+    landmark_weight: float = 0.1
+    """Weight of the landmark error (distances of the eyes)."""
+    seed: int = 0
+    """Of weights, order and augmentation; the same seed on the same machine gives the same losses."""
+    precision: Precision = "auto"
+    """"bfloat16" (autocast), "float32", or "auto": bfloat16 where the device has instructions for it."""
+    device: str = "auto"
+    """"cpu", "cuda", or "auto": a GPU where there is one."""
+    workers: int = 0
+    """Processes that read clips beside the one that trains."""
+
+    def model_config(self, num_classes: int) -> MOLConfig:
+        """The configuration of the model of this run; ValueError names what is not possible."""
+        preset = PRESETS[self.preset]
+        center = preset.center and self.center
+        return replace(preset, num_classes=num_classes, neighbors=self.neighbors, center=center)
