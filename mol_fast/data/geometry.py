@@ -78,8 +78,7 @@ def sample(pictures: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
     Beyond the border the nearest border pixel is taken. `mode` is "bilinear" or "bicubic".
     """
     height, width = pictures.shape[-2:]
-    scale = points.new_tensor([2 / (width - 1), 2 / (height - 1)])
-    grid = (points * scale - 1).unsqueeze(1)
+    grid = (points * points.new_tensor([2 / (width - 1), 2 / (height - 1)])).sub_(1).unsqueeze(1)
     return grid_sample(pictures, grid, mode=mode, padding_mode="border", align_corners=True).squeeze(2)
 
 
@@ -119,5 +118,5 @@ class SmoothWarp:
 
     @staticmethod
     def _kernel(points: Tensor, centres: Tensor) -> Tensor:
-        squared = (points[:, None] - centres[None]).square().sum(-1)
+        squared = torch.cdist(points, centres, compute_mode="use_mm_for_euclid_dist").square()
         return 0.5 * torch.xlogy(squared, squared)

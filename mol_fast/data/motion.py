@@ -35,7 +35,7 @@ class Motion(NamedTuple):
 def make_motion(rng: np.random.Generator, emotion: str, frames: int) -> Motion:
     """Draw the motion of a video from onset to offset.
 
-    The time course fills the frames that windows are cut from. The strongest unit reaches 0.8 to 3 pixels.
+    The time course fills the frames that windows are cut from. The strongest unit reaches about 1 to 3 pixels.
 
     Args:
         rng: every draw is made from it.
@@ -62,8 +62,9 @@ def _strength(rng: np.random.Generator, emotion: str, time: np.ndarray) -> np.nd
         strength[:, _UNITS[unit]] += course[:, None] * sides
 
     combination = EMOTIONS[emotion][rng.integers(len(EMOTIONS[emotion]))]
-    peak = np.exp(rng.uniform(np.log(0.8), np.log(3.0)))
-    onset, apex = rng.uniform(0, 0.15), rng.uniform(0.4, 0.6)
+    peak = rng.uniform(1.3, 3.0)
+    onset = rng.uniform(0, 0.2)
+    apex = onset + rng.uniform(0.2, 0.35)
     for unit, share in combination.items():
         late = rng.normal(0, 0.03)
         add(unit, share * peak * rng.uniform(0.8, 1.2), _course(rng, time, onset + late, apex + late))
@@ -81,7 +82,7 @@ def _course(rng: np.random.Generator, time: np.ndarray, onset: float, apex: floa
     """Rise from onset to apex, a short hold, and a fall that may be incomplete at the end."""
     hold = apex + rng.uniform(0, 0.1)
     left = rng.uniform(0, 0.4)
-    return _step(time, onset, apex) * (1 - (1 - left) * _step(time, hold, hold + rng.uniform(0.3, 0.6)))
+    return _step(time, onset, apex) * (1 - (1 - left) * _step(time, hold, hold + rng.uniform(0.2, 0.4)))
 
 
 def _step(time: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -99,9 +100,10 @@ def _drift(rng: np.random.Generator, time: np.ndarray, amount: float) -> np.ndar
 
 def _pose(rng: np.random.Generator, time: np.ndarray) -> Similarity:
     """The small error of the alignment, and the drift of the head after it."""
-    scale = np.exp(rng.normal(0, 0.015) + _drift(rng, time, 0.003))
-    angle = np.radians(rng.normal(0, 0.8) + _drift(rng, time, 0.25))
-    x, y = (_MIDDLE + rng.normal(0, 1.0) + _drift(rng, time, 0.5) for _ in "xy")
+    unrest = np.exp(rng.normal(0, 0.5))
+    scale = np.exp(rng.normal(0, 0.015) + _drift(rng, time, 0.001 * unrest))
+    angle = np.radians(rng.normal(0, 0.8) + _drift(rng, time, 0.08 * unrest))
+    x, y = (_MIDDLE + rng.normal(0, 1.0) + _drift(rng, time, 0.1 * unrest) for _ in "xy")
     centre = torch.full((2,), _MIDDLE, dtype=torch.float64)
     target = torch.from_numpy(np.stack([x, y], -1))
     return similarity(torch.from_numpy(scale), torch.from_numpy(angle), centre, target)
