@@ -33,7 +33,9 @@ def circulant_product(x: Tensor, vertical: Tensor, horizontal: Tensor, scale: Te
 
 
 def batch_statistics(x: Tensor, vh_pos: Tensor, hv_pos: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance `(G, C)` of x plus the positions of the two halves."""
+    """Mean and biased variance `(G, C)` of x plus the positions of the two halves; 0 and 1 when there are no maps."""
+    if not x.shape[0]:
+        return x.new_zeros(groups, x.shape[1]), x.new_ones(groups, x.shape[1])
     half = x.shape[1] // 2
     x = x.unflatten(0, (x.shape[0] // groups, groups))
     parts = (x[:, :, :half] + vh_pos[:, :, None], x[:, :, half:] + hv_pos[:, None, :])
@@ -69,6 +71,7 @@ def fcc(
     vh, hv = (FCCBranch(*(p.to(exact) for p in branch)) for branch in (vh, hv))
     if mean is None or var is None:
         mean, var = batch_statistics(x.to(exact), vh.pos1, hv.pos1, groups)
+    mean, var = mean.to(exact), var.to(exact)
     weight = torch.cat([vh.weight, hv.weight])
     scale = weight * torch.rsqrt(var + eps)
     rows, columns = affine_maps(vh, hv, mean, scale)
@@ -82,14 +85,15 @@ def fcc(
 
 
 def neighbours(nodes: Tensor, k: int) -> Tensor:
-    """Indices `(N, V, k)` of the k most similar of the V `nodes (N, V, features)`, by cosine similarity.
+    """Indices `(N, V, k)` of the k most similar of the V `nodes (N, V, features)`, most similar first.
 
+    By cosine similarity. The order matters between positions, where a linear mixes the r-th neighbours of all nodes.
     Similarities are computed in float32 or better whatever the input, without gradient.
     """
-    with torch.no_grad(), torch.autocast(nodes.device.type, enabled=False):
+    with torch.no_grad():
         nodes = nodes if nodes.dtype == torch.float64 else nodes.float()
         unit = nodes / torch.linalg.vector_norm(nodes, dim=2, keepdim=True).clamp_min(NORM_FLOOR)
-        return torch.bmm(unit, unit.transpose(1, 2)).topk(k, dim=2, sorted=False).indices
+        return torch.bmm(unit, unit.transpose(1, 2)).topk(k, dim=2).indices
 
 
 def gather_max(q: Tensor, index: Tensor) -> Tensor:
@@ -113,11 +117,14 @@ def ccc_paper(
     """CCC between channels: x + mix(ReLU(P + max_j Q_j)), P = F (W_n - W_e)^T + b_n + b_e, Q = F W_e^T."""
     f = x.flatten(2)
     index = neighbours(f, k)
-    weight = torch.cat([node_weight - edge_weight, edge_weight])
-    bias = torch.cat([node_bias + edge_bias, torch.zeros_like(edge_bias)])
+    exact = torch.promote_types(x.dtype, torch.float32)
+    linears = (node_weight, node_bias, edge_weight, edge_bias)
+    node_weight, node_bias, edge_weight, edge_bias = (p.to(exact) for p in linears)
+    weight = torch.cat([node_weight - edge_weight, edge_weight]).to(x.dtype)
+    bias = torch.cat([node_bias + edge_bias, torch.zeros_like(edge_bias)]).to(x.dtype)
     p, q = F.linear(f, weight, bias).chunk(2, dim=2)
     edges = torch.relu(p + gather_max(q, index))
-    out = torch.matmul(mix_weight, edges) + mix_bias[:, None]
+    out = torch.matmul(mix_weight.to(x.dtype), edges) + mix_bias.to(x.dtype)[:, None]
     return x + out.view_as(x)
 
 
@@ -127,13 +134,20 @@ def ccc_official(
     """CCC between positions, as released: x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f)) for every channel f."""
     f = x.flatten(2)
     index = neighbours(f.transpose(1, 2), k)
-    own = F.linear(f, node_weight - 2 * edge_weight, node_bias + edge_bias)
-    best = None
-    for r in range(k):
-        gathered = f.gather(2, index[:, None, :, r].expand(-1, f.shape[1], -1))
-        edge = F.linear(gathered, edge_weight)
-        best = edge if best is None else torch.maximum(best, edge)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    linears = (node_weight, node_bias, edge_weight, edge_bias)
+    node_weight, node_bias, edge_weight, edge_bias = (p.to(exact) for p in linears)
+    own = F.linear(f, (node_weight - 2 * edge_weight).to(x.dtype), (node_bias + edge_bias).to(x.dtype))
+    edge_weight = edge_weight.to(x.dtype)
+    best = _edge(f, index[:, :, 0], edge_weight)
+    for r in range(1, k):
+        best = torch.maximum(best, _edge(f, index[:, :, r], edge_weight))
     return x + torch.relu(own + best).view_as(x)
+
+
+def _edge(f: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Every map of `f (N, C, D)`, its positions taken from `index (N, D)`, through the edge's `weight`."""
+    return F.linear(f.gather(2, index[:, None].expand(-1, f.shape[1], -1)), weight)
 
 
 def correlation(a: Tensor, b: Tensor, max_displacement: int, stride: int) -> Tensor:

@@ -4,6 +4,8 @@
 "torch". A backend asked for by name that is not available raises; nothing falls back silently.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -32,20 +34,22 @@ def fcc(
     Args:
         x: maps `(N, C, H, W)`, C even, floating point.
         vh, hv: parameters of the two branches, C/2 channels each (see `FCCBranch`).
-        mean, var: statistics of the batch normalisation, `(C,)` or `(G, C)`; both None (training): those of x plus
-            the first positions, per group.
+        mean, var: statistics of the batch normalisation, `(C,)`, `(1, C)` or `(G, C)`; both None (training): those
+            of x plus the first positions, per group, or 0 and 1 when there are no maps.
         groups: number G of statistics groups; map n belongs to group n mod G; N must be a multiple of G.
         eps: added to the variance.
         backend: see the module.
 
     Returns:
-        The maps `(N, C, H, W)`, and the mean and biased variance `(G, C)` that were used.
+        The maps `(N, C, H, W)`, and the mean and biased variance that were used: `(G, C)`, or `(1, C)` when one of
+        each was given for all groups.
 
     Raises:
         ValueError: naming the argument that has a wrong shape, type or value.
         RuntimeError: the backend asked for cannot run here.
     """
     _check_maps("x", x)
+    _check_backend(backend, x)
     n, c, h, w = x.shape
     if c % 2:
         raise ValueError(f"x must have an even number of channels, got {c}")
@@ -56,9 +60,11 @@ def fcc(
     if (mean is None) != (var is None):
         raise ValueError("mean and var must be given together, or neither")
     if mean is not None and var is not None:
-        mean, var = _check_statistics("mean", mean, x, groups), _check_statistics("var", var, x, groups)
+        mean, var = torch.broadcast_tensors(
+            _check_statistics("mean", mean, x, groups), _check_statistics("var", var, x, groups)
+        )
     dtype = _compute_dtype(x)
-    with torch.autocast(x.device.type, enabled=False):
+    with _no_autocast(x):
         return batched.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
 
 
@@ -85,7 +91,10 @@ def ccc(
         variant: "paper" (nodes are channels) or "official" (nodes are positions, as in the released code).
         backend: see the module; "official" exists in PyTorch only.
 
-    Neighbours are selected at float32 accuracy or better and carry no gradient.
+    Neighbours are selected at float32 accuracy or better (in PyTorch, unless torch.set_float32_matmul_precision
+    lowers that of every product) and carry no gradient. Which of several equally similar
+    nodes are taken is not specified. A node with a NaN takes any nodes, and may be taken by any node of its map;
+    other maps of the batch are not affected.
 
     Returns:
         The maps `(N, C, H, W)`.
@@ -95,8 +104,11 @@ def ccc(
         RuntimeError: the backend asked for cannot run here.
     """
     _check_maps("x", x)
-    _, c, h, w = x.shape
     check_choice("variant", variant, VARIANTS)
+    if variant == "official" and backend == "triton":
+        raise RuntimeError('backend="triton" has no variant "official"; use backend="torch" or "auto"')
+    _check_backend(backend, x)
+    _, c, h, w = x.shape
     for name, value, shape in (
         ("node_weight", node_weight, (h * w, h * w)),
         ("node_bias", node_bias, (h * w,)),
@@ -107,21 +119,17 @@ def ccc(
     nodes = c if variant == "paper" else h * w
     if not 1 <= k <= nodes:
         raise ValueError(f"k must be from 1 to the number of nodes, {nodes}, got {k}")
+    dtype = _compute_dtype(x)
+    linears = (node_weight, node_bias, edge_weight, edge_bias)
     if variant == "official":
-        if backend == "triton":
-            raise RuntimeError('backend="triton" has no variant "official"; use backend="torch" or "auto"')
-        dtype = _compute_dtype(x)
-        with torch.autocast(x.device.type, enabled=False):
-            linears = (p.to(dtype) for p in (node_weight, node_bias, edge_weight, edge_bias))
+        with _no_autocast(x):
             return batched.ccc_official(x.to(dtype), *linears, k)
     if mix_weight is None or mix_bias is None:
         raise ValueError('mix_weight and mix_bias must be given for variant "paper"')
     _check_parameter("mix_weight", mix_weight, (c, c), x)
     _check_parameter("mix_bias", mix_bias, (c,), x)
-    dtype = _compute_dtype(x)
-    parameters = (node_weight, node_bias, edge_weight, edge_bias, mix_weight, mix_bias)
-    with torch.autocast(x.device.type, enabled=False):
-        return batched.ccc_paper(x.to(dtype), *(p.to(dtype) for p in parameters), k)
+    with _no_autocast(x):
+        return batched.ccc_paper(x.to(dtype), *linears, mix_weight, mix_bias, k)
 
 
 def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 2, *, backend: str = "auto") -> Tensor:
@@ -144,6 +152,7 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 
     """
     _check_maps("a", a)
     _check_maps("b", b)
+    _check_backend(backend, a)
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         like = f"{tuple(a.shape)} {a.dtype} on {a.device}"
         raise ValueError(f"b must be like a ({like}), got {tuple(b.shape)} {b.dtype} on {b.device}")
@@ -152,7 +161,7 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 
             f"stride must be positive and max_displacement at least 0, got {stride} and {max_displacement}"
         )
     dtype = _compute_dtype(a)
-    with torch.autocast(a.device.type, enabled=False):
+    with _no_autocast(a):
         return batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
 
 
@@ -174,26 +183,43 @@ def _check_maps(name: str, x: Tensor) -> None:
 def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
     if tuple(value.shape) != shape:
         raise ValueError(f"{name} must have shape {shape} for x of {tuple(x.shape)}, got {tuple(value.shape)}")
+    _check_device(name, value, x)
+
+
+def _check_device(name: str, value: Tensor, x: Tensor) -> None:
     if value.device != x.device:
         raise ValueError(f"{name} is on {value.device} but x is on {x.device}; move one of them")
 
 
+def _check_backend(backend: str, x: Tensor) -> None:
+    check_choice("backend", backend, BACKENDS)
+    if backend == "triton":
+        raise RuntimeError(f'backend="triton" cannot run on {x.device}; use backend="torch" or "auto"')
+
+
 def _check_branch(name: str, branch: FCCBranch, x: Tensor, first: int, second: int) -> None:
     c = x.shape[1] // 2
-    shapes = FCCBranch((c, first), (c, first), (c,), (c, second), (c, second), (c,), (c,), (c,))  # type: ignore[arg-type]
+    shapes = ((c, first), (c, first), (c,), (c, second), (c, second), (c,), (c,), (c,))
     for field, value, shape in zip(FCCBranch._fields, branch, shapes, strict=True):
         _check_parameter(f"{name}.{field}", value, shape, x)
 
 
 def _check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> Tensor:
-    if tuple(value.shape) not in ((x.shape[1],), (groups, x.shape[1]), (1, x.shape[1])):
-        raise ValueError(f"{name} must be ({x.shape[1]},) or ({groups}, {x.shape[1]}), got {tuple(value.shape)}")
-    return value.view(-1, x.shape[1])
+    c = x.shape[1]
+    if value.dim() not in (1, 2) or value.shape[-1] != c or (value.dim() == 2 and value.shape[0] not in (1, groups)):
+        raise ValueError(f"{name} must be ({c},) or ({groups}, {c}), got {tuple(value.shape)}")
+    _check_device(name, value, x)
+    return value.reshape(-1, c)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """The dtype of the ambient autocast for x's device when there is one, else that of `x`."""
     kind = x.device.type
-    if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(kind)
     return x.dtype
+
+
+def _no_autocast(x: Tensor) -> AbstractContextManager[object]:
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

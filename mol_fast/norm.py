@@ -2,7 +2,7 @@
 
 A network that is called frame by frame sees one frame index at a time: statistics over (batch, H, W) per index,
 running statistics updated once per call. Here all frames are one batch `(B G, C, H, W)`, map n being frame n mod G,
-and the running statistics after the calls are a weighted sum in closed form.
+and the running statistics are updated from the frames' statistics in the order of the calls.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 
-def update_running(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int, calls: Sequence[int]) -> None:
+def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: int, calls: Sequence[int]) -> None:
     """Update the running statistics of `norm` as successive calls would.
 
     Args:
@@ -19,19 +19,20 @@ def update_running(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int, 
         mean, var: statistics `(G, C)` of each group, the variance biased.
         count: elements behind each statistic.
         calls: group of each call, in the order of the calls.
+
+    Only elementwise operations on what is on the device: autocast does not lower their precision, and nothing is
+    copied from the host, which the capture of a CUDA graph would not allow.
     """
-    momentum = 0.0 if norm.momentum is None else norm.momentum
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    assert norm.momentum is not None
     assert norm.num_batches_tracked is not None
-    weights = [0.0] * mean.shape[0]
-    for age, group in enumerate(reversed(calls)):
-        weights[group] += momentum * (1 - momentum) ** age
     with torch.no_grad():
-        w = mean.new_tensor(weights)
-        keep = (1 - momentum) ** len(calls)
-        norm.running_mean.mul_(keep).add_((w @ mean).to(norm.running_mean.dtype))
-        norm.running_var.mul_(keep).add_((w @ var).to(norm.running_var.dtype), alpha=count / max(count - 1, 1))
+        unbiased = var * (count / max(count - 1, 1))
+        for running, statistic in zip(norm.running(), (mean, unbiased), strict=True):
+            exact = torch.promote_types(running.dtype, statistic.dtype)
+            value = running.to(exact)
+            for group in calls:
+                value = torch.lerp(value, statistic[group].to(exact), norm.momentum)
+            running.copy_(value)
         norm.num_batches_tracked.add_(len(calls))
 
 
@@ -41,10 +42,16 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
     With one group it is `torch.nn.BatchNorm2d`. Parameters and buffers have the same names.
     """
 
+    def running(self) -> tuple[Tensor, Tensor]:
+        """Running mean and variance `(C,)`, of evaluation."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean, self.running_var
+
     def forward(self, x: Tensor, calls: Sequence[int] = (0,)) -> Tensor:
         """Normalise; `calls` lists the frame index of each call that is emulated, so G is its largest plus one."""
         groups = max(calls) + 1
-        if not self.training or groups == 1 == len(calls):
+        if not self.training or groups == 1 == len(calls) or not x.shape[0]:
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         frames = exact.unflatten(0, (-1, groups))
