@@ -29,9 +29,12 @@ def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4)
         ValueError: a tensor is missing, unknown or of another shape, named; or the file cannot be read.
     """
     weights = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"weights must hold tensors by name, not {name!r}: {type(value).__name__}")
     head = weights.get("mer_3dcnn.fc2.weight")
-    if head is None:
-        raise ValueError("weights lack mer_3dcnn.fc2.weight: not the released network")
+    if head is None or head.dim() != 2:
+        raise ValueError("weights lack the matrix mer_3dcnn.fc2.weight: not the released network")
     model = MOL(head.shape[0], variant="official", center=False, norm_stats="frame", neighbors=neighbors)
     expected = model.state_dict()
     names = {name: official_name(name) for name in expected}
@@ -82,9 +85,10 @@ def _fit(name: str, value: Tensor, like: Tensor) -> Tensor:
     """`value` in the shape of `like`: singleton axes dropped, kernels and positions cut to the map's size."""
     leaf = name.rpartition(".")[2]
     if leaf in ("kernel1", "kernel2", "pos1", "pos2"):
-        value = value.reshape(like.shape[0], -1)[:, :FEATURE_SIZE]
+        value = value.squeeze()
+        value = value[:, :FEATURE_SIZE] if value.dim() == 2 else value
     elif name.endswith(("node.weight", "edge.weight")):
-        value = value.reshape(value.shape[0], -1)
+        value = value.squeeze()
     if value.shape != like.shape:
         raise ValueError(f"{official_name(name)} has shape {tuple(value.shape)}, expected {tuple(like.shape)}")
     return value
@@ -99,8 +103,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    except Exception as error:  # torch.load raises pickle.UnpicklingError for anything but plain tensors
-        raise ValueError(f"{path} holds more than plain tensors and is not loaded: {error}") from error
+    except Exception as error:  # of many types, with advice to load the file unsafely
+        raise ValueError(f"{path} is not a PyTorch file of plain tensors and nothing else") from error
+    if not isinstance(weights, dict):
+        raise ValueError(f"{path} must hold tensors by name, it holds a {type(weights).__name__}")
+    return weights
