@@ -1,5 +1,6 @@
 """The configuration of the whole model, and the named presets."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -49,8 +50,9 @@ class MOLConfig:
             raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
         if self.frames < 5:
             raise ValueError(f"frames must be at least 5, got {self.frames}")
-        if self.flow_width <= 0 or self.feature_scale <= 0:
-            raise ValueError(f"flow_width and feature_scale must be positive, got {self}")
+        for name in ("flow_width", "feature_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
 

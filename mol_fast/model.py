@@ -57,6 +57,8 @@ class MOL(nn.Module):
         if clip.dim() != 5 or tuple(clip.shape[1:]) != (1, frames, FRAME_SIZE, FRAME_SIZE):
             expected = f"(B, 1, {frames}, {FRAME_SIZE}, {FRAME_SIZE})"
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
+        if not clip.is_floating_point():
+            raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
         b, pairs = clip.shape[0], frames - 1
         stem = self.stem(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, frames))
         groups = pairs if self.config.norm_stats == "frame" else 1
