@@ -1,0 +1,140 @@
+"""The annotated video's pictures."""
+
+import numpy as np
+import pytest
+
+from mol_fast.align import resize_matrix
+from mol_fast.annotate import Annotator, Shown, shown_pairs
+from mol_fast.data.photographs import load_photograph
+from mol_fast.prediction import FlowFile
+from mol_fast.windows import plan_windows
+
+CLASSES = ("negative", "positive", "surprise")
+GREY = 100
+
+
+def shown(matrix: np.ndarray, flow: tuple[float, float] = (0, 0), landmarks: np.ndarray | None = None) -> Shown:
+    field = np.zeros((2, 128, 128), dtype=np.float32)
+    field[0], field[1] = flow
+    if landmarks is None:
+        landmarks = np.full((68, 2), -1000.0)
+    return Shown(np.array([0.2, 0.7, 0.1], dtype=np.float32), landmarks.astype(np.float32), field, matrix)
+
+
+def draw(size: tuple[int, int], item: Shown | None, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
+    annotator = Annotator(classes, size, 1.0, "clip: positive 0.70")
+    picture = annotator.draw(np.full(size[::-1], GREY, dtype=np.uint8), "frame 3", item)
+    assert picture.shape == (*annotator.size[::-1], 3)
+    assert picture.dtype == np.uint8
+    return picture
+
+
+CROP_AT_100_50 = np.array([[0.5, 0, -50.0], [0, 0.5, -25.0]])  # 256 pixels wide
+
+
+def test_a_clip_shows_each_frame_by_the_window_that_holds_it():
+    windows = plan_windows(18)
+    pairs = shown_pairs(windows, 18)
+    for index in range(16):
+        k, pair = pairs[index]
+        frames = list(windows[k].frames)
+        assert frames[pair + (index > 1)] == index  # the pair that arrives; on the first frame the one that leaves
+    assert pairs[16:].tolist() == [[1, 6], [1, 6]]
+
+
+def test_a_long_video_shows_the_window_whose_middle_is_nearest():
+    windows = plan_windows(60, 16, 10)
+    pairs = shown_pairs(windows, 60)
+    middles = np.array([(window.start + window.end) / 2 for window in windows])
+    for index, (k, pair) in enumerate(pairs):
+        distance = np.abs(middles - index)
+        assert distance[k] == distance.min()
+        assert pair == np.clip((index - windows[k].start) // 2 - 1, 0, 6)
+
+
+def test_still_face_is_left_as_it_is():
+    picture = draw((512, 512), shown(CROP_AT_100_50))[:512]
+    outline = np.zeros((512, 512), dtype=bool)
+    outline[49:308, 99:358] = True
+    outline[52:302, 102:352] = False
+    assert (picture[~outline] == GREY).all()
+    assert (picture[50, 105:350] != GREY).any()
+
+
+@pytest.mark.parametrize(("flow", "strong", "weak"), [((1, 0), 0, 2), ((-1, 0), 2, 0), ((0, -1), 2, 1), ((0, 1), 0, 2)])
+def test_flow_is_coloured_inside_the_crop_only(flow, strong, weak):
+    picture = draw((512, 512), shown(CROP_AT_100_50, flow))[:512].astype(int)
+    inside = picture[60:300, 110:350].reshape(-1, 3)
+    assert (inside[:, strong] > inside[:, weak] + 80).all()
+    assert (picture[310:, :] == GREY).all()
+    assert (picture[:, :98] == GREY).all()
+
+
+def test_directions_are_those_of_the_frame():
+    turned = np.array([[0, 0.5, -25.0], [-0.5, 0, 150.0]])  # the crop's right is the frame's down
+    down = draw((512, 512), shown(turned, (1, 0)))[60:300, 110:270]
+    same = draw((512, 512), shown(CROP_AT_100_50, (0, 1)))[60:300, 110:270]
+    np.testing.assert_array_equal(down, same)
+
+
+def test_landmarks_are_drawn_where_they_are():
+    landmarks = load_photograph("astronaut").landmarks.numpy()
+    picture = draw((512, 512), shown(CROP_AT_100_50, landmarks=landmarks))[:512].astype(int)
+    yellow = (picture[..., 0] > 200) & (picture[..., 2] < 150)
+    for x, y in np.rint(landmarks).astype(int):
+        assert yellow[y, x]
+    rows, columns = np.nonzero(yellow)
+    assert (rows.min(), rows.max()) == pytest.approx((landmarks[:, 1].min(), landmarks[:, 1].max()), abs=4)
+    assert (columns.min(), columns.max()) == pytest.approx((landmarks[:, 0].min(), landmarks[:, 0].max()), abs=4)
+
+
+def test_small_frames_are_enlarged():
+    landmarks = np.full((68, 2), 72.0)
+    picture = draw((144, 144), shown(resize_matrix(144, 144), landmarks=landmarks))
+    assert picture.shape[1] == 576
+    rows, columns = np.nonzero((picture[:576, :, 0] > 200) & (picture[:576, :, 2] < 150))
+    assert rows.mean() == pytest.approx(72.5 * 4 - 0.5, abs=0.6)
+    assert columns.mean() == pytest.approx(72.5 * 4 - 0.5, abs=0.6)
+
+
+@pytest.mark.parametrize("size", [(480, 480), (640, 480), (500, 1000), (1920, 1080)])
+@pytest.mark.parametrize("classes", [CLASSES, ("a very long name of a class of expressions", "b", "c")])
+def test_text_stays_in_the_panel(size, classes):
+    picture = draw(size, shown(CROP_AT_100_50), classes)
+    panel = picture[size[1] :].astype(int)
+    background = panel[0, 0]
+    for edge in (panel[0], panel[-1], panel[:, :3].reshape(-1, 3), panel[:, -3:].reshape(-1, 3)):
+        assert (edge == background).all()
+    assert (np.abs(panel - background).max(-1) > 100).mean() > 0.02  # bright text and bars
+
+
+def test_the_bar_of_the_best_class_is_the_longest():
+    panel = draw((640, 480), shown(CROP_AT_100_50))[480:].astype(int)
+    blue = (panel[..., 2] > 240) & (panel[..., 0] < 110)
+    grey = (panel == 165).all(-1) | ((panel[..., 0] == 165) & (panel[..., 2] == 170))
+    assert blue.sum(1).max() > 2 * grey.sum(1).max() > 0
+
+
+def test_a_frame_without_prediction():
+    picture = draw((640, 480), None)
+    assert (picture[:480] == GREY).all()
+
+
+def test_crop_outside_of_the_frame_is_no_error():
+    picture = draw((640, 480), shown(np.array([[1, 0, 5000.0], [0, 1, 5000.0]]), (1, 0)))
+    assert (picture[:480] == GREY).all()
+
+
+def test_flow_file(tmp_path):
+    flow = np.random.default_rng(0).normal(size=(3, 2, 7, 128, 128)).astype(np.float32)
+    with FlowFile(tmp_path) as store:
+        for item in flow:
+            store.append(item)
+        assert len(store) == 3
+        np.testing.assert_allclose(store[1], flow[1], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(store[-1], flow[2], rtol=1e-3, atol=1e-6)
+        store.append(flow[0])
+        np.testing.assert_allclose(store[2:][1], flow[0], rtol=1e-3, atol=1e-6)
+        with pytest.raises(IndexError):
+            store[4]
+    assert not list(tmp_path.iterdir())

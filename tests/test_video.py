@@ -1,0 +1,214 @@
+"""Frames from files and folders, and video to files."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mol_fast.data import write_video
+from mol_fast.errors import UserError
+from mol_fast.video import FrameArray, ImageFolder, VideoFile, VideoWriter, grey, open_source, read_image, rgb
+
+
+def colours(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Frames of one colour each, none like another."""
+    steps = np.linspace(0, 200, count)
+    frames = np.empty((count, height, width, 3), dtype=np.uint8)
+    frames[..., 0], frames[..., 1], frames[..., 2] = (x[:, None, None] for x in (steps + 40, 240 - steps, steps / 2))
+    return frames
+
+
+def write(path: Path, frames: np.ndarray, fps: float = 25) -> Path:
+    with VideoWriter(path, (frames.shape[2], frames.shape[1]), fps) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def write_avi(path: Path, count: int) -> Path:
+    noise = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(count):
+        writer.write(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def test_video_comes_back(tmp_path):
+    frames = colours(12)
+    source = open_source(write(tmp_path / "a.mp4", frames, 30))
+    assert (source.count, source.fps, source.aligned) == (12, 30, False)
+    for _ in range(2):  # as often as one likes
+        read = np.stack(list(source))
+        assert read.shape == frames.shape
+        assert np.abs(read.astype(int) - frames).mean() < 4
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_given_rate_replaces_that_of_the_file(tmp_path):
+    assert open_source(write(tmp_path / "a.mp4", colours(3)), fps=200).fps == 200
+
+
+@pytest.mark.parametrize("fps", [1 / 3, 30000 / 1001, 123.456789, 200.123456, 1000])
+def test_any_rate_can_be_written(tmp_path, fps):
+    source = VideoFile(write(tmp_path / "a.mp4", colours(3), fps))
+    assert source.fps == pytest.approx(fps, rel=5e-3)
+
+
+def test_odd_sides_lose_a_pixel(tmp_path):
+    source = VideoFile(write(tmp_path / "a.mp4", colours(3, 47, 65)))
+    assert next(iter(source)).shape == (46, 64, 3)
+
+
+def test_videos_are_read_frame_by_frame(tmp_path, monkeypatch):
+    source = VideoFile(write(tmp_path / "a.mp4", colours(12)))
+    reads = []
+    convert = cv2.cvtColor
+    monkeypatch.setattr(cv2, "cvtColor", lambda *a: reads.append(1) or convert(*a))
+    frames = iter(source)
+    next(frames)
+    next(frames)
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no video" * 100], ids=["empty", "text"])
+def test_unreadable_video_is_named(tmp_path, content):
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad.mp4"):
+        open_source(path)
+
+
+def test_truncated_mp4_is_named(tmp_path):
+    path = write(tmp_path / "cut.mp4", colours(30))
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    with pytest.raises(UserError, match=r"cut.mp4"):
+        open_source(path)
+
+
+def test_truncated_avi_is_named_with_what_is_left(tmp_path):
+    path = write_avi(tmp_path / "cut.avi", 40)
+    assert open_source(path).count == 40
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"cut.avi ends after \d+ of 40 frames"):
+        open_source(path)
+
+
+def test_video_that_changes_while_it_is_read(tmp_path):
+    path = write_avi(tmp_path / "a.avi", 20)
+    source = VideoFile(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"frame \d+ of .*a.avi"):
+        list(source)
+
+
+def test_missing_path():
+    with pytest.raises(UserError, match=r"nowhere.mp4 does not exist"):
+        open_source("nowhere.mp4")
+
+
+def test_folder_is_sorted_by_number_and_junk_ignored(tmp_path):
+    for number in (1, 2, 9, 10, 46, 100):
+        cv2.imwrite(str(tmp_path / f"reg_img{number}.png"), np.full((6, 8, 3), number, dtype=np.uint8))
+    for junk in ("Thumbs.db", "reg_img3.lnk", "._reg_img4.png", "notes.txt"):
+        (tmp_path / junk).write_bytes(b"junk")
+    (tmp_path / "reg_img5.png").mkdir()
+    source = open_source(tmp_path, fps=200)
+    assert (source.count, source.fps, source.aligned) == (6, 200, False)
+    assert [frame[0, 0, 0] for frame in source] == [1, 2, 9, 10, 46, 100]
+    assert source.frame_name(2).endswith("reg_img9.png")
+
+
+def test_colours_of_an_image(tmp_path):
+    path = tmp_path / "blue.png"
+    cv2.imwrite(str(path), np.full((4, 4, 3), (255, 0, 0), dtype=np.uint8))  # OpenCV writes blue first
+    assert read_image(path)[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("keep", [0, 0.5], ids=["empty", "half"])
+def test_unreadable_image_is_named(tmp_path, keep):
+    for number in range(9):
+        cv2.imwrite(str(tmp_path / f"img{number}.jpg"), colours(1)[0])
+    bad = tmp_path / "img7.jpg"
+    os.truncate(bad, int(keep * bad.stat().st_size))
+    with pytest.raises(UserError, match=r"img7.jpg cannot be read"):
+        list(open_source(tmp_path))
+
+
+def test_mixed_sizes_are_named(tmp_path):
+    for number in range(9):
+        cv2.imwrite(str(tmp_path / f"img{number}.png"), colours(1, 48, 60 if number == 4 else 64)[0])
+    with pytest.raises(UserError, match=r"img4.png is 60 x 48 pixels where img0.png is 64 x 48"):
+        list(open_source(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("notes.txt", "holds no images"), ("clip1/", "holds folders but no images"), ("set.json", "is a prepared set")],
+)
+def test_folder_without_images_is_explained(tmp_path, content, message):
+    (tmp_path / "sub01").mkdir()
+    path = tmp_path / "sub01" / content
+    path.mkdir() if content.endswith("/") else path.write_text("{}")
+    with pytest.raises(UserError, match=f"sub01 {message}"):
+        ImageFolder(tmp_path / "sub01")
+
+
+def test_prepared_file(tmp_path):
+    frames = torch.randint(0, 256, (16, 144, 144), dtype=torch.uint8)
+    landmarks, flow = torch.zeros(16, 68, 2), torch.zeros(14, 2, 144, 144, dtype=torch.float16)
+    path = tmp_path / "v.safetensors"
+    write_video(path, frames, landmarks, flow, subject="s", video="v", label="others", source="test")
+    source = open_source(path)
+    assert (source.count, source.fps, source.aligned) == (16, None, True)
+    np.testing.assert_array_equal(np.stack(list(source)), frames.numpy())
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"v.safetensors"):
+        open_source(path)
+
+
+def test_array():
+    frames = colours(4)
+    source = FrameArray(frames, "clip")
+    assert (source.count, source.frame_name(3)) == (4, "frame 3 of clip")
+    np.testing.assert_array_equal(np.stack(list(source)), frames)
+    for wrong in (frames.astype(float), frames[0, 0], frames[..., :2], frames[:0]):
+        with pytest.raises(ValueError, match="frames must"):
+            FrameArray(wrong)
+
+
+def test_grey_and_rgb():
+    picture = np.zeros((2, 3, 3), dtype=np.uint8)
+    picture[..., 1] = 100
+    assert grey(picture).tolist() == [[59] * 3] * 2  # 0.587 of green
+    assert rgb(grey(picture)).tolist() == [[[59] * 3] * 3] * 2
+
+
+def test_writer_leaves_nothing_after_an_error(tmp_path):
+    def fail_while_writing() -> None:
+        with VideoWriter(tmp_path / "a.mp4", (64, 48)) as writer:
+            writer.write(colours(1)[0])
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_while_writing()
+    assert not list(tmp_path.iterdir())
+
+
+def test_writer_notices_that_frames_are_missing(tmp_path, monkeypatch):
+    writer = VideoWriter(tmp_path / "a.mp4", (64, 48))
+    writer.write(colours(1)[0])
+    monkeypatch.setattr(writer, "_count", 5)
+    with pytest.raises(UserError, match=r"a.mp4 could not be written, 1 of 5 frames"), writer:
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_writer_refuses(tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        VideoWriter(tmp_path / "missing" / "a.mp4", (64, 48))
+    with pytest.raises(ValueError, match="picture"), VideoWriter(tmp_path / "a.mp4", (64, 48)) as writer:
+        writer.write(colours(1, 40, 64)[0])
