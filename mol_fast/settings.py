@@ -1,10 +1,12 @@
 """What a training run is told: every field is an option of `python -m mol_fast.train`."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mol_fast.config import PRESETS, MOLConfig
+from mol_fast.errors import UserError
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -44,13 +46,13 @@ class TrainSettings:
     """Learning rate after the warm-up: constant, or falling to zero along a cosine."""
     weight_decay: float = 1e-3
     """Weight decay of AdamW."""
-    clip_norm: float = 1.0
+    clip_norm: float = 5.0
     """Largest norm of the gradient, longer ones are shortened; 0 for no limit."""
     expression_weight: float = 1.0
     """Weight of the cross-entropy."""
     flow_weight: float = 700.0
     """Weight of the squared flow error (pixels squared, divided by the 7 pairs of a clip)."""
-    landmark_weight: float = 0.1
+    landmark_weight: float = 0.3
     """Weight of the landmark error (distances of the eyes)."""
     seed: int = 0
     """Of weights, order and augmentation; the same seed on the same machine gives the same losses."""
@@ -60,6 +62,16 @@ class TrainSettings:
     """"cpu", "cuda", or "auto": a GPU where there is one."""
     workers: int = 0
     """Processes that read clips beside the one that trains."""
+
+    def check(self) -> None:
+        """Raise UserError for a number that is out of range."""
+        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
+        for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} must be a finite number that is not negative, got {getattr(self, name)}.")
 
     def model_config(self, num_classes: int) -> MOLConfig:
         """The configuration of the model of this run; ValueError names what is not possible."""

@@ -56,6 +56,7 @@ def run(settings: TrainSettings) -> None:
     from mol_fast.run_folder import RunFolder, environment
     from mol_fast.run_report import RunReport
 
+    settings.check()
     protocol = get_protocol(settings.protocol)
     fabric = make_fabric(settings)
     torch.manual_seed(settings.seed)

@@ -1,0 +1,177 @@
+"""The training program: a few steps end to end, repeatability, and what it says of bad input."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mol_fast.data import PreparedSet
+from mol_fast.settings import TrainSettings
+from mol_fast.train import main
+from mol_fast.training import learning_rate_factor
+from mol_fast.weights import load_weights
+
+TERMS = ("total", "expression", "flow", "landmarks")
+
+
+def options(prepared: PreparedSet, out: Path, name: str, *more: str) -> list[str]:
+    given = [
+        "--data",
+        str(prepared.path),
+        "--out",
+        str(out),
+        "--name",
+        name,
+        "--batch-size",
+        "2",
+        "--precision",
+        "float32",
+    ]
+    return [*given, *more]
+
+
+def losses(run: Path) -> list[tuple[str, ...]]:
+    with open(run / "metrics.csv", newline="") as file:
+        return [tuple(row[term] for term in TERMS) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps on the small set."""
+    out = tmp_path_factory.mktemp("runs")
+    assert main(options(embedded_small, out, "three", "--steps", "3")) == 0
+    return out / "three"
+
+
+def test_writes_the_whole_run(run: Path, embedded_small: PreparedSet) -> None:
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["steps"] == 3
+    assert config["test_subjects"] == embedded_small.subjects[-2:]
+    assert not set(config["test_subjects"]) & set(config["train_subjects"])
+    assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__.partition("+")[0]
+    assert len(losses(run)) == 3
+    scores = json.loads((run / "scores.json").read_text())
+    held_out = [v for v in embedded_small.videos if v.subject in config["test_subjects"] and v.label != "others"]
+    assert sum(map(sum, scores["recognition"]["confusion"])) == len(held_out)
+    with open(run / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["video"] for row in rows) == sorted(f"{v.subject}/{v.name}" for v in held_out)
+    for row in rows:
+        assert sum(float(row[name]) for name in scores["recognition"]["classes"]) == pytest.approx(1)
+    assert list(run.glob("events.out.tfevents.*"))
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64") > 6
+    assert not re.search(r"(src|href)=.https?://", page)
+
+
+def test_weights_rebuild_the_model(run: Path) -> None:
+    model, info = load_weights(run)
+    assert info["classes"] == ["negative", "positive", "surprise"]
+    assert info["steps"] == 3
+    assert model.config.flow_width == 0.25
+    with torch.no_grad():
+        assert model(torch.randn(1, 1, 8, 128, 128)).logits.shape == (1, 3)
+
+
+def test_same_seed_same_losses(run: Path, embedded_small: PreparedSet, tmp_path: Path) -> None:
+    assert main(options(embedded_small, tmp_path, "again", "--steps", "3")) == 0
+    assert losses(tmp_path / "again") == losses(run)
+    again, first = load_file(tmp_path / "again/weights.safetensors"), load_file(run / "weights.safetensors")
+    assert all(torch.equal(again[name], first[name]) for name in first)
+    assert main(options(embedded_small, tmp_path, "other", "--steps", "1", "--seed", "1")) == 0
+    assert losses(tmp_path / "other")[0] != losses(run)[0]
+
+
+def test_no_center_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> None:
+    subject = embedded_small.subjects[0]
+    more = ["--steps", "1", "--no-center", "--test-subjects", subject, "--protocol", "embedded-5"]
+    assert main(options(embedded_small, tmp_path, "run", *more)) == 0
+    model, info = load_weights(tmp_path / "run")
+    assert not model.config.center
+    assert len(info["classes"]) == 5
+    assert json.loads((tmp_path / "run/config.json").read_text())["test_subjects"] == [subject]
+
+
+def test_loss_not_finite_keeps_the_last_good_weights(
+    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "set"
+    for file in embedded_small.path.rglob("*"):
+        if file.is_file():
+            target = broken / file.relative_to(embedded_small.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    _poison(broken, [video for video in embedded_small.videos if video.subject == embedded_small.subjects[0]])
+    code = main(
+        options(
+            PreparedSet.open(broken), tmp_path, "run", "--steps", "50", "--test-subjects", embedded_small.subjects[-1]
+        )
+    )
+    error = capfd.readouterr().err
+    found = re.search(r"error: The loss at step (\d+) is not finite", error)
+    assert code == 2
+    assert found is not None, error
+    _, info = load_weights(tmp_path / "run")
+    assert info["steps"] == int(found[1]) - 1 == len(losses(tmp_path / "run"))
+    assert all(value.isfinite().all() for value in load_file(tmp_path / "run/weights.safetensors").values())
+
+
+def _poison(folder: Path, videos: list) -> None:
+    """Put a flow that is not a number into files of `folder`, which the checked writer would refuse."""
+    from safetensors import safe_open
+
+    for video in videos:
+        path = folder / "videos" / video.subject / f"{video.name}.safetensors"
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = {name: value.clone() for name, value in load_file(path).items()}
+        tensors["flow"][:, :, 72, 72] = torch.nan
+        save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--protocol", "samm-9"], "There is no protocol 'samm-9'"),
+        (["--test-subjects", "s99"], "There is no subject s99"),
+        (["--test-subjects", "s01", "s02", "s03"], "none is left to train"),
+        (["--neighbors", "129"], "neighbors must be from 1 to the number of nodes, 128, got 129"),
+        (["--device", "abacus"], "device 'abacus' is not available"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--lr", "nan"], "--lr must be"),
+        (["--workers", "-1"], "--workers must be at least 0"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str], more: list[str], sentence: str
+) -> None:
+    code = main(options(embedded_small, tmp_path, "run", *more))
+    error = capfd.readouterr().err
+    assert code == 2
+    assert sentence in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten(run: Path, embedded_small: PreparedSet, capfd: pytest.CaptureFixture[str]) -> None:
+    before = (run / "metrics.csv").read_bytes()
+    assert main(options(embedded_small, run.parent, run.name, "--steps", "1")) == 2
+    assert "is not empty" in capfd.readouterr().err
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_learning_rate() -> None:
+    settings = TrainSettings(steps=100, warmup=10)
+    factors = [learning_rate_factor(settings, step) for step in range(100)]
+    assert factors[0] == 0.1
+    assert factors[9] == factors[10] == 1
+    assert factors[55] == pytest.approx(0.5)
+    assert 0 < factors[99] < 0.001
+    constant = TrainSettings(steps=100, warmup=0, schedule="constant")
+    assert {learning_rate_factor(constant, step) for step in range(100)} == {1.0}
