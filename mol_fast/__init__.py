@@ -1,11 +1,16 @@
 """Joint estimation of facial micro-expression, optical flow and landmarks."""
 
-from . import functional
-from .config import PRESETS, MOLConfig
-from .layers import CCC, F5C, FCC
-from .losses import JointLoss, LossTerms
-from .model import MOL, MOLOutput
-from .official import load_official
+from typing import TYPE_CHECKING, Any
+
+from mol_fast import functional
+from mol_fast.config import PRESETS, MOLConfig
+from mol_fast.layers import CCC, F5C, FCC
+from mol_fast.losses import JointLoss, LossTerms
+from mol_fast.model import MOL, MOLOutput
+from mol_fast.official import load_official
+
+if TYPE_CHECKING:
+    from mol_fast.inference import predict
 
 __version__ = "0.1.0"
 
@@ -21,4 +26,14 @@ __all__ = [
     "MOLOutput",
     "functional",
     "load_official",
+    "predict",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`predict` is imported when it is first used: it needs OpenCV, nothing else here does."""
+    if name != "predict":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mol_fast.inference import predict
+
+    return predict

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .branch import FCCBranch
+from mol_fast.branch import FCCBranch
 
 NORM_FLOOR = 1e-12
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from .functional import BACKENDS, VARIANTS, check_choice
+from mol_fast.functional import BACKENDS, VARIANTS, check_choice
 
 NORM_STATS = ("frame", "clip")
 FRAME_SIZE = 128

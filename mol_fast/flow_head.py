@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .functional import correlation
-from .norm import FrameBatchNorm2d
+from mol_fast.functional import correlation
+from mol_fast.norm import FrameBatchNorm2d
 
 SLOPE = 0.1
 DISPLACEMENTS = 21 * 21

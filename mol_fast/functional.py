@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from . import batched
-from .branch import FCCBranch
+from mol_fast import batched
+from mol_fast.branch import FCCBranch
 
 __all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import FEATURE_CHANNELS, FEATURE_SIZE
+from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE
 
 LANDMARKS = 68
 

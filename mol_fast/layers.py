@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from . import functional
-from .functional import BACKENDS, VARIANTS, FCCBranch, check_choice
-from .norm import FrameBatchNorm2d, update_running
+from mol_fast import functional
+from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice
+from mol_fast.norm import FrameBatchNorm2d, update_running
 
 __all__ = ["CCC", "F5C", "FCC"]
 

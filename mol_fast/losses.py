@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .model import MOLOutput
+from mol_fast.model import MOLOutput
 
 
 class LossTerms(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
-from .flow_head import FlowHead
-from .heads import ExpressionHead, LandmarkHead, Stem
-from .layers import F5C
+from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
+from mol_fast.flow_head import FlowHead
+from mol_fast.heads import ExpressionHead, LandmarkHead, Stem
+from mol_fast.layers import F5C
 
 
 class MOLOutput(NamedTuple):

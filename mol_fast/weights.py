@@ -7,10 +7,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .config import MOLConfig
-from .errors import UserError
-from .files import write_atomic
-from .model import MOL
+from mol_fast.config import MOLConfig
+from mol_fast.errors import UserError
+from mol_fast.files import write_atomic
+from mol_fast.model import MOL
 
 FILE_NAME = "weights.safetensors"
 _KEY = "mol_fast"
