@@ -63,6 +63,7 @@ def run(settings: TrainSettings) -> None:
     model = make_model(settings, protocol)
     prepared = PreparedSet.open(settings.data) if settings.data else _embedded(settings)
     split = split_subjects(prepared, protocol, settings)
+    model.landmark_head.start_at(split.train.mean_landmarks())
     started = datetime.now().astimezone()
     with RunFolder(settings.out / (settings.name or f"{prepared.name}-{started:%Y%m%d-%H%M%S}")) as folder:
         about = {

@@ -118,6 +118,11 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.windows)
 
+    def mean_landmarks(self) -> Tensor:
+        """Mean face of the videos, (68, 2) in pixels of the centre crop."""
+        faces = [self.videos[index].read().landmarks.mean(dim=0) for index in sorted({row[0] for row in self.windows})]
+        return torch.stack(faces).mean(dim=0) - (SIZE - CROP) // 2
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         video, window, label = self.windows[index]
         clip = cut_window(self.videos[video].read(), window)
