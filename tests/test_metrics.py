@@ -23,10 +23,11 @@ def as_videos(counts: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def face(x: float = 0.0, y: float = 0.0, distance: float = 20.0) -> Tensor:
-    """68 points at (x, y) but the eyes, whose centres are ``distance`` apart."""
+    """68 points at (x, y) but the eyes, whose centres are ``distance`` apart; no two points of an eye coincide."""
     points = torch.zeros(68, 2)
-    points[36:42, 0] = -distance / 2
-    points[42:48, 0] = distance / 2
+    around = torch.tensor([-5.0, -3.0, -1.0, 1.0, 2.0, 6.0])
+    points[36:42, 0] = around - distance / 2
+    points[42:48, 0] = around + distance / 2
     return points + torch.tensor([x, y])
 
 
@@ -239,7 +240,7 @@ def test_landmark_error_uses_the_true_eyes() -> None:
 
 def test_failure_is_a_mean_error_over_ten_percent() -> None:
     true = face(distance=20).expand(3, 68, 2)
-    predicted = true + torch.tensor([[1.99, 0], [2.0, 0], [2.01, 0]])[:, None]
+    predicted = true + torch.tensor([[1.99, 0], [2.0, 0], [2.001, 0]])[:, None]
     sums = metrics.landmark_sums(predicted.double(), true.double())
     assert (sums.failures, sums.frames) == (1, 3)
     predicted = true.clone()

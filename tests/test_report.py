@@ -89,7 +89,7 @@ def sample(seed: int = 0, **changes: Any) -> Sample:
 
 def losses(steps: int = 120) -> list[dict[str, object]]:
     return [
-        {"step": step, "total": 3 / step, "$\\frac{": 1 / step, "phase": "train", "zero": 0.0, "nothing": None}
+        {"step": step, "total": 3 / step, "$\\frac{$": 1 / step, "phase": "train", "zero": 0.0, "nothing": None}
         for step in range(1, steps + 1)
     ]
 
@@ -189,6 +189,10 @@ def test_pictures_of_a_sample(full: tuple[str, Page]) -> None:
     for image in (curves, first, landmarks, true, predicted, wheel):
         image.load()
     np.testing.assert_array_equal(np.asarray(first.convert("L")), shown.first_frame)
+    drawn = landmarks_png(
+        np.asarray(shown.frame), np.asarray(shown.landmarks_true), np.asarray(shown.landmarks_predicted)
+    )
+    np.testing.assert_array_equal(np.asarray(landmarks), np.asarray(Image.open(io.BytesIO(drawn))))
     flow_true, flow_predicted = np.asarray(shown.flow_true), np.asarray(shown.flow_predicted)
     longest = np.hypot(*flow_true).max()
     np.testing.assert_array_equal(np.asarray(true.convert("RGB")), flow_to_color(flow_true, longest))
@@ -205,12 +209,13 @@ def test_errors_of_a_sample_are_those_of_its_arrays(tmp_path: Path) -> None:
     flow[1, :64] = 2.0
     true = np.zeros((68, 2))
     true[42:48, 0] = 25.0
-    shown = sample(
-        flow_true=flow, flow_predicted=flow * 0.75, landmarks_true=true, landmarks_predicted=true + np.array([0.0, 1.5])
-    )
+    predicted = true + np.array([0.0, 1.5])
+    predicted[:34] += np.array([0.0, 1.0])
+    predicted[42:48] += np.array([0.0, 20.0])
+    shown = sample(flow_true=flow, flow_predicted=flow * 0.75, landmarks_true=true, landmarks_predicted=predicted)
     _, page = write(tmp_path / "report.html", samples=[shown])
     assert "end-point error of moving pixels 0.500 px, of zero flow 2.000 px" in page.text
-    assert "mean error 6.0 % of the inter-ocular distance" in page.text
+    assert "mean error 15.1 % of the inter-ocular distance" in page.text
     still = sample(flow_true=flow * 0, flow_predicted=flow * 0.1)
     _, page = write(tmp_path / "report.html", samples=[still])
     assert "end-point error 0.100 px; nothing moves" in page.text
