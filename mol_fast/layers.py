@@ -116,8 +116,8 @@ class CCC(nn.Module):
         self.edge = nn.Linear(positions, positions)
         self.mix = nn.Conv2d(channels, channels, 1) if variant == "paper" else None
         if self.mix is not None:
-            nn.init.zeros_(self.mix.weight)
-            nn.init.zeros_(self.mix.bias)
+            for parameter in self.mix.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.channels, self.size)

@@ -64,7 +64,7 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
         if not torch.isfinite(terms.total + norm):
             raise LossNotFinite(step)
-        lr = schedule.get_last_lr()[0]
+        lr = float(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
         on_step(StepRecord(step, LossTerms(*(term.detach() for term in terms)), lr, norm))

@@ -33,7 +33,8 @@ def mol(
     multiplied by it before the flow and the micro-expression heads, None: the paper's exact form.
     """
     pairs = range(clip.shape[2] - 1)
-    first, second = [], []
+    first: list[Tensor] = []
+    second: list[Tensor] = []
     for t in pairs:
         for block, maps, frame in (
             ("f5c_first", first, clip[:, :, t]),
