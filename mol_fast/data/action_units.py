@@ -6,10 +6,11 @@ simplifications of them, not measurements.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.data.geometry import eye_centres
+from mol_fast.align import eye_centres
 from mol_fast.data.ibug import MIRROR
 
 
@@ -112,8 +113,8 @@ def displacement_fields(landmarks: Tensor, points: Tensor) -> Tensor:
 
 def _half(bumps: tuple[Bump, ...], landmarks: Tensor, points: Tensor, mirrored: bool) -> Tensor:
     """Field (P, 2) of one half of a unit."""
-    left, right = eye_centres(landmarks)
-    distance = (right - left).norm()
+    left, right = eye_centres(landmarks.numpy())
+    distance = float(np.hypot(*(right - left)))
     side = landmarks.new_tensor([-1 if mirrored else 1, 1])
     field = torch.zeros_like(points)
     for bump in bumps:

@@ -4,9 +4,13 @@ It lets training, tests and demonstrations run without licensed data. Its scores
 of real micro-expressions.
 """
 
+import contextlib
+import itertools
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +20,54 @@ import torch
 from mol_fast.data.action_units import EMOTIONS
 from mol_fast.data.geometry import pixel_grid
 from mol_fast.data.motion import make_motion
+from mol_fast.data.photographs import CREDITS
 from mol_fast.data.rendering import moving_face, render_clip, render_frames
-from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, write_index, write_video
+from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, read_info, write_index, write_video
 from mol_fast.data.subjects import Subject, make_subject
 from mol_fast.errors import UserError
 
-VERSION = 1  # of the generator; a set of another version is made anew
+VERSION = 2  # of the generator; a set of another version is made anew
 _MARGIN = 16  # pixels around the frame that motion may bring in
 _HEAD = 68  # pixels around the frame that show the whole head
-_FRAMES = (16, 24)  # fewest and most in a video
+_FRAMES = (12, 20)  # fewest and most in a video
+
+Progress = Callable[[int, int], object]
 
 
-def embedded_set(data_dir: str | os.PathLike[str] | None = None) -> PreparedSet:
-    """Open the embedded set, and make it first if it is not there (seconds, about 250 MB).
+def embedded_set(
+    data_dir: str | os.PathLike[str] | None = None, on_progress: Progress = lambda done, total: None
+) -> PreparedSet:
+    """Open the embedded set, and make it first if it is not there (seconds, about 220 MB).
+
+    A set that an older version made, or that has lost files, is made anew.
 
     Args:
         data_dir: where it is kept; a folder in the user's cache if None.
+        on_progress: see `generate_embedded`.
 
     Raises:
         UserError: the folder holds something else, cannot be written, or scikit-image or matplotlib is missing.
     """
     folder = Path(data_dir) if data_dir is not None else _default_folder()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        prepared = PreparedSet.open(folder)
-        if prepared.info.get("generator") is None:
-            raise UserError(f"{folder} holds the set {prepared.name}; give another folder for the embedded set.")
-        if prepared.info["generator"] == _info(0)["generator"]:
-            return prepared
-    return generate_embedded(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return generate_embedded(folder, on_progress=on_progress)
+    info = read_info(folder)
+    if "generator" not in info:
+        raise UserError(f"{folder} holds the set {info['name']}; give another folder for the embedded set.")
+    if info["generator"] == VERSION:
+        with contextlib.suppress(UserError):
+            return PreparedSet.open(folder)
+    return generate_embedded(folder, on_progress=on_progress)
 
 
-def generate_embedded(path: str | os.PathLike[str], subjects: int = 10, repeats: int = 3, seed: int = 0) -> PreparedSet:
-    """Make the embedded set in the folder `path`, replacing an embedded set that is there.
+def generate_embedded(
+    path: str | os.PathLike[str],
+    subjects: int = 12,
+    repeats: int = 3,
+    seed: int = 0,
+    on_progress: Progress = lambda done, total: None,
+) -> PreparedSet:
+    """Make the embedded set in the folder `path`, in place of what is there.
 
     The set is made in a temporary folder beside it, which is renamed when it is whole. It depends on the arguments
     and the versions of the packages only; each video depends on the seed, its subject and its own number, not on
@@ -55,30 +75,32 @@ def generate_embedded(path: str | os.PathLike[str], subjects: int = 10, repeats:
 
     Args:
         path: the folder.
-        subjects: how many, each made from one of two photographs.
+        subjects: how many; half of them are made from each of two photographs.
         repeats: videos per subject and emotion.
         seed: of everything random.
+        on_progress: called with the number of videos made and that of all, after each video.
 
     Raises:
         UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
     """
     folder = Path(path)
-    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    temporary, old = (folder.with_name(f".{folder.name}-{secrets.token_hex(8)}") for _ in range(2))
+    videos: list[Video] = []
     try:
         temporary.mkdir(parents=True)
-        videos = [
-            video
-            for index in range(subjects)
-            for video in _write_subject(temporary, make_subject(seed, index, _MARGIN), index, repeats, seed)
-        ]
+        for index in range(subjects):
+            for video in _write_subject(temporary, make_subject(seed, index, _MARGIN), index, repeats, seed):
+                videos.append(video)
+                on_progress(len(videos), subjects * repeats * len(EMOTIONS))
         write_index(temporary, videos, _info(seed))
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(old)
         temporary.rename(folder)
     except OSError as error:
-        raise UserError(f"The embedded set cannot be written to {folder} ({error}).") from None
+        raise UserError(f"The embedded set cannot be written to {folder} ({error}); give another folder.") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
     return PreparedSet.open(folder)
 
 
@@ -102,20 +124,27 @@ def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> tor
     return render_frames(rng, subject, motion, moving_face(subject, motion).inverse(grid), size)
 
 
-def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, seed: int) -> list[Video]:
-    videos = []
-    for number, emotion in enumerate(emotion for emotion in EMOTIONS for _ in range(repeats)):
-        rng = np.random.default_rng([seed, 1, index, number])
+def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, seed: int) -> Iterator[Video]:
+    for number, emotion in itertools.product(range(repeats), EMOTIONS):
+        rng = np.random.default_rng([seed, 1, index, number, list(EMOTIONS).index(emotion)])
         frames = int(rng.integers(_FRAMES[0], _FRAMES[1] + 1))
         content = render_clip(rng, subject, make_motion(rng, emotion, frames), frames // WINDOW)
-        name = f"{emotion}_{number % repeats + 1}"
+        name = f"{emotion}_{number + 1}"
         file = folder / "videos" / subject.name / f"{name}.safetensors"
-        videos.append(write_video(file, *content, subject=subject.name, video=name, label=emotion, source="embedded"))
-    return videos
+        yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source="embedded")
 
 
 def _info(seed: int) -> dict[str, Any]:
-    return {"name": "embedded", "generator": VERSION, "seed": seed}
+    """Content of set.json: what made the set."""
+    packages = ("torch", "numpy", "scikit-image", "matplotlib")
+    return {
+        "name": "embedded",
+        "generator": VERSION,
+        "seed": seed,
+        "versions": {package: version(package) for package in packages},
+        "photographs": CREDITS,
+        "note": "synthetic videos; scores on them say nothing about real micro-expressions",
+    }
 
 
 def _default_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Plane geometry of the embedded set: similarities, alignment, sampling, smooth warps.
+"""Plane geometry of the embedded set: similarities, sampling, smooth warps.
 
 Points are (x, y) in pixels; pixel (0, 0) of a picture has its centre at the point (0, 0).
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from mol_fast.data.ibug import ALIGNMENT, LEFT_EYE, RIGHT_EYE
+from mol_fast.align import alignment
 
 
 class Similarity(NamedTuple):
@@ -40,30 +40,10 @@ def similarity(scale: Tensor, angle: Tensor, center: Tensor, target: Tensor) -> 
     return Similarity(matrix, target - (matrix @ center.unsqueeze(-1)).squeeze(-1))
 
 
-def eye_centres(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (2,) of the two eyes of landmarks (68, 2), the left of the picture first."""
-    return landmarks[LEFT_EYE].mean(0), landmarks[RIGHT_EYE].mean(0)
-
-
-def alignment(landmarks: Tensor, size: int) -> Similarity:
-    """The similarity that takes a face to its aligned frame.
-
-    Eyes level; the frame is the square of 2.5 times the extent of eye centres, nose tip and mouth corners,
-    around the middle of that extent.
-
-    Args:
-        landmarks: (68, 2), in pixels of the picture.
-        size: pixels, both sides of the frame.
-    """
-    left, right = eye_centres(landmarks)
-    zero, one = landmarks.new_zeros(2), landmarks.new_ones(())
-    angle = -torch.atan2(right[1] - left[1], right[0] - left[0])
-    level = similarity(one, angle, zero, zero)
-    points = level(torch.cat([torch.stack([left, right]), landmarks[list(ALIGNMENT)]]))
-    low, high = points.amin(0), points.amax(0)
-    middle = level.inverse()(((low + high) / 2)[None])[0]
-    target = landmarks.new_full((2,), (size - 1) / 2)
-    return similarity(size / (2.5 * (high - low).max()), angle, middle, target)
+def face_alignment(landmarks: Tensor) -> Similarity:
+    """The similarity that takes a face, given by landmarks (68, 2), to its aligned frame of 144 pixels."""
+    matrix = torch.from_numpy(alignment(landmarks.numpy()))
+    return Similarity(matrix[:, :2], matrix[:, 2])
 
 
 def pixel_grid(height: int, width: int) -> Tensor:

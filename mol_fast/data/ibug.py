@@ -4,7 +4,6 @@ from typing import Final
 
 LEFT_EYE: Final = slice(36, 42)  # left in the picture: the person's right eye
 RIGHT_EYE: Final = slice(42, 48)
-ALIGNMENT: Final = (30, 48, 54)  # nose tip and mouth corners, aligned on with the eye centres
 
 # Point k of a mirrored face is point MIRROR[k] of the face.
 MIRROR: Final = (

@@ -62,6 +62,10 @@ def _grace_hopper() -> np.ndarray:
 
 
 PHOTOGRAPHS = ("astronaut", "grace-hopper")
+CREDITS = {
+    "astronaut": "Eileen Collins, NASA, public domain, from scikit-image",
+    "grace-hopper": "Grace Hopper, US Navy, public domain, from matplotlib",
+}
 
 _LANDMARKS = {
     "astronaut": """

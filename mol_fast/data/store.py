@@ -110,8 +110,7 @@ class PreparedSet:
                 the index names is missing.
         """
         folder = Path(path)
-        _check_folder(folder)
-        info = _read_info(folder / "set.json")
+        info = read_info(folder)
         return cls(folder, str(info["name"]), _read_index(folder), info)
 
 
@@ -179,6 +178,35 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
     write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": SIZE, **info}, indent=2) + "\n")
 
 
+def read_info(folder: Path) -> dict[str, Any]:
+    """Content of set.json of a prepared set.
+
+    Raises:
+        UserError: the folder is missing, empty, or not a prepared set of this format.
+    """
+    if not folder.exists():
+        raise UserError(f"There is no folder {folder}; give the folder of a prepared set.")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder of a prepared set.")
+    if not any(folder.iterdir()):
+        raise UserError(f"The folder {folder} is empty; give the folder of a prepared set.")
+    path = folder / "set.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a prepared set, it has no set.json; prepare the set first.")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); prepare the set again.") from None
+    if not isinstance(info, dict) or "name" not in info:
+        raise UserError(f"{path} does not name the set; prepare the set again.")
+    if (info.get("format"), info.get("size")) != (FORMAT, SIZE):
+        raise UserError(
+            f"{path} says format {info.get('format')} and size {info.get('size')}, "
+            f"this version reads format {FORMAT} and size {SIZE}; prepare the set again."
+        )
+    return info
+
+
 def _problem(data: VideoData) -> str | None:
     """What is wrong with the shapes and dtypes of a video, if anything."""
     n = len(data.frames) if data.frames.ndim else 0
@@ -211,35 +239,10 @@ def _load(path: Path) -> tuple[dict[str, str], VideoData]:
     return metadata, data
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise UserError(f"There is no folder {folder}; give the folder of a prepared set.")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder of a prepared set.")
-    if not any(folder.iterdir()):
-        raise UserError(f"The folder {folder} is empty; give the folder of a prepared set.")
-    for name in ("set.json", "index.csv"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is not a prepared set, it has no {name}; prepare the set first.")
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); prepare the set again.") from None
-    if not isinstance(info, dict) or "name" not in info:
-        raise UserError(f"{path} does not name the set; prepare the set again.")
-    if (info.get("format"), info.get("size")) != (FORMAT, SIZE):
-        raise UserError(
-            f"{path} says format {info.get('format')} and size {info.get('size')}, "
-            f"this version reads format {FORMAT} and size {SIZE}; prepare the set again."
-        )
-    return info
-
-
 def _read_index(folder: Path) -> list[Video]:
     path = folder / "index.csv"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first.")
     try:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (ValueError, csv.Error) as error:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
+from mol_fast.align import eye_centres
 from mol_fast.data.action_units import displacement_fields
-from mol_fast.data.geometry import SmoothWarp, alignment, eye_centres, pixel_grid, sample
+from mol_fast.data.geometry import SmoothWarp, face_alignment, pixel_grid, sample
 from mol_fast.data.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
 from mol_fast.data.photographs import PHOTOGRAPHS, Photograph, load_photograph
 from mol_fast.data.store import SIZE
@@ -48,10 +49,10 @@ def make_subject(seed: int, index: int, margin: int) -> Subject:
     base, other = photographs[index % 2], photographs[1 - index % 2]
     if rng.random() < 0.5:
         base = _mirrored(base)
-    to_frame = alignment(base.landmarks, SIZE)
+    to_frame = face_alignment(base.landmarks)
     neutral = to_frame(base.landmarks)
-    shape = _own_shape(rng, neutral, alignment(other.landmarks, SIZE)(other.landmarks))
-    realign = alignment(shape, SIZE)
+    shape = _own_shape(rng, neutral, face_alignment(other.landmarks)(other.landmarks))
+    realign = face_alignment(shape)
     warp = _warp(realign(shape), neutral)
     landmarks = warp.inverse(neutral)
 
@@ -77,8 +78,8 @@ def _mirrored(photograph: Photograph) -> Photograph:
 def _own_shape(rng: np.random.Generator, neutral: Tensor, other: Tensor) -> Tensor:
     """Landmarks of another person: somewhat like the other photograph, and with features of their own."""
     shape = neutral + rng.uniform(0, 0.35) * (other - neutral)
-    left, right = eye_centres(shape)
-    distance, middle = (right - left).norm(), (left + right) / 2
+    eyes = torch.from_numpy(eye_centres(shape.numpy()))
+    distance, middle = (eyes[1] - eyes[0]).norm(), eyes.mean(0)
 
     def scale(part: slice, x: float, y: float) -> None:
         centre = shape[part].mean(0)
