@@ -90,7 +90,7 @@ class FlowHead(nn.Module):
         conv3_t, conv3_t1 = earlier(conv3), conv3.unflatten(0, (b, t))[:, 1:].flatten(0, 1)
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         redir = self.conv_redir(conv3_t, pairs)
-        cost = F.leaky_relu(correlation(conv3_t, conv3_t1, backend=self.backend), SLOPE)
+        cost = correlation(conv3_t, conv3_t1, negative_slope=SLOPE, backend=self.backend)
         dtype = cost.dtype
         conv3_1 = self.conv3_1(torch.cat([redir.to(dtype), cost, first.to(dtype), second.to(dtype)], dim=1), pairs)
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)

@@ -1,12 +1,15 @@
 """The operators of F5C and of the flow head: validation, casting under autocast, and choice of backend.
 
-`backend` is "auto" (Triton for tensors on a GPU where it is installed, batched PyTorch elsewhere), "triton" or
-"torch". A backend asked for by name that is not available raises; nothing falls back silently.
+`backend` is "auto", "triton" or "torch" (batched PyTorch). "auto" takes Triton for tensors on a GPU where it is
+installed, in float32, float16 and bfloat16 up to 512 channels and 64 x 64 cells, and PyTorch otherwise. A backend
+asked for by name that cannot run raises; nothing falls back silently.
 """
 
+import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mol_fast import batched
@@ -16,6 +19,18 @@ __all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
 
 BACKENDS = ("auto", "torch", "triton")
 VARIANTS = ("paper", "official")
+MAX_CHANNELS, MAX_SIDE = 512, 64
+"""Sizes up to which "auto" takes the Triton kernels."""
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # what find_spec says of a package that was blocked in sys.modules
+        return False
+
+
+HAS_TRITON = _installed("triton")
 
 
 def fcc(
@@ -49,7 +64,7 @@ def fcc(
         RuntimeError: the backend asked for cannot run here.
     """
     _check_maps("x", x)
-    _check_backend(backend, x)
+    triton = _use_triton(backend, x)
     n, c, h, w = x.shape
     if c % 2:
         raise ValueError(f"x must have an even number of channels, got {c}")
@@ -65,6 +80,10 @@ def fcc(
         )
     dtype = _compute_dtype(x)
     with _no_autocast(x):
+        if triton:
+            from mol_fast.kernels import fcc as kernels
+
+            return kernels.fcc(x.to(dtype), vh, hv, mean=mean, var=var, groups=groups, eps=eps)
         return batched.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
 
 
@@ -107,7 +126,7 @@ def ccc(
     check_choice("variant", variant, VARIANTS)
     if variant == "official" and backend == "triton":
         raise RuntimeError('backend="triton" has no variant "official"; use backend="torch" or "auto"')
-    _check_backend(backend, x)
+    triton = _use_triton(backend, x)
     _, c, h, w = x.shape
     for name, value, shape in (
         ("node_weight", node_weight, (h * w, h * w)),
@@ -129,11 +148,23 @@ def ccc(
     _check_parameter("mix_weight", mix_weight, (c, c), x)
     _check_parameter("mix_bias", mix_bias, (c,), x)
     with _no_autocast(x):
+        if triton:
+            from mol_fast.kernels import ccc as kernels
+
+            return kernels.ccc(x.to(dtype), *linears, mix_weight, mix_bias, k)
         return batched.ccc_paper(x.to(dtype), *linears, mix_weight, mix_bias, k)
 
 
-def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 2, *, backend: str = "auto") -> Tensor:
-    """Correlation of two maps over a window of displacements (FlowNetC), before the activation.
+def correlation(
+    a: Tensor,
+    b: Tensor,
+    max_displacement: int = 20,
+    stride: int = 2,
+    *,
+    negative_slope: float = 1.0,
+    backend: str = "auto",
+) -> Tensor:
+    """Correlation of two maps over a window of displacements (FlowNetC), and LeakyReLU where asked for.
 
     out[n, (dy, dx), y, x] = mean over c of a[n, c, y, x] b[n, c, y + dy, x + dx], zero where the second position
     leaves the map; dy and dx run over the multiples of `stride` up to `max_displacement`, dy outer.
@@ -141,6 +172,7 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 
     Args:
         a, b: maps `(N, C, H, W)`, floating point, same shape, dtype and device.
         max_displacement, stride: in cells of the map.
+        negative_slope: of the LeakyReLU that follows; 1 for none.
         backend: see the module.
 
     Returns:
@@ -152,7 +184,7 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 
     """
     _check_maps("a", a)
     _check_maps("b", b)
-    _check_backend(backend, a)
+    triton = _use_triton(backend, a)
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         like = f"{tuple(a.shape)} {a.dtype} on {a.device}"
         raise ValueError(f"b must be like a ({like}), got {tuple(b.shape)} {b.dtype} on {b.device}")
@@ -162,7 +194,12 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 
         )
     dtype = _compute_dtype(a)
     with _no_autocast(a):
-        return batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
+        if triton:
+            from mol_fast.kernels import correlation as kernels
+
+            return kernels.correlation(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
+        out = batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
+        return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -191,10 +228,15 @@ def _check_device(name: str, value: Tensor, x: Tensor) -> None:
         raise ValueError(f"{name} is on {value.device} but x is on {x.device}; move one of them")
 
 
-def _check_backend(backend: str, x: Tensor) -> None:
+def _use_triton(backend: str, x: Tensor) -> bool:
+    """Whether `backend` means the Triton kernels for `x`."""
     check_choice("backend", backend, BACKENDS)
-    if backend == "triton":
-        raise RuntimeError(f'backend="triton" cannot run on {x.device}; use backend="torch" or "auto"')
+    if backend == "auto":
+        small = x.shape[1] <= MAX_CHANNELS and max(x.shape[2:]) <= MAX_SIDE
+        return HAS_TRITON and x.is_cuda and x.dtype != torch.float64 and small
+    if backend == "triton" and not HAS_TRITON:
+        raise RuntimeError('backend="triton" needs the package triton, which is not installed; use backend="torch"')
+    return backend == "triton"
 
 
 def _check_branch(name: str, branch: FCCBranch, x: Tensor, first: int, second: int) -> None:
