@@ -6,6 +6,7 @@ asked for by name that cannot run raises; nothing falls back silently.
 """
 
 import importlib.util
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -234,9 +235,13 @@ def _use_triton(backend: str, x: Tensor) -> bool:
     if backend == "auto":
         small = x.shape[1] <= MAX_CHANNELS and max(x.shape[2:]) <= MAX_SIDE
         return HAS_TRITON and x.is_cuda and x.dtype != torch.float64 and small
-    if backend == "triton" and not HAS_TRITON:
+    if backend == "torch":
+        return False
+    if not HAS_TRITON:
         raise RuntimeError('backend="triton" needs the package triton, which is not installed; use backend="torch"')
-    return backend == "triton"
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET", "0") != "1":
+        raise RuntimeError(f'backend="triton" needs tensors on a GPU, got one on {x.device}; use backend="auto"')
+    return True
 
 
 def _check_branch(name: str, branch: FCCBranch, x: Tensor, first: int, second: int) -> None:
