@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mol_fast.functional import correlation
+from mol_fast.config import FEATURE_SIZE
+from mol_fast.functional import correlation, reachable
 from mol_fast.norm import FrameBatchNorm2d
 
 SLOPE = 0.1
@@ -24,8 +25,13 @@ class _Conv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
         self.norm = FrameBatchNorm2d(outputs)
 
-    def forward(self, x: Tensor, calls: Sequence[int]) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x), calls), SLOPE)
+    def forward(self, x: Tensor, calls: Sequence[int], used: Tensor | None = None) -> Tensor:
+        """`used`: which of the input channels `x` holds, when the others are zero and left out."""
+        if used is None:
+            x = self.conv(x)
+        else:
+            x = F.conv2d(x, self.conv.weight.index_select(1, used), None, self.conv.stride, self.conv.padding)
+        return F.leaky_relu(self.norm(x, calls), SLOPE)
 
 
 def _deconv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
@@ -45,8 +51,12 @@ class FlowHead(nn.Module):
         frame_stats: batch statistics per frame index instead of over all frames.
         backend: of the correlation.
 
-    The last predictor starts at zero, so that training starts at the error of zero flow.
+    The last predictor starts at zero, so that training starts at the error of zero flow. Displacements that always
+    lead out of the map are not convolved; the weight of conv3_1 has the paper's shape all the same.
     """
+
+    inside: Tensor
+    used: Tensor
 
     def __init__(self, features: int, width: float = 1.0, frame_stats: bool = False, backend: str = "auto") -> None:
         super().__init__()
@@ -60,6 +70,12 @@ class FlowHead(nn.Module):
         self.conv3 = _Conv(w(128), w(256), 2, 2)
         self.conv_redir = _Conv(w(256), w(32), 1)
         self.conv3_1 = _Conv(w(32) + DISPLACEMENTS + 2 * features, w(256), 3)
+        redir, size = w(32), FEATURE_SIZE
+        inside = reachable(size, size)
+        after = redir + DISPLACEMENTS
+        used = [*range(redir), *(redir + channel for channel in inside), *range(after, after + 2 * features)]
+        self.register_buffer("inside", torch.tensor(inside), persistent=False)
+        self.register_buffer("used", torch.tensor(used), persistent=False)
         self.conv4, self.conv4_1 = _Conv(w(256), w(512), 3, 2), _Conv(w(512), w(512), 3)
         self.conv5, self.conv5_1 = _Conv(w(512), w(512), 3, 2), _Conv(w(512), w(512), 3)
         self.conv6, self.conv6_1 = _Conv(w(512), w(1024), 3, 2), _Conv(w(1024), w(1024), 3)
@@ -91,8 +107,9 @@ class FlowHead(nn.Module):
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         redir = self.conv_redir(conv3_t, pairs)
         cost = correlation(conv3_t, conv3_t1, negative_slope=SLOPE, backend=self.backend)
-        dtype = cost.dtype
-        conv3_1 = self.conv3_1(torch.cat([redir.to(dtype), cost, first.to(dtype), second.to(dtype)], dim=1), pairs)
+        inside = cost.index_select(1, self.inside)
+        maps = torch.cat([x.to(cost.dtype) for x in (redir, inside, first, second)], dim=1)
+        conv3_1 = self.conv3_1(maps, pairs, self.used)
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
         conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
         conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)

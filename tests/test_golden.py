@@ -101,5 +101,7 @@ def test_model_training() -> None:
     for name, parameter in model.named_parameters():
         wanted = expected[f"gradnorm.{official_name(name)}"]
         assert_close(parameter.grad.double().norm(), wanted, atol=1e-7, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
-    for name, buffer in model.named_buffers():
+    buffers = {key: value for key, value in model.state_dict().items() if key not in dict(model.named_parameters())}
+    assert len(buffers) == 45
+    for name, buffer in buffers.items():
         assert_close(buffer, expected[f"buffer.{official_name(name)}"], atol=1e-5, rtol=1e-5, msg=name)
