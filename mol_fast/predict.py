@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mol_fast.cli import run_program
 from mol_fast.data.store import WINDOW
 from mol_fast.errors import UserError
 from mol_fast.faces import MIN_SCORE, FaceFinder
@@ -78,20 +79,9 @@ class Options:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code, 2 after an error, which one sentence on stderr explains."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what they print would stand beside that sentence
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    try:
-        import cv2  # noqa: F401
-        import rich  # noqa: F401
-        import tyro
-    except ImportError as error:
-        return _fail(f"{error.name} is not installed: pip install 'mol-fast[faces]'")
-    config = (tyro.conf.OmitArgPrefixes,)
-    try:
-        tyro.cli(run, args=argv, prog="mol-fast predict", config=config)
-    except (UserError, OSError) as error:
-        return _fail(str(error))
-    return 0
+    return run_program(run, argv, "predict", "faces")
 
 
 def run(input: Path, /, prediction: Options) -> None:
@@ -231,11 +221,6 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":
