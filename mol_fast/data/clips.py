@@ -107,7 +107,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         self.windows = [
             (index, window, label)
             for index, video in enumerate(self.videos)
-            if (label := protocol.class_index(video.label)) is not None
+            if (label := protocol.class_of(video)) is not None
             for window in range(video.interval)
         ]
 

@@ -1,10 +1,38 @@
-"""Protocols: which annotated labels make which classes."""
+"""Protocols: which annotated labels make which classes, and how many videos and subjects that must give.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+The counts are those of the published protocols of CASME II, SAMM and SMIC-HS, and of the Micro-Expression Grand
+Challenge 2019, which joins their three-class protocols.
+"""
 
-from mol_fast.data.store import Video
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
 from mol_fast.errors import UserError
+
+
+class Annotated(typing.Protocol):
+    """What a protocol looks at: an annotated video, prepared or not."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+V = typing.TypeVar("V", bound=Annotated)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many videos of each class and how many subjects a protocol asks for, by a release of the annotation."""
+
+    classes: Mapping[str, int]
+    subjects: int
 
 
 @dataclass(frozen=True)
@@ -15,11 +43,17 @@ class Protocol:
         name: as given on the command line.
         classes: the classes, in the order of the logits.
         mapping: class of each label, or None where videos of that label are left out.
+        excluded: subject and name of videos that are left out whatever their label.
+        counts: what the protocol asks for, one entry per release of the annotation; empty where it is not known.
+        parts: of a composite, the protocol of each source, with the same classes; `mapping` is empty then.
     """
 
     name: str
     classes: tuple[str, ...]
-    mapping: dict[str, str | None]
+    mapping: Mapping[str, str | None]
+    excluded: frozenset[tuple[str, str]] = frozenset()
+    counts: tuple[Counts, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def class_index(self, label: str) -> int | None:
         """Index into `classes` for an annotated label, None where the protocol leaves the label out.
@@ -35,13 +69,54 @@ class Protocol:
         name = self.mapping[label]
         return None if name is None else self.classes.index(name)
 
-    def select(self, videos: Iterable[Video]) -> list[Video]:
+    def class_of(self, video: Annotated) -> int | None:
+        """Index into `classes` for a video, None where the protocol leaves it out.
+
+        Raises:
+            UserError: the protocol does not know the label, or a composite not the source.
+        """
+        if self.parts:
+            return self.part(video.source).class_of(video)
+        if (video.subject.removeprefix(f"{video.source}/"), video.name) in self.excluded:
+            return None
+        return self.class_index(video.label)
+
+    def part(self, source: str) -> "Protocol":
+        """The protocol for videos of one source: that part of a composite, or this one.
+
+        Raises:
+            UserError: the composite has no such part.
+        """
+        if not self.parts:
+            return self
+        if source not in self.parts:
+            raise UserError(
+                f"The protocol {self.name} joins {', '.join(self.parts)} and does not know {source!r}; "
+                "choose another protocol."
+            )
+        return PROTOCOLS[self.parts[source]]
+
+    def select(self, videos: Iterable[V]) -> list[V]:
         """The videos that the protocol uses, in the given order.
 
         Raises:
-            UserError: a video has a label that the protocol does not know.
+            UserError: a video has a label that the protocol does not know, or a source.
         """
-        return [video for video in videos if self.class_index(video.label) is not None]
+        return [video for video in videos if self.class_of(video) is not None]
+
+
+_THREE = ("negative", "positive", "surprise")
+_THREE_AS_THEY_ARE = {name: name for name in _THREE}  # sets that are labelled by class already
+_CASME2_FIVE = ("surprise", "happiness", "disgust", "repression", "others")
+_SAMM_FIVE = ("surprise", "happiness", "anger", "contempt", "others")
+
+
+def _same(names: Iterable[str], *left_out: str) -> dict[str, str | None]:
+    return {name: name for name in names} | dict.fromkeys(left_out)
+
+
+def _counts(names: Iterable[str], videos: Iterable[int], subjects: int) -> Counts:
+    return Counts(dict(zip(names, videos, strict=True)), subjects)
 
 
 PROTOCOLS = {
@@ -49,7 +124,7 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "embedded-3",
-            ("negative", "positive", "surprise"),
+            _THREE,
             {
                 "disgust": "negative",
                 "repression": "negative",
@@ -58,10 +133,59 @@ PROTOCOLS = {
                 "others": None,
             },
         ),
+        Protocol("embedded-5", _CASME2_FIVE, _same(_CASME2_FIVE)),
         Protocol(
-            "embedded-5",
-            ("surprise", "happiness", "disgust", "repression", "others"),
-            {label: label for label in ("surprise", "happiness", "disgust", "repression", "others")},
+            "casme2-5",
+            _CASME2_FIVE,
+            _same(_CASME2_FIVE, "fear", "sadness"),
+            counts=(
+                _counts(_CASME2_FIVE, (25, 32, 63, 27, 99), 26),
+                _counts(_CASME2_FIVE, (28, 32, 63, 27, 99), 26),  # the sheet of 2019
+            ),
+        ),
+        Protocol(
+            "casme2-3",
+            _THREE,
+            {
+                "disgust": "negative",
+                "repression": "negative",
+                "happiness": "positive",
+                "others": None,
+                "fear": None,
+                "sadness": None,
+            }
+            | _THREE_AS_THEY_ARE,
+            excluded=frozenset((("sub04", "EP12_01f"), ("sub05", "EP09_05f"))),
+            counts=(_counts(_THREE, (88, 32, 25), 24),),
+        ),
+        Protocol(
+            "samm-5",
+            _SAMM_FIVE,
+            _same(_SAMM_FIVE, "disgust", "fear", "sadness"),
+            counts=(_counts(_SAMM_FIVE, (15, 26, 57, 12, 26), 27),),
+        ),
+        Protocol(
+            "samm-3",
+            _THREE,
+            {
+                "anger": "negative",
+                "contempt": "negative",
+                "disgust": "negative",
+                "fear": "negative",
+                "sadness": "negative",
+                "happiness": "positive",
+                "others": None,
+            }
+            | _THREE_AS_THEY_ARE,
+            counts=(_counts(_THREE, (92, 26, 15), 28),),
+        ),
+        Protocol("smic-3", _THREE, _same(_THREE), counts=(_counts(_THREE, (70, 51, 43), 16),)),
+        Protocol(
+            "megc2019",
+            _THREE,
+            {},
+            counts=(_counts(_THREE, (250, 109, 83), 68),),
+            parts={"casme2": "casme2-3", "samm": "samm-3", "smic": "smic-3"},
         ),
     )
 }

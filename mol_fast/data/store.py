@@ -12,8 +12,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +80,8 @@ class Video:
         """
         metadata, data = _load(self.path)
         stored = (*(metadata.get(key) for key in _METADATA), len(data.frames))
-        expected = (self.subject, self.name, self.label, self.source, self.frames)
+        subject = self.subject.removeprefix(f"{self.source}/")  # added by open_sets
+        expected = (subject, self.name, self.label, self.source, self.frames)
         for key, found, want in zip((*_METADATA, "frames"), stored, expected, strict=True):
             if found != want:
                 raise UserError(f"{self.path} holds {key} {found} where the index says {want}; prepare the set again.")
@@ -112,6 +113,31 @@ class PreparedSet:
         folder = Path(path)
         info = read_info(folder)
         return cls(folder, str(info["name"]), _read_index(folder), info)
+
+
+def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
+    """The videos of several prepared sets as those of one, for protocols that join sets.
+
+    Subjects are renamed to SOURCE/SUBJECT, since sets number theirs alike; of a single set they keep their names.
+
+    Raises:
+        UserError: see `PreparedSet.open`; two sets hold a video of the same source, subject and name; no set is given.
+    """
+    if not paths:
+        raise UserError("No prepared set is given; give at least one folder.")
+    sets = [PreparedSet.open(path) for path in paths]
+    if len(sets) == 1:
+        return sets[0].videos
+    videos: dict[tuple[str, str], Video] = {}
+    for video in (video for prepared in sets for video in prepared.videos):
+        joined = replace(video, subject=f"{video.source}/{video.subject}")
+        other = videos.setdefault((joined.subject, joined.name), joined)
+        if other is not joined:
+            raise UserError(
+                f"{other.path} and {video.path} are the same video, {video.name} of subject {joined.subject}; "
+                "give each set once, or prepare them under different names."
+            )
+    return list(videos.values())
 
 
 def write_video(
