@@ -3,6 +3,8 @@
 Shapes: N maps, C channels of H x W, D = H W, G statistics groups (map n belongs to group n mod G).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -96,12 +98,36 @@ def neighbours(nodes: Tensor, k: int) -> Tensor:
         return torch.bmm(unit, unit.transpose(1, 2)).topk(k, dim=2).indices
 
 
+class _GatherMax(torch.autograd.Function):
+    """max over r of rows index[r, i] of `q (rows, D)`; the gradient goes to the first row that has the maximum.
+
+    Autograd of gather and maximum would do the same in several times the memory traffic.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, index: Tensor) -> Tensor:
+        best = q.index_select(0, index[0])
+        for row in index[1:]:
+            best = torch.maximum(best, q.index_select(0, row))
+        ctx.save_for_backward(q, index, best)
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        q, index, best = ctx.saved_tensors
+        d_q = torch.zeros_like(q)
+        for row in index:
+            part = grad * (q.index_select(0, row) == best)
+            d_q = d_q.index_add(0, row, part)
+            grad = grad - part
+        return d_q, None
+
+
 def gather_max(q: Tensor, index: Tensor) -> Tensor:
     """max over r of q[n, index[n, v, r], :], for `q (N, V, D)` and `index (N, V, k)`: `(N, V, D)`."""
-    out = q.gather(1, index[:, :, :1].expand(-1, -1, q.shape[2]))
-    for r in range(1, index.shape[2]):
-        out = torch.maximum(out, q.gather(1, index[:, :, r : r + 1].expand(-1, -1, q.shape[2])))
-    return out
+    n, v, d = q.shape
+    rows = index + torch.arange(n, device=q.device)[:, None, None] * v
+    return _GatherMax.apply(q.reshape(n * v, d), rows.permute(2, 0, 1).flatten(1)).view(n, v, d)
 
 
 def ccc_paper(
