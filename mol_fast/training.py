@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
 from mol_fast.losses import JointLoss, LossTerms
 from mol_fast.metrics import Evaluation
@@ -43,19 +43,36 @@ class StepRecord:
 
 
 def train(
-    model: MOL, clips: ClipDataset, settings: TrainSettings, fabric: Fabric, on_step: Callable[[StepRecord], None]
+    model: MOL,
+    clips: ClipDataset,
+    settings: TrainSettings,
+    fabric: Fabric,
+    on_step: Callable[[StepRecord], None],
+    checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Train `model`, on the device of `fabric`, for `settings.steps` steps of AdamW on batches of `clips`.
+    """Train `model`, on the device of `fabric`, until step `settings.steps` of AdamW on batches of `clips`.
+
+    What happens at a step depends on the weights, the optimiser's state, the seed and the number of the step only. So
+    a run that goes on from a checkpoint ends with the same bits as one that was never interrupted.
+
+    Args:
+        checkpoints: where to go on from and what to leave behind; None for neither.
 
     Raises:
         LossNotFinite: and the weights are the last good ones.
+        Stopped: a signal asked to stop; a checkpoint of the last step is written.
     """
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
-    schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(settings, step))
     network, optimizer = fabric.setup(model.train(), optimizer)
+    done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
     criterion = JointLoss(settings.expression_weight, settings.flow_weight, settings.landmark_weight)
     limit = settings.clip_norm or math.inf
-    for step, batch in zip(range(1, settings.steps + 1), batches(clips, settings), strict=False):
+    steps = range(done + 1, settings.steps + 1)
+    for step, batch in zip(steps, batches(clips, settings, done), strict=False):
+        torch.manual_seed(settings.seed * 2**32 + step)
+        lr = settings.lr * learning_rate_factor(settings, step - 1)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
         batch = fabric.to_device(batch)
         output: MOLOutput = network(batch["frames"])
         terms = criterion(output, batch["label"], batch["flow"], batch["landmarks"])
@@ -64,29 +81,31 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
         if not torch.isfinite(terms.total + norm):
             raise LossNotFinite(step)
-        lr = float(schedule.get_last_lr()[0])
         optimizer.step()
-        schedule.step()
         on_step(StepRecord(step, LossTerms(*(term.detach() for term in terms)), lr, norm))
+        if checkpoints:
+            checkpoints.after(step, model, optimizer.optimizer)
 
 
-def batches(clips: ClipDataset, settings: TrainSettings) -> Iterator[Batch]:
-    """Batches without end: epoch after epoch in a new order, the incomplete last batch of each left out."""
-    order = torch.Generator().manual_seed(settings.seed)
-    loader = DataLoader(
-        clips,
-        min(settings.batch_size, len(clips)),
-        shuffle=True,
-        drop_last=True,
-        generator=order,
-        num_workers=settings.workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-    epoch = 0
+def batches(clips: ClipDataset, settings: TrainSettings, done: int = 0) -> Iterator[Batch]:
+    """Batches without end, those of the first `done` steps left out.
+
+    Each epoch has its own order, which depends on the seed and its number; its incomplete last batch is left out.
+    """
+    size = min(settings.batch_size, len(clips))
+    per_epoch = len(clips) // size
+    epoch, start = divmod(done, per_epoch)
     while True:
+        generator = torch.Generator().manual_seed(settings.seed * 2**32 + epoch)
+        order = torch.randperm(len(clips), generator=generator)[: per_epoch * size].view(per_epoch, size)
         clips.set_epoch(epoch)
-        yield from loader
-        epoch += 1
+        yield from DataLoader(
+            clips,
+            batch_sampler=order[start:].tolist(),
+            num_workers=settings.workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        epoch, start = epoch + 1, 0
 
 
 def learning_rate_factor(settings: TrainSettings, step: int) -> float:

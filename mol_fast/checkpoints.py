@@ -1,0 +1,126 @@
+"""Checkpoints of a training run: weights, optimiser state and step in one file with a checksum."""
+
+import hashlib
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mol_fast.files import write_atomic
+
+KEPT = 2
+"""Checkpoints that stay: the newest, and the one before should the newest be damaged."""
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; its checkpoint is written."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.number, self.step = number, step
+
+
+class Checkpoints:
+    """Checkpoints in `folder`, one every `every` steps and one when a signal asks to stop.
+
+    Args:
+        folder: made when needed.
+        every: steps between two; 0 for none but on a signal.
+        identity: what a run must have in common with a checkpoint to go on from it.
+    """
+
+    def __init__(self, folder: Path, every: int, identity: str) -> None:
+        self.folder, self.every, self.identity = folder, every, identity
+        self.signal: int | None = None
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Load the newest checkpoint that is whole into `model` and `optimizer`; returns its step, 0 without one."""
+        for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
+            tensors = self._read(path)
+            if tensors is None:
+                print(f"{path} is damaged or of another run, and is passed over", flush=True)
+                continue
+            step = int(tensors.pop("step"))
+            weights = {name.removeprefix("model."): value for name, value in tensors.items() if name[:6] == "model."}
+            model.load_state_dict(weights)
+            optimizer.load_state_dict(
+                {"state": _optimizer_state(tensors, model), "param_groups": optimizer.state_dict()["param_groups"]}
+            )
+            return step
+        return 0
+
+    def after(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint where one is due after `step`.
+
+        Raises:
+            Stopped: a signal came.
+        """
+        if self.signal is not None:
+            self.save(step, model, optimizer)
+            raise Stopped(self.signal, step)
+        if self.every and step % self.every == 0:
+            self.save(step, model, optimizer)
+
+    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint and remove those that are older than the one before it."""
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors["step"] = torch.tensor(step)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        header = {"identity": self.identity, "sha256": _digest(tensors)}
+        write_atomic(self.folder / f"step-{step:08d}.safetensors", save(tensors, metadata=header))
+        for path in sorted(self.folder.glob("step-*.safetensors"))[:-KEPT]:
+            path.unlink()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Turn SIGINT and SIGTERM into a stop after the step in work, while the context lasts."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signal = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _read(self, path: Path) -> dict[str, Tensor] | None:
+        try:
+            with safe_open(path, framework="pt") as archive:
+                header = archive.metadata() or {}
+                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return None
+        whole = header.get("identity") == self.identity and header.get("sha256") == _digest(tensors)
+        return tensors if whole and "step" in tensors else None
+
+
+def _optimizer_state(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[int, dict[str, Tensor]]:
+    parameters = list(model.parameters())
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            like = parameters[int(index)]
+            # The fused optimiser walks a parameter and its state in memory order, so their strides must agree.
+            value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            state.setdefault(int(index), {})[key] = value
+    return state
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
