@@ -18,6 +18,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton import knobs
 
 Target = Literal["cuda", "hip"]
 Phase = Literal["forward", "backward"]
@@ -109,3 +110,24 @@ def size_of(*tensors: Tensor | None) -> int:
 def block(size: int) -> int:
     """The tile side for a dimension of `size` that enters a matrix product: a power of two, at least 16."""
     return max(16, triton.next_power_of_2(size))
+
+
+def check_input(name: str, x: Tensor) -> None:
+    """Raise ValueError unless `x` is `(N, C, H, W)` in a dtype and on a device that the kernels take."""
+    if x.dim() != 4 or min(x.shape[1:]) < 1:
+        raise ValueError(f"{name} must be (N, C, H, W), not empty but for N, got shape {tuple(x.shape)}")
+    interpreted = knobs.runtime.interpret
+    if x.dtype not in DTYPES and not (interpreted and x.dtype == torch.float64):
+        raise ValueError(f"{name} must be float32, float16 or bfloat16 for the Triton kernels, got {x.dtype}")
+    if x.device.type != "cuda" and not interpreted:
+        raise ValueError(f"{name} must be on a GPU for the Triton kernels, got a tensor on {x.device}")
+
+
+def check_parameter(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    """Raise ValueError unless `value` has this shape, a floating dtype, and the device of `x`."""
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape} for x of {tuple(x.shape)}, got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {value.dtype}")
+    if value.device != x.device:
+        raise ValueError(f"{name} is on {value.device} but x is on {x.device}; move one of them")

@@ -1,0 +1,445 @@
+# mypy: allow-untyped-defs
+"""The backward kernels of FCC: reductions, parameters, and dx. `fcc.py` has the mathematics."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import common
+from .common import Launch, Target
+from .fcc_shared import Problem, Tile, circulant, launch, offsets, parameters, problem, row_of, strides, vector
+
+
+@triton.jit
+def shifted(p, L: tl.constexpr, BL: tl.constexpr, wanted, ACC: tl.constexpr):
+    """Entry (i, s) is p[(i + s) mod L]; zero beyond L and where not wanted."""
+    o_i = tl.arange(0, BL)[:, None]
+    o_s = tl.arange(0, BL)[None, :]
+    m = (o_i < L) & (o_s < L) & wanted
+    return tl.load(p + (o_i + o_s) % L, mask=m, other=0.0).to(ACC)  # [BL, BL]
+
+
+@triton.jit
+def fold(b_e, row, col, L: tl.constexpr, BL: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
+    """Sum over i of E[i, (i + s) mod L] for every s < BL, over the block [BR, BC] of E at (row, col)."""
+    o_r = row + tl.arange(0, BR)[:, None]
+    o_s = tl.arange(0, BL)[None, :]
+    o_c = (o_r + o_s) % L - col
+    m = (o_r < L) & (o_s < L) & (o_c >= 0) & (o_c < BC)
+    b = tl.gather(b_e, tl.where(m, o_c, 0), axis=1)
+    return tl.sum(tl.where(m, b, 0.0), axis=0)  # [BL]
+
+
+@triton.jit
+def store_block(p, b, start, L: tl.constexpr, BL: tl.constexpr, B: tl.constexpr):
+    """Store `b [B]` from `start` on in a vector of length L, and zero in the rest of it."""
+    o = tl.arange(0, BL)
+    tl.store(p + o, 0.0, mask=(o < L) & ((o < start) | (o >= start + B)))
+    o = start + tl.arange(0, B)
+    tl.store(p + o, b, mask=o < L)
+
+
+@triton.jit
+def fcc_reduce_kernel(
+    p_x,
+    p_d,
+    p_partial,
+    p_mean,
+    p_var,
+    p_vh_kernel1,
+    p_vh_pos1,
+    p_vh_kernel2,
+    p_hv_kernel1,
+    p_hv_pos1,
+    p_hv_kernel2,
+    per_group,
+    chunk,
+    channels,
+    groups,
+    s_n,
+    s_c,
+    s_h,
+    s_w,
+    s_dn,
+    s_dc,
+    s_dh,
+    s_dw,
+    EPS: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
+    BN: tl.constexpr,
+    BR: tl.constexpr,
+    BC: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The sums over one chunk of a group's maps, one channel, BR rows of u and BC columns of d.
+
+    Stores fold(E), fold(F), R, C and the sum of u along the axis of pos1, each of length H or W.
+    """
+    DTYPE: tl.constexpr = p_x.dtype.element_ty
+    ROWS: tl.constexpr = BH // BR
+    COLS: tl.constexpr = BW // BC
+    pid = tl.program_id(0)
+    ch, g, part = pid % channels, pid // channels % groups, pid // channels // groups
+    row, col, split = part % ROWS * BR, part // ROWS % COLS * BC, part // (ROWS * COLS)
+    half = channels // 2
+    is_vh = ch < half
+    mean = tl.load(p_mean + g * channels + ch)
+    inverse = tl.rsqrt(tl.load(p_var + g * channels + ch) + EPS)
+    p_kv = row_of(p_vh_kernel1, p_hv_kernel2, ch, half, H)
+    p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
+    b_at = circulant(p_kv, row, 0, H, BR, BH, True).to(DTYPE)
+    b_bt = circulant(p_kh, 0, col, W, BW, BC, True).to(DTYPE)
+    # d is read as [h, (n, w)], u as [(h, n), w]; products pass from one to the other by reshape.
+    o_h = tl.arange(0, BH)[:, None]
+    o_q = tl.arange(0, BN * BC)[None, :]
+    o_p, o_w = o_q // BC, col + o_q % BC
+    o_rn = tl.arange(0, BR * BN)[:, None]
+    o_ur, o_up, o_uw = row + o_rn // BN, o_rn % BN, tl.arange(0, BW)[None, :]
+    p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
+    p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
+    b_pos_h = tl.load(p_pos_h + o_ur, mask=(o_ur < H) & is_vh, other=0.0).to(ACC) - mean
+    b_pos_w = tl.load(p_pos_w + o_uw, mask=(o_uw < W) & (ch >= half), other=0.0).to(ACC)
+    b_e = tl.zeros((BH, BR), ACC)
+    b_f = tl.zeros((BC, BW), ACC)
+    b_d_sum = tl.zeros((BH, BN * BC), ACC)
+    b_u_sum = tl.zeros((BR * BN, BW), ACC)
+    end = tl.minimum(per_group, (split + 1) * chunk)
+    for t in range(split * chunk, end, BN):
+        m = (t + o_p < end) & (o_h < H) & (o_w < W)
+        o_d = offsets(g + groups * (t + o_p), ch, o_h, o_w, s_dn, s_dc, s_dh, s_dw, WIDE)
+        b_d = tl.load(p_d + o_d, mask=m, other=0.0)  # [BH, BN BC]
+        m = (t + o_up < end) & (o_ur < H) & (o_uw < W)
+        o_x = offsets(g + groups * (t + o_up), ch, o_ur, o_uw, s_n, s_c, s_h, s_w, WIDE)
+        b_u = (tl.load(p_x + o_x, mask=m, other=0.0).to(ACC) + b_pos_h + b_pos_w) * inverse
+        b_u = tl.where(m, b_u, 0.0)  # [BR BN, BW]
+        b_d_sum += b_d.to(ACC)
+        b_u_sum += b_u
+        b_u = b_u.to(DTYPE)
+        b_ub = tl.dot(b_u, b_bt, input_precision=PRECISION, out_dtype=ACC)
+        b_ub = tl.reshape(b_ub.to(DTYPE), (BR, BN * BC))
+        b_e = tl.dot(b_d, tl.trans(b_ub), b_e, input_precision=PRECISION, out_dtype=ACC)
+        b_ad = tl.dot(b_at, b_d, input_precision=PRECISION, out_dtype=ACC)
+        b_ad = tl.reshape(b_ad.to(DTYPE), (BR * BN, BC))
+        b_f = tl.dot(tl.trans(b_ad), b_u, b_f, input_precision=PRECISION, out_dtype=ACC)
+    L: tl.constexpr = max(H, W)
+    o_v, o_c = tl.arange(0, BH), tl.arange(0, BW)
+    p_out = p_partial + ((part * groups + g) * channels + ch).to(tl.int64) * (5 * L)
+    tl.store(p_out + o_v, fold(b_e, 0, row, H, BH, BH, BR), mask=o_v < H)
+    tl.store(p_out + L + o_c, fold(b_f, col, 0, W, BW, BC, BW), mask=o_c < W)
+    # Blocks that share columns read the same d, those that share rows the same u: the first of them counts it.
+    b_d_sum = tl.where(row == 0, b_d_sum, 0.0)
+    b_u_sum = tl.where(col == 0, b_u_sum, 0.0)
+    tl.store(p_out + 2 * L + o_v, tl.sum(b_d_sum, axis=1), mask=o_v < H)
+    b_c = tl.sum(tl.reshape(b_d_sum, (BH * BN, BC)), axis=0)
+    store_block(p_out + 3 * L, b_c, col, W, BW, BC)
+    if is_vh:
+        b_rows = tl.sum(tl.reshape(b_u_sum, (BR, BN * BW)), axis=1)
+        store_block(p_out + 4 * L, b_rows, row, H, BH, BR)
+    else:
+        tl.store(p_out + 4 * L + o_c, tl.sum(b_u_sum, axis=0), mask=o_c < W)
+
+
+@triton.jit
+def partial_sum(p, L: tl.constexpr, BL: tl.constexpr, parts, step, BS: tl.constexpr):
+    """Sum of `parts` vectors of length L, `step` apart."""
+    o_s = tl.arange(0, BS)[:, None]
+    o_l = tl.arange(0, BL)[None, :]
+    return tl.sum(tl.load(p + o_s * step + o_l, mask=(o_s < parts) & (o_l < L), other=0.0), axis=0)
+
+
+@triton.jit
+def fcc_parameters_kernel(
+    p_partial,
+    p_var,
+    p_moments,
+    p_dkv,
+    p_dkh,
+    p_dpv,
+    p_dph,
+    p_dscalars,
+    p_vh_kernel1,
+    p_vh_bias1,
+    p_vh_kernel2,
+    p_vh_pos2,
+    p_vh_weight,
+    p_vh_bias,
+    p_hv_kernel1,
+    p_hv_bias1,
+    p_hv_kernel2,
+    p_hv_pos2,
+    p_hv_weight,
+    p_hv_bias,
+    parts,
+    per_group,
+    channels,
+    groups,
+    EPS: tl.constexpr,
+    TRAINING: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
+    BS: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The gradients of one channel's parameters, and S_v S_h D_g / M and e_g / M for every group."""
+    OUT: tl.constexpr = p_dkv.dtype.element_ty
+    L: tl.constexpr = max(H, W)
+    ch = tl.program_id(0)
+    half = channels // 2
+    is_vh, is_hv = ch < half, ch >= half
+    p_kv = row_of(p_vh_kernel1, p_hv_kernel2, ch, half, H)
+    p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
+    b_kv = vector(p_kv, H, BH, True, ACC)
+    b_kh = vector(p_kh, W, BW, True, ACC)
+    sum_v, sum_h = tl.sum(b_kv, axis=0), tl.sum(b_kh, axis=0)
+    weight = tl.load(row_of(p_vh_weight, p_hv_weight, ch, half, 1)).to(ACC)
+    b_e = tl.zeros((BH,), ACC)
+    b_f = tl.zeros((BW,), ACC)
+    b_r = tl.zeros((BH,), ACC)
+    b_c = tl.zeros((BW,), ACC)
+    b_first_v = tl.zeros((BH,), ACC)
+    b_first_h = tl.zeros((BW,), ACC)
+    b_centre_v = tl.zeros((BH,), ACC)
+    b_centre_h = tl.zeros((BW,), ACC)
+    b_weight = tl.zeros((1,), ACC)
+    count = per_group * (1.0 * H * W)
+    step = (groups * channels).to(tl.int64) * (5 * L)
+    for g in range(groups):
+        p_in = p_partial + (g * channels + ch).to(tl.int64) * (5 * L)
+        b_ge = partial_sum(p_in, H, BH, parts, step, BS)
+        b_gr = partial_sum(p_in + 2 * L, H, BH, parts, step, BS)
+        b_gc = partial_sum(p_in + 3 * L, W, BW, parts, step, BS)
+        e = tl.sum(b_kv * b_ge, axis=0)
+        scale = weight * tl.rsqrt(tl.load(p_var + g * channels + ch) + EPS)
+        b_e += b_ge
+        b_f += partial_sum(p_in + L, W, BW, parts, step, BS)
+        b_r += b_gr
+        b_c += b_gc
+        b_first_v += scale * b_gr
+        b_first_h += scale * b_gc
+        b_weight += e
+        if TRAINING:
+            moment1 = sum_v * sum_h * tl.sum(b_gr, axis=0) / count
+            moment2 = e / count
+            tl.store(p_moments + g * channels + ch, moment1)
+            tl.store(p_moments + (groups + g) * channels + ch, moment2)
+            b_centre_v += scale * (
+                moment1 * (per_group * W) + moment2 * partial_sum(p_in + 4 * L, H, BH, parts, step, BS)
+            )
+            b_centre_h += scale * (
+                moment1 * (per_group * H) + moment2 * partial_sum(p_in + 4 * L, W, BW, parts, step, BS)
+            )
+    total = tl.sum(b_r, axis=0)
+    bias = tl.load(row_of(p_vh_bias, p_hv_bias, ch, half, 1)).to(ACC)
+    bias1 = tl.load(row_of(p_vh_bias1, p_hv_bias1, ch, half, 1)).to(ACC)
+    b_shift_v = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, H), H, BH, is_hv, ACC)
+    b_shift_h = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, W), W, BW, is_vh, ACC)
+    b_dkv = weight * b_e + total * (bias * sum_h + tl.where(is_hv, bias1, 0.0))
+    b_dkh = weight * b_f + total * (bias * sum_v + tl.where(is_vh, bias1, 0.0))
+    b_dkv += tl.sum(b_shift_v * b_r[:, None], axis=0)
+    b_dkh += tl.sum(b_shift_h * b_c[:, None], axis=0)
+    # A^T of a column vector and B^T of a row vector: pos1 in one half, pos2 in the other.
+    b_v = tl.where(is_vh, sum_h * b_first_v, b_r)
+    b_h = tl.where(is_hv, sum_v * b_first_h, b_c)
+    b_dpv = tl.sum(circulant(p_kv, 0, 0, H, BH, BH, False).to(ACC) * b_v[:, None], axis=0)
+    b_dph = tl.sum(circulant(p_kh, 0, 0, W, BW, BW, False).to(ACC) * b_h[:, None], axis=0)
+    b_dpv -= tl.where(is_vh, b_centre_v, 0.0)
+    b_dph -= tl.where(is_hv, b_centre_h, 0.0)
+    o_v, o_h = tl.arange(0, BH), tl.arange(0, BW)
+    tl.store(p_dkv + ch * H + o_v, b_dkv.to(OUT), mask=o_v < H)
+    tl.store(p_dpv + ch * H + o_v, b_dpv.to(OUT), mask=o_v < H)
+    tl.store(p_dkh + ch * W + o_h, b_dkh.to(OUT), mask=o_h < W)
+    tl.store(p_dph + ch * W + o_h, b_dph.to(OUT), mask=o_h < W)
+    tl.store(p_dscalars + ch, (tl.where(is_vh, sum_h, sum_v) * total).to(OUT))
+    tl.store(p_dscalars + channels + ch, total.to(OUT))
+    tl.store(p_dscalars + 2 * channels + ch, tl.sum(b_weight, axis=0).to(OUT))
+    tl.store(p_dscalars + 3 * channels + ch, (sum_v * sum_h * total).to(OUT))
+
+
+@triton.jit
+def fcc_input_kernel(
+    p_x,
+    p_d,
+    p_dx,
+    p_moments,
+    p_mean,
+    p_var,
+    p_vh_kernel1,
+    p_vh_pos1,
+    p_vh_kernel2,
+    p_vh_weight,
+    p_hv_kernel1,
+    p_hv_pos1,
+    p_hv_kernel2,
+    p_hv_weight,
+    per_group,
+    chunk,
+    channels,
+    groups,
+    s_n,
+    s_c,
+    s_h,
+    s_w,
+    s_dn,
+    s_dc,
+    s_dh,
+    s_dw,
+    EPS: tl.constexpr,
+    TRAINING: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
+    BN: tl.constexpr,
+    BR: tl.constexpr,
+    WIDE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """dx of one channel over one chunk of a group's maps."""
+    DTYPE: tl.constexpr = p_x.dtype.element_ty
+    ROWS: tl.constexpr = BH // BR
+    pid = tl.program_id(0)
+    ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
+    half = channels // 2
+    inverse = tl.rsqrt(tl.load(p_var + g * channels + ch) + EPS)
+    scale = inverse * tl.load(row_of(p_vh_weight, p_hv_weight, ch, half, 1)).to(ACC)
+    p_kv = row_of(p_vh_kernel1, p_hv_kernel2, ch, half, H)
+    p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
+    b_b = circulant(p_kh, 0, 0, W, BW, BW, False).to(DTYPE)
+    o_h = tl.arange(0, BH)[:, None]
+    o_q = tl.arange(0, BN * BW)[None, :]
+    o_p, o_w = o_q // BW, o_q % BW
+    o_rn = tl.arange(0, BR * BN)[:, None]
+    o_yr, o_yp, o_yw = o_rn // BN, o_rn % BN, tl.arange(0, BW)[None, :]
+    if TRAINING:
+        mean = tl.load(p_mean + g * channels + ch)
+        moment1 = tl.load(p_moments + g * channels + ch)
+        moment2 = tl.load(p_moments + (groups + g) * channels + ch) * inverse
+        p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
+        p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
+        b_pos_w = tl.load(p_pos_w + o_yw, mask=(o_yw < W) & (ch >= half), other=0.0).to(ACC) - mean
+    end = tl.minimum(per_group, (split + 1) * chunk)
+    b_at = circulant(p_kv, 0, 0, H, BR, BH, True).to(DTYPE)
+    for step in range(0, tl.cdiv(end - split * chunk, BN) * ROWS):
+        t, row = split * chunk + step // ROWS * BN, step % ROWS * BR
+        if ROWS > 1:
+            b_at = circulant(p_kv, row, 0, H, BR, BH, True).to(DTYPE)
+        m = (t + o_p < end) & (o_h < H) & (o_w < W)
+        o_d = offsets(g + groups * (t + o_p), ch, o_h, o_w, s_dn, s_dc, s_dh, s_dw, WIDE)
+        b_d = tl.load(p_d + o_d, mask=m, other=0.0)  # [BH, BN BW]
+        b_ad = tl.dot(b_at, b_d, input_precision=PRECISION, out_dtype=ACC)
+        b_ad = tl.reshape(b_ad.to(DTYPE), (BR * BN, BW))
+        b_dx = tl.dot(b_ad, b_b, input_precision=PRECISION, out_dtype=ACC)  # [BR BN, BW]
+        n, o_r = g + groups * (t + o_yp), row + o_yr
+        m = (t + o_yp < end) & (o_r < H) & (o_yw < W)
+        if TRAINING:
+            b_x = tl.load(p_x + offsets(n, ch, o_r, o_yw, s_n, s_c, s_h, s_w, WIDE), mask=m, other=0.0).to(ACC)
+            b_pos_h = tl.load(p_pos_h + o_r, mask=(o_r < H) & (ch < half), other=0.0).to(ACC)
+            b_dx -= moment1 + moment2 * (b_x + b_pos_h + b_pos_w)
+        if ROWS > 1:
+            b_d = tl.load(p_d + offsets(n, ch, o_r, o_yw, s_dn, s_dc, s_dh, s_dw, WIDE), mask=m, other=0.0)
+        else:
+            b_d = tl.reshape(b_d, (BR * BN, BW))
+        b_dx = b_d.to(ACC) + scale * b_dx
+        o_dx = offsets(n, ch, o_r, o_yw, channels * (H * W), H * W, W, 1, WIDE)
+        tl.store(p_dx + o_dx, b_dx.to(DTYPE), mask=m)
+
+
+def reduce_tile(p: Problem) -> Tile:
+    """The pinned configuration of the reductions, which accumulate two matrices: smaller tiles, or more warps."""
+    height, width = p.sides
+    if height * width <= 512:
+        return Tile(512 // (height * width), height, width, 1 if p.narrow else 2, 2)
+    return Tile(1, min(height, 32), min(width, 32), 4 if p.narrow else 8, 2)
+
+
+def input_tile(p: Problem) -> Tile:
+    """The pinned configuration of dx, and of the parameters for its warps."""
+    height, width = p.sides
+    if height * width <= 512:
+        return Tile((1024 if p.narrow else 512) // (height * width), height, width, 1, 2)
+    return Tile(1, min(height, 32), width, 4, 2)
+
+
+class Buffers(NamedTuple):
+    """Partial sums, moments of the statistics, and the gradients: dx, kv, kh, vertical and horizontal positions, and
+    `(4, C)` bias1, bias2, weight, bias."""
+
+    partial: Tensor
+    moments: Tensor
+    gradients: list[Tensor]
+
+
+def parts(p: Problem) -> int:
+    """Partial sums of a group and channel."""
+    height, width = p.sides
+    config = reduce_tile(p)
+    return p.splits * (height // config.BR) * (width // config.BC)
+
+
+def backward_buffers(x: Tensor, dtype: torch.dtype, mean: Tensor) -> Buffers:
+    """Empty buffers; `dtype` is that of the parameters."""
+    p = problem(x, mean.shape[0])
+    partial = mean.new_empty(parts(p), *mean.shape, 5, max(p.height, p.width))
+    shapes = [(p.channels, p.height), (p.channels, p.width)] * 2 + [(4, p.channels)]
+    gradients = [torch.empty(shape, dtype=dtype, device=x.device) for shape in shapes]
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return Buffers(partial, mean.new_empty(2, *mean.shape), [dx, *gradients])
+
+
+def backward_launches(
+    x: Tensor,
+    d: Tensor,
+    vh: Sequence[Tensor],
+    hv: Sequence[Tensor],
+    mean: Tensor,
+    var: Tensor,
+    buffers: Buffers,
+    eps: float,
+    training: bool,
+    target: Target,
+) -> list[Launch]:
+    """Everything of `buffers.gradients`."""
+    p = problem(x, mean.shape[0])
+    names = ("p_dx", "p_dkv", "p_dkh", "p_dpv", "p_dph", "p_dscalars")
+    values: dict[str, Any] = {"p_x": x, "p_d": d, "p_mean": mean, "p_var": var, **parameters(vh, hv)}
+    values |= {"p_partial": buffers.partial, "p_moments": buffers.moments}
+    values |= dict(zip(names, buffers.gradients, strict=True)) | strides(x) | strides(d, "s_d")
+    values |= {"EPS": eps, "TRAINING": training, "parts": parts(p)}
+    reductions = p.channels * p.groups * parts(p)
+    summed = {**values, "BS": triton.next_power_of_2(parts(p))}
+    return [
+        launch(fcc_reduce_kernel, "backward", p, target, reduce_tile(p), reductions, 2 * p.flops, values),
+        launch(fcc_parameters_kernel, "backward", p, target, input_tile(p), p.channels, 0, summed),
+        launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, values),
+    ]
+
+
+def backward(
+    d: Tensor,
+    x: Tensor,
+    vh: Sequence[Tensor],
+    hv: Sequence[Tensor],
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    training: bool,
+) -> list[Tensor]:
+    """The gradients, as `Buffers` orders them."""
+    buffers = backward_buffers(x, vh[0].dtype, mean)
+    if x.shape[0] == 0:
+        return [gradient.zero_() for gradient in buffers.gradients]
+    for step in backward_launches(x, d, vh, hv, mean, var, buffers, eps, training, common.target()):
+        step.run(x.device)
+    return buffers.gradients

@@ -1,0 +1,171 @@
+# mypy: allow-untyped-defs
+"""What the forward and the backward of FCC share; `fcc.py` has the mathematics.
+
+Every kernel over maps has one program per channel, statistics group and chunk of the group's maps. A program reads
+tiles of BN maps, as [h, (n, w)] where a circulant multiplies from the left and as [(h, n), w] where one multiplies
+from the right: what one product gives is the operand of the next after a reshape, without a transposition.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import common
+from .common import Launch, Phase, Target
+
+NAMES = ("kernel1", "pos1", "bias1", "kernel2", "pos2", "bias2", "weight", "bias")
+"""The parameters of a branch, in the order in which the operators take them."""
+
+PROGRAMS = 4096
+"""Programs that fill the largest card; chunks of maps are as long as this allows."""
+
+MAX_SPLITS = 64
+
+
+@triton.jit
+def row_of(p_vh, p_hv, ch, half, L: tl.constexpr):
+    """Where channel `ch` starts in the parameters `(half, L)` of its branch."""
+    return tl.where(ch < half, p_vh + ch * L, p_hv + (ch - half) * L)
+
+
+@triton.jit
+def vector(p, L: tl.constexpr, BL: tl.constexpr, wanted, ACC: tl.constexpr):
+    """L values as a block of BL, zero beyond L and where not wanted."""
+    o = tl.arange(0, BL)
+    return tl.load(p + o, mask=(o < L) & wanted, other=0.0).to(ACC)
+
+
+@triton.jit
+def circulant(p_kernel, row, col, L: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """The block [BR, BC] at (row, col) of the circulant of a kernel of length L, or of its transpose; zero beyond L."""
+    o_r = row + tl.arange(0, BR)[:, None]
+    o_c = col + tl.arange(0, BC)[None, :]
+    o_s = o_r - o_c if TRANSPOSED else o_c - o_r
+    o_s = tl.where(o_s < 0, o_s + L, o_s)
+    return tl.load(p_kernel + o_s, mask=(o_r < L) & (o_c < L), other=0.0)
+
+
+@triton.jit
+def offsets(o_n, ch, o_h, o_w, s_n, s_c, s_h, s_w, WIDE: tl.constexpr):
+    if WIDE:
+        o_n, ch, o_h, o_w = o_n.to(tl.int64), ch.to(tl.int64), o_h.to(tl.int64), o_w.to(tl.int64)
+    return o_n * s_n + ch * s_c + o_h * s_h + o_w * s_w
+
+
+class Tile(NamedTuple):
+    """Maps, rows and columns that a program multiplies at once, and its warps and stages."""
+
+    BN: int
+    BR: int
+    BC: int
+    num_warps: int
+    num_stages: int
+
+
+class Problem(NamedTuple):
+    """The sizes of one call."""
+
+    maps: int
+    channels: int
+    height: int
+    width: int
+    groups: int
+    dtype: torch.dtype
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns of a map as a program pads them."""
+        return common.block(self.height), common.block(self.width)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the dtype has two bytes."""
+        return self.dtype in (torch.float16, torch.bfloat16)
+
+    @property
+    def per_group(self) -> int:
+        return self.maps // self.groups
+
+    @property
+    def chunk(self) -> int:
+        """Maps of a group that one program handles."""
+        height, width = self.sides
+        tiles = triton.cdiv(self.per_group, max(1, 1024 // (height * width)))
+        splits = max(1, min(tiles, PROGRAMS // (self.channels * self.groups), MAX_SPLITS))
+        return triton.cdiv(self.per_group, splits)
+
+    @property
+    def splits(self) -> int:
+        """Chunks of a group."""
+        return triton.cdiv(self.per_group, self.chunk) if self.maps else 0
+
+    @property
+    def programs(self) -> int:
+        return self.channels * self.groups * self.splits
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of both circulant products on every plane."""
+        return 2 * self.maps * self.channels * self.height * self.width * (self.height + self.width)
+
+
+def problem(x: Tensor, groups: int) -> Problem:
+    n, c, h, w = x.shape
+    return Problem(n, c, h, w, groups, x.dtype)
+
+
+def launch(
+    kernel: Any,
+    phase: Phase,
+    p: Problem,
+    target: Target,
+    config: Tile,
+    programs: int,
+    flops: int,
+    values: dict[str, Any],
+) -> Launch:
+    """A launch of `kernel`, which takes from the problem, the configuration and `values` what its parameters name."""
+    height, width = p.sides
+    known = {
+        **config._asdict(),
+        "per_group": p.per_group,
+        "chunk": p.chunk,
+        "splits": p.splits,
+        "channels": p.channels,
+        "groups": p.groups,
+        "H": p.height,
+        "W": p.width,
+        "BH": height,
+        "BW": width,
+        "BS": triton.next_power_of_2(p.splits),
+        "WIDE": common.wide(*(value for value in values.values() if isinstance(value, Tensor))),
+        "PRECISION": common.precision(p.dtype, target),
+        "ACC": common.accumulator(p.dtype),
+        **values,
+    }
+    taken = {name: known[name] for name in kernel.arg_names}
+    return Launch(
+        kernel=kernel,
+        phase=phase,
+        grid=(programs,),
+        arguments={name: value for name, value in taken.items() if not name.isupper()},
+        constants={name: value for name, value in taken.items() if name.isupper()},
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+        bytes=common.size_of(*(value for value in taken.values() if isinstance(value, Tensor))),
+        flops=flops,
+    )
+
+
+def strides(x: Tensor, prefix: str = "s_") -> dict[str, int]:
+    return {f"{prefix}{axis}": stride for axis, stride in zip("nchw", x.stride(), strict=True)}
+
+
+def parameters(vh: Sequence[Tensor], hv: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The pointer arguments of both branches."""
+    pairs = {f"p_vh_{name}": value for name, value in zip(NAMES, vh, strict=True)}
+    return pairs | {f"p_hv_{name}": value for name, value in zip(NAMES, hv, strict=True)}
