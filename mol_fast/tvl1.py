@@ -1,0 +1,220 @@
+"""Optical flow between grey images by TV-L1, batched, on CPU and GPU.
+
+The duality-based method of Zach, Pock and Bischof ("A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM
+2007), coarse to fine with the discrete operators described by Sanchez Perez, Meinhardt-Llopis and Facciolo ("TV-L1
+Optical Flow Estimation", Image Processing On Line 3, 2013). Around the flow u0 of a warp, with the warped image's
+gradient g and rho(u) = next(x + u0) + g . (u - u0) - previous, it minimises the sum over the pixels of
+
+    |grad u_x| + |grad u_y| + lambda |rho(v)| + |u - v|^2 / (2 theta)
+
+in turns over v (in closed form, a thresholding of rho) and u (by steps on its dual p, here held as q = theta p).
+
+Images are not smoothed before they are shrunk, and the flow is not median filtered. Every operation is elementwise in
+the batch and the number of iterations is fixed, so a pair has the same flow, bit for bit, alone and in any batch.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_SMALLEST = 16  # pixels; neither an image nor a level of the pyramid has a shorter side
+_CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # pixels worked on at once: what stays in a CPU's cache, keeps a GPU busy
+
+
+@torch.no_grad()
+def flow(
+    previous: Tensor,
+    next: Tensor,
+    *,
+    levels: int = 5,
+    factor: float = 0.8,
+    warps: int = 5,
+    iterations: int = 20,
+    tau: float = 0.25,
+    lambda_: float = 0.15,
+    theta: float = 0.3,
+    compile: bool = False,
+) -> Tensor:
+    """Estimate the flow from `previous` to `next`: previous(x) is seen at x + flow(x) in next.
+
+    Args:
+        previous, next: grey images (B, H, W) of 0..255, of any real dtype, on one device.
+        levels: of the pyramid; those with a side under 16 pixels are left out.
+        factor: size of a level over that of the next finer one.
+        warps: of `next` per level.
+        iterations: per warp. It is fixed, where other programs stop once the flow changes by less than an epsilon.
+        tau: step size of the dual variable; above 0.25 it need not converge.
+        lambda_: weight of the difference in grey levels against the flow's total variation; less is smoother.
+        theta: how far the two halves of the alternation may be apart.
+        compile: run the iterations through `torch.compile`. That takes seconds once per process, needs a C++ compiler
+            on the CPU (Triton on a GPU), and gives the same flow but for rounding.
+
+    Returns:
+        float32 (B, 2, H, W) in pixels, channel 0 along x, 1 along y.
+
+    Raises:
+        ValueError: an argument has the wrong shape, type, device or range, or a value that is not finite.
+    """
+    scheme = _Scheme(levels, factor, warps, iterations, tau, lambda_, theta)
+    _check_images(previous, next)
+    step = _compiled_step() if compile else _step
+    count, height, width = previous.shape
+    result = torch.empty(count, 2, height, width, device=previous.device)
+    pairs = max(1, _CHUNK.get(previous.device.type, _CHUNK["cuda"]) // (height * width))
+    for start in range(0, count, pairs):
+        chunk = slice(start, start + pairs)
+        result[chunk] = _coarse_to_fine(previous[chunk, None].float(), next[chunk, None].float(), scheme, step)
+    return result
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    levels: int
+    factor: float
+    warps: int
+    iterations: int
+    tau: float
+    lambda_: float
+    theta: float
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "warps", "iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("tau", "lambda_", "theta"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"factor must be between 0 and 1, not {self.factor}")
+
+
+class _State(NamedTuple):
+    """The flow u and q = theta p, each (B, 2, H, W): q_x belongs to the derivatives along x, q_y to those along y."""
+
+    u: Tensor
+    q_x: Tensor
+    q_y: Tensor
+
+
+class _Data(NamedTuple):
+    """The linearised difference in grey levels, with the thresholding of v as v = u + pull * clamp(offset + slope . u).
+
+    Attributes:
+        pull: (B, 2, H, W), lambda theta g.
+        offset: (B, 1, H, W); offset + slope . u is -rho(u) / (lambda theta |g|^2).
+        slope: (B, 2, H, W).
+    """
+
+    pull: Tensor
+    offset: Tensor
+    slope: Tensor
+
+
+_Step = Callable[[_State, _Data, float, float], _State]
+
+
+def _coarse_to_fine(previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
+    """Flow (B, 2, H, W) of images (B, 1, H, W)."""
+    pyramid = [(previous, next)]
+    for height, width in _sizes(previous.shape[-2:], scheme):
+        pyramid.append((_resize(pyramid[-1][0], height, width), _resize(pyramid[-1][1], height, width)))
+    u = previous.new_zeros(len(previous), 2, *pyramid[-1][0].shape[-2:])
+    for finer_previous, finer_next in reversed(pyramid):
+        height, width = finer_previous.shape[-2:]
+        growth = u.new_tensor([width / u.shape[-1], height / u.shape[-2]])
+        u = _refine(_resize(u, height, width) * growth.view(2, 1, 1), finer_previous, finer_next, scheme, step)
+    return u
+
+
+def _sizes(size: torch.Size, scheme: _Scheme) -> list[tuple[int, int]]:
+    """Height and width of the pyramid's levels, without the finest."""
+    sizes = []
+    height, width = size
+    for _ in range(scheme.levels - 1):
+        height, width = round(height * scheme.factor), round(width * scheme.factor)
+        if min(height, width) < _SMALLEST:
+            break
+        sizes.append((height, width))
+    return sizes
+
+
+def _refine(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
+    """All warps of one level; the dual variable is kept from warp to warp."""
+    stack = torch.cat([next, *_central_gradient(next)], dim=1)
+    state = _State(u, torch.zeros_like(u), torch.zeros_like(u))
+    for _ in range(scheme.warps):
+        data = _linearise(state.u, previous, _warp(stack, state.u), scheme.lambda_ * scheme.theta)
+        for _ in range(scheme.iterations):
+            state = step(state, data, scheme.tau, scheme.tau / scheme.theta)
+    return state.u
+
+
+def _linearise(u: Tensor, previous: Tensor, warped: Tensor, reach: float) -> _Data:
+    """`warped` (B, 3, H, W) holds the warped image and its gradient; v moves by at most `reach` |g|, lambda theta."""
+    image, gradient = warped[:, :1], warped[:, 1:]
+    constant = image - gradient[:, :1] * u[:, :1] - gradient[:, 1:] * u[:, 1:] - previous
+    # Where g is 0, v = u whatever the quotient is, as `pull` is 0.
+    scale = (reach * (gradient[:, :1].square() + gradient[:, 1:].square())).clamp(min=1e-9).reciprocal().neg()
+    return _Data(gradient * reach, constant * scale, gradient * scale)
+
+
+def _step(state: _State, data: _Data, tau: float, damping: float) -> _State:
+    """One turn: v, then u = v + div q, then q = (q + tau grad u) / (1 + damping |grad u|), damping = tau / theta.
+
+    The divergence is by backward differences, zero beyond the border; the gradient by forward ones, zero on it.
+    """
+    u, q_x, q_y = state
+    threshold = torch.addcmul(data.offset, data.slope[:, :1], u[:, :1]).addcmul_(data.slope[:, 1:], u[:, 1:])
+    u = torch.addcmul(u, data.pull, threshold.clamp_(-1, 1)).add_(q_x).add_(q_y)
+    u = u.sub_(F.pad(q_x[..., :-1], (1, 0))).sub_(F.pad(q_y[..., :-1, :], (0, 0, 1, 0)))
+    d_x = F.pad(u[..., 1:] - u[..., :-1], (0, 1))
+    d_y = F.pad(u[..., 1:, :] - u[..., :-1, :], (0, 0, 0, 1))
+    divisor = (d_x * d_x).addcmul_(d_y, d_y).sqrt_().mul_(damping).add_(1)
+    return _State(u, d_x.mul_(tau).add_(q_x).div_(divisor), d_y.mul_(tau).add_(q_y).div_(divisor))
+
+
+@functools.cache
+def _compiled_step() -> _Step:
+    return torch.compile(_step, dynamic=True)
+
+
+def _warp(images: Tensor, u: Tensor) -> Tensor:
+    """The images (B, C, H, W) at x + u, bicubic; beyond the border they go on as they are on it."""
+    height, width = images.shape[-2:]
+    x = torch.arange(width, device=u.device) + u[:, 0]
+    y = torch.arange(height, device=u.device)[:, None] + u[:, 1]
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def _central_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Along x and y, of an image (B, 1, H, W)."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    across, down = padded[..., 1:-1, :], padded[..., 1:-1]
+    return (across[..., 2:] - across[..., :-2]) / 2, (down[..., 2:, :] - down[..., :-2, :]) / 2
+
+
+def _resize(images: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
+
+
+def _check_images(previous: Tensor, next: Tensor) -> None:
+    for name, images in (("previous", previous), ("next", next)):
+        if images.dim() != 3:
+            raise ValueError(f"{name} must be (B, H, W), not {tuple(images.shape)}")
+        if images.dtype == torch.bool or images.is_complex():
+            raise ValueError(f"{name} must hold grey levels of 0..255, not {images.dtype}")
+        if min(images.shape[1:]) < _SMALLEST:
+            raise ValueError(f"{name} must have sides of at least {_SMALLEST} pixels, not {tuple(images.shape[1:])}")
+    if next.shape != previous.shape:
+        raise ValueError(f"next must have the shape of previous, {tuple(previous.shape)}, not {tuple(next.shape)}")
+    if next.device != previous.device:
+        raise ValueError(f"next must be on the device of previous, {previous.device}, not {next.device}")
+    for name, images in (("previous", previous), ("next", next)):
+        if not images.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite")

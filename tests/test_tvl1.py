@@ -1,0 +1,179 @@
+"""TV-L1 flow, against exact flow and OpenCV's Dual TV-L1 (tests/data/tvl1.npz), and as mathematics has it."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from golden import DATA
+from torch import Tensor
+
+from mol_fast.data.subjects import TEXELS, make_subject
+from mol_fast.metrics import flow_sums
+from mol_fast.tvl1 import flow
+
+AGREEMENT = 0.03  # px, mean; between two implementations of the method
+ROUNDING = 0.01  # px, largest; float32 rounding, carried through 500 iterations
+SENSOR_NOISE = 1.8  # grey levels; the strongest in the embedded set
+
+
+@pytest.fixture(scope="module")
+def pairs() -> dict[str, Tensor]:
+    """`previous`, `next` (10, 128, 128); `flow`, `cv2_tvl1` (10, 2, 128, 128); `amplitude` (10,)."""
+    with np.load(DATA / "tvl1.npz", allow_pickle=False) as archive:
+        content = {name: torch.from_numpy(archive[name]) for name in ("previous", "next", "amplitude")}
+        return content | {name: torch.from_numpy(archive[name]).permute(0, 3, 1, 2) for name in ("flow", "cv2_tvl1")}
+
+
+@pytest.fixture(scope="module")
+def estimate(pairs: dict[str, Tensor]) -> Tensor:
+    return flow(pairs["previous"], pairs["next"])
+
+
+def lengths(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+def waves(x: Tensor, y: Tensor) -> Tensor:
+    """A grey image without noise, known at every point."""
+    slow = 40 * torch.sin(0.31 * x + 0.17 * y) + 35 * torch.sin(0.37 * y - 0.13 * x + 1)
+    return 128 + slow + 25 * torch.sin(0.55 * x - 0.49 * y + 2)
+
+
+def moving_error(result: Tensor, pairs: dict[str, Tensor]) -> float:
+    """End-point error over moving pixels, mean over the pairs of amplitude >= 0.5."""
+    chosen = [i for i, amplitude in enumerate(pairs["amplitude"]) if amplitude >= 0.5]
+    scores = [flow_sums(result[i : i + 1], pairs["flow"][i : i + 1]).scores() for i in chosen]
+    return float(np.mean([score.moving_error for score in scores]))
+
+
+def test_exact_flow_is_met_about_as_well_as_by_opencv(estimate: Tensor, pairs: dict[str, Tensor]) -> None:
+    assert moving_error(pairs["cv2_tvl1"], pairs) == pytest.approx(0.089, abs=5e-4)  # the measure itself
+    assert moving_error(estimate, pairs) <= 0.095
+
+
+def test_it_is_the_flow_of_opencv(estimate: Tensor, pairs: dict[str, Tensor]) -> None:
+    assert lengths(estimate - pairs["cv2_tvl1"]).mean() <= AGREEMENT
+
+
+@pytest.mark.parametrize("size", [(128, 128), (37, 59), (16, 33)])
+def test_a_pair_has_the_same_flow_alone_and_in_any_batch(size: tuple[int, int], pairs: dict[str, Tensor]) -> None:
+    height, width = size
+    previous, next = (pairs[name][:, :height, :width] for name in ("previous", "next"))
+    together = flow(previous, next)
+    assert all(torch.equal(flow(previous[i : i + 1], next[i : i + 1])[0], together[i]) for i in range(0, 10, 3))
+    assert torch.equal(flow(previous[3:].flip(0), next[3:].flip(0)).flip(0), together[3:])
+
+
+def test_images_that_are_the_same_do_not_flow(pairs: dict[str, Tensor]) -> None:
+    assert flow(pairs["previous"], pairs["previous"]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("shift", [(0.4, -0.7), (-1.25, 0.5), (2.3, 1.2), (-4.5, 3.25)])
+def test_a_translation_is_found(shift: tuple[float, float]) -> None:
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(112.0), indexing="ij")
+    found = flow(waves(x, y)[None], waves(x - shift[0], y - shift[1])[None])
+    error = lengths(found - torch.tensor(shift).view(1, 2, 1, 1))[:, 8:-8, 8:-8]
+    assert error.mean() < 0.1
+
+
+def test_transposed_images_give_transposed_flow(estimate: Tensor, pairs: dict[str, Tensor]) -> None:
+    transposed = flow(pairs["previous"].mT, pairs["next"].mT)
+    assert (transposed.mT.flip(1) - estimate).abs().max() < ROUNDING
+
+
+@pytest.mark.parametrize(("axis", "component"), [(-1, 0), (-2, 1)])
+def test_mirrored_images_give_mirrored_flow(
+    axis: int, component: int, estimate: Tensor, pairs: dict[str, Tensor]
+) -> None:
+    mirrored = flow(pairs["previous"].flip(axis), pairs["next"].flip(axis)).flip(axis)
+    mirrored[:, component] *= -1
+    assert lengths(mirrored - estimate).mean() < AGREEMENT  # forward differences are not symmetric
+
+
+def test_a_still_face_with_sensor_noise_hardly_flows() -> None:
+    margin = 16
+    rng = torch.Generator().manual_seed(0)
+    faces = torch.cat([make_subject(0, index, margin).texture[0] for index in range(4)])
+    still = torch.nn.functional.avg_pool2d(faces, TEXELS)[:, margin:-margin, margin:-margin]
+    seen = [still + SENSOR_NOISE * torch.randn(still.shape, generator=rng) for _ in range(2)]
+    previous, next = (frames.round().clamp(0, 255).byte() for frames in seen)
+    assert lengths(flow(previous, next)).mean() < 0.03
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int64, torch.float16, torch.float32, torch.float64])
+def test_every_dtype_gives_the_flow_of_uint8(dtype: torch.dtype, estimate: Tensor, pairs: dict[str, Tensor]) -> None:
+    result = flow(pairs["previous"][:1].to(dtype), pairs["next"][:1])
+    assert result.dtype == torch.float32
+    assert torch.equal(result, estimate[:1])
+
+
+def test_no_pairs_have_no_flow() -> None:
+    assert flow(torch.zeros(0, 20, 30), torch.zeros(0, 20, 30)).shape == (0, 2, 20, 30)
+
+
+def test_flow_has_no_gradient() -> None:
+    image = torch.rand(1, 16, 16, requires_grad=True)
+    assert not flow(image, image).requires_grad
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_compiled_is_eager_within_rounding_and_the_same_in_any_batch(
+    estimate: Tensor, pairs: dict[str, Tensor]
+) -> None:
+    previous, next = pairs["previous"], pairs["next"]
+    compiled = flow(previous, next, compile=True)
+    assert (compiled - estimate).abs().max() < ROUNDING
+    for chosen in (slice(4, 5), slice(7, 10)):
+        assert torch.equal(flow(previous[chosen], next[chosen], compile=True), compiled[chosen])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_is_cpu_within_rounding_and_the_same_in_any_batch(estimate: Tensor, pairs: dict[str, Tensor]) -> None:
+    previous, next = pairs["previous"].cuda(), pairs["next"].cuda()
+    on_gpu = flow(previous, next)
+    assert (on_gpu.cpu() - estimate).abs().max() < ROUNDING
+    assert torch.equal(flow(previous[4:5], next[4:5]), on_gpu[4:5])
+
+
+IMAGE = torch.zeros(2, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("previous", "next", "message"),
+    [
+        (IMAGE[0], IMAGE[0], r"previous must be \(B, H, W\)"),
+        (IMAGE, IMAGE[None], r"next must be \(B, H, W\)"),
+        (IMAGE, IMAGE[:1], "next must have the shape of previous"),
+        (IMAGE[:, :15], IMAGE[:, :15], "previous must have sides of at least 16"),
+        (IMAGE[..., :15], IMAGE[..., :15], "previous must have sides of at least 16"),
+        (IMAGE.bool(), IMAGE, "previous must hold grey levels"),
+        (IMAGE, IMAGE.cfloat(), "next must hold grey levels"),
+        (IMAGE, IMAGE.to("meta"), "next must be on the device of previous"),
+        (IMAGE.index_fill(0, torch.tensor(1), math.nan), IMAGE, "previous has values that are not finite"),
+        (IMAGE, IMAGE.index_fill(2, torch.tensor(7), math.inf), "next has values that are not finite"),
+    ],
+)
+def test_bad_images_are_named(previous: Tensor, next: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        flow(previous, next)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"levels": 0},
+        {"warps": 0},
+        {"iterations": 0},
+        {"tau": 0.0},
+        {"lambda_": -0.1},
+        {"theta": math.nan},
+        {"factor": 1.0},
+        {"factor": 0.0},
+    ],
+)
+def test_bad_settings_are_named(setting: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be"):
+        flow(IMAGE, IMAGE, **setting)  # type: ignore[arg-type]
