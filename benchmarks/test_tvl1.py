@@ -1,0 +1,45 @@
+"""Time of TV-L1 per call on 128x128 pairs; each case first checks that the flow is right.
+
+pytest benchmarks/test_tvl1.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from mol_fast.tvl1 import flow
+
+PAIRS = Path(__file__).parents[1] / "tests" / "data" / "tvl1.npz"
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def batch(count: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """`count` pairs, and the flow that OpenCV's Dual TV-L1 finds in them."""
+    with np.load(PAIRS, allow_pickle=False) as archive:
+        chosen = np.arange(count) % len(archive["previous"])
+        previous, next = (torch.from_numpy(archive[name][chosen]).to(device) for name in ("previous", "next"))
+        return previous, next, torch.from_numpy(archive["cv2_tvl1"][chosen]).permute(0, 3, 1, 2)
+
+
+def check(previous: Tensor, next: Tensor, expected: Tensor, compiled: bool) -> None:
+    result = flow(previous, next, compile=compiled)
+    alone = flow(previous[-1:], next[-1:], compile=compiled)
+    difference = float(torch.linalg.vector_norm(result.cpu() - expected, dim=1).mean())
+    if difference > 0.03 or not torch.equal(alone, result[-1:]):
+        pytest.fail(f"wrong flow, nothing is timed: {difference:.3f} px from OpenCV, alone or in the batch")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("count", [1, 20])
+def test_tvl1(benchmark: BenchmarkFixture, count: int, compiled: bool, device: str) -> None:
+    previous, next, expected = batch(count, device)
+    check(previous, next, expected, compiled)
+    benchmark.group = f"{count} pairs, {torch.get_num_threads()} threads"
+    benchmark.pedantic(lambda: flow(previous, next, compile=compiled).cpu(), rounds=9, warmup_rounds=2)
+    if benchmark.stats:  # none with --benchmark-disable
+        benchmark.extra_info["ms_per_pair"] = benchmark.stats.stats.median / count * 1e3
