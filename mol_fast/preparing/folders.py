@@ -1,0 +1,87 @@
+"""Data sets that no layout knows: a tree of CLASS/SUBJECT_CLIP folders, or a table of paths, subjects and labels.
+
+The prepared trees of the paper's released code have the first form.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from mol_fast.data.store import WINDOW
+from mol_fast.errors import UserError
+from mol_fast.preparing.frame_files import frame_files, named
+from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
+
+_COLUMNS = ("path", "subject", "label")
+
+
+def list_folders(root: Path, source: str) -> Listing:
+    """The videos of ROOT/CLASS/SUBJECT_CLIP/*.jpg; the subject is what stands before the first "_".
+
+    Raises:
+        UserError: there is no such folder, or nothing in it has this form.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; give a folder CLASS/SUBJECT_CLIP, or a .csv table, with --root.")
+    listing = Listing(source)
+    for class_folder in listing.folders(root):
+        label, fixes = normalised_label(class_folder.name)
+        for folder in listing.folders(class_folder):
+            subject, _, name = folder.name.partition("_")
+            if subject and name:
+                _add(listing, folder, subject, name, label, fixes)
+            else:
+                listing.skipped.append(Skipped(subject, folder.name, label, "its name is not SUBJECT_CLIP"))
+    if not listing.videos and not listing.skipped:
+        found = named(sorted(path.name for path in root.iterdir()))
+        raise UserError(
+            f"{root} has no folders CLASS/SUBJECT_CLIP (found: {found or 'nothing'}); give the folder of the classes."
+        )
+    listing.settle()
+    return listing
+
+
+def list_table(path: Path, source: str) -> Listing:
+    """The videos of a CSV table with columns path, subject, label, and perhaps video, their names.
+
+    A path is that of a folder of images or of a video file, relative to the table's folder.
+
+    Raises:
+        UserError: the table cannot be read, or a column is missing.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV table ({error}); save it as CSV in UTF-8.") from error
+    missing = [name for name in _COLUMNS if rows and name not in rows[0]]
+    if missing or not rows:
+        found = ", ".join(str(name) for name in rows[0]) if rows else "no row"
+        raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row for each video, it has {found}.")
+    listing = Listing(source)
+    for line, row in enumerate(rows, start=2):
+        target = path.parent / (row["path"] or "").strip()
+        subject, written = (row["subject"] or "").strip(), (row["label"] or "").strip()
+        name = (row.get("video") or "").strip() or target.stem
+        label, fixes = normalised_label(written)
+        if not (row["path"] and subject and label):
+            listing.skipped.append(Skipped(subject, name, label, f"line {line} of {path.name} is not complete"))
+        else:
+            _add(listing, target, subject, name, label, fixes)
+    listing.settle()
+    return listing
+
+
+def _add(listing: Listing, target: Path, subject: str, name: str, label: str, fixes: tuple[str, ...]) -> None:
+    if target.is_file():
+        listing.videos.append(RawVideo(subject, name, label, listing.source, (target,), None, fixes))
+        return
+    if not target.is_dir():
+        listing.skipped.append(Skipped(subject, name, label, f"{target} does not exist"))
+        return
+    found = frame_files(target)
+    if len(found.files) < WINDOW:
+        reason = f"{len(found.files)} frames, at least {WINDOW} are needed"
+        listing.skipped.append(Skipped(subject, name, label, reason))
+        return
+    frames = tuple(found.files.values())
+    listing.videos.append(RawVideo(subject, name, label, listing.source, frames, None, (*fixes, *found.fixes)))

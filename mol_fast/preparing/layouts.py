@@ -1,0 +1,203 @@
+"""Where the raw releases of CASME II, SAMM and SMIC-HS keep their frames, and what their sheets say of them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mol_fast.data.store import WINDOW
+from mol_fast.errors import UserError
+from mol_fast.preparing.frame_files import cut, frame_files, named, subfolders
+from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
+from mol_fast.preparing.sheets import Row, find_sheet, read_sheet
+
+_LEAST_PRESENT = 0.75  # of the frames between onset and offset; a video with fewer is skipped
+
+
+@dataclass(frozen=True)
+class SheetLayout:
+    """A release of subject folders with one folder of frames per video, and a sheet.
+
+    Attributes:
+        source: name of the set.
+        subject_folder: pattern of the folders of subjects, with the number as its group.
+        subject: format of a subject's name.
+        folders: patterns of folders that hold those of the subjects, preferred ones first.
+        sheets: patterns of the sheet's name.
+    """
+
+    source: str
+    subject_folder: str
+    subject: str
+    folders: tuple[str, ...]
+    sheets: tuple[str, ...]
+
+
+CASME2 = SheetLayout(
+    "casme2", r"sub0*(\d+)", "sub{:02d}", (r"casme.*raw.*", r".*raw.*", r"cropped"), ("CASME2-coding*.xlsx",)
+)
+SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"samm",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"))
+_SMIC_SUBJECT = r"s0*(\d+)"
+_SMIC_FOLDERS = (r"hs", r"smic.*")
+
+
+def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> Listing:
+    """The videos of CASME II or SAMM, from onset to offset.
+
+    Raises:
+        UserError: no folders of subjects are found, or the sheet is missing or lacks a column.
+    """
+    home = _find_home(root, layout.subject_folder, layout.folders, layout.source)
+    path = find_sheet(root, layout.sheets, sheet)
+    listing = Listing(layout.source, notes=[f"frames from {home.relative_to(root).as_posix()}, sheet {path.name}"])
+    folders = _video_folders(home, layout.subject_folder, listing)
+    named_in_sheet = set()
+    for row in read_sheet(path):
+        subject = "" if row.subject is None else layout.subject.format(row.subject)
+        key = (row.subject or 0, row.name.lower())
+        named_in_sheet.add(key)
+        result = _annotated(layout.source, subject, row, folders.get(key))
+        if isinstance(result, RawVideo):
+            listing.videos.append(result)
+        else:
+            listing.skipped.append(result)
+    for (number, _), folder in folders.items():
+        if (number, folder.name.lower()) not in named_in_sheet:
+            reason = f"its folder of frames has no row in the sheet: {folder.relative_to(home).as_posix()}"
+            listing.skipped.append(Skipped(layout.subject.format(number), folder.name, "", reason))
+    listing.settle()
+    return listing
+
+
+def list_smic(root: Path) -> Listing:
+    """The micro-expressions of SMIC-HS; the label is the name of the folder.
+
+    Raises:
+        UserError: no folders of subjects are found.
+    """
+    home = _find_home(root, _SMIC_SUBJECT, _SMIC_FOLDERS, "smic", inside="micro")
+    listing = Listing("smic", notes=[f"frames from {home.relative_to(root).as_posix()}"])
+    for number, folder in _subjects(home, _SMIC_SUBJECT, listing):
+        for kind in listing.folders(folder):
+            if kind.name.lower() != "micro":
+                continue
+            for label in listing.folders(kind):
+                for video in listing.folders(label):
+                    _add_smic(listing, number, label.name, video)
+    listing.notes += _numbers_left_out(listing)
+    listing.settle()
+    return listing
+
+
+def _annotated(source: str, subject: str, row: Row, folder: Path | None) -> RawVideo | Skipped:
+    """The video of a row of the sheet."""
+    label, fixes = normalised_label(row.label)
+
+    def skipped(reason: str) -> Skipped:
+        return Skipped(subject, row.name, label, f"{reason} (row {row.line} of the sheet)")
+
+    if not (subject and row.name and label):
+        what = "subject" if not subject else "file name" if not row.name else "emotion"
+        return skipped(f"there is no {what}")
+    if row.onset is None or row.offset is None:
+        return skipped(f"there is no {'onset' if row.onset is None else 'offset'} frame")
+    if folder is None:
+        return skipped(f"there is no folder of frames for {row.name} of subject {subject}")
+    found = frame_files(folder)
+    present = sum(row.onset <= number <= row.offset for number in found.files)
+    if present < max(1, _LEAST_PRESENT * (row.offset - row.onset + 1)):
+        there = f"{min(found.files)} to {max(found.files)}" if found.files else "none"
+        return skipped(f"{present} of the frames {row.onset} to {row.offset} are there, the folder has {there}")
+    frames, apex, cut_fixes = cut(found, row.onset, row.offset, row.apex)
+    if row.apex is None:
+        cut_fixes.append(f"apex is {row.apex_text or 'empty'!r}, taken as not annotated")
+    if len(frames) < WINDOW:
+        return skipped(f"{len(frames)} frames from onset to offset, at least {WINDOW} are needed")
+    return RawVideo(subject, row.name, label, source, frames, apex, (*fixes, *found.fixes, *cut_fixes))
+
+
+def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) -> None:
+    subject = f"s{number:02d}"
+    label, fixes = normalised_label(folder_label)
+    name = folder.name
+    match = re.fullmatch(_SMIC_SUBJECT + r"_(.+)", name, re.IGNORECASE)
+    if match and int(match[1]) != number:
+        listing.skipped.append(Skipped(subject, name, label, f"it lies in the folder of subject {subject}"))
+        return
+    if match and name != f"{subject}_{match[2]}":
+        name = f"{subject}_{match[2]}"
+        fixes += (f"{folder.name} read as {name}",)
+    found = frame_files(folder)
+    if len(found.files) < WINDOW:
+        listing.skipped.append(
+            Skipped(subject, name, label, f"{len(found.files)} frames, at least {WINDOW} are needed")
+        )
+        return
+    frames = tuple(found.files.values())
+    listing.videos.append(RawVideo(subject, name, label, "smic", frames, None, (*fixes, *found.fixes)))
+
+
+def _numbers_left_out(listing: Listing) -> list[str]:
+    """Names that the numbering of SMIC's videos suggests and that are not there."""
+    present: dict[str, list[int]] = {}
+    for name in [video.name for video in listing.videos] + [item.name for item in listing.skipped]:
+        match = re.fullmatch(r"(.+_)(\d+)", name)
+        if match:
+            present.setdefault(match[1], []).append(int(match[2]))
+    missing = [
+        f"{stem}{number:02d}"
+        for stem, numbers in sorted(present.items())
+        for number in range(1, max(numbers))
+        if number not in numbers
+    ]
+    return [f"numbers left out, these may be missing: {', '.join(missing)}"] if missing else []
+
+
+def _find_home(
+    root: Path, subject_folder: str, preferred: tuple[str, ...], source: str, inside: str | None = None
+) -> Path:
+    """The folder of the subjects' folders: `root` or up to three levels under it.
+
+    Of several, the one whose name, or whose parent's, comes first in `preferred`.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; give the folder of the {source} release with --root.")
+
+    def is_home(folder: Path) -> bool:
+        subjects = [path for path in subfolders(folder) if re.fullmatch(subject_folder, path.name, re.IGNORECASE)]
+        return any(inside is None or (path / inside).is_dir() for path in subjects)
+
+    def rank(folder: Path) -> tuple[int, str]:
+        fits = [i for i, name in enumerate(preferred) if re.fullmatch(name, folder.name, re.IGNORECASE)]
+        return min(fits, default=len(preferred)), folder.as_posix()
+
+    level = [root]
+    for _ in range(4):
+        homes = [folder for folder in level if is_home(folder)]
+        if homes:
+            return min(homes, key=rank)
+        level = [path for folder in level for path in subfolders(folder)]
+    examples = {"casme2": "sub01, sub02, ...", "samm": "006, 007, ...", "smic": "s1, s2, ... with a folder micro"}
+    found = named(sorted(path.name for path in root.iterdir()))
+    raise UserError(
+        f"{root} has no folders {examples[source]}, nor have those up to three levels under it "
+        f"(found: {found or 'nothing'}); give the folder of the {source} release with --root."
+    )
+
+
+def _video_folders(home: Path, subject_folder: str, listing: Listing) -> dict[tuple[int, str], Path]:
+    """Folders of frames by number of the subject and name in lower case."""
+    return {
+        (number, video.name.lower()): video
+        for number, folder in _subjects(home, subject_folder, listing)
+        for video in listing.folders(folder)
+    }
+
+
+def _subjects(home: Path, pattern: str, listing: Listing) -> Iterator[tuple[int, Path]]:
+    for folder in listing.folders(home):
+        match = re.fullmatch(pattern, folder.name, re.IGNORECASE)
+        if match:
+            yield int(match[1]), folder
+        else:
+            listing.notes.append(f"not the folder of a subject, passed over: {folder.name}")

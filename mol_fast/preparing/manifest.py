@@ -1,0 +1,145 @@
+"""The account of a prepared set: every annotated video, what was put right, and why it is not used."""
+
+import csv
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mol_fast.files import write_atomic
+from mol_fast.preparing.counts import Comparison
+
+_LISTED = 40  # videos under one heading of the summary
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One annotated video.
+
+    Attributes:
+        status: "used", "skipped" (it cannot be used), "left out" (the protocol does not ask for it), or "listed"
+            (nothing was prepared).
+        reason: why it is not used.
+        fixes: what had to be put right.
+        frames: that are used.
+        apex: index of its frame, None where it is not annotated.
+        score: of the face in the first frame.
+        file: relative to the set's folder.
+        sha256: of the file.
+    """
+
+    subject: str
+    video: str
+    label: str
+    status: str
+    reason: str = ""
+    fixes: tuple[str, ...] = ()
+    frames: int = 0
+    apex: int | None = None
+    score: float | None = None
+    file: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a prepared set.
+
+    Attributes:
+        info: source, options, versions.
+        notes: what was odd about the release.
+        entries: by subject and video.
+        comparisons: counts beside those of protocols.
+    """
+
+    info: dict[str, Any]
+    notes: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def write(self, out: Path) -> None:
+        """Write manifest.json, manifest.csv and summary.txt.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        write_atomic(out / "manifest.json", self.to_json())
+        write_atomic(out / "manifest.csv", self.to_csv())
+        write_atomic(out / "summary.txt", self.summary())
+
+    def to_json(self) -> str:
+        """All of it."""
+        content = {
+            **self.info,
+            "notes": self.notes,
+            "counts": [
+                {"protocol": item.protocol, "asked": asdict(item.asked), "found": asdict(item.found)}
+                for item in self.comparisons
+            ],
+            "videos": [asdict(entry) for entry in self.entries],
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    def to_csv(self) -> str:
+        """One row per video."""
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(Entry.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        for entry in self.entries:
+            writer.writerow(asdict(entry) | {"fixes": "; ".join(entry.fixes)})
+        return table.getvalue()
+
+    def summary(self) -> str:
+        """For people: numbers, differences from the protocols, and videos that are fixed or not used."""
+        by_status = Counter(entry.status for entry in self.entries)
+        used = [entry for entry in self.entries if entry.status in ("used", "listed")]
+        fixed = [entry for entry in used if entry.fixes]
+        parts = [
+            f"{self.info['name']}: {', '.join(f'{number} {status}' for status, number in sorted(by_status.items()))}",
+            _lines("What was odd", self.notes),
+            _lines("Labels", _tally(entry.label for entry in used)),
+            _lines("Subjects", _subject_lines(used)),
+            *(item.table() + ("" if item.agrees else "\nThe counts differ.") for item in self.comparisons),
+            _lines("Fixed", [f"{_name(entry)}: {'; '.join(entry.fixes)}" for entry in fixed]),
+        ]
+        for status in ("skipped", "left out"):
+            rows = [f"{_name(entry)}: {entry.reason}" for entry in self.entries if entry.status == status]
+            parts.append(_lines(status.capitalize(), rows))
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def differing(self) -> str:
+        """Tables of the protocols whose counts differ, and the videos that may be the cause."""
+        suspects = [entry for entry in self.entries if entry.status == "skipped"]
+        parts = [
+            *(item.table() for item in self.comparisons if not item.agrees),
+            _lines("Skipped", [f"{_name(entry)}: {entry.reason}" for entry in suspects]),
+            _lines("What was odd", self.notes),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+
+def _name(entry: Entry) -> str:
+    label = f" ({entry.label})" if entry.label else ""
+    return f"{entry.subject or 'no subject'}/{entry.video or 'no name'}{label}"
+
+
+def _tally(names: Any) -> list[str]:
+    return [f"{name}: {number}" for name, number in sorted(Counter(names).items())]
+
+
+def _subject_lines(entries: Sequence[Entry]) -> list[str]:
+    labels: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        labels[entry.subject].append(entry.label)
+    return [f"{subject}: {len(of)} ({', '.join(_tally(of))})" for subject, of in sorted(labels.items())]
+
+
+def _lines(title: str, rows: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    more = len(rows) - _LISTED
+    end = [f"  and {more} more, see manifest.csv"] if more > 0 else []
+    return "\n".join([title, *(f"  {row}" for row in rows[:_LISTED]), *end])

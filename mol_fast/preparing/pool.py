@@ -1,0 +1,177 @@
+"""Prepare many videos, in this process or in several."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from mol_fast.data.store import WINDOW, write_video
+from mol_fast.errors import UserError
+from mol_fast.preparing.listing import RawVideo
+from mol_fast.preparing.process import Finder, Settings, prepare_video
+from mol_fast.preparing.records import Record, done_record, file_sha256, video_file, video_key, write_record
+
+
+class Outcome(NamedTuple):
+    """What became of a video."""
+
+    record: Record
+    made: bool  # in this run, not before
+
+    @property
+    def pairs(self) -> int:
+        """Flow fields that were computed in this run."""
+        return (WINDOW - 1) * (self.record.frames // WINDOW) if self.made else 0
+
+
+class Worker:
+    """Prepares videos one by one; those that are done already are verified and kept.
+
+    Args:
+        out: folder of the prepared set.
+        settings: how to prepare.
+        make_finder: called when the first video has to be prepared.
+    """
+
+    def __init__(self, out: Path, settings: Settings, make_finder: Callable[[], Finder]) -> None:
+        self._out = out
+        self._settings = settings
+        self._make_finder = make_finder
+        self._finder: Finder | None = None
+
+    def __call__(self, video: RawVideo) -> Outcome:
+        """Prepare a video, or say why it cannot be.
+
+        Raises:
+            UserError: faces cannot be looked for at all, or the result cannot be written.
+        """
+        key = video_key(video, self._settings)
+        record = done_record(self._out, video, key)
+        if record is not None:
+            return Outcome(record, made=False)
+        self._finder = self._finder or self._make_finder()
+        try:
+            prepared = prepare_video(video, self._finder, self._settings)
+        except UserError as error:
+            record = Record(key, str(error), video.fixes)
+        else:
+            record = Record(
+                key,
+                fixes=video.fixes + prepared.fixes,
+                frames=len(prepared.data.frames),
+                apex=prepared.apex,
+                score=round(prepared.score, 3),
+            )
+        try:
+            if not record.reason:
+                file = video_file(self._out, video)
+                write_video(
+                    file,
+                    *prepared.data,
+                    subject=video.subject,
+                    video=video.name,
+                    label=video.label,
+                    source=video.source,
+                )
+                record = replace(record, sha256=file_sha256(file))
+            write_record(self._out, video, record)
+        except OSError as error:
+            raise UserError(
+                f"{self._out} cannot be written ({error}); make room or give another folder, then run the same "
+                "command again to go on."
+            ) from error
+        return Outcome(record, made=True)
+
+
+def prepare_all(
+    videos: Sequence[RawVideo],
+    worker: Worker,
+    workers: int = 1,
+    on_done: Callable[[Outcome], object] = lambda outcome: None,
+) -> list[Outcome]:
+    """Prepare videos in `workers` processes, or in this one if that is 1; outcomes in the order of the videos.
+
+    Every process uses one thread, so that results do not depend on how many there are.
+
+    Raises:
+        UserError: see `Worker`; a process ended unexpectedly.
+    """
+    if workers == 1:
+        outcomes = []
+        with _one_thread():
+            for video in videos:
+                outcomes.append(worker(video))
+                on_done(outcomes[-1])
+        return outcomes
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start, (worker,))
+    try:
+        return _collect(pool, videos, 2 * workers, on_done)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "A worker process ended unexpectedly, for lack of memory perhaps; run the same command again to go on, "
+            "with fewer --workers."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collect(
+    pool: ProcessPoolExecutor, videos: Sequence[RawVideo], ahead: int, on_done: Callable[[Outcome], object]
+) -> list[Outcome]:
+    """Outcomes of all videos, with at most `ahead` of them under way."""
+    outcomes: dict[int, Outcome] = {}
+    pending: dict[Future[Outcome], int] = {}
+    waiting = iter(enumerate(videos))
+    while len(outcomes) < len(videos):
+        while len(pending) < ahead and (following := next(waiting, None)) is not None:
+            pending[pool.submit(_prepare, following[1])] = following[0]
+        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            outcome = future.result()
+            outcomes[pending.pop(future)] = outcome
+            on_done(outcome)
+    return [outcomes[index] for index in range(len(videos))]
+
+
+_worker: Worker | None = None  # of this process
+
+
+def _start(worker: Worker) -> None:
+    global _worker
+    _worker = worker
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent lets the videos in work be finished
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _prepare(video: RawVideo) -> Outcome:
+    assert _worker is not None
+    return _worker(video)
+
+
+def _end_with_parent() -> None:
+    """Do not outlive a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,208 @@
+"""One raw video, from its frames to aligned frames, landmarks and flow."""
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mol_fast.align import Matrix, alignment, transform, warp
+from mol_fast.data.store import WINDOW, VideoData
+from mol_fast.errors import UserError
+from mol_fast.faces import MIN_SCORE, Face
+from mol_fast.preparing.frame_files import named
+from mol_fast.preparing.listing import RawVideo
+from mol_fast.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
+
+_PAIRS = 16  # whose flow is computed at once
+_WIDER = 0.5  # of its size is added around a frame in which no face is found
+
+Align = Literal["clip", "frame"]
+Box = tuple[float, float, float, float]
+
+
+class Finder(typing.Protocol):
+    """What finds faces: see `mol_fast.faces.FaceFinder`."""
+
+    def find(self, frame: npt.NDArray[np.uint8]) -> Face | None: ...
+    def landmarks(self, frame: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos are prepared.
+
+    Attributes:
+        align: one alignment per clip, by the landmarks of its first frame, or one per frame.
+        min_score: score from which a detection is a face.
+        device: where flow is computed, as PyTorch names it.
+    """
+
+    align: Align = "clip"
+    min_score: float = MIN_SCORE
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared video.
+
+    Attributes:
+        data: what is stored.
+        apex: index of its frame, None where not annotated.
+        score: of the face in the first frame.
+        fixes: what had to be put right.
+    """
+
+    data: VideoData
+    apex: int | None
+    score: float
+    fixes: tuple[str, ...]
+
+
+def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepared:
+    """Align the frames of a video, find the landmarks of each, and compute the flow between sampled frames.
+
+    The landmarks of every frame are predicted in the frame itself, inside the box of the face in the first one, so
+    that they do not jump with the detector's box. A face that is cut too closely to be found is looked for again in
+    frames widened by their border pixels. Memory holds one raw frame.
+
+    Raises:
+        UserError: the video cannot be used: no face, too few frames, frames of several sizes.
+    """
+    reader = _FrameReader(video)
+    aligner = _Aligner(finder, settings.align)
+    frames, landmarks = [], []
+    for name, frame in reader:
+        crop, points = aligner(name, frame)
+        frames.append(crop)
+        landmarks.append(points)
+    fixes = (*reader.fixes(), *aligner.fixes)
+    if len(frames) < WINDOW:
+        raise UserError("; ".join((f"{len(frames)} frames can be read, at least {WINDOW} are needed", *fixes)))
+    stacked = torch.from_numpy(np.stack(frames))
+    data = VideoData(stacked, torch.from_numpy(np.stack(landmarks)), _flow(stacked, settings.device))
+    return Prepared(data, reader.apex(), aligner.score, fixes)
+
+
+def _flow(frames: torch.Tensor, device: str) -> torch.Tensor:
+    """TV-L1 flow (7 interval, 2, H, W), float16, from each frame to the one an interval later."""
+    from mol_fast import tvl1
+
+    interval = len(frames) // WINDOW
+    count = (WINDOW - 1) * interval
+    grey_levels = frames.to(device, torch.float32)
+    previous, following = grey_levels[:count], grey_levels[interval : interval + count]
+    parts = [
+        tvl1.flow(previous[start : start + _PAIRS], following[start : start + _PAIRS]).half().cpu()
+        for start in range(0, count, _PAIRS)
+    ]
+    return torch.cat(parts)
+
+
+class _FrameReader:
+    """The frames of a raw video that can be read, with their names, in grey."""
+
+    def __init__(self, video: RawVideo) -> None:
+        self._video = video
+        self._kept: list[int] = []
+        self._unreadable: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[str, Picture]]:
+        size: tuple[int, ...] | None = None
+        for index, (name, picture) in enumerate(self._pictures()):
+            if picture is None:
+                self._unreadable.append(name)
+                continue
+            frame = grey(picture)
+            if size is not None and frame.shape != size:
+                raise UserError(
+                    f"{name} is {frame.shape[1]} x {frame.shape[0]} pixels where frames before it are "
+                    f"{size[1]} x {size[0]}"
+                )
+            size = frame.shape
+            self._kept.append(index)
+            yield name, frame
+
+    def _pictures(self) -> Iterator[tuple[str, Picture | None]]:
+        files = self._video.frames
+        if len(files) == 1 and files[0].suffix.lower() not in IMAGE_SUFFIXES:
+            for index, picture in enumerate(VideoFile(files[0])):
+                yield f"frame {index} of {files[0].name}", picture
+            return
+        for file in files:
+            yield file.name, _readable(file)
+
+    def apex(self) -> int | None:
+        """Index of the apex, or of the frame nearest to it, among the frames that were read."""
+        apex = self._video.apex
+        if apex is None:
+            return None
+        return min(range(len(self._kept)), key=lambda i: abs(self._kept[i] - apex))
+
+    def fixes(self) -> tuple[str, ...]:
+        return (f"unreadable, left out: {named(self._unreadable)}",) if self._unreadable else ()
+
+
+def _readable(file: Path) -> Picture | None:
+    try:
+        return read_image(file)
+    except UserError:
+        return None
+
+
+class _Aligner:
+    """Cuts the face out of the frames of one video."""
+
+    def __init__(self, finder: Finder, align: Align) -> None:
+        self._finder = finder
+        self._align = align
+        self._place: tuple[Matrix, Box] | None = None
+        self._widen = False
+        self.score = 0.0
+        self.fixes: list[str] = []
+
+    def __call__(self, name: str, frame: Picture) -> tuple[Picture, npt.NDArray[np.float32]]:
+        """The crop (144, 144) and its landmarks (68, 2)."""
+        if self._place is None or self._align == "frame":
+            frame, face = self._find(name, frame)
+            if self._place is None:
+                self.score = face.score
+                if face.found > 1:
+                    self.fixes.append(f"{face.found} faces in {name}, the largest is used")
+            self._place, points = (self._matrix(name, face), face.box), face.landmarks
+        else:
+            frame = _wider(frame) if self._widen else frame
+            points = self._finder.landmarks(frame, self._place[1])
+        matrix = self._place[0]
+        return warp(frame, matrix), transform(points, matrix).astype(np.float32)
+
+    def _find(self, name: str, frame: Picture) -> tuple[Picture, Face]:
+        if not self._widen:
+            face = self._finder.find(frame)
+            if face is not None:
+                return frame, face
+        wide = _wider(frame)
+        face = self._finder.find(wide)
+        if face is None:
+            raise UserError(f"no face found in {name}")
+        if not self._widen:
+            self._widen = True
+            self.fixes.append(f"face found in {name} only after widening it by its border pixels")
+        return wide, face
+
+    @staticmethod
+    def _matrix(name: str, face: Face) -> Matrix:
+        try:
+            return alignment(face.landmarks)
+        except ValueError as error:
+            raise UserError(f"the landmarks found in {name} cannot be aligned ({error})") from error
+
+
+def _wider(frame: Picture) -> Picture:
+    rows, columns = (round(_WIDER * side) for side in frame.shape)
+    return np.pad(frame, ((rows, rows), (columns, columns)), mode="edge")

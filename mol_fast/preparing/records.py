@@ -1,0 +1,113 @@
+"""What was done to each video, kept beside it so that an interrupted run can go on.
+
+OUT/records/SUBJECT/VIDEO.json is written after the video's file, with its checksum. A video is done when its record
+has the key of the same frames and settings, and its file the checksum.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mol_fast.files import write_atomic
+from mol_fast.preparing.listing import RawVideo
+from mol_fast.preparing.process import Settings
+
+_VERSION = 1  # of how videos are prepared; those of another version are made anew
+
+
+@dataclass(frozen=True)
+class Record:
+    """Outcome of one video.
+
+    Attributes:
+        key: of the frames and the settings, see `video_key`.
+        reason: why the video was skipped; empty where it was prepared.
+        fixes: what had to be put right in listing and preparing it.
+        frames: that were prepared.
+        apex: index of its frame, None where it is not annotated.
+        score: of the face in the first frame.
+        sha256: of the video's file.
+    """
+
+    key: str
+    reason: str = ""
+    fixes: tuple[str, ...] = ()
+    frames: int = 0
+    apex: int | None = None
+    score: float = 0.0
+    sha256: str = ""
+
+
+def video_file(out: Path, video: RawVideo) -> Path:
+    """Where a video is stored in the prepared set."""
+    return _file(out / "videos", video, ".safetensors")
+
+
+def video_key(video: RawVideo, settings: Settings) -> str:
+    """Changes with everything the outcome depends on: annotation, settings, and content of the frames."""
+    told = [_VERSION, settings.align, settings.min_score, *video.key, video.label, video.source, video.apex]
+    digest = hashlib.sha256(json.dumps([*told, *video.fixes]).encode())
+    for path in video.frames:
+        digest.update(json.dumps([path.name, _content(path)]).encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_record(out: Path, video: RawVideo, record: Record) -> None:
+    """Write the record of a video.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = _file(out / "records", video, ".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(asdict(record), indent=1) + "\n")
+
+
+def done_record(out: Path, video: RawVideo, key: str) -> Record | None:
+    """The record of a video that was done, None where it has to be made."""
+    try:
+        stored = json.loads(_file(out / "records", video, ".json").read_text(encoding="utf-8"))
+        record = Record(**(stored | {"fixes": tuple(stored["fixes"])}))
+        if record.key != key:
+            return None
+        whole = bool(record.reason) or file_sha256(video_file(out, video)) == record.sha256
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return record if whole else None
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove the temporary files of a run that was killed while writing."""
+    for path in out.rglob(".write-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return "unreadable"
+
+
+def _file(folder: Path, video: RawVideo, suffix: str) -> Path:
+    return folder / _file_name(video.subject) / (_file_name(video.name) + suffix)
+
+
+def _file_name(name: str) -> str:
+    """A name that every file system takes; one that had to be changed gets a part of its checksum."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if plain == name and not name.startswith(".") and len(name) <= 100:
+        return name
+    return f"{plain.lstrip('.')[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,159 @@
+"""Annotation sheets of CASME II and SAMM, of any release year: rows with subject, name, frame numbers and label."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mol_fast.errors import UserError
+
+_HEADER_ROWS = 60  # of a sheet are searched for the header
+_COLUMNS = {
+    "Subject": ("subject", "subjectid", "sub"),
+    "Filename": ("filename", "file", "clip"),
+    "Onset Frame": ("onsetframe", "onset"),
+    "Apex Frame": ("apexframe", "apex"),
+    "Offset Frame": ("offsetframe", "offset"),
+    "Estimated Emotion": ("estimatedemotion", "emotion"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a sheet.
+
+    Attributes:
+        line: as a spreadsheet counts, from 1.
+        subject: number of the subject; None where the cell holds none.
+        name: of the video, as written.
+        onset, apex, offset: frame numbers; None where the cell holds none.
+        apex_text: what the apex cell holds.
+        label: as written.
+    """
+
+    line: int
+    subject: int | None
+    name: str
+    onset: int | None
+    apex: int | None
+    offset: int | None
+    apex_text: str
+    label: str
+
+
+def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
+    """The sheet of a release: the one given, or the only one under or beside `root` that fits a pattern.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise UserError(f"There is no sheet {given}; give the annotation sheet of the release with --sheet.")
+        return given
+    for levels in ("", "*/", "*/*/", "../"):
+        found = sorted({path for pattern in patterns for path in root.glob(levels + pattern) if _is_sheet(path)})
+        if len(found) > 1:
+            names = ", ".join(str(path) for path in found)
+            raise UserError(f"There are several sheets, {names}; choose one with --sheet.")
+        if found:
+            return found[0]
+    sheets = sorted(path.name for level in ("", "*/") for path in root.glob(f"{level}*.xlsx"))
+    raise UserError(
+        f"There is no sheet {' or '.join(patterns)} in {root} (found: {', '.join(sheets) or 'no .xlsx file'}); "
+        "give the annotation sheet of the release with --sheet."
+    )
+
+
+def read_sheet(path: Path) -> list[Row]:
+    """The rows of an .xlsx or .csv sheet, of the first of its tables that has the columns.
+
+    Text above the header, columns without a name and empty rows are passed over.
+
+    Raises:
+        UserError: the file cannot be read, or a column is missing.
+    """
+    closest: tuple[list[str], list[str]] | None = None  # missing, found
+    for table in _tables(path):
+        for line, cells in enumerate(table[:_HEADER_ROWS], start=1):
+            columns = _columns(cells)
+            if "Subject" not in columns and "Filename" not in columns:
+                continue
+            missing = [name for name in _COLUMNS if name not in columns]
+            if not missing:
+                return [_row(number, row, columns) for number, row in enumerate(table[line:], line + 1) if _full(row)]
+            if closest is None or len(missing) < len(closest[0]):
+                closest = missing, [_text(cell) for cell in cells if _text(cell)]
+    if closest is None:
+        raise UserError(
+            f"{path} has no header with the columns Subject and Filename in its first {_HEADER_ROWS} rows; "
+            "give the annotation sheet of the release."
+        )
+    missing, found = closest
+    raise UserError(f"{path} has no column {', '.join(missing)}, only {', '.join(found)}; add or rename it.")
+
+
+def _is_sheet(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(("~$", "."))
+
+
+def _tables(path: Path) -> list[list[list[Any]]]:
+    """Cells of every table of the file, as rows."""
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".csv":
+            frames = {"": pd.read_csv(path, header=None, dtype=str, names=range(64), encoding="utf-8-sig")}
+        else:
+            frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl")
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # openpyxl raises whatever the broken part of the file leads to
+        raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again.") from error
+    return [frame.to_numpy(dtype=object).tolist() for frame in frames.values()]
+
+
+def _columns(cells: Sequence[Any]) -> dict[str, int]:
+    """Place of each known column, if these cells are a header."""
+    words = [re.sub(r"[^a-z]", "", _text(cell).lower()) for cell in cells]
+    places = {}
+    for name, aliases in _COLUMNS.items():
+        found = [words.index(alias) for alias in aliases if alias in words]
+        if found:
+            places[name] = found[0]
+    return places
+
+
+def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
+    text = {name: _text(cells[place]) for name, place in columns.items()}
+    subject = re.search(r"\d+", text["Subject"])
+    return Row(
+        line,
+        int(subject[0]) if subject else None,
+        text["Filename"],
+        _number(text["Onset Frame"]),
+        _number(text["Apex Frame"]),
+        _number(text["Offset Frame"]),
+        text["Apex Frame"],
+        text["Estimated Emotion"],
+    )
+
+
+def _full(cells: Sequence[Any]) -> bool:
+    return any(_text(cell) for cell in cells)
+
+
+def _text(cell: Any) -> str:
+    """A cell as text; whole numbers without decimals, empty cells as ""."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def _number(text: str) -> int | None:
+    match = re.fullmatch(r"(\d+)(\.0*)?", text)
+    return int(match[1]) if match else None

@@ -1,0 +1,176 @@
+"""From a listing to a prepared set: choose, prepare, account for every video, and write the index last."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mol_fast.data.pictures import encoded_png
+from mol_fast.data.protocols import PROTOCOLS, Protocol
+from mol_fast.data.store import Video, write_index
+from mol_fast.errors import UserError
+from mol_fast.files import write_atomic
+from mol_fast.preparing.contact_sheet import contact_sheet
+from mol_fast.preparing.counts import compare
+from mol_fast.preparing.listing import Listing, RawVideo
+from mol_fast.preparing.manifest import Entry, Manifest
+from mol_fast.preparing.pool import Outcome, Worker, prepare_all
+from mol_fast.preparing.process import Finder, Settings
+from mol_fast.preparing.records import remove_leftovers, video_file
+
+_INDEX = ("index.csv", "set.json")
+
+
+class CountMismatch(Exception):
+    """The counts are not those of the protocol; the message is the table of differences, and what may be the cause."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be prepared.
+
+    Attributes:
+        name: of the set.
+        listing: of the release.
+        protocol: None to prepare all that is annotated.
+        chosen: videos to prepare.
+        others: entries of all other videos.
+    """
+
+    name: str
+    listing: Listing
+    protocol: Protocol | None
+    chosen: tuple[RawVideo, ...]
+    others: tuple[Entry, ...]
+
+    def manifest(self) -> Manifest:
+        """The account before anything is prepared."""
+        entries = [
+            Entry(*_told(video), "listed", "", video.fixes, len(video.frames), video.apex) for video in self.chosen
+        ]
+        return self.account({"name": self.name}, entries, self.chosen)
+
+    def account(self, info: dict[str, Any], entries: Sequence[Entry], used: Sequence[RawVideo]) -> Manifest:
+        """The account of all videos, given the entries of the chosen ones and those of them that are used.
+
+        Without a protocol, the counts stand beside those of all protocols of the source that know the labels.
+        """
+        of_source = [item for item in PROTOCOLS.values() if item.name.startswith(f"{self.listing.source}-")]
+        labels = {video.label for video in used}
+        protocols = [self.protocol] if self.protocol else [item for item in of_source if labels <= set(item.mapping)]
+        comparisons = [compare(item, used) for item in protocols]
+        return Manifest(
+            info,
+            tuple(self.listing.notes),
+            tuple(sorted((*self.others, *entries), key=lambda entry: (entry.subject, entry.video, entry.reason))),
+            tuple(item for item in comparisons if item is not None),
+        )
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise CountMismatch where the counts are not those of the protocol."""
+        if self.protocol is not None and not all(item.agrees for item in manifest.comparisons):
+            raise CountMismatch(manifest.differing())
+
+
+def make_plan(name: str, listing: Listing, protocol: Protocol | None) -> Plan:
+    """Choose the videos that a protocol asks for; all where it is None.
+
+    Raises:
+        UserError: the protocol is a composite that does not know the source.
+    """
+    others = [Entry(item.subject, item.name, item.label, "skipped", item.reason) for item in listing.skipped]
+    if protocol is None:
+        return Plan(name, listing, None, tuple(listing.videos), tuple(others))
+    part = protocol.part(listing.source)
+    chosen = []
+    for video in listing.videos:
+        try:
+            if part.class_of(video) is not None:
+                chosen.append(video)
+                continue
+            status, reason = "left out", f"{part.name} does not ask for it"
+        except UserError:
+            status, reason = "skipped", f"{part.name} does not know its label"
+        others.append(Entry(*_told(video), status, reason, video.fixes))
+    return Plan(name, listing, part, tuple(chosen), tuple(others))
+
+
+def prepare_set(
+    plan: Plan,
+    out: Path,
+    settings: Settings,
+    make_finder: Callable[[], Finder],
+    workers: int = 1,
+    allow_count_mismatch: bool = False,
+    on_done: Callable[[Outcome], object] = lambda outcome: None,
+) -> tuple[Manifest, list[Outcome]]:
+    """Prepare the videos of a plan in the folder `out`; those that are done there already are verified and kept.
+
+    The index is removed first and written last: a folder with an index holds a whole set.
+
+    Raises:
+        UserError: the folder cannot be used, or no video can be.
+        CountMismatch: videos cannot be used, so that the counts differ from those of the protocol; the manifest is
+            written then, the index is not.
+    """
+    _open_folder(out)
+    outcomes = prepare_all(plan.chosen, Worker(out, settings, make_finder), workers, on_done)
+    pairs = list(zip(plan.chosen, outcomes, strict=True))
+    used = [(video, outcome) for video, outcome in pairs if not outcome.record.reason]
+    info = _info(plan, settings)
+    manifest = plan.account(info, [_entry(*pair, out) for pair in pairs], [video for video, _ in used])
+    manifest.write(out)
+    if not allow_count_mismatch:
+        plan.check(manifest)
+    if not used:
+        raise UserError(f"None of the {len(pairs)} videos can be used, {out / 'summary.txt'} says why.")
+    _write_set(out, info, used)
+    return manifest, outcomes
+
+
+def _told(video: RawVideo) -> tuple[str, str, str]:
+    return video.subject, video.name, video.label
+
+
+def _entry(video: RawVideo, outcome: Outcome, out: Path) -> Entry:
+    record = outcome.record
+    if record.reason:
+        return Entry(*_told(video), "skipped", record.reason, record.fixes)
+    file = video_file(out, video).relative_to(out).as_posix()
+    return Entry(*_told(video), "used", "", record.fixes, record.frames, record.apex, record.score, file, record.sha256)
+
+
+def _open_folder(out: Path) -> None:
+    """Make the folder ready: what a killed run left half-written goes, and the index until all is done."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is not a folder; give another one.")
+    if out.exists() and any(out.iterdir()) and not (out / "records").is_dir():
+        raise UserError(f"--out {out} is not empty and holds no set that was prepared here; give another folder.")
+    (out / "records").mkdir(parents=True, exist_ok=True)
+    for name in _INDEX:
+        (out / name).unlink(missing_ok=True)
+    remove_leftovers(out)
+
+
+def _write_set(out: Path, info: dict[str, Any], used: Sequence[tuple[RawVideo, Outcome]]) -> None:
+    """Write the contact sheet and, last, the index."""
+    videos = [
+        Video(*(raw.subject, raw.name, raw.label, raw.source), outcome.record.frames, video_file(out, raw))
+        for raw, outcome in used
+    ]
+    apexes = {raw.key: outcome.record.apex for raw, outcome in used}
+    write_atomic(out / "contact_sheet.png", encoded_png(contact_sheet(videos, apexes)))
+    write_index(out, videos, info)
+
+
+def _info(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """Content of set.json: what made the set."""
+    return {
+        "name": plan.name,
+        "source": plan.listing.source,
+        "protocol": plan.protocol and plan.protocol.name,
+        "align": settings.align,
+        "min_score": settings.min_score,
+        "versions": {package: version(package) for package in ("torch", "numpy", "opencv-python", "dlib-bin")},
+    }
