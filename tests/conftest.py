@@ -1,5 +1,14 @@
-"""Hooks of the whole test suite."""
+"""Hooks and shared fixtures of the whole test suite."""
 
+import pytest
 from lanes import pytest_configure, pytest_runtest_protocol, pytest_sessionfinish
 
+from mol_fast.data import PreparedSet, generate_embedded
+
 __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
+
+
+@pytest.fixture(scope="session")
+def embedded_small(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    """An embedded set of 3 subjects with one video of each of the 5 emotions; tests must not change it."""
+    return generate_embedded(tmp_path_factory.mktemp("embedded") / "set", subjects=3, repeats=1)

@@ -176,7 +176,8 @@ def write_video(
     metadata = {
         "subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)
     }  # fmt: skip
-    write_atomic(file, save({k: v.contiguous() for k, v in data._asdict().items()}, metadata))
+    metadata = {"subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)}
+    write_atomic(file, _serialise(data, metadata))
     return Video(subject, video, label, source, len(frames), file)
 
 
@@ -231,6 +232,16 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"this version reads format {FORMAT} and size {SIZE}; prepare the set again."
         )
     return info
+
+
+def _serialise(data: VideoData, metadata: dict[str, str]) -> bytes:
+    """The safetensors file, always the same bytes: the library itself writes metadata in a random order."""
+    content = save({name: tensor.contiguous() for name, tensor in data._asdict().items()}, metadata)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = metadata
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"".join([content[:8], text.ljust(length), memoryview(content)[8 + length :]])
 
 
 def _problem(data: VideoData) -> str | None:
