@@ -95,19 +95,17 @@ def _fit(name: str, value: Tensor, like: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise ValueError(f"no weights file at {path}")
+    kind = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    except Exception as error:  # of many types, with advice to load the file unsafely
-        raise ValueError(f"{path} is not a PyTorch file of plain tensors and nothing else") from error
+    except Exception as error:  # torch.load raises many types, with advice to load the file unsafely
+        raise ValueError(f"{path} is not a readable {kind} file of tensors and nothing else") from error
     if not isinstance(weights, dict):
         raise ValueError(f"{path} must hold tensors by name, it holds a {type(weights).__name__}")
     return weights
