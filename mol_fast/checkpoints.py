@@ -12,18 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mol_fast.errors import Stopped
 from mol_fast.files import write_atomic
 
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before should the newest be damaged."""
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; its checkpoint is written."""
-
-    def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
-        self.number, self.step = number, step
 
 
 class Checkpoints:
@@ -63,7 +56,10 @@ class Checkpoints:
         """
         if self.signal is not None:
             self.save(step, model, optimizer)
-            raise Stopped(self.signal, step)
+            name = signal.Signals(self.signal).name
+            raise Stopped(
+                self.signal, f"Stopped by {name} after step {step}: the same command with its --name goes on."
+            )
         if self.every and step % self.every == 0:
             self.save(step, model, optimizer)
 

@@ -37,7 +37,7 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
         extra: of this distribution, which installs what the program needs.
 
     Returns:
-        The exit code: 0, 2 after an error that one sentence on stderr explains, 130 when interrupted.
+        The exit code: 0; that of the `UserError` that one sentence on stderr explains, mostly 2; 130 when interrupted.
     """
     try:
         import tyro
@@ -45,7 +45,9 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
         tyro.cli(run, args=argv, prog=f"mol-fast {name}", config=(tyro.conf.OmitArgPrefixes,))
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is not installed: pip install 'mol-fast[{extra}]'")
-    except (UserError, OSError) as error:
+    except UserError as error:
+        return fail(str(error), error.exit_code)
+    except OSError as error:
         return fail(str(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -53,7 +55,7 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
     return 0
 
 
-def fail(message: str) -> int:
-    """Print `message` as an error; returns the exit code of a user's error."""
+def fail(message: str, code: int = USER_ERROR) -> int:
+    """Print `message` as an error; returns the exit code."""
     print(f"error: {message}", file=sys.stderr)
-    return USER_ERROR
+    return code

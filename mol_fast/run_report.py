@@ -1,155 +1,71 @@
-"""Scores of the held-out subjects: computed, printed, and written as tables and as report.html."""
+"""The scores of a run, printed and as report.html."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from lightning_fabric import Fabric
+from mol_fast.report import write_report
+from mol_fast.report.html import Html, section, table
+from mol_fast.results import PooledResults
 
-from mol_fast.data import ClipDataset
-from mol_fast.metrics import Evaluation, Scores
-from mol_fast.model import MOL, MOLOutput
-from mol_fast.report import Sample, write_report
-from mol_fast.training import Batch, evaluate
-
-if TYPE_CHECKING:
-    from mol_fast.run_folder import RunFolder
-
-SAMPLES = 6
+SYNTHETIC = "embedded"
+"""Source of the videos whose scores are not those of real micro-expressions."""
 
 
-class RunReport:
-    """Scores of a model on clips, and the pictures that go with them.
-
-    Args:
-        date: of the run, as it is printed.
-        about: settings, model and subjects of the run.
-        environment: versions and device.
-        synthetic: the clips are of the embedded set, which the report then says.
-    """
-
-    def __init__(self, date: str, about: Mapping[str, Any], environment: Mapping[str, Any], synthetic: bool) -> None:
-        self.date, self.about, self.environment, self.synthetic = date, about, environment, synthetic
-        self.samples: list[dict[str, Any]] = []
-
-    def score(self, model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> None:
-        """Score `clips`, and keep the first window of some of their videos to show."""
-        shown = _spread([index for index, (_, window, _) in enumerate(clips.windows) if window == 0], SAMPLES)
-        videos = {clips.windows[index][0] for index in shown}
-
-        def keep(batch: Batch, output: MOLOutput) -> None:
-            for row, (video, window) in enumerate(zip(batch["video"].tolist(), batch["window"].tolist(), strict=True)):
-                if window == 0 and video in videos:
-                    self.samples.append(_sample(batch, output, row))
-
-        self.evaluation = evaluate(model, clips, fabric, batch_size, keep)
-        self.videos = clips.videos
-        self.scores = self.evaluation.compute()
-
-    def write(self, folder: "RunFolder") -> None:
-        """Write scores.json, predictions.csv and report.html, and the scores for TensorBoard."""
-        folder.write_json("scores.json", self.scores.to_dict())
-        folder.write_table("predictions.csv", _predictions(self.evaluation))
-        folder.write_scalars(summary(self.scores), int(self.about["settings"]["steps"]))
-        held_out = ", ".join(self.about["test_subjects"])
-        write_report(
-            folder.path / "report.html",
-            name=folder.path.name,
-            date=self.date,
-            summary=f"{self.about['settings']['steps']} steps, scored on held-out subjects {held_out}",
-            synthetic=self.synthetic,
-            scores=self.scores,
-            losses=folder.rows,
-            samples=self._shown(),
-            config={key: self.about[key] for key in ("settings", "model")},
-            environment=self.environment,
-        )
-
-    def print(self) -> None:
-        """Print the scores as a table."""
-        from rich.console import Console
-        from rich.table import Table
-
-        flow, landmarks, recognition = self.scores.flow, self.scores.landmarks, self.scores.recognition
-        title = "held-out subjects" + (", synthetic data: not micro-expression accuracy" if self.synthetic else "")
-        table = Table(title=title, title_justify="left", show_header=False)
-        table.add_row("videos", str(sum(map(sum, recognition.confusion))))
-        table.add_row("accuracy", f"{recognition.accuracy:.3f}")
-        table.add_row("UF1", f"{recognition.uf1:.3f}")
-        table.add_row("UAR", f"{recognition.uar:.3f}")
-        table.add_row("end-point error, all pixels", f"{flow.error:.3f} px, zero flow {flow.zero_error:.3f} px")
-        if flow.moving_error is not None and flow.moving_zero_error is not None:
-            share = 100 * flow.moving_error / flow.moving_zero_error
-            error = f"{flow.moving_error:.3f} px, zero flow {flow.moving_zero_error:.3f} px ({share:.0f} %)"
-            table.add_row("end-point error, moving pixels", error)
-        table.add_row("landmark error", f"{landmarks.error:.2f} % of inter-ocular distance")
-        Console(width=100).print(table)
-
-    def _shown(self) -> list[Sample]:
-        predictions = {prediction.video: prediction for prediction in self.evaluation.videos()}
-        classes = self.evaluation.classes
-        shown = []
-        for sample in self.samples:
-            video = self.videos[sample.pop("index")]
-            prediction = predictions[f"{video.subject}/{video.name}"]
-            shown.append(
-                Sample(
-                    subject=video.subject,
-                    video=video.name,
-                    label=classes[prediction.label],
-                    predicted=classes[prediction.predicted],
-                    probabilities=dict(zip(classes, prediction.probabilities, strict=True)),
-                    **sample,
-                )
-            )
-        return shown
+def write_run_report(path: Path, pooled: PooledResults, about: Mapping[str, Any], date: str) -> None:
+    """Write report.html over all folds of the run in `path`."""
+    steps, subjects = about["settings"]["steps"], len(pooled.subject_rows())
+    write_report(
+        path / "report.html",
+        name=path.name,
+        date=date,
+        summary=f"{steps} steps, {len(pooled.folds)} folds, scored on {subjects} held-out subjects",
+        synthetic=SYNTHETIC in about["sources"],
+        scores=pooled.scores[pooled.first],
+        losses=pooled.losses(path),
+        samples=pooled.samples(),
+        config={"settings": about["settings"], "model": about["model"]},
+        environment=about["environment"],
+        more=[*([_seed_section(pooled)] if len(pooled.scores) > 1 else []), _subject_section(pooled)],
+    )
 
 
-def summary(scores: Scores) -> dict[str, float]:
-    """The main scores by name."""
-    values = {
-        "accuracy": scores.recognition.accuracy,
-        "uf1": scores.recognition.uf1,
-        "uar": scores.recognition.uar,
-        "end_point_error": scores.flow.error,
-        "landmark_error_percent": scores.landmarks.error,
-    }
-    if scores.flow.moving_error is not None:
-        values["end_point_error_moving"] = scores.flow.moving_error
-    return values
+def print_scores(pooled: PooledResults, about: Mapping[str, Any]) -> None:
+    """Print the pooled scores as a table; mean and deviation where there are several seeds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    scores = pooled.scores[pooled.first]
+    statistics = pooled.statistics()
+
+    def value(name: str, form: str = ".3f") -> str:
+        item = statistics[name]
+        deviation = f" ± {item['std']:{form}}" if len(pooled.scores) > 1 else ""
+        return f"{item['mean']:{form}}{deviation}"
+
+    synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
+    rows = Table(title=f"held-out subjects{synthetic}", title_justify="left", show_header=False)
+    rows.add_row("videos", str(sum(map(sum, scores.recognition.confusion))))
+    for name, label in (("accuracy", "accuracy"), ("uf1", "UF1"), ("uar", "UAR"), ("wf1", "WF1")):
+        rows.add_row(label, value(name))
+    zero = f"px, zero flow {scores.flow.zero_error:.3f} px"
+    rows.add_row("end-point error, all pixels", f"{value('end_point_error')} {zero}")
+    if scores.flow.moving_zero_error is not None:
+        share = 100 * statistics["end_point_error_moving_share"]["mean"]
+        zero = f"px, zero flow {scores.flow.moving_zero_error:.3f} px ({share:.0f} %)"
+        rows.add_row("end-point error, moving pixels", f"{value('end_point_error_moving')} {zero}")
+    rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
+    Console(width=100).print(rows)
 
 
-def _spread(items: list[int], count: int) -> list[int]:
-    """At most `count` of `items`, evenly from first to last."""
-    if len(items) <= count:
-        return items
-    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
+def _seed_section(pooled: PooledResults) -> Html:
+    rows = [(name, f"{item['mean']:.4f}", f"{item['std']:.4f}") for name, item in pooled.statistics().items()]
+    return section(f"Over {len(pooled.scores)} seeds", table(("score", "mean", "standard deviation"), rows))
 
 
-def _sample(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
-    """The pair of frames of clip `row` that moves most."""
-    pair = int(batch["flow"][row].abs().mean(dim=(0, 2, 3)).argmax())
-    return {
-        "index": int(batch["video"][row]),
-        "first_frame": batch["frames"][row, 0, 0].numpy(),
-        "frame": batch["frames"][row, 0, pair + 1].numpy(),
-        "landmarks_true": batch["landmarks"][row, pair + 1].numpy(),
-        "landmarks_predicted": output.landmarks[row, pair].numpy(),
-        "flow_true": batch["flow"][row, :, pair].numpy(),
-        "flow_predicted": output.flow[row, :, pair].numpy(),
-        "note": f"frames {pair + 1} and {pair + 2} of 8, the pair that moves most",
-    }
-
-
-def _predictions(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row per video."""
-    classes = evaluation.classes
-    return [
-        {
-            "video": prediction.video,
-            "label": classes[prediction.label],
-            "predicted": classes[prediction.predicted],
-            "windows": prediction.windows,
-            **dict(zip(classes, prediction.probabilities, strict=True)),
-        }
-        for prediction in evaluation.videos()
+def _subject_section(pooled: PooledResults) -> Html:
+    rows = [
+        (row["subject"], row["videos"], row["right"], f"{100 * row['right'] / row['videos']:.0f} %")
+        for row in pooled.subject_rows()
     ]
+    return section("Subjects", table(("subject", "videos", "right", "accuracy"), rows))

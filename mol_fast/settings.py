@@ -1,9 +1,9 @@
 """What a training run is told: every field is an option of `python -m mol_fast.train`."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mol_fast.config import PRESETS, MOLConfig
 from mol_fast.errors import UserError
@@ -11,23 +11,32 @@ from mol_fast.errors import UserError
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
+LEAST = {"steps": 1, "seeds": 1, "batch_size": 1, "warmup": 0, "workers": 0, "checkpoint_every": 0, "seed": 0}
+"""Smallest value of each whole number."""
+INCIDENTAL = ("data", "data_dir", "out", "name", "device", "workers", "checkpoint_every")
+"""Settings that may differ when a run goes on."""
+
 
 @dataclass(frozen=True)
 class TrainSettings:
     """What to train on, what, and how."""
 
-    data: Path | None = None
-    """Folder of a prepared set; the embedded set when not given."""
+    data: tuple[Path, ...] = ()
+    """Folders of prepared sets, used as one; the embedded set when not given."""
     data_dir: Path | None = None
     """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
     protocol: str = "embedded-3"
     """Which annotated labels make which classes."""
     test_subjects: tuple[str, ...] = ()
-    """Subjects held out, by name; the last two of the set when not given."""
+    """Subjects held out together, by name; the last two when not given."""
+    folds: tuple[str, ...] = ()
+    """Leave-one-subject-out: "all" subjects, or some by name, each held out in a training of its own."""
+    seeds: int = 1
+    """Repetitions with the seeds SEED, SEED + 1, ...; scores are given with mean and standard deviation."""
     out: Path = Path("runs")
     """Folder of the runs."""
     name: str | None = None
-    """Name of the run, a new folder in OUT; date and time when not given."""
+    """Name of the run, a folder in OUT; date and time when not given. The same command goes on where it stopped."""
     preset: Preset = "small"
     """Model: "small" (narrow flow head, for CPUs), "paper", "paper-exact" (not centred) or "official" (as released)."""
     center: bool = True
@@ -62,16 +71,22 @@ class TrainSettings:
     """"cpu", "cuda", or "auto": a GPU where there is one."""
     workers: int = 0
     """Processes that read clips beside the one that trains."""
+    checkpoint_every: int = 100
+    """Steps between two checkpoints; 0 for none but when the run is stopped."""
 
     def check(self) -> None:
         """Raise UserError for a number that is out of range."""
-        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("workers", 0)):
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
         for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} must be a finite number that is not negative, got {getattr(self, name)}.")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a run must have in common with another to go on with it, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name not in INCIDENTAL}
 
     def model_config(self, num_classes: int) -> MOLConfig:
         """The configuration of the model of this run; ValueError names what is not possible."""

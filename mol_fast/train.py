@@ -1,25 +1,25 @@
-"""Train on the embedded set or on a prepared one, and score held-out subjects: `python -m mol_fast.train`."""
+"""Train on the embedded set or on prepared ones, and score held-out subjects: `python -m mol_fast.train`."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mol_fast.cli import run_program
-from mol_fast.data import ClipDataset, PreparedSet, Protocol, Video, embedded_set, get_protocol
-from mol_fast.errors import UserError
-from mol_fast.model import MOL
+from mol_fast.data import Protocol, Video, embedded_set, get_protocol, open_sets
+from mol_fast.errors import FoldsFailed, UserError
 from mol_fast.settings import TrainSettings
-from mol_fast.weights import FILE_NAME, save_weights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from mol_fast.run_folder import RunFolder
+    from mol_fast.folds import Fold
     from mol_fast.training import StepRecord
 
 
@@ -28,62 +28,42 @@ def main(argv: list[str] | None = None) -> int:
     return run_program(run, argv, "train", "train")
 
 
-@dataclass(frozen=True)
-class Split:
-    """Clips to train on and clips of the subjects held out."""
-
-    train: ClipDataset
-    test: ClipDataset
-
-    def subjects(self) -> dict[str, list[str]]:
-        """Names of the subjects of both parts."""
-        return {
-            "train_subjects": sorted({video.subject for video in self.train.videos}),
-            "test_subjects": sorted({video.subject for video in self.test.videos}),
-        }
-
-
 def run(settings: TrainSettings) -> None:
     """Train micro-expression, optical flow and landmarks jointly, then score the subjects held out.
 
     Without options the embedded synthetic set is generated and used. Held-out subjects serve the final scores only.
-    OUT/NAME receives config.json, environment.json, metrics.csv, TensorBoard events, weights.safetensors,
-    scores.json, predictions.csv and report.html.
+    OUT/NAME receives config.json, scores.json, predictions.csv, folds.csv, megc2019.csv and report.html, and a folder
+    per fold with its metrics.csv, TensorBoard events, weights.safetensors and predictions of windows. The same command
+    goes on with a run that was interrupted; finished folds are not repeated.
 
     Raises:
-        UserError: an option cannot be used, or the loss is not finite.
+        UserError: an option cannot be used.
+        FoldsFailed: the loss of a fold is not finite; the other folds are finished.
     """
-    from mol_fast.run_folder import RunFolder, environment
-    from mol_fast.run_report import RunReport
+    from mol_fast.environment import environment
+    from mol_fast.fold_run import make_model
+    from mol_fast.folds import make_folds
+    from mol_fast.results import open_run
 
     settings.check()
     protocol = get_protocol(settings.protocol)
     fabric = make_fabric(settings)
-    torch.manual_seed(settings.seed)
-    model = make_model(settings, protocol)
-    prepared = PreparedSet.open(settings.data) if settings.data else _embedded(settings)
-    split = split_subjects(prepared, protocol, settings)
-    model.landmark_head.start_at(split.train.mean_landmarks())
+    model = make_model(settings, protocol).config.to_dict()
+    videos = protocol.select(_open(settings))
+    folds = make_folds(videos, settings)
     started = datetime.now().astimezone()
-    with RunFolder(settings.out / (settings.name or f"{prepared.name}-{started:%Y%m%d-%H%M%S}")) as folder:
-        about = {
-            "settings": asdict(settings),
-            "model": model.config.to_dict(),
-            "set": prepared.info,
-            **split.subjects(),
-        }
-        folder.write_json("config.json", about)
-        folder.write_json("environment.json", environment(fabric.device))
-        for part, clips in ("train on", split.train), ("hold out", split.test):
-            subjects = sorted({video.subject for video in clips.videos})
-            print(f"{part} {len(clips)} clips of {len(subjects)} subjects: {', '.join(subjects)}", flush=True)
-        info = {"classes": list(protocol.classes), "preset": settings.preset, "set": prepared.name}
-        _train(model, split.train, settings, fabric, folder, info)
-        report = RunReport(f"{started:%Y-%m-%d %H:%M}", about, environment(fabric.device), prepared.name == "embedded")
-        report.score(model, split.test, fabric, settings.batch_size)
-        report.write(folder)
-        report.print()
-    print(f"written to {folder.path}: open {folder.path / 'report.html'}")
+    path = settings.out / (settings.name or f"{'-'.join(_sources(videos))}-{started:%Y%m%d-%H%M%S}")
+    about = {
+        "settings": asdict(settings),
+        "model": model,
+        "sources": _sources(videos),
+        "folds": [fold.name for fold in folds],
+        "environment": environment(fabric.device),
+    }
+    open_run(path, about, {**settings.identity(), "videos": len(videos), "subjects": _subjects(videos)})
+    print(f"{len(videos)} videos of {len(_subjects(videos))} subjects, {len(folds)} folds, in {path}", flush=True)
+    _run_folds(_share(folds), videos, protocol, settings, fabric, path)
+    _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}")
 
 
 def make_fabric(settings: TrainSettings) -> "Fabric":
@@ -97,100 +77,84 @@ def make_fabric(settings: TrainSettings) -> "Fabric":
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = device.partition(":")[0]
+    kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
         raise UserError(f"The device {settings.device!r} is not available: use --device cpu.")
     precision = settings.precision
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if kind == "cuda" else torch.cpu._is_avx512_bf16_supported()
         precision = "bfloat16" if fast else "float32"
-    index = device.partition(":")[2]
-    fabric = Fabric(
-        accelerator=kind,
-        devices=[int(index)] if index else 1,
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-    )
-    fabric.launch()
-    return fabric
+    devices = [int(index)] if index else [int(os.environ.get("LOCAL_RANK", 0))] if kind == "cuda" else 1
+    return Fabric(accelerator=kind, devices=devices, precision="bf16-mixed" if precision == "bfloat16" else "32-true")
 
 
-def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
-    """The model of a run, with weights drawn from the ambient random state.
-
-    Raises:
-        UserError: an option of the model is not possible.
-    """
-    try:
-        model = MOL(config=settings.model_config(len(protocol.classes)))
-    except ValueError as error:
-        raise UserError(f"{error}.") from error
-    model.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
-
-
-def split_subjects(prepared: PreparedSet, protocol: Protocol, settings: TrainSettings) -> Split:
-    """Clips of a set by subject: those held out, and the rest for training.
-
-    Raises:
-        UserError: a subject is not in the set, or one part would be empty.
-    """
-    videos = protocol.select(prepared.videos)
-    subjects = sorted({video.subject for video in videos})
-    held_out = settings.test_subjects or tuple(subjects[-2:])
-    unknown = sorted(set(held_out) - set(subjects))
-    if unknown:
-        raise UserError(f"There is no subject {', '.join(unknown)} in {prepared.path}: it has {', '.join(subjects)}.")
-
-    def clips(part: list[Video], crop: Any, flip: bool) -> ClipDataset:
-        return ClipDataset(part, protocol, crop, flip, settings.seed)
-
-    split = Split(
-        clips([video for video in videos if video.subject not in held_out], "random", True),
-        clips([video for video in videos if video.subject in held_out], "center", False),
-    )
-    if not len(split.train) or not len(split.test):
-        raise UserError(
-            f"{prepared.path} has {len(subjects)} subjects with clips of {protocol.name}, "
-            f"{len(held_out)} of them held out: none is left to train or to test on."
-        )
-    return split
-
-
-def _embedded(settings: TrainSettings) -> PreparedSet:
+def _open(settings: TrainSettings) -> list[Video]:
+    if settings.data:
+        return open_sets(settings.data)
     print("opening the embedded set, generated on first use", flush=True)
-    return embedded_set(settings.data_dir)
+    return embedded_set(settings.data_dir).videos
 
 
-def _train(
-    model: MOL, clips: ClipDataset, settings: TrainSettings, fabric: "Fabric", folder: "RunFolder", info: dict[str, Any]
+def _sources(videos: list[Video]) -> list[str]:
+    return sorted({video.source for video in videos})
+
+
+def _subjects(videos: list[Video]) -> list[str]:
+    return sorted({video.subject for video in videos})
+
+
+def _share(folds: list["Fold"]) -> list["Fold"]:
+    """The folds of this process, where torchrun started several."""
+    return folds[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
+
+
+def _run_folds(
+    folds: list["Fold"], videos: list[Video], protocol: Protocol, settings: TrainSettings, fabric: "Fabric", path: Path
 ) -> None:
-    from mol_fast.training import LossNotFinite, train
+    from mol_fast.fold_run import run_fold
+    from mol_fast.results import fold_folder
+    from mol_fast.training import LossNotFinite
 
-    done = 0
-
-    def record(step: "StepRecord") -> None:
-        nonlocal done
-        done = step.step
-        folder.log(step.row())
-        advance(step)
-
-    try:
-        with _progress(settings.steps) as advance:
-            train(model, clips, settings, fabric, record)
-    except (LossNotFinite, KeyboardInterrupt) as error:
-        save_weights(folder.path / FILE_NAME, model, info | {"steps": done})
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise UserError(
-            f"The loss at step {done + 1} is not finite; the weights before it are in {folder.path}: "
+    failed = []
+    with _progress(settings.steps) as begin:
+        for number, fold in enumerate(folds, start=1):
+            on_step = begin(f"fold {number}/{len(folds)} {fold.name}")
+            try:
+                run_fold(fold, videos, protocol, settings, fabric, fold_folder(path, fold), on_step)
+            except LossNotFinite as error:
+                failed.append(f"step {error.step} of fold {fold.name}")
+    if failed:
+        kind = UserError if len(folds) == 1 else FoldsFailed
+        raise kind(
+            f"The loss is not finite at {', '.join(failed)}; the weights before it are in {path}: "
             "look for broken values in the data, or lower --lr."
-        ) from error
-    save_weights(folder.path / FILE_NAME, model, info | {"steps": done})
+        )
+
+
+def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str) -> None:
+    """Scores and report over all folds, once they are finished: the last of several processes does it."""
+    from mol_fast.fold_results import FoldResults
+    from mol_fast.results import PooledResults, fold_folder
+    from mol_fast.run_report import print_scores, write_run_report
+
+    results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
+    finished = {fold: result for fold, result in results.items() if result is not None}
+    if len(finished) < len(folds):
+        print(f"{len(finished)} of {len(folds)} folds are finished, the rest is with other processes", flush=True)
+        return
+    pooled = PooledResults(finished)
+    pooled.write(path)
+    write_run_report(path, pooled, about, date)
+    print_scores(pooled, about)
+    print(f"written to {path}: open {path / 'report.html'}", flush=True)
 
 
 @contextmanager
-def _progress(steps: int) -> Iterator[Callable[["StepRecord"], None]]:
-    """A progress bar with the loss terms, the rate and the time left; gives the function to call after each step."""
+def _progress(steps: int) -> Iterator[Callable[[str], Callable[["StepRecord"], None]]]:
+    """A progress bar with the loss terms, the rate and the time left.
+
+    Gives a function that begins a fold by its title and returns what to call after each of its steps.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -200,18 +164,29 @@ def _progress(steps: int) -> Iterator[Callable[["StepRecord"], None]]:
             return Text("" if task.speed is None else f"{task.speed:.2f} steps/s")
 
     console = Console(stderr=True)
-    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[terms]}"), Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[terms]}"),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=60) as progress:
-        task = progress.add_task("train", total=steps, terms="")
 
-        def advance(step: "StepRecord") -> None:
-            row = step.row()
-            text = " ".join(f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks"))
-            progress.update(task, advance=1, terms=text)
-            if not console.is_terminal and (step.step % 50 == 0 or step.step == steps):
-                print(f"step {step.step}/{steps}: {text}", file=sys.stderr, flush=True)
+        def begin(title: str) -> Callable[["StepRecord"], None]:
+            task = progress.add_task(title, total=steps, terms="")
 
-        yield advance
+            def advance(step: "StepRecord") -> None:
+                row = step.row()
+                text = " ".join(f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks"))
+                progress.update(task, completed=step.step, terms=text)
+                if not console.is_terminal and (step.step % 50 == 0 or step.step == steps):
+                    print(f"{title} step {step.step}/{steps}: {text}", file=sys.stderr, flush=True)
+
+            return advance
+
+        yield begin
 
 
 if __name__ == "__main__":

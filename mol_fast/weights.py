@@ -30,15 +30,13 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     """The model of `path` in evaluation mode on the CPU, and its info: "classes", "config", and what was saved with it.
 
     Args:
-        path: a weights file, or the folder of a run that holds one.
+        path: a weights file, the folder of a fold, or the folder of a run of one fold.
 
     Raises:
         UserError: no such file, not a safetensors file, or not weights of this project.
     """
     path = Path(path)
-    file = path / FILE_NAME if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"No weights at {file}: give a .safetensors file or the folder of a finished run.")
+    file = _find(path)
     try:
         with safe_open(file, framework="pt") as archive:
             header = (archive.metadata() or {}).get(_KEY)
@@ -62,3 +60,15 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
             f"{file} names {len(classes)} classes for {model.config.num_classes} outputs: it is damaged, train again."
         )
     return model.eval(), info
+
+
+def _find(path: Path) -> Path:
+    """The weights file that `path` means: itself, or the one of a run with one fold, or of a fold's folder."""
+    if path.is_file():
+        return path
+    found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
+    if not found:
+        raise UserError(f"No weights at {path}: give a .safetensors file or the folder of a finished run.")
+    if len(found) > 1:
+        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}.")
+    return found[0]

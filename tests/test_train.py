@@ -39,6 +39,11 @@ def losses(run: Path) -> list[tuple[str, ...]]:
         return [tuple(row[term] for term in TERMS) for row in csv.DictReader(file)]
 
 
+def only_fold(run: Path) -> Path:
+    (fold,) = (run / "folds").iterdir()
+    return fold
+
+
 @pytest.fixture(scope="module")
 def run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three steps on the small set."""
@@ -50,19 +55,19 @@ def run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -
 def test_writes_the_whole_run(run: Path, embedded_small: PreparedSet) -> None:
     config = json.loads((run / "config.json").read_text())
     assert config["settings"]["steps"] == 3
-    assert config["test_subjects"] == embedded_small.subjects[-2:]
-    assert not set(config["test_subjects"]) & set(config["train_subjects"])
-    assert json.loads((run / "environment.json").read_text())["torch"] == torch.__version__.partition("+")[0]
-    assert len(losses(run)) == 3
-    scores = json.loads((run / "scores.json").read_text())
-    held_out = [v for v in embedded_small.videos if v.subject in config["test_subjects"] and v.label != "others"]
+    assert config["environment"]["torch"] == torch.__version__
+    assert len(losses(only_fold(run))) == 3
+    scores = json.loads((run / "scores.json").read_text())["seeds"]["0"]
+    subjects = embedded_small.subjects[-2:]
+    held_out = [v for v in embedded_small.videos if v.subject in subjects and v.label != "others"]
     assert sum(map(sum, scores["recognition"]["confusion"])) == len(held_out)
     with open(run / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["video"] for row in rows) == sorted(f"{v.subject}/{v.name}" for v in held_out)
     for row in rows:
         assert sum(float(row[name]) for name in scores["recognition"]["classes"]) == pytest.approx(1)
-    assert list(run.glob("events.out.tfevents.*"))
+    assert list(only_fold(run).glob("events.out.tfevents.*"))
+    assert not list(only_fold(run).glob("checkpoints/*"))
     page = (run / "report.html").read_text()
     assert page.count("data:image/png;base64") > 6
     assert not re.search(r"(src|href)=.https?://", page)
@@ -79,11 +84,12 @@ def test_weights_rebuild_the_model(run: Path) -> None:
 
 def test_same_seed_same_losses(run: Path, embedded_small: PreparedSet, tmp_path: Path) -> None:
     assert main(options(embedded_small, tmp_path, "again", "--steps", "3")) == 0
-    assert losses(tmp_path / "again") == losses(run)
-    again, first = load_file(tmp_path / "again/weights.safetensors"), load_file(run / "weights.safetensors")
-    assert all(torch.equal(again[name], first[name]) for name in first)
+    again, first = only_fold(tmp_path / "again"), only_fold(run)
+    assert losses(again) == losses(first)
+    weights = load_file(again / "weights.safetensors"), load_file(first / "weights.safetensors")
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
     assert main(options(embedded_small, tmp_path, "other", "--steps", "1", "--seed", "1")) == 0
-    assert losses(tmp_path / "other")[0] != losses(run)[0]
+    assert losses(only_fold(tmp_path / "other"))[0] != losses(first)[0]
 
 
 def test_no_center_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_no_center_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> 
     model, info = load_weights(tmp_path / "run")
     assert not model.config.center
     assert len(info["classes"]) == 5
-    assert json.loads((tmp_path / "run/config.json").read_text())["test_subjects"] == [subject]
+    assert info["test_subjects"] == [subject]
 
 
 def test_loss_not_finite_keeps_the_last_good_weights(
@@ -112,12 +118,13 @@ def test_loss_not_finite_keeps_the_last_good_weights(
         )
     )
     error = capfd.readouterr().err
-    found = re.search(r"error: The loss at step (\d+) is not finite", error)
+    found = re.search(r"error: The loss is not finite at step (\d+) of fold", error)
     assert code == 2
     assert found is not None, error
     _, info = load_weights(tmp_path / "run")
-    assert info["steps"] == int(found[1]) - 1 == len(losses(tmp_path / "run"))
-    assert all(value.isfinite().all() for value in load_file(tmp_path / "run/weights.safetensors").values())
+    fold = only_fold(tmp_path / "run")
+    assert info["steps"] == int(found[1]) - 1 == len(losses(fold))
+    assert all(value.isfinite().all() for value in load_file(fold / "weights.safetensors").values())
 
 
 def _poison(folder: Path, videos: list) -> None:
@@ -139,6 +146,8 @@ def _poison(folder: Path, videos: list) -> None:
         (["--data", "nowhere"], "nowhere"),
         (["--protocol", "samm-9"], "There is no protocol 'samm-9'"),
         (["--test-subjects", "s99"], "There is no subject s99"),
+        (["--folds", "s01", "s99"], "There is no subject s99"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
         (["--test-subjects", "s01", "s02", "s03"], "none is left to train"),
         (["--neighbors", "129"], "neighbors must be from 1 to the number of nodes, 128, got 129"),
         (["--device", "abacus"], "device 'abacus' is not available"),
@@ -159,11 +168,30 @@ def test_bad_input_is_one_sentence(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_overwritten(run: Path, embedded_small: PreparedSet, capfd: pytest.CaptureFixture[str]) -> None:
-    before = (run / "metrics.csv").read_bytes()
-    assert main(options(embedded_small, run.parent, run.name, "--steps", "1")) == 2
-    assert "is not empty" in capfd.readouterr().err
-    assert (run / "metrics.csv").read_bytes() == before
+def test_another_configuration_is_refused(
+    run: Path, embedded_small: PreparedSet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (only_fold(run) / "metrics.csv").read_bytes()
+    assert main(options(embedded_small, run.parent, run.name, "--steps", "4")) == 2
+    assert "steps is 3 there and 4 here" in capfd.readouterr().err
+    assert (only_fold(run) / "metrics.csv").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused(
+    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.txt").write_text("mine")
+    assert main(options(embedded_small, tmp_path, "run", "--steps", "1")) == 2
+    assert "is not empty and not a run" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_a_finished_run_is_only_read(run: Path, embedded_small: PreparedSet) -> None:
+    weights = only_fold(run) / "weights.safetensors"
+    before = weights.stat().st_mtime_ns, (run / "scores.json").read_bytes()
+    assert main(options(embedded_small, run.parent, run.name, "--steps", "3")) == 0
+    assert (weights.stat().st_mtime_ns, (run / "scores.json").read_bytes()) == before
 
 
 def test_learning_rate() -> None:

@@ -3,7 +3,7 @@
 Ratios are taken in float64 from pooled counts and sums, never averaged over batches or folds.
 """
 
-from mol_fast.metrics.evaluation import Evaluation, Scores, VideoPrediction
+from mol_fast.metrics.evaluation import Evaluation, Scores, VideoPrediction, WindowPrediction
 from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums
 from mol_fast.metrics.landmarks import FAILURE, LandmarkScores, LandmarkSums, landmark_errors, landmark_sums
 from mol_fast.metrics.recognition import (
@@ -26,6 +26,7 @@ __all__ = [
     "Recognition",
     "Scores",
     "VideoPrediction",
+    "WindowPrediction",
     "confusion_matrix",
     "flow_sums",
     "landmark_errors",

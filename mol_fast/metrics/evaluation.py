@@ -27,6 +27,15 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class WindowPrediction:
+    """Probabilities of one window, one per class, of the video with this identifier and true class."""
+
+    video: Hashable
+    label: int
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class VideoPrediction:
     """What the windows of one video say together.
 
@@ -100,6 +109,44 @@ class Evaluation:
         self._probabilities.append(logits.detach().double().softmax(1).cpu())
         self.flow += flow_part
         self.landmarks += landmark_part
+
+    def merge(self, other: "Evaluation") -> None:
+        """Add all that `other` collected, for example another fold.
+
+        Raises:
+            ValueError: other classes, or a video with two labels. Nothing is added then.
+        """
+        if other.classes != self.classes:
+            raise ValueError(f"classes {other.classes} are not {self.classes}")
+        known = self._with_labels(list(other._labels), list(other._labels.values()))
+        self._labels = known
+        self._videos += other._videos
+        self._probabilities += other._probabilities
+        self.flow += other.flow
+        self.landmarks += other.landmarks
+
+    def windows(self) -> list[WindowPrediction]:
+        """What was predicted for each window so far, in the order in which they came."""
+        if not self._videos:
+            return []
+        rows = torch.cat(self._probabilities).tolist()
+        return [
+            WindowPrediction(video, self._labels[video], tuple(row))
+            for video, row in zip(self._videos, rows, strict=True)
+        ]
+
+    def add_windows(self, windows: Sequence[WindowPrediction]) -> None:
+        """Add windows as `windows` gave them; flow and landmarks are added to `flow` and `landmarks` apart.
+
+        Raises:
+            ValueError: a label is out of range, or a video comes with two labels. Nothing is added then.
+        """
+        if not windows:
+            return
+        names = [window.video for window in windows]
+        self._labels = self._with_labels(names, [window.label for window in windows])
+        self._videos += names
+        self._probabilities.append(torch.tensor([window.probabilities for window in windows], dtype=torch.float64))
 
     def videos(self) -> list[VideoPrediction]:
         """What was predicted for each video so far, in the order in which they first came."""

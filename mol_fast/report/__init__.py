@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from mol_fast.metrics import Scores
-from mol_fast.report.html import write_page
+from mol_fast.report.html import Html, write_page
 from mol_fast.report.samples import Sample, sample_section
 from mol_fast.report.sections import (
     class_section,
@@ -35,6 +35,7 @@ def write_report(
     samples: Sequence[Sample],
     config: Mapping[str, object],
     environment: Mapping[str, object],
+    more: Sequence[Html] = (),
 ) -> None:
     """Write the report of one run, atomically.
 
@@ -46,6 +47,7 @@ def write_report(
         losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each.
         samples: clips to show; each adds about 0.3 MB.
         config, environment: shown as tables; may be nested.
+        more: further sections, shown after the classes.
 
     Raises:
         ValueError: rows of losses have no ``step``, or a sample has values that are not finite.
@@ -56,6 +58,7 @@ def write_report(
         score_section(scores),
         loss_section(losses),
         class_section(scores.recognition),
+        *more,
         sample_section(samples),
         settings_section("Configuration", config),
         settings_section("Environment", environment),

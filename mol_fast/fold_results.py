@@ -1,0 +1,93 @@
+"""What a fold leaves behind: windows.csv, scores.json, samples.safetensors; and reading them again."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mol_fast.files import write_atomic
+from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
+from mol_fast.report import Sample
+
+WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
+_PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
+
+
+@dataclass(frozen=True)
+class FoldResults:
+    """Predictions of the held-out clips of a fold, and some of them as pictures."""
+
+    evaluation: Evaluation
+    samples: tuple[Sample, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write all files to `folder`, scores.json last: a fold that has it is finished."""
+        evaluation = self.evaluation
+        write_atomic(folder / WINDOWS, _windows_table(evaluation))
+        write_atomic(folder / SAMPLES, _pack_samples(self.samples))
+        sums = {"flow": asdict(evaluation.flow), "landmarks": asdict(evaluation.landmarks)}
+        scores = {"classes": evaluation.classes, "scores": evaluation.compute().to_dict(), "sums": sums}
+        write_atomic(folder / SCORES, json.dumps(scores, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "FoldResults | None":
+        """The results in `folder`, None when the fold is not finished or a file of it is damaged."""
+        try:
+            scores = json.loads((folder / SCORES).read_text())
+            evaluation = Evaluation(scores["classes"])
+            evaluation.add_windows(_read_windows(folder / WINDOWS, evaluation.classes))
+            evaluation.flow = FlowSums(**scores["sums"]["flow"])
+            evaluation.landmarks = LandmarkSums(**scores["sums"]["landmarks"])
+            samples = _unpack_samples(folder / SAMPLES)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None
+        return cls(evaluation, samples)
+
+
+def _windows_table(evaluation: Evaluation) -> str:
+    """One row per window: video, number of the window, true class, predicted class, probabilities."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video", "window", "label", "predicted", *evaluation.classes])
+    seen: dict[Any, int] = {}
+    for window in evaluation.windows():
+        number = seen[window.video] = seen.get(window.video, -1) + 1
+        best = max(range(len(window.probabilities)), key=window.probabilities.__getitem__)
+        names = evaluation.classes[window.label], evaluation.classes[best]
+        writer.writerow([window.video, number, *names, *map(repr, window.probabilities)])
+    return text.getvalue()
+
+
+def _read_windows(path: Path, classes: Sequence[str]) -> list[WindowPrediction]:
+    with open(path, newline="") as file:
+        return [
+            WindowPrediction(row["video"], classes.index(row["label"]), tuple(float(row[name]) for name in classes))
+            for row in csv.DictReader(file)
+        ]
+
+
+def _pack_samples(samples: Sequence[Sample]) -> bytes:
+    tensors: dict[str, Tensor] = {}
+    texts = []
+    for index, sample in enumerate(samples):
+        tensors |= {f"{index}.{name}": torch.as_tensor(getattr(sample, name)).contiguous() for name in _PICTURES}
+        values = {field.name: getattr(sample, field.name) for field in fields(sample)}
+        texts.append({name: value for name, value in values.items() if name not in _PICTURES})
+    return save(tensors, metadata={"samples": json.dumps(texts)})
+
+
+def _unpack_samples(path: Path) -> tuple[Sample, ...]:
+    with safe_open(path, framework="pt") as archive:
+        texts: list[Mapping[str, Any]] = json.loads((archive.metadata() or {})["samples"])
+        return tuple(
+            Sample(**text, **{name: archive.get_tensor(f"{index}.{name}").numpy() for name in _PICTURES})
+            for index, text in enumerate(texts)
+        )

@@ -1,0 +1,172 @@
+"""One fold from start to end: train, or go on from a checkpoint, then score the subjects held out once."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from mol_fast.checkpoints import Checkpoints
+from mol_fast.data import ClipDataset, Protocol, Video
+from mol_fast.errors import UserError
+from mol_fast.fold_results import FoldResults
+from mol_fast.folds import Fold
+from mol_fast.metrics import Evaluation, Scores
+from mol_fast.model import MOL, MOLOutput
+from mol_fast.report import Sample
+from mol_fast.settings import TrainSettings
+from mol_fast.step_log import StepLog
+from mol_fast.training import Batch, LossNotFinite, StepRecord, evaluate, train
+from mol_fast.weights import FILE_NAME, save_weights
+
+SAMPLES = 6
+
+
+def run_fold(
+    fold: Fold,
+    videos: Sequence[Video],
+    protocol: Protocol,
+    settings: TrainSettings,
+    fabric: Fabric,
+    folder: Path,
+    on_step: Callable[[StepRecord], None],
+) -> FoldResults:
+    """Train and score `fold` in `folder`; a fold that is finished there is only read.
+
+    Raises:
+        LossNotFinite: the weights before that step are in `folder`.
+        Stopped: a signal came; the same call goes on from the checkpoint that was written.
+    """
+    finished = FoldResults.read(folder)
+    if finished:
+        return finished
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = replace(settings, seed=fold.seed)
+    clips, held_out = fold.split(videos, protocol)
+    torch.manual_seed(settings.seed)
+    model = make_model(settings, protocol)
+    model.landmark_head.start_at(clips.mean_landmarks())
+    info = {"classes": list(protocol.classes), "preset": settings.preset, "test_subjects": list(fold.subjects)}
+    _fit(model, clips, settings, fabric, folder, info, on_step)
+    results = score(model, held_out, fabric, settings.batch_size)
+    with StepLog(folder, settings.steps) as log:
+        log.add_scores(summary(results.evaluation.compute()), settings.steps)
+    results.write(folder)
+    for path in (folder / "checkpoints").glob("*"):
+        path.unlink()
+    return results
+
+
+def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
+    """The model of a run, with weights drawn from the ambient random state.
+
+    Raises:
+        UserError: an option of the model is not possible.
+    """
+    try:
+        model = MOL(config=settings.model_config(len(protocol.classes)))
+    except ValueError as error:
+        raise UserError(f"{error}.") from error
+    model.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
+    """Predictions of all clips, and as samples the first window of some videos: the worst, and others."""
+    pictures: dict[str, dict[str, Any]] = {}
+
+    def keep(batch: Batch, output: MOLOutput) -> None:
+        for row, (index, window) in enumerate(zip(batch["video"].tolist(), batch["window"].tolist(), strict=True)):
+            if window == 0:
+                video = clips.videos[index]
+                pictures[f"{video.subject}/{video.name}"] = _picture(batch, output, row)
+
+    evaluation = evaluate(model, clips, fabric, batch_size, keep)
+    return FoldResults(evaluation, _choose(evaluation, pictures))
+
+
+def summary(scores: Scores) -> dict[str, float]:
+    """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %."""
+    values = {
+        "accuracy": scores.recognition.accuracy,
+        "uf1": scores.recognition.uf1,
+        "uar": scores.recognition.uar,
+        "wf1": scores.recognition.wf1,
+        "end_point_error": scores.flow.error,
+        "landmark_error": scores.landmarks.error,
+    }
+    if scores.flow.moving_error is not None and scores.flow.moving_zero_error is not None:
+        values["end_point_error_moving"] = scores.flow.moving_error
+        values["end_point_error_moving_share"] = scores.flow.moving_error / scores.flow.moving_zero_error
+    return values
+
+
+def _fit(
+    model: MOL,
+    clips: ClipDataset,
+    settings: TrainSettings,
+    fabric: Fabric,
+    folder: Path,
+    info: dict[str, Any],
+    on_step: Callable[[StepRecord], None],
+) -> None:
+    identity = json.dumps([settings.identity(), info["test_subjects"], len(clips)])
+    checkpoints = Checkpoints(
+        folder / "checkpoints", settings.checkpoint_every, hashlib.sha256(identity.encode()).hexdigest()
+    )
+    log: StepLog | None = None
+
+    def record(step: StepRecord) -> None:
+        nonlocal log
+        log = log or StepLog(folder, step.step - 1)
+        log.add(step.row())
+        on_step(step)
+
+    try:
+        with checkpoints.watching():
+            train(model, clips, settings, fabric, record, checkpoints)
+        save_weights(folder / FILE_NAME, model, info | {"steps": settings.steps})
+    except LossNotFinite as error:
+        save_weights(folder / FILE_NAME, model, info | {"steps": error.step - 1})
+        raise
+    finally:
+        if log:
+            log.close()
+
+
+def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
+    """The pair of frames of clip `row` that moves most."""
+    pair = int(batch["flow"][row].abs().mean(dim=(0, 2, 3)).argmax())
+    return {
+        "first_frame": batch["frames"][row, 0, 0].numpy(),
+        "frame": batch["frames"][row, 0, pair + 1].numpy(),
+        "landmarks_true": batch["landmarks"][row, pair + 1].numpy(),
+        "landmarks_predicted": output.landmarks[row, pair].numpy(),
+        "flow_true": batch["flow"][row, :, pair].numpy(),
+        "flow_predicted": output.flow[row, :, pair].numpy(),
+        "note": f"frames {pair + 1} and {pair + 2} of 8, the pair that moves most",
+    }
+
+
+def _choose(evaluation: Evaluation, pictures: dict[str, dict[str, Any]]) -> tuple[Sample, ...]:
+    """Half of the samples those whose true class has the least probability, the other half spread over the rest."""
+    videos = sorted(evaluation.videos(), key=lambda video: video.probabilities[video.label])
+    worst, rest = videos[: SAMPLES // 2], videos[SAMPLES // 2 :]
+    count = min(len(rest), SAMPLES - len(worst))
+    spread = [rest[round(place * (len(rest) - 1) / max(1, count - 1))] for place in range(count)]
+    classes = evaluation.classes
+    return tuple(
+        Sample(
+            subject=str(video.video).rpartition("/")[0],
+            video=str(video.video).rpartition("/")[2],
+            label=classes[video.label],
+            predicted=classes[video.predicted],
+            probabilities=dict(zip(classes, video.probabilities, strict=True)),
+            **pictures[str(video.video)],
+        )
+        for video in (*worst, *spread)
+    )

@@ -1,0 +1,53 @@
+"""Folds of a leave-one-subject-out evaluation: which subjects are held out, with which seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mol_fast.data import ClipDataset, Protocol, Video
+from mol_fast.errors import UserError
+from mol_fast.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training: the subjects held out, and the seed of everything random."""
+
+    subjects: tuple[str, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder: the subjects, with characters that do not belong there replaced, and the seed."""
+        subjects = "+".join(self.subjects)
+        return "".join(c if c.isalnum() or c in "+-_." else "_" for c in subjects) + f"-seed{self.seed}"
+
+    def split(self, videos: Sequence[Video], protocol: Protocol) -> tuple[ClipDataset, ClipDataset]:
+        """Clips to train on, cropped at random and mirrored, and centre crops of the subjects held out."""
+        train = [video for video in videos if video.subject not in self.subjects]
+        test = [video for video in videos if video.subject in self.subjects]
+        return ClipDataset(train, protocol, "random", True, self.seed), ClipDataset(test, protocol)
+
+
+def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
+    """The folds that `settings` asks for, seed by seed.
+
+    Raises:
+        UserError: a subject is not among those of `videos`, or nothing would be left to train or to test on.
+    """
+    subjects = sorted({video.subject for video in videos if video.interval})
+    if settings.folds == ("all",):
+        held_out = [(subject,) for subject in subjects]
+    elif settings.folds:
+        held_out = [(subject,) for subject in settings.folds]
+    else:
+        held_out = [settings.test_subjects or tuple(subjects[-2:])]
+    unknown = sorted({subject for part in held_out for subject in part} - set(subjects))
+    if unknown:
+        raise UserError(f"There is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}.")
+    for part in held_out:
+        if not part or not set(subjects) - set(part):
+            raise UserError(
+                f"Of {len(subjects)} subjects {len(part)} are held out: none is left to train or to test on; "
+                "choose others with --test-subjects or --folds."
+            )
+    return [Fold(part, settings.seed + number) for number in range(settings.seeds) for part in held_out]

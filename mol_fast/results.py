@@ -1,0 +1,156 @@
+"""The folder of a run: its configuration, its folds pooled, and the report over all of them."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mol_fast.errors import UserError
+from mol_fast.files import write_atomic
+from mol_fast.fold_results import FoldResults
+from mol_fast.fold_run import summary
+from mol_fast.folds import Fold
+from mol_fast.metrics import Evaluation, Scores
+from mol_fast.report import Sample
+from mol_fast.step_log import FILE_NAME as STEPS
+from mol_fast.step_log import read_steps
+
+CONFIG = "config.json"
+SAMPLES = 6
+
+
+def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Make the folder of a run, or check that the one there is of the same configuration, to go on with it.
+
+    Raises:
+        UserError: the folder holds something else, or a run of another configuration; or cannot be made.
+    """
+    config = path / CONFIG
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            if any(path.iterdir()):
+                raise UserError(f"{path} is not empty and not a run: choose another --name, or remove it.")
+            values = {**about, "identity": identity}
+            write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")
+            return
+        stored = json.loads(config.read_text())["identity"]
+    except OSError as error:
+        raise UserError(f"The run folder {path} cannot be used ({error}): choose another --out.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config} cannot be read: choose another --name, or remove {path}.") from error
+    wanted = json.loads(json.dumps(identity, default=str))
+    differing = [key for key in sorted({*stored, *wanted}) if stored.get(key) != wanted.get(key)]
+    if differing:
+        parts = [f"{key} is {stored.get(key)} there and {wanted.get(key)} here" for key in differing]
+        raise UserError(f"{path} is a run of another configuration, choose another --name: {'; '.join(parts)}.")
+
+
+def fold_folder(path: Path, fold: Fold) -> Path:
+    """Where the results of `fold` are in the run folder `path`."""
+    return path / "folds" / fold.name
+
+
+class PooledResults:
+    """The folds of a run together: scores from counts and sums over all folds of a seed, never averaged over folds.
+
+    Args:
+        folds: every fold with its results.
+    """
+
+    def __init__(self, folds: Mapping[Fold, FoldResults]) -> None:
+        self.folds = dict(folds)
+        self.evaluations: dict[int, Evaluation] = {}
+        for fold, results in self.folds.items():
+            seed = self.evaluations.setdefault(fold.seed, Evaluation(results.evaluation.classes))
+            seed.merge(results.evaluation)
+        self.scores: dict[int, Scores] = {seed: item.compute() for seed, item in self.evaluations.items()}
+        self.first = min(self.scores)
+
+    def statistics(self) -> dict[str, dict[str, float]]:
+        """Mean and standard deviation over the seeds of every main score; the deviation is 0 for one seed."""
+        rows = [summary(scores) for scores in self.scores.values()]
+        columns = {name: [row[name] for row in rows if name in row] for name in rows[0]}
+        return {
+            name: {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
+            for name, values in columns.items()
+        }
+
+    def write(self, path: Path) -> None:
+        """Write scores.json, folds.csv, predictions.csv (videos) and megc2019.csv to the run folder."""
+        scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
+        values = {"seeds": scores, "statistics": self.statistics()}
+        write_atomic(path / "scores.json", json.dumps(values, indent=2) + "\n")
+        write_atomic(path / "folds.csv", _table(self._fold_rows()))
+        write_atomic(path / "predictions.csv", _table(self._video_rows()))
+        write_atomic(path / "megc2019.csv", _table(self._log_rows()))
+
+    def losses(self, path: Path) -> list[dict[str, float]]:
+        """Loss terms step by step, the mean over the folds."""
+        rows = [row for fold in self.folds for row in read_steps(fold_folder(path, fold) / STEPS)]
+        frame = pd.DataFrame(rows)[["step", "total", "expression", "flow", "landmarks"]]
+        mean: list[dict[str, float]] = frame.groupby("step", as_index=False).mean().to_dict("records")
+        return mean
+
+    def samples(self) -> list[Sample]:
+        """Samples of the first seed: the worst of all folds, and others spread over them."""
+        samples = [sample for fold, item in self.folds.items() if fold.seed == self.first for sample in item.samples]
+        samples.sort(key=lambda sample: sample.probabilities[sample.label])
+        worst, rest = samples[: SAMPLES // 2], samples[SAMPLES // 2 :]
+        step = max(1, len(rest) // (SAMPLES - len(worst)))
+        return [*worst, *rest[step - 1 :: step][: SAMPLES - len(worst)]]
+
+    def subject_rows(self) -> list[dict[str, Any]]:
+        """Per held-out subject, of the first seed: videos, and how many of them are right."""
+        rows: dict[str, dict[str, Any]] = {}
+        for video in self.evaluations[self.first].videos():
+            subject = str(video.video).rpartition("/")[0]
+            row = rows.setdefault(subject, {"subject": subject, "videos": 0, "right": 0})
+            row["videos"] += 1
+            row["right"] += video.label == video.predicted
+        return list(rows.values())
+
+    def _fold_rows(self) -> list[dict[str, Any]]:
+        return [
+            {"fold": fold.name, "seed": fold.seed, "videos": len(item.evaluation.videos())}
+            | summary(item.evaluation.compute())
+            for fold, item in self.folds.items()
+        ]
+
+    def _video_rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for seed, evaluation in self.evaluations.items():
+            classes = evaluation.classes
+            for video in evaluation.videos():
+                names = {"label": classes[video.label], "predicted": classes[video.predicted]}
+                row = {"seed": seed, "video": video.video, **names, "windows": video.windows}
+                rows.append(row | dict(zip(classes, video.probabilities, strict=True)))
+        return rows
+
+    def _log_rows(self) -> list[dict[str, Any]]:
+        """Per fold of the first seed: subject, video, true and predicted class as numbers."""
+        return [
+            {
+                "fold": fold.name,
+                "subject": str(video.video).rpartition("/")[0],
+                "video": str(video.video).rpartition("/")[2],
+                "label": video.label,
+                "predicted": video.predicted,
+            }
+            for fold, item in self.folds.items()
+            if fold.seed == self.first
+            for video in item.evaluation.videos()
+        ]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

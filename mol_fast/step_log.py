@@ -1,0 +1,77 @@
+"""The record of a training run, step by step: metrics.csv and TensorBoard events."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from mol_fast.files import write_atomic
+
+FILE_NAME = "metrics.csv"
+
+
+class StepLog:
+    """Rows of numbers, one per step, in `folder`. Use as a context manager, which closes the files.
+
+    Args:
+        folder: exists.
+        done: steps that stand already; rows after them, of a run that was interrupted, are dropped.
+    """
+
+    def __init__(self, folder: Path, done: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / FILE_NAME
+        rows = [row for row in read_steps(path) if row["step"] <= done] if done and path.exists() else []
+        write_atomic(path, _table(rows))
+        self._count = len(rows)
+        self._file = open(path, "a", newline="")  # noqa: SIM115
+        self._events = SummaryWriter(str(folder), purge_step=done + 1)
+
+    def __enter__(self) -> "StepLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._events.close()
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Record the values of one step; every row has the same keys, "step" among them."""
+        writer = csv.DictWriter(self._file, fieldnames=list(row), lineterminator="\n")
+        if not self._count:
+            writer.writeheader()
+        writer.writerow(row)
+        self._file.flush()
+        self._count += 1
+        for key, value in row.items():
+            if key != "step":
+                self._events.add_scalar(f"train/{key}", value, int(row["step"]))
+
+    def add_scores(self, values: Mapping[str, float], step: int) -> None:
+        """Record scores of the held-out subjects, for TensorBoard."""
+        for key, value in values.items():
+            self._events.add_scalar(f"test/{key}", value, step)
+
+
+def read_steps(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.csv; a last row that was cut short is left out."""
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values() and "" not in row.values()]
+    return [{key: int(value) if key == "step" else float(value) for key, value in row.items()} for row in rows]
+
+
+def _table(rows: list[dict[str, float]]) -> str:
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,148 @@
+"""Leave-one-subject-out: folds, pooling, seeds, and runs that are interrupted and go on."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mol_fast.checkpoints import Checkpoints
+from mol_fast.data import PreparedSet
+from mol_fast.fold_results import FoldResults
+from mol_fast.metrics import Evaluation
+from mol_fast.train import main
+
+STEPS = 6
+
+
+def options(prepared: PreparedSet, out: Path, *more: str) -> list[str]:
+    common = ["--data", str(prepared.path), "--out", str(out), "--name", "run", "--batch-size", "2"]
+    return [*common, "--precision", "float32", "--steps", str(STEPS), "--checkpoint-every", "2", *more]
+
+
+def outcome(out: Path) -> dict[str, object]:
+    """What must not depend on interruptions: losses, predictions, scores, weights."""
+    found: dict[str, object] = {}
+    for name in ("metrics.csv", "windows.csv", "scores.json"):
+        found |= {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob(name))}
+    for path in sorted(out.rglob("weights.safetensors")):
+        found[str(path.relative_to(out))] = {
+            name: value.tolist() for name, value in load_file(path).items() if value.numel() < 600
+        }
+    return found
+
+
+def start(prepared: PreparedSet, out: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mol_fast.train", *options(prepared, out, *more)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    assert start(embedded_small, out).wait() == 0
+    return out
+
+
+def test_all_folds_are_pooled(embedded_small: PreparedSet, tmp_path: Path) -> None:
+    assert main(options(embedded_small, tmp_path, "--steps", "1", "--folds", "all", "--seeds", "2")) == 0
+    run = tmp_path / "run"
+    subjects = embedded_small.subjects
+    assert sorted(path.name for path in (run / "folds").iterdir()) == [f"{s}-seed{n}" for s in subjects for n in (0, 1)]
+    scores = json.loads((run / "scores.json").read_text())
+    videos = [video for video in embedded_small.videos if video.label != "others"]
+    for seed in ("0", "1"):
+        pooled = Evaluation(("negative", "positive", "surprise"))
+        for subject in subjects:
+            results = FoldResults.read(run / "folds" / f"{subject}-seed{seed}")
+            assert results is not None
+            assert {str(video.video).partition("/")[0] for video in results.evaluation.videos()} == {subject}
+            pooled.merge(results.evaluation)
+        assert json.loads(json.dumps(pooled.compute().to_dict())) == scores["seeds"][seed]
+        assert sum(map(sum, scores["seeds"][seed]["recognition"]["confusion"])) == len(videos)
+    values = [scores["seeds"][seed]["recognition"]["uf1"] for seed in ("0", "1")]
+    assert scores["statistics"]["uf1"]["mean"] == pytest.approx(sum(values) / 2)
+    assert scores["statistics"]["uf1"]["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    with open(run / "megc2019.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    assert len(log) == len(videos)
+    assert {row["fold"] for row in log} == {f"{subject}-seed0" for subject in subjects}
+    with open(run / "folds.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2 * len(subjects)
+    assert all(f">{subject}</th>" in (run / "report.html").read_text() for subject in subjects)
+
+
+def test_killed_runs_end_alike(embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, then the same command again until it ends: the same bits."""
+    rng = random.Random(0)
+    kills = 0
+    while True:
+        process = start(embedded_small, tmp_path)
+        try:
+            code = process.wait(timeout=rng.uniform(4, 12) if kills < 4 else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        assert code == 0
+        break
+    assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_a_checkpoint(
+    embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(embedded_small, tmp_path, "--checkpoint-every", "0")
+    metrics = tmp_path / "run/folds" / next((uninterrupted / "run/folds").iterdir()).name / "metrics.csv"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait() == 128 + number
+    assert list(metrics.parent.glob("checkpoints/step-*.safetensors"))
+    assert start(embedded_small, tmp_path).wait() == 0
+    assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+def test_processes_share_folds(embedded_small: PreparedSet, tmp_path: Path) -> None:
+    """Two processes as torchrun starts them give the scores of one."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = ["--steps", "1", "--folds", "all"]
+    assert start(embedded_small, one, *more).wait() == 0
+    for rank in ("0", "1"):
+        environment = {**os.environ, "RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank}
+        command = [sys.executable, "-m", "mol_fast.train", *options(embedded_small, two, *more)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert ("rest is with other processes" in done.stdout) == (rank == "0")
+    assert outcome(one) == outcome(two)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    checkpoints = Checkpoints(tmp_path, 1, "mine")
+    weights = []
+    for step in (1, 2, 3):
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        checkpoints.after(step, model, optimizer)
+        weights.append(model.weight.detach().clone())
+    newest = tmp_path / "step-00000003.safetensors"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002.safetensors", newest.name]
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 1
+    newest.write_bytes(content)
+    assert checkpoints.load(model, optimizer) == 2
+    assert "is damaged" in capsys.readouterr().out
+    assert torch.equal(model.weight, weights[1])
+    assert Checkpoints(tmp_path, 1, "another").load(model, optimizer) == 0
