@@ -1,6 +1,6 @@
 """Time of TV-L1 per call on 128x128 pairs; each case first checks that the flow is right.
 
-pytest benchmarks/test_tvl1.py
+pytest benchmarks/test_tvl1_speed.py
 """
 
 from pathlib import Path
