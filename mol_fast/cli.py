@@ -7,8 +7,10 @@ from collections.abc import Callable
 from mol_fast.errors import UserError
 
 COMMANDS = {
+    "prepare": "turn the raw release of a data set into clips to train on",
     "train": "train on the embedded set or on a prepared one, and score held-out subjects",
     "predict": "micro-expression, optical flow and landmarks of a video",
+    "doctor": "check this installation: versions, every operator against the reference, kernels",
 }
 USER_ERROR = 2
 INTERRUPTED = 130
