@@ -25,8 +25,8 @@ class TrainSettings:
     """Folders of prepared sets, used as one; the embedded set when not given."""
     data_dir: Path | None = None
     """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
-    protocol: str = "embedded-3"
-    """Which annotated labels make which classes."""
+    protocol: str | None = None
+    """Which annotated labels make which classes; embedded-3 for the embedded set, otherwise each label is a class."""
     test_subjects: tuple[str, ...] = ()
     """Subjects held out together, by name; the last two when not given."""
     folds: tuple[str, ...] = ()

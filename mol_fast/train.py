@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mol_fast.cli import run_program
-from mol_fast.data import Protocol, Video, embedded_set, get_protocol, open_sets
+from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
 from mol_fast.errors import FoldsFailed, UserError
 from mol_fast.settings import TrainSettings
 
@@ -46,10 +46,11 @@ def run(settings: TrainSettings) -> None:
     from mol_fast.results import open_run
 
     settings.check()
-    protocol = get_protocol(settings.protocol)
     fabric = make_fabric(settings)
+    videos = _open(settings)
+    protocol = _protocol(settings, videos)
+    videos = protocol.select(videos)
     model = make_model(settings, protocol).config.to_dict()
-    videos = protocol.select(_open(settings))
     folds = make_folds(videos, settings)
     started = datetime.now().astimezone()
     path = settings.out / (settings.name or f"{'-'.join(_sources(videos))}-{started:%Y%m%d-%H%M%S}")
@@ -93,6 +94,12 @@ def _open(settings: TrainSettings) -> list[Video]:
         return open_sets(settings.data)
     print("opening the embedded set, generated on first use", flush=True)
     return embedded_set(settings.data_dir).videos
+
+
+def _protocol(settings: TrainSettings, videos: list[Video]) -> Protocol:
+    if settings.protocol:
+        return get_protocol(settings.protocol)
+    return get_protocol("embedded-3") if _sources(videos) == ["embedded"] else label_protocol(videos)
 
 
 def _sources(videos: list[Video]) -> list[str]:

@@ -3,7 +3,7 @@
 from mol_fast.data.clips import CROP, Clip, ClipDataset, crop_clip, cut_window, flip_clip, normalise_frames
 from mol_fast.data.embedded import embedded_set, generate_embedded, render_video
 from mol_fast.data.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
-from mol_fast.data.protocols import PROTOCOLS, Counts, Protocol, get_protocol
+from mol_fast.data.protocols import PROTOCOLS, Counts, Protocol, get_protocol, label_protocol
 from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, VideoData, open_sets, write_index, write_video
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "flip_clip",
     "generate_embedded",
     "get_protocol",
+    "label_protocol",
     "normalise_frames",
     "open_sets",
     "render_video",

@@ -191,6 +191,18 @@ PROTOCOLS = {
 }
 
 
+def label_protocol(videos: Iterable[Annotated]) -> Protocol:
+    """Every annotated label a class, in alphabetical order: for sets without a protocol of their own.
+
+    Raises:
+        UserError: there are less than two labels.
+    """
+    labels = tuple(sorted({video.label for video in videos}))
+    if len(labels) < 2:
+        raise UserError(f"The videos have {len(labels)} different labels, at least two classes are needed.")
+    return Protocol("labels", labels, _same(labels))
+
+
 def get_protocol(name: str) -> Protocol:
     """The protocol of that name.
 
