@@ -1,0 +1,188 @@
+"""The operators as things to time: module, input, reference, and the same in PyTorch's plain layers."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import counts
+import torch
+import torch.nn.functional as F
+from compare import (
+    Params,
+    as_layer,
+    assert_runs_equal,
+    neighbour_gap,
+    plain_ccc,
+    plain_fcc,
+    randomise,
+    run,
+    seeded,
+    state,
+)
+from gate import Results
+from torch import Tensor, nn
+
+from mol_fast import CCC, F5C, FCC, functional
+from mol_fast import reference as ref
+
+CHANNELS, SIDE, NEIGHBOURS, SLOPE = 128, 16, 4, 0.1
+SMALL = 4
+"""Maps up to which the reference itself runs in float64; beyond, the batched path, checked at this number."""
+CLEAR, SHARE = 3e-6, 0.8
+"""Difference of similarity that float32 cannot bridge, and the share of the maps that must have it."""
+
+
+class Correlation(nn.Module):
+    """Correlation with `n` maps that are a parameter, and LeakyReLU."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.other = nn.Parameter(representable(n, 2 * CHANNELS, seed=1))
+        self.backend = "auto"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.correlation(x, self.other, negative_slope=SLOPE, backend=self.backend)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """`reference` and `plain` take parameters, maps, and whether in training."""
+
+    name: str
+    build: Callable[[int], nn.Module]
+    reference: Callable[[Params, Tensor, bool], Tensor]
+    plain: Callable[[Params, Tensor, bool], Tensor]
+    flops: Callable[[int, bool], int]
+    nodes: Callable[[nn.Module, Tensor], Tensor] | None = None
+    """Maps in which neighbours are searched."""
+    inputs: int = CHANNELS
+    outputs: int = CHANNELS
+
+    def bytes(self, n: int, training: bool, dtype: torch.dtype) -> int:
+        """Least traffic: inputs and outputs once; in training again, with the gradients of both."""
+        inputs = self.inputs * (2 if self.name == "correlation" else 1)
+        elements = n * SIDE**2 * (3 * inputs + 2 * self.outputs if training else inputs + self.outputs)
+        return elements * dtype.itemsize
+
+
+def _plain_f5c(params: Params, x: Tensor, training: bool) -> Tensor:
+    return plain_ccc(ref.sub(params, "ccc"), plain_fcc(ref.sub(params, "fcc"), x, training), NEIGHBOURS, "paper")
+
+
+def _loops_correlation(params: Params, x: Tensor, training: bool) -> Tensor:
+    return F.leaky_relu(ref.correlation(x, params["other"]), SLOPE)
+
+
+OPERATORS = (
+    Operator("FCC", lambda n: FCC(CHANNELS, SIDE), ref.fcc, plain_fcc, counts.fcc),
+    Operator(
+        "CCC",
+        lambda n: CCC(CHANNELS, SIDE, NEIGHBOURS),
+        lambda p, x, training: ref.ccc_paper(p, x, NEIGHBOURS),
+        lambda p, x, training: plain_ccc(p, x, NEIGHBOURS, "paper"),
+        counts.ccc,
+        lambda module, x: x,
+    ),
+    Operator(
+        "F5C",
+        lambda n: F5C(CHANNELS, SIDE, NEIGHBOURS),
+        lambda p, x, training: ref.f5c(p, x, NEIGHBOURS, "paper", training),
+        _plain_f5c,
+        counts.f5c,
+        lambda module, x: module.fcc(x),
+    ),
+    Operator(
+        "correlation",
+        Correlation,
+        _loops_correlation,
+        _loops_correlation,
+        counts.correlation,
+        inputs=2 * CHANNELS,
+        outputs=21**2,
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """An operator on `n` maps, and its true results.
+
+    Maps whose neighbours a rounding could change are not `clear`: they have no gradient and are not compared.
+    """
+
+    operator: Operator
+    n: int
+    module: nn.Module
+    x: Tensor
+    g: Tensor
+    clear: Tensor
+    exact: Results
+
+    def results(self, layer: Callable[[Params, Tensor], Tensor], dtype: torch.dtype) -> Results:
+        """Of `layer` with all parameters in `dtype`."""
+        return _results(layer, state(self.module, dtype), self.x.to(dtype), self.g, self.clear, self.module.training)
+
+    def plain(self, dtype: torch.dtype) -> Results:
+        """Of PyTorch's plain layers."""
+        return _plain(self, dtype)
+
+
+@lru_cache(maxsize=1)
+def problem(operator: Operator, n: int, training: bool, device: torch.device) -> Problem:
+    """The problem of `n` maps, its exact results from the reference or, from `SMALL` on, from the batched path."""
+    module = operator.build(n)
+    if operator.name != "correlation":
+        randomise(module)
+    module = module.to(device).train(training)
+    x, clear = clear_maps(operator, module, n)
+    g = seeded(n, operator.outputs, SIDE, SIDE, seed=99).to(device) * clear[:, None, None, None]
+
+    def exact(layer: Callable[[Params, Tensor], Tensor]) -> Results:
+        return _results(layer, state(module, torch.float64), x.double(), g, clear, training)
+
+    if n > SMALL:
+        small = problem.__wrapped__(operator, SMALL, training, device)
+        double = small.results(as_layer(small.module), torch.float64)
+        for ours, true in zip(double, small.exact, strict=True):
+            if true:
+                assert_runs_equal(ours, true, 1e-11)
+        return Problem(operator, n, module, x, g, clear, exact(as_layer(module)))
+    results = exact(lambda params, maps: operator.reference(params, maps, training))
+    return Problem(operator, n, module, x, g, clear, results)
+
+
+@lru_cache(maxsize=2)
+def _plain(problem: Problem, dtype: torch.dtype) -> Results:
+    training = problem.module.training
+    return problem.results(lambda params, x: problem.operator.plain(params, x, training), dtype)
+
+
+def _results(
+    layer: Callable[[Params, Tensor], Tensor], params: Params, x: Tensor, g: Tensor, clear: Tensor, training: bool
+) -> Results:
+    if not training:
+        with torch.no_grad():
+            return Results({"output": layer(params, x)[clear]}, {})
+    values = run(layer, params, x, g)
+    return Results({"output": values.pop("y")[clear]}, values)
+
+
+def representable(n: int, channels: int, seed: int = 0) -> Tensor:
+    """Random maps that are the same numbers in float32 and bfloat16."""
+    return seeded(n, channels, SIDE, SIDE, seed=seed).bfloat16().float()
+
+
+def clear_maps(operator: Operator, module: nn.Module, n: int) -> tuple[Tensor, Tensor]:
+    """Maps, and for each whether no rounding of float32 can change its neighbours."""
+    double = copy.deepcopy(module).double()
+    for seed in range(100):
+        x = representable(n, operator.inputs, seed).to(next(module.parameters()).device)
+        if operator.nodes is None:
+            return x, torch.ones(n, dtype=torch.bool, device=x.device)
+        with torch.no_grad():
+            nodes = operator.nodes(double, x.double())
+        clear = [neighbour_gap(maps[None], NEIGHBOURS, "paper") > CLEAR for maps in nodes]
+        if sum(clear) > SHARE * n:
+            return x, torch.tensor(clear, device=x.device)
+    raise AssertionError("no maps with clear neighbours")

@@ -1,0 +1,54 @@
+"""FCC, CCC, F5C and the correlation, on every backend."""
+
+import pytest
+import torch
+from backends import BACKENDS, DTYPES, candidate, skip_unavailable
+from gate import Results, refuse_wrong
+from measure import Labels, Measure, name_of
+from operators import OPERATORS, SIDE, Operator, problem
+
+MAPS = {"FCC": (1, 4, 32, 448), "CCC": (1, 4, 32, 448), "F5C": (1, 4, 32, 448), "correlation": (7, 28, 224)}
+"""Maps at once; 448 is a training batch of 32 clips, for the correlation 224."""
+MOST_LOOPS = 32
+"""Maps up to which the loops of the reference end in reasonable time."""
+
+CASES = [
+    pytest.param(operator, training, n, backend, dtype, id=f"{operator.name}-{phase}-{n}-{backend}-{name_of(dtype)}")
+    for operator in OPERATORS
+    for training, phase in ((False, "forward"), (True, "forward+backward"))
+    for n in MAPS[operator.name]
+    for backend in BACKENDS
+    for dtype in DTYPES
+    if backend != "reference" or (n <= MOST_LOOPS and dtype == torch.float32)
+]
+
+
+@pytest.mark.parametrize(("operator", "training", "n", "backend", "dtype"), CASES)
+def test_operator(
+    measure: Measure,
+    device: torch.device,
+    operator: Operator,
+    training: bool,
+    n: int,
+    backend: str,
+    dtype: torch.dtype,
+) -> None:
+    skip_unavailable(backend, device)
+    case = problem(operator, n, training, device)
+    function = candidate(case, backend, dtype)
+    outputs, gradients = function()
+    passed = refuse_wrong(
+        Results({name: value[case.clear] for name, value in outputs.items()}, gradients),
+        case.plain(dtype),
+        case.exact,
+        dtype,
+    )
+    labels = Labels(
+        operator.name,
+        "forward+backward" if training else "forward",
+        f"({n}, {operator.inputs}, {SIDE}, {SIDE})",
+        backend,
+        name_of(dtype),
+    )
+    flops, least = operator.flops(n, training), operator.bytes(n, training, dtype)
+    measure(function, labels, flops, least, **passed._asdict())
