@@ -1,0 +1,282 @@
+"""Listing the raw releases: their layouts, the quirks of each, and what is said where something is missing."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fake_releases import (
+    CASME2_HEADER,
+    Fake,
+    write_casme2,
+    write_frames,
+    write_samm,
+    write_sheet,
+    write_smic,
+)
+
+from mol_fast.errors import UserError
+from mol_fast.preparing.folders import list_folders, list_table
+from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparing.listing import Listing, RawVideo
+
+
+def casme2(root: Path, sheet: Path | None = None) -> Listing:
+    return list_with_sheet(CASME2, root, sheet)
+
+
+def only(listing: Listing) -> RawVideo:
+    assert len(listing.videos) == 1, listing
+    return listing.videos[0]
+
+
+def reasons(listing: Listing) -> dict[tuple[str, str], str]:
+    return {(item.subject, item.name): item.reason for item in listing.skipped}
+
+
+def test_casme2_names_repeat_across_subjects(tmp_path: Path) -> None:
+    videos = [Fake(2, "EP02_01f", "Happiness"), Fake(1, "EP02_01f", "disgust"), Fake(1, "EP01", "others")]
+    listing = casme2(write_casme2(tmp_path, videos, faces=False))
+    assert [(v.subject, v.name, v.label) for v in listing.videos] == [
+        ("sub01", "EP01", "others"),
+        ("sub01", "EP02_01f", "disgust"),
+        ("sub02", "EP02_01f", "happiness"),
+    ]
+    assert not listing.skipped
+    assert listing.videos[1].frames[0].parent == tmp_path / "CASME2_RAW_selected/sub01/EP02_01f"
+
+
+def test_frames_are_ordered_by_number(tmp_path: Path) -> None:
+    video = only(casme2(write_casme2(tmp_path, [Fake(1, "a", "fear", onset=96, apex=100)], faces=False)))
+    assert [path.name for path in video.frames] == [f"img{number}.jpg" for number in range(96, 105)]
+    assert video.apex == 4
+    assert not video.fixes
+
+
+def test_only_onset_to_offset(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear", onset=96)], faces=False)
+    folder = root / "CASME2_RAW_selected/sub01/a"
+    write_frames(folder, "img{}.jpg", [*range(1, 96), *range(105, 130)], None)
+    assert [path.name for path in only(casme2(root)).frames][:: len(range(96, 105)) - 1] == ["img96.jpg", "img104.jpg"]
+
+
+@pytest.mark.parametrize("apex", ["/", None])
+def test_apex_that_is_not_annotated(tmp_path: Path, apex: str | None) -> None:
+    video = only(casme2(write_casme2(tmp_path, [Fake(1, "a", "fear", apex=apex)], faces=False)))
+    assert video.apex is None
+    assert len(video.fixes) == 1
+    assert "apex" in video.fixes[0]
+
+
+def test_apex_outside(tmp_path: Path) -> None:
+    video = only(casme2(write_casme2(tmp_path, [Fake(1, "a", "fear", apex=300)], faces=False)))
+    assert video.apex is None
+    assert "apex 300" in video.fixes[0]
+
+
+def test_junk_and_doubled_frames_are_passed_over(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    folder = root / "CASME2_RAW_selected/sub01/a"
+    for junk in ("Thumbs.db", "a.lnk", "._img97.jpg", "cover.jpg", "reg_img97.jpg"):
+        (folder / junk).write_bytes(b"x")
+    (folder.parent / "more.lnk").write_bytes(b"x")
+    listing = casme2(root)
+    video = only(listing)
+    assert [path.name for path in video.frames] == [f"img{number}.jpg" for number in range(96, 105)]
+    text = "; ".join(video.fixes)
+    for junk in ("Thumbs.db", "a.lnk", "._img97.jpg", "cover.jpg", "reg_img97.jpg"):
+        assert junk in text
+    assert any("more.lnk" in note for note in listing.notes)
+
+
+def test_missing_frames_are_named(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear", frames=16, apex=99)], faces=False)
+    for number in (99, 100, 105):
+        (root / f"CASME2_RAW_selected/sub01/a/img{number}.jpg").unlink()
+    video = only(casme2(root))
+    assert len(video.frames) == 13
+    assert video.apex == 2
+    assert video.fixes == ("frames missing between onset and offset, left out: 99-100, 105",)
+
+
+def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
+    videos = [
+        Fake(1, "short", "fear", frames=7),
+        Fake(1, "holes", "fear", frames=16),
+        Fake(1, "gone", "fear"),
+        Fake(1, "twice", "fear"),
+        Fake(1, "good", "fear"),
+    ]
+    root = write_casme2(tmp_path, videos, faces=False)
+    home = root / "CASME2_RAW_selected/sub01"
+    for number in range(100, 105):
+        (home / f"holes/img{number}.jpg").unlink()
+    for file in (home / "gone").iterdir():
+        file.unlink()
+    (home / "gone").rmdir()
+    write_frames(home / "no_row", "img{}.jpg", range(9), None)
+    rows = [(v.subject, v.name, None, v.onset, v.apex, v.offset, None, "1", v.label) for v in videos]
+    rows += [rows[3], (1, "no_onset", None, "/", 1, 9, None, "1", "fear"), (1, "nothing", *[None] * 7), (None,) * 9]
+    write_sheet(root / "CASME2-coding-20140508.xlsx", CASME2_HEADER, rows)
+    listing = casme2(root)
+    assert [video.name for video in listing.videos] == ["good", "twice"]
+    found = reasons(listing)
+    assert set(found) == {("sub01", n) for n in ("short", "holes", "gone", "twice", "no_row", "no_onset", "nothing")}
+    assert "7 frames" in found["sub01", "short"]
+    assert "11 of the frames 96 to 111" in found["sub01", "holes"]
+    assert "no folder" in found["sub01", "gone"]
+    assert "occur before" in found["sub01", "twice"]
+    assert "no row in the sheet" in found["sub01", "no_row"]
+    assert "no onset" in found["sub01", "no_onset"]
+    assert "row 8" in found["sub01", "no_onset"]
+    assert "no emotion" in found["sub01", "nothing"]
+
+
+def test_cropped_frames_where_there_are_no_raw_ones(tmp_path: Path) -> None:
+    videos = [Fake(1, "a", "fear")]
+    write_casme2(tmp_path, videos, faces=False, frames_of="cropped")
+    assert only(casme2(tmp_path)).frames[0].name == "reg_img96.jpg"
+    write_casme2(tmp_path, videos, faces=False)
+    listing = casme2(tmp_path)
+    assert only(listing).frames[0].name == "img96.jpg"
+    assert "CASME2_RAW_selected" in listing.notes[0]
+
+
+def test_root_may_be_the_folder_of_the_subjects(tmp_path: Path) -> None:
+    write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    assert only(casme2(tmp_path / "CASME2_RAW_selected")).name == "a"
+
+
+def test_samm(tmp_path: Path) -> None:
+    videos = [Fake(6, "006_1_2", "Other", onset=5562, apex=5565), Fake(11, "011_1_1", "Others"), Fake(6, "x", "Anger")]
+    listing = list_with_sheet(SAMM, write_samm(tmp_path, videos, faces=False), None)
+    assert [(v.subject, v.name, v.label) for v in listing.videos] == [
+        ("006", "006_1_2", "others"),
+        ("006", "x", "anger"),
+        ("011", "011_1_1", "others"),
+    ]
+    first = listing.videos[0]
+    assert first.frames[0].name == "006_05562.jpg"
+    assert first.apex == 3
+    assert first.fixes == ("label Other read as others",)
+    assert not listing.videos[1].fixes
+    assert not listing.videos[2].fixes
+
+
+def test_sheets_of_other_years(tmp_path: Path) -> None:
+    """Other spellings and orders of the columns, numbers as text, a second table, and CSV."""
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    (root / "CASME2-coding-20140508.xlsx").unlink()
+    row = {
+        "Emotion": "happiness",
+        "Offset": "104",
+        "Onset Frame": "96.0",
+        "Apex": "98",
+        "FileName": " a ",
+        "SUBJECT": "01",
+    }
+    table = pd.DataFrame([row])
+    with pd.ExcelWriter(root / "CASME2-coding-20190701.xlsx") as writer:
+        pd.DataFrame([["see the other table"]]).to_excel(writer, sheet_name="notes", index=False, header=False)
+        table.to_excel(writer, sheet_name="table", index=False)
+    video = only(casme2(root))
+    assert (video.subject, video.name, video.label, video.apex) == ("sub01", "a", "happiness", 2)
+    table.to_csv(tmp_path / "own.csv", index=False)
+    assert only(casme2(root, tmp_path / "own.csv")).label == "happiness"
+
+
+def test_smic(tmp_path: Path) -> None:
+    write_smic(tmp_path, [Fake(3, "s3_ne_01", "negative"), Fake(3, "s3_ne_03", "negative")], faces=False)
+    write_smic(tmp_path, [Fake(4, "s4_sur_01", "surprise")], faces=False, folder="s{:02d}")
+    write_smic(tmp_path, [Fake(5, "s5_po_01", "positive", frames=5), Fake(5, "s6_po_01", "positive")], faces=False)
+    listing = list_smic(tmp_path)
+    assert [(v.subject, v.name, v.label) for v in listing.videos] == [
+        ("s03", "s03_ne_01", "negative"),
+        ("s03", "s03_ne_03", "negative"),
+        ("s04", "s04_sur_01", "surprise"),
+    ]
+    assert listing.videos[0].fixes == ("s3_ne_01 read as s03_ne_01",)
+    assert len(listing.videos[0].frames) == 9
+    assert "5 frames" in reasons(listing)["s05", "s05_po_01"]
+    assert "folder of subject s05" in reasons(listing)["s05", "s6_po_01"]
+    assert any("s03_ne_02" in note for note in listing.notes)
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    """The prepared trees of the released code have this form."""
+    for folder, suffix in (("negative/01_EP02_01f", "jpg"), ("positive/006_006_1_2", "png"), ("Other/s3_a", "bmp")):
+        write_frames(tmp_path / folder, "{}." + suffix, range(9), None)
+    write_frames(tmp_path / "positive/nameless", "{}.jpg", range(9), None)
+    write_frames(tmp_path / "positive/1_short", "{}.jpg", range(7), None)
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    listing = list_folders(tmp_path, "mine")
+    assert [(v.subject, v.name, v.label, v.source) for v in listing.videos] == [
+        ("006", "006_1_2", "positive", "mine"),
+        ("01", "EP02_01f", "negative", "mine"),
+        ("s3", "a", "others", "mine"),
+    ]
+    assert set(reasons(listing)) == {("nameless", "nameless"), ("1", "short")}
+    assert any("Thumbs.db" in note for note in listing.notes)
+
+
+def test_table(tmp_path: Path) -> None:
+    for name in ("x/a", "y/a"):
+        write_frames(tmp_path / name, "{}.jpg", range(9), None)
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    (tmp_path / "set.csv").write_text(
+        "path,subject,label,extra\nx/a,1,Happy,\ny/a,2,sad,\nclip.mp4,1,sad,\ny/a,1,sad,\nnowhere,1,sad,\n,1,sad,\n"
+    )
+    listing = list_table(tmp_path / "set.csv", "mine")
+    assert [(v.subject, v.name, v.label, len(v.frames)) for v in listing.videos] == [
+        ("1", "a", "happy", 9),
+        ("1", "clip", "sad", 1),
+        ("2", "a", "sad", 9),
+    ]
+    assert sorted(item.reason for item in listing.skipped) == [
+        f"{tmp_path / 'nowhere'} does not exist",
+        "line 7 of set.csv is not complete",
+        "the same subject and name occur before, the first is used",
+    ]
+    (tmp_path / "set.csv").write_text("path,who\nx/a,1\n")
+    with pytest.raises(UserError, match=r"needs the columns path, subject, label .* it has path, who"):
+        list_table(tmp_path / "set.csv", "mine")
+
+
+def test_wrong_root(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder .*nowhere"):
+        casme2(tmp_path / "nowhere")
+    (tmp_path / "documents").mkdir()
+    for list_release in (casme2, list_smic, lambda root: list_with_sheet(SAMM, root, None)):
+        with pytest.raises(UserError, match=r"has no folders (sub01|s1|006), .*found: documents.*--root"):
+            list_release(tmp_path)
+    with pytest.raises(UserError, match=r"no folders CLASS/SUBJECT_CLIP \(found: documents\)"):
+        list_folders(tmp_path, "mine")
+
+
+def test_sheet_that_is_missing_or_ambiguous(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    sheet = root / "CASME2-coding-20140508.xlsx"
+    (root / "CASME2-coding-20190701.xlsx").write_bytes(sheet.read_bytes())
+    with pytest.raises(UserError, match=r"several sheets, .*2014.*2019.*--sheet"):
+        casme2(root)
+    assert only(casme2(root, sheet)).name == "a"
+    (root / "CASME2-coding-20190701.xlsx").unlink()
+    sheet.rename(root / "other.xlsx")
+    with pytest.raises(UserError, match=r"no sheet CASME2-coding.*found: other.xlsx.*--sheet"):
+        casme2(root)
+    with pytest.raises(UserError, match=r"no sheet .*nowhere.xlsx"):
+        casme2(root, root / "nowhere.xlsx")
+
+
+def test_sheet_that_cannot_be_used(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    sheet = tmp_path / "sheet.xlsx"
+    header = [None if name == "OffsetFrame" else name for name in CASME2_HEADER]
+    write_sheet(sheet, header, [(1, "a", None, 1, 2, 9, None, "1", "fear")])
+    with pytest.raises(UserError, match=r"no column Offset Frame, only Subject, Filename, OnsetFrame.*Emotion"):
+        casme2(root, sheet)
+    write_sheet(sheet, ["a", "b"], [(1, 2)])
+    with pytest.raises(UserError, match="no header with the columns Subject and Filename"):
+        casme2(root, sheet)
+    sheet.write_bytes(b"PK not a workbook")
+    with pytest.raises(UserError, match=r"sheet.xlsx cannot be read as a sheet"):
+        casme2(root, sheet)
