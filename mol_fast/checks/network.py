@@ -1,0 +1,44 @@
+"""The layers and the whole model as a user has them: weights that load, results that are finite."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from mol_fast.checks.accuracy import in_a_line
+from mol_fast.config import FRAME_SIZE, PRESETS
+from mol_fast.layers import F5C
+from mol_fast.model import MOL
+
+
+def network(device: torch.device) -> Iterator[dict[str, Any]]:
+    """One row for each check; `problem` is None where all is well."""
+    for name, check in (("F5C weights", weights_problem), ("MOL small", model_problem)):
+        try:
+            problem = check(device)
+        except Exception as raised:  # whatever a layer raises is what the doctor is asked to find
+            problem = in_a_line(raised)
+        yield {"check": name, "problem": problem}
+
+
+def weights_problem(device: torch.device) -> str | None:
+    """A block gives its weights to another one, which must then compute the same."""
+    block, other = (F5C(8, (4, 6), neighbors=3).to(device) for _ in range(2))
+    x = torch.randn(2, 8, 4, 6, device=device)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_(std=0.3)
+        block(x)
+        other.load_state_dict(block.state_dict())
+        same = torch.equal(block.eval()(x), other.eval()(x))
+    return None if same else "a block with the weights of another one gives other results"
+
+
+def model_problem(device: torch.device) -> str | None:
+    """One clip through the small model."""
+    config = PRESETS["small"]
+    model = MOL(config=config).to(device).eval()
+    with torch.no_grad():
+        output = model(torch.randn(1, 1, config.frames, FRAME_SIZE, FRAME_SIZE, device=device))
+    broken = [name for name, value in output._asdict().items() if not torch.isfinite(value).all()]
+    return f"{' and '.join(broken)} of a random clip are not finite" if broken else None
