@@ -109,7 +109,7 @@ A = seeded(1, 4, 3, 5)
 )
 def test_wrong_arguments_are_named(arguments: tuple[Tensor, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        functional.correlation(*arguments)
+        functional.correlation(*arguments)  # type: ignore[arg-type]
 
 
 def test_backends_are_named() -> None:
