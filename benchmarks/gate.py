@@ -1,8 +1,7 @@
 """What stands between a benchmark and its time: a result that is wrong is not worth timing.
 
-A result is compared with a float64 one; the budget is derived, not tuned: twice the error of the operation written
-with PyTorch's plain layers in the same dtype, plus one rounding. Outputs, and gradients and statistics together,
-each have a budget (root mean square of the relative errors).
+A result is compared with a float64 one; the budget is derived, not tuned: twice the error of a plain implementation
+in the same dtype, plus one rounding. Outputs, and gradients and statistics together, each have a budget.
 """
 
 from typing import NamedTuple
@@ -12,42 +11,45 @@ import torch
 from compare import errors, mean_square
 from torch import Tensor
 
-Values = dict[str, Tensor]
-
 
 class Results(NamedTuple):
-    """What an operation gave, by name; `gradients` holds running statistics too and is empty after a forward."""
+    """What a function gave, by name; `gradients` holds running statistics too and is empty after a forward."""
 
-    outputs: Values
-    gradients: Values
-
-
-class Passed(NamedTuple):
-    """Error and budget of the outputs of a result that is right."""
-
-    error: float
-    budget: float
+    outputs: dict[str, Tensor]
+    gradients: dict[str, Tensor]
 
 
-def refuse_wrong(actual: Results, plain: Results, exact: Results, dtype: torch.dtype) -> Passed:
+class Errors(NamedTuple):
+    """Root mean squares of relative errors."""
+
+    outputs: float
+    gradients: float
+
+
+def errors_of(actual: Results, exact: Results) -> Errors:
+    """Errors of `actual`; AssertionError where names, shapes or whole numbers differ."""
+    outputs = mean_square(errors(actual.outputs, exact.outputs))
+    return Errors(outputs, mean_square(errors(actual.gradients, exact.gradients)) if exact.gradients else 0.0)
+
+
+def refuse_wrong(actual: Results, exact: Results, plain: Errors, dtype: torch.dtype) -> dict[str, float]:
     """End the test as failed, before anything is timed, unless `actual` is right.
 
     Args:
         actual: what will be timed.
-        plain: of PyTorch's plain layers in the same dtype; the reference in the same dtype where there are none.
-        exact: of the reference in float64.
+        exact: in float64.
+        plain: errors of a plain implementation in `dtype`.
         dtype: of the arithmetic.
+
+    Returns:
+        Error and budget of the outputs, to be written beside the time.
     """
-    verdicts = {}
-    for part, ours, theirs, true in zip(Results._fields, actual, plain, exact, strict=True):
-        if not true:
-            continue
-        try:
-            error, budget = mean_square(errors(ours, true)), 2 * mean_square(errors(theirs, true))
-        except AssertionError as difference:
-            pytest.fail(f"wrong {part}, nothing is timed: {difference}")
-        budget += torch.finfo(dtype).eps
+    try:
+        ours = errors_of(actual, exact)
+    except AssertionError as difference:
+        pytest.fail(f"wrong result, nothing is timed: {difference}")
+    for part, error, theirs in zip(Errors._fields, ours, plain, strict=True):
+        budget = 2 * theirs + torch.finfo(dtype).eps
         if not error <= budget:
             pytest.fail(f"wrong {part}, nothing is timed: relative error {error:.1e} where {budget:.1e} is allowed")
-        verdicts[part] = Passed(error, budget)
-    return verdicts["outputs"]
+    return {"error": ours.outputs, "budget": 2 * plain.outputs + torch.finfo(dtype).eps}

@@ -8,6 +8,7 @@ from functools import lru_cache
 import counts
 import torch
 import torch.nn.functional as F
+from backends import autocast, of_loops, of_module
 from compare import (
     Params,
     as_layer,
@@ -20,7 +21,7 @@ from compare import (
     seeded,
     state,
 )
-from gate import Results
+from gate import Errors, Results, errors_of
 from torch import Tensor, nn
 
 from mol_fast import CCC, F5C, FCC, functional
@@ -123,9 +124,9 @@ class Problem:
         """Of `layer` with all parameters in `dtype`."""
         return _results(layer, state(self.module, dtype), self.x.to(dtype), self.g, self.clear, self.module.training)
 
-    def plain(self, dtype: torch.dtype) -> Results:
+    def plain_errors(self, dtype: torch.dtype) -> Errors:
         """Of PyTorch's plain layers."""
-        return _plain(self, dtype)
+        return _plain_errors(self, dtype)
 
 
 @lru_cache(maxsize=1)
@@ -153,9 +154,9 @@ def problem(operator: Operator, n: int, training: bool, device: torch.device) ->
 
 
 @lru_cache(maxsize=2)
-def _plain(problem: Problem, dtype: torch.dtype) -> Results:
-    training = problem.module.training
-    return problem.results(lambda params, x: problem.operator.plain(params, x, training), dtype)
+def _plain_errors(problem: Problem, dtype: torch.dtype) -> Errors:
+    operator, training = problem.operator, problem.module.training
+    return errors_of(problem.results(lambda p, x: operator.plain(p, x, training), dtype), problem.exact)
 
 
 def _results(
@@ -186,3 +187,28 @@ def clear_maps(operator: Operator, module: nn.Module, n: int) -> tuple[Tensor, T
         if sum(clear) > SHARE * n:
             return x, torch.tensor(clear, device=x.device)
     raise AssertionError("no maps with clear neighbours")
+
+
+def candidate(problem: Problem, backend: str, dtype: torch.dtype) -> Callable[[], Results]:
+    """The function to time: forward in evaluation, or forward and backward in training; bfloat16 through autocast."""
+    operator, module = problem.operator, problem.module
+    if operator.name == "correlation":
+        module = copy.deepcopy(module).to(dtype)
+    if backend == "reference":
+        ours = of_loops(lambda params, x: operator.reference(params, x, module.training), module)
+    else:
+        ours = of_module(module, backend)
+    x = problem.x.to(dtype, copy=True).requires_grad_(module.training)
+    sources = {"x": x, **ours.parameters}
+
+    def forward() -> Results:
+        with torch.no_grad(), autocast(x.device, dtype):
+            return Results({"output": ours.forward(x)}, {})
+
+    def step() -> Results:
+        with autocast(x.device, dtype):
+            y = ours.forward(x)
+        gradients = torch.autograd.grad(y, list(sources.values()), problem.g.to(y.dtype))
+        return Results({"output": y.detach()}, dict(zip(sources, gradients, strict=True)) | ours.buffers)
+
+    return step if module.training else forward

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from backends import BACKENDS, DTYPES, candidate, skip_unavailable
+from backends import BACKENDS, DTYPES, skip_unavailable
 from gate import Results, refuse_wrong
 from measure import Labels, Measure, name_of
-from operators import OPERATORS, SIDE, Operator, problem
+from operators import OPERATORS, SIDE, Operator, candidate, problem
 
 MAPS = {"FCC": (1, 4, 32, 448), "CCC": (1, 4, 32, 448), "F5C": (1, 4, 32, 448), "correlation": (7, 28, 224)}
 """Maps at once; 448 is a training batch of 32 clips, for the correlation 224."""
@@ -37,12 +37,8 @@ def test_operator(
     case = problem(operator, n, training, device)
     function = candidate(case, backend, dtype)
     outputs, gradients = function()
-    passed = refuse_wrong(
-        Results({name: value[case.clear] for name, value in outputs.items()}, gradients),
-        case.plain(dtype),
-        case.exact,
-        dtype,
-    )
+    compared = Results({name: value[case.clear] for name, value in outputs.items()}, gradients)
+    passed = refuse_wrong(compared, case.exact, case.plain_errors(dtype), dtype)
     labels = Labels(
         operator.name,
         "forward+backward" if training else "forward",
@@ -51,4 +47,4 @@ def test_operator(
         name_of(dtype),
     )
     flops, least = operator.flops(n, training), operator.bytes(n, training, dtype)
-    measure(function, labels, flops, least, **passed._asdict())
+    measure(function, labels, flops, least, **passed)

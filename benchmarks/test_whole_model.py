@@ -1,0 +1,40 @@
+"""The whole model: forward, and training step (forward, loss and backward; the optimiser is left out)."""
+
+import counts
+import pytest
+import torch
+from backends import BACKENDS, DTYPES, of_module, skip_unavailable
+from gate import refuse_wrong
+from measure import Labels, Measure, name_of
+from whole_model import loops, plain_errors, problem, timed
+
+CLIPS = (1, 4, 32)
+MOST_LOOPS = 4
+"""Clips up to which the loops of the reference end in reasonable time."""
+
+CASES = [
+    pytest.param(training, count, backend, dtype, id=f"{phase}-{count}-{backend}-{name_of(dtype)}")
+    for training, phase in ((False, "forward"), (True, "step"))
+    for count in CLIPS
+    for backend in BACKENDS
+    for dtype in DTYPES
+    if backend != "reference" or (count <= MOST_LOOPS and dtype == torch.float32)
+]
+
+
+@pytest.mark.parametrize(("training", "count", "backend", "dtype"), CASES)
+def test_model(
+    measure: Measure, device: torch.device, training: bool, count: int, backend: str, dtype: torch.dtype
+) -> None:
+    skip_unavailable(backend, device)
+    if device.type == "cpu" and count == 32:
+        pytest.skip("32 clips at once are for GPUs")
+    plain = plain_errors(training, dtype, device)
+    by_loops = backend == "reference"
+    case = problem(count, training, "frame" if by_loops and training else "clip", device)
+    function = timed(loops(case.module) if by_loops else of_module(case.module, backend), case.batch, training, dtype)
+    passed = refuse_wrong(function(), case.exact, plain, dtype)
+    phase = "training step" if training else "forward"
+    labels = Labels("model", phase, f"({count}, 1, 8, 128, 128)", backend, name_of(dtype))
+    least = sum(value.numel() for value in case.module.parameters()) * 4
+    measure(function, labels, counts.model(count, training), least, **passed)

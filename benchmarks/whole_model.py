@@ -1,0 +1,135 @@
+"""The whole model as a thing to time: preset "paper" without dropout, which has no exact result, on random clips.
+
+Exact results come from the batched path in float64, which is checked against the reference on one clip, in training
+with statistics per frame, as the reference has them. The budget is the reference's own error in the same dtype there.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+
+import torch
+from backends import Implementation, autocast, of_loops, of_module
+from compare import Params, assert_runs_equal, neighbour_gap, randomise, seeded
+from gate import Errors, Results, errors_of
+from torch import Tensor
+
+from mol_fast import MOL, PRESETS, JointLoss
+from mol_fast import reference as ref
+
+CLASSES, CLEAR = 3, 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Clips, and what the loss compares with."""
+
+    frames: Tensor
+    labels: Tensor
+    flow: Tensor
+    landmarks: Tensor
+
+    def to(self, dtype: torch.dtype) -> "Batch":
+        return Batch(self.frames.to(dtype), self.labels, self.flow.to(dtype), self.landmarks.to(dtype))
+
+
+def build(norm_stats: str, training: bool, device: torch.device) -> MOL:
+    """Parameters far from their start, where blocks and flow are nothing; running statistics of some clip."""
+    torch.manual_seed(0)
+    module = MOL(CLASSES, config=replace(PRESETS["paper"], dropout=0.0, norm_stats=norm_stats))
+    for block in (module.f5c_first, module.f5c_second):
+        randomise(block)
+    torch.nn.init.normal_(module.flow_head.predict0.weight, std=0.1)
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        module.train()(seeded(1, 1, module.config.frames, 128, 128, seed=1000))
+    for norm in norms:
+        norm.momentum = 0.1
+    module.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module.to(device).train(training)
+
+
+def random_batch(module: MOL, count: int, device: torch.device) -> Batch:
+    """Random clips whose neighbours no rounding of float32 can change."""
+    frames = module.config.frames
+    double = copy.deepcopy(module).double()
+    for seed in range(100):
+        x = seeded(count, 1, frames, 128, 128, seed=seed).to(device)
+        if smallest_gap(double, x.double()) > CLEAR:
+            labels = torch.arange(count, device=device) % CLASSES
+            flow = seeded(count, 2, frames - 1, 128, 128, seed=200).to(device)
+            return Batch(x, labels, flow, 64 + 20 * seeded(count, frames, 68, 2, seed=201).to(device))
+    raise AssertionError("no clips with clear neighbours")
+
+
+@torch.no_grad()
+def smallest_gap(module: MOL, x: Tensor) -> float:
+    """Smallest difference of similarity that decides a neighbour, with either kind of statistics."""
+    b, frames = x.shape[0], x.shape[2]
+    stem = module.stem(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, frames))
+    sides = ((module.f5c_first.fcc, stem[:, :-1].flatten(0, 1)), (module.f5c_second.fcc, stem[:, 1:].flatten(0, 1)))
+    k = module.config.neighbors
+    return min(neighbour_gap(fcc(maps, groups), k, "paper") for fcc, maps in sides for groups in (1, frames - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The model, a batch, and the true results."""
+
+    module: MOL
+    batch: Batch
+    exact: Results
+
+
+@lru_cache(maxsize=2)
+def problem(count: int, training: bool, norm_stats: str, device: torch.device) -> Problem:
+    """`norm_stats`: "clip", the preset's, or "frame", the reference's."""
+    module = build(norm_stats, training, device)
+    batch = random_batch(module, count, device)
+    exact = timed(of_module(copy.deepcopy(module).double(), "torch"), batch, training, torch.float64)()
+    return Problem(module, batch, exact)
+
+
+@cache
+def plain_errors(training: bool, dtype: torch.dtype, device: torch.device) -> Errors:
+    """Of the reference in `dtype` on one clip, in which the float64 results are checked, too."""
+    one = problem(1, training, "frame", device)
+    double = timed(loops(one.module, torch.float64), one.batch, training, torch.float64)()
+    for ours, true in zip(one.exact, double, strict=True):
+        if true:
+            assert_runs_equal(ours, true, 1e-9)
+    return errors_of(timed(loops(one.module), one.batch, training, dtype)(), double)
+
+
+def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:
+    """The reference, with the parameters of `module`."""
+    config = module.config
+
+    def forward(params: Params, x: Tensor) -> ref.Output:
+        return ref.mol(params, x, config.neighbors, "paper", module.training, 0.0, config.feature_scale)
+
+    return of_loops(forward, module, dtype)
+
+
+def timed(ours: Implementation, batch: Batch, training: bool, dtype: torch.dtype) -> Callable[[], Results]:
+    """The function to time: forward, or forward, loss and gradients; bfloat16 through autocast."""
+    batch = batch.to(dtype if dtype == torch.float64 else torch.float32)
+    context = autocast(batch.frames.device, dtype)
+    criterion = JointLoss()
+
+    def forward() -> Results:
+        with torch.no_grad(), context:
+            output = ours.forward(batch.frames)
+        return Results({"logits": output.logits, "flow": output.flow, "landmarks": output.landmarks}, {})
+
+    def step() -> Results:
+        with context:
+            output = ours.forward(batch.frames)
+        loss = criterion(output, batch.labels, batch.flow, batch.landmarks).total
+        gradients = torch.autograd.grad(loss, list(ours.parameters.values()))
+        return Results({"loss": loss.detach()}, dict(zip(ours.parameters, gradients, strict=True)) | ours.buffers)
+
+    return step if training else forward
