@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SMALLEST = 16  # pixels; neither an image nor a level of the pyramid has a shorter side
-_CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # pixels worked on at once: what stays in a CPU's cache, keeps a GPU busy
+_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 24}  # pixels worked on at once: what stays in a CPU's cache, keeps a GPU busy
 
 
 @torch.no_grad()
@@ -172,8 +172,7 @@ def _step(state: _State, data: _Data, tau: float, damping: float) -> _State:
     threshold = torch.addcmul(data.offset, data.slope[:, :1], u[:, :1]).addcmul_(data.slope[:, 1:], u[:, 1:])
     u = torch.addcmul(u, data.pull, threshold.clamp_(-1, 1)).add_(q_x).add_(q_y)
     u = u.sub_(F.pad(q_x[..., :-1], (1, 0))).sub_(F.pad(q_y[..., :-1, :], (0, 0, 1, 0)))
-    d_x = F.pad(u[..., 1:] - u[..., :-1], (0, 1))
-    d_y = F.pad(u[..., 1:, :] - u[..., :-1, :], (0, 0, 0, 1))
+    d_x, d_y = torch.diff(u, dim=-1, append=u[..., -1:]), torch.diff(u, dim=-2, append=u[..., -1:, :])
     divisor = (d_x * d_x).addcmul_(d_y, d_y).sqrt_().mul_(damping).add_(1)
     return _State(u, d_x.mul_(tau).add_(q_x).div_(divisor), d_y.mul_(tau).add_(q_y).div_(divisor))
 
