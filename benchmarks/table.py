@@ -1,0 +1,140 @@
+"""The tables and the chart of a run: python benchmarks/table.py RESULT.json
+
+Writes RESULT.md and RESULT.png into benchmarks/results/, from what `pytest benchmarks --benchmark-json` wrote.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from chart import draw
+
+from mol_fast.files import write_atomic
+
+RESULTS = Path(__file__).parent / "results"
+BACKENDS = ("reference", "torch", "torch.compile", "triton")
+DTYPES = ("float32", "bfloat16")
+
+Benchmark = dict[str, Any]
+Rows = dict[str, dict[tuple[str, str], Benchmark]]
+
+
+def rows_of(benchmarks: Iterable[Benchmark]) -> Rows:
+    """Benchmarks of operators and model by group, then by backend and dtype."""
+    rows: Rows = {}
+    for benchmark in benchmarks:
+        info = benchmark["extra_info"]
+        if "backend" in info:
+            rows.setdefault(benchmark["group"], {})[info["backend"], info["dtype"]] = benchmark
+    return rows
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"
+
+
+def spread(benchmark: Benchmark) -> float:
+    """Interquartile range, relative to the median."""
+    return benchmark["stats"]["iqr"] / benchmark["stats"]["median"]
+
+
+def conditions(result: dict[str, Any]) -> str:
+    """Where, when and of what, in a line."""
+    machine, commit = result["machine_info"], result["commit_info"]
+    environment = machine["environment"]
+    name = environment["device"]
+    first = next(b["extra_info"] for b in result["benchmarks"] if "backend" in b["extra_info"])
+    if first["device"] == "cpu":
+        name = machine.get("cpu", {}).get("brand_raw", name)
+    rates = {
+        b["extra_info"]["dtype"]: b["extra_info"]["matrix_rate"]
+        for b in result["benchmarks"]
+        if "backend" in b["extra_info"]
+    }
+    limits = ", ".join(f"{rates[dtype] / 1e9:.0f} GFLOP/s {dtype}" for dtype in DTYPES if dtype in rates)
+    state = " with changes" if commit.get("dirty") else ""
+    return (
+        f"{name}, {first['threads']} threads; matrix product {limits}; torch {environment['torch']}, "
+        f"triton {environment['triton']}; {result['datetime'][:10]}, commit {commit['id'][:10]}{state}"
+    )
+
+
+def cell(benchmark: Benchmark, reference: Benchmark | None) -> str:
+    info, median = benchmark["extra_info"], benchmark["stats"]["median"]
+    parts = [f"{duration(median)} ± {spread(benchmark):.0%}"]
+    if reference is not None and reference is not benchmark:
+        parts.append(f"{reference['stats']['median'] / median:.1f}x")
+    parts.append(f"{info['matrix_share']:.0%}")
+    if "roofline_share" in info:
+        parts.append(f"roof {info['roofline_share']:.0%}")
+    return ", ".join(parts)
+
+
+def losses(rows: Rows) -> list[str]:
+    """Where a backend is slower than batched PyTorch, or bfloat16 slower than float32."""
+    lines = []
+    for group, row in rows.items():
+        for (backend, dtype), benchmark in row.items():
+            for rival in {("torch", dtype), (backend, "float32")} - {(backend, dtype)}:
+                if rival not in row or backend == "reference" or rival[0] == "reference":
+                    continue
+                ratio = benchmark["stats"]["median"] / row[rival]["stats"]["median"]
+                if ratio > 1.05:
+                    lines.append(f"- {group}: {backend} {dtype} takes {ratio:.2f} times as long as {' '.join(rival)}.")
+    return sorted(lines)
+
+
+def markdown(result: dict[str, Any], chart: str) -> str:
+    """The tables, with conditions and losses."""
+    rows = rows_of(result["benchmarks"])
+    columns = [key for key in ((b, d) for b in BACKENDS for d in DTYPES) if any(key in row for row in rows.values())]
+    lines = [
+        conditions(result) + ".",
+        "",
+        "Median ± interquartile range, times faster than the reference in float32, share of the matrix rate.",
+        "",
+        "| | " + " | ".join(f"{backend} {dtype}" for backend, dtype in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for group, row in rows.items():
+        reference = row.get(("reference", "float32"))
+        cells = [cell(row[key], reference) if key in row else "" for key in columns]
+        lines.append(f"| {group} | " + " | ".join(cells) + " |")
+    others = [benchmark for benchmark in result["benchmarks"] if "backend" not in benchmark["extra_info"]]
+    if others:
+        lines += ["", "| | | median | |", "|---|---|---|---|"]
+    for benchmark in others:
+        rate = benchmark["extra_info"].get("clips_per_second")
+        note = "" if rate is None else f"{rate:.0f} clips/s"
+        time = f"{duration(benchmark['stats']['median'])} ± {spread(benchmark):.0%}"
+        lines.append(f"| {benchmark['group']} | {benchmark['name']} | {time} | {note} |")
+    slower = losses(rows)
+    lines += ["", "Slower, by more than 5 %:", "", *(slower or ["- nothing."]), "", f"![Times by backend]({chart})", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str], results: Path = RESULTS) -> None:
+    if len(arguments) != 1:
+        sys.exit("usage: python benchmarks/table.py RESULT.json")
+    source = Path(arguments[0])
+    try:
+        result = json.loads(source.read_text())
+        rows = rows_of(result["benchmarks"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{source} is not a result of pytest-benchmark ({error}); make one with --benchmark-json.")
+    if not rows:
+        sys.exit(f"{source} has no benchmark of an operator or the model; run pytest benchmarks --benchmark-only.")
+    results.mkdir(exist_ok=True)
+    chart = results / f"{source.stem}.png"
+    draw(rows, conditions(result), chart)
+    write_atomic(chart.with_suffix(".md"), markdown(result, chart.name))
+    print(f"Wrote {chart.with_suffix('.md')} and {chart}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
