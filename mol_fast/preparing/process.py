@@ -17,6 +17,7 @@ from mol_fast.faces import MIN_SCORE, Face
 from mol_fast.preparing.frame_files import named
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
+from mol_fast.windows import MAX_CLIP
 
 _PAIRS = 16  # whose flow is computed at once
 _WIDER = 0.5  # of its size is added around a frame in which no face is found
@@ -78,6 +79,8 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
     aligner = _Aligner(finder, settings.align)
     frames, landmarks = [], []
     for name, frame in reader:
+        if len(frames) == MAX_CLIP:
+            raise UserError(f"it has more than {MAX_CLIP} frames, which is not one clip; cut it")
         crop, points = aligner(name, frame)
         frames.append(crop)
         landmarks.append(points)

@@ -108,8 +108,8 @@ def _tables(path: Path) -> list[list[list[Any]]]:
             frames = {"": pd.read_csv(path, header=None, dtype=str, names=range(64), encoding="utf-8-sig")}
         else:
             frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl")
-    except ModuleNotFoundError:
-        raise
+    except ImportError as error:
+        raise UserError(f"Reading {path} needs openpyxl: pip install 'mol-fast[train]'.") from error
     except Exception as error:  # openpyxl raises whatever the broken part of the file leads to
         raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again.") from error
     return [frame.to_numpy(dtype=object).tolist() for frame in frames.values()]

@@ -1,8 +1,9 @@
 """From a listing to a prepared set: choose, prepare, account for every video, and write the index last."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -172,5 +173,13 @@ def _info(plan: Plan, settings: Settings) -> dict[str, Any]:
         "protocol": plan.protocol and plan.protocol.name,
         "align": settings.align,
         "min_score": settings.min_score,
-        "versions": {package: version(package) for package in ("torch", "numpy", "opencv-python", "dlib-bin")},
+        "versions": _versions("torch", "numpy", "opencv-python", "dlib-bin", "face_recognition_models"),
     }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):  # another build of it may do
+            found[package] = version(package)
+    return found

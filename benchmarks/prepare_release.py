@@ -1,0 +1,53 @@
+"""Speed and peak memory of `prepare` on releases of several sizes: `python benchmarks/prepare_release.py 50 200`.
+
+Memory must not grow with the number of videos. Each size is prepared by a process of its own, which does all the work
+itself; the videos have 9 frames of 176 x 176 pixels, so that real releases take longer per video.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from fake_releases import Fake, write_casme2
+
+from mol_fast.data import PreparedSet
+from mol_fast.prepare import main
+
+
+def measure(root: Path, out: Path) -> tuple[float, float]:
+    """Seconds to prepare the release in `root`, and the peak resident memory of this process in MiB."""
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = main(["casme2", "--root", str(root), "--out", str(out), "--workers", "1", "--device", "cpu"])
+    if code:
+        raise SystemExit(code)
+    return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def report(counts: list[int]) -> None:
+    """Print a row per size; refuses to where videos are missing from the result."""
+    print("videos  seconds  videos/s  flow pairs/s  peak MiB")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            root, out = Path(folder, "release"), Path(folder, "prepared")
+            write_casme2(root, [Fake(index % 26 + 1, f"EP{index:04d}", "others") for index in range(count)])
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                seconds, peak = pool.apply(measure, (root, out))
+            videos = PreparedSet.open(out).videos
+            if len(videos) != count:
+                raise SystemExit(f"{len(videos)} of {count} videos were prepared")
+            pairs = sum(7 * video.interval for video in videos)
+            print(
+                f"{count:6}  {seconds:7.1f}  {count / seconds:8.2f}  {pairs / seconds:12.1f}  {peak:8.0f}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    report([int(text) for text in sys.argv[1:]] or [50, 200])
