@@ -1,0 +1,328 @@
+"""From raw trees to prepared sets: the whole program on small releases, and what it makes of bad frames."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fake_releases import CASME2_HEADER, Fake, head, write_casme2, write_frames, write_samm, write_sheet, write_smic
+
+from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video, show
+from mol_fast.errors import UserError
+from mol_fast.faces import FaceFinder
+from mol_fast.prepare import main
+from mol_fast.preparing.listing import RawVideo
+from mol_fast.preparing.process import Settings, prepare_video
+
+
+def run(source: str, root: Path, out: Path, *more: str) -> int:
+    return main([source, "--root", str(root), "--out", str(out), "--workers", "1", *more])
+
+
+def entries(out: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with open(out / "manifest.csv", newline="") as file:
+        return {(row["subject"], row["video"]): row for row in csv.DictReader(file)}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finder() -> FaceFinder:
+    return FaceFinder()
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CASME II with a quirk in each video."""
+    root = tmp_path_factory.mktemp("casme2")
+    videos = [
+        Fake(1, "EP01_01f", "happiness", apex=98),
+        Fake(2, "EP01_01f", "disgust", apex="/"),
+        Fake(2, "EP02_01f", "others"),
+        Fake(2, "EP03_01f", "surprise"),
+        Fake(2, "EP04_01f", "surprise", frames=7),
+        Fake(3, "EP01_01f", "fear"),
+    ]
+    write_casme2(root, videos)
+    home = root / "CASME2_RAW_selected"
+    (home / "sub02/EP02_01f/img100.jpg").write_bytes(b"not a picture")
+    write_frames(home / "sub02/EP03_01f", "img{}.jpg", range(96, 105), [np.full((176, 176), 90, np.uint8)])
+    write_frames(home / "sub03/EP01_01f", "img{}.jpg", range(96, 105), [_two_faces()])
+    return root
+
+
+def _two_faces() -> np.ndarray:
+    frame = np.full((240, 420), 110, np.uint8)
+    frame[30:206, 4:180] = head()[0]
+    frame[:, 180:] = cv2.resize(head(1)[0], (240, 240), interpolation=cv2.INTER_CUBIC)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def prepared(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "casme2"
+    assert run("casme2", release, out) == 0
+    return out
+
+
+def test_index_is_the_release(prepared: Path) -> None:
+    videos = PreparedSet.open(prepared).videos
+    assert [(v.subject, v.name, v.label, v.source, v.frames) for v in videos] == [
+        ("sub01", "EP01_01f", "happiness", "casme2", 9),
+        ("sub02", "EP01_01f", "disgust", "casme2", 9),
+        ("sub02", "EP02_01f", "others", "casme2", 8),
+        ("sub03", "EP01_01f", "fear", "casme2", 9),
+    ]
+
+
+def test_manifest_names_each_quirk(prepared: Path) -> None:
+    rows = entries(prepared)
+    quirks = {
+        ("sub02", "EP01_01f"): ("used", "apex is '/'"),
+        ("sub02", "EP02_01f"): ("used", "unreadable, left out: img100.jpg"),
+        ("sub02", "EP03_01f"): ("skipped", "no face found in img96.jpg"),
+        ("sub02", "EP04_01f"): ("skipped", "7 frames"),
+        ("sub03", "EP01_01f"): ("used", "2 faces in img96.jpg"),
+    }
+    assert set(rows) == {("sub01", "EP01_01f"), *quirks}
+    summary = (prepared / "summary.txt").read_text()
+    for key, (status, what) in quirks.items():
+        assert rows[key]["status"] == status
+        assert what in rows[key]["fixes"] + rows[key]["reason"]
+        assert what in summary
+    assert rows["sub01", "EP01_01f"]["fixes"] == ""
+    assert rows["sub01", "EP01_01f"]["apex"] == "2"
+    stored = json.loads((prepared / "manifest.json").read_text())
+    assert len(stored["videos"]) == 6
+    assert {item["protocol"] for item in stored["counts"]} == {"casme2-5", "casme2-3"}
+    assert re.search(r"disgust +63 +1 +-62", summary)
+
+
+def test_faces_are_aligned_with_their_landmarks(prepared: Path) -> None:
+    for video in PreparedSet.open(prepared).videos:
+        data = video.read()
+        eyes = torch.stack([data.landmarks[:, 36:42].mean(1), data.landmarks[:, 42:48].mean(1)], 1)
+        assert eyes[0, 0, 1] == pytest.approx(eyes[0, 1, 1].item(), abs=0.01)  # level in the first frame
+        five = torch.cat([eyes[0], data.landmarks[0, [30, 48, 54]]])
+        extent = five.amax(0) - five.amin(0)
+        assert extent.max() == pytest.approx(144 / 2.5, abs=0.01)
+        assert (data.landmarks - data.landmarks[0]).norm(dim=-1).mean() < 2
+        dark, light = (data.frames[0, int(y), int(x)].float() for x, y in (eyes[0, 0], data.landmarks[0, 33]))
+        assert dark < light  # an eye and the skin under the nose
+        assert data.flow.isfinite().all()
+
+
+def test_largest_of_two_faces(prepared: Path) -> None:
+    video = Video.from_file(prepared / "videos/sub03/EP01_01f.safetensors").read()
+    other = Video.from_file(prepared / "videos/sub02/EP01_01f.safetensors").read()
+    mirrored, same = (
+        (video.frames[0].float() - frame.float()).abs().mean() for frame in (other.frames[0].flip(-1), other.frames[0])
+    )
+    assert mirrored < 0.8 * same  # the larger face is the mirror image of the other
+    assert video.flow.abs().max() < 1e-3  # its frames are one picture
+
+
+def test_contact_sheet(prepared: Path) -> None:
+    picture = cv2.imread(str(prepared / "contact_sheet.png"))
+    assert picture.shape[0] > 4 * 288
+    assert picture.shape[1] > 4 * 288
+    flow = picture[:288, 3 * 288 : 4 * 288]
+    assert (flow.max(-1).astype(int) - flow.min(-1)).max() > 60  # coloured
+
+
+def test_show(prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    video = prepared / "videos/sub01/EP01_01f.safetensors"
+    assert show.main([str(video), "--out", str(tmp_path / "a.png")]) == 0
+    assert "subject sub01, video EP01_01f, label happiness" in capfd.readouterr().out
+    assert cv2.imread(str(tmp_path / "a.png")).shape == (2 * (144 + 16), 8 * 144, 3)
+    assert show.main([str(video), "--window", "1"]) == 2
+    assert "windows 0 to 0" in capfd.readouterr().err
+    assert show.main([str(tmp_path / "a.png")]) == 2
+
+
+def test_done_videos_are_kept_and_corrupt_ones_made_again(
+    release: Path, prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    shutil.copytree(prepared, out)
+    assert run("casme2", release, out) == 0
+    assert "0 videos in" in capfd.readouterr().out
+    assert content(out) == content(prepared)
+
+    first, second = (out / f"videos/sub0{i}/EP01_01f.safetensors" for i in (1, 2))
+    damaged = bytearray(first.read_bytes())
+    damaged[-1000] ^= 1
+    first.write_bytes(damaged)
+    second.write_bytes(second.read_bytes()[:5000])
+    (out / "records/sub02/EP02_01f.json").write_text('{"key"')
+    (out / ".write-0123.tmp").write_bytes(b"half")
+    assert run("casme2", release, out) == 0
+    assert "3 videos in" in capfd.readouterr().out
+    assert content(out) == content(prepared)
+
+
+def test_workers_give_the_same_files(release: Path, prepared: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mol_fast.prepare", "casme2", "--root", release, "--out", tmp_path / "set"]
+    done = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, check=True)
+    assert "flow pairs/s" in done.stdout
+    assert content(tmp_path / "set") == content(prepared)
+
+
+def test_counts_that_differ_after_preparing(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A video without a face is missed only then: the set has no index until the user accepts it."""
+    out = tmp_path / "set"
+    asked = Counts({"negative": 1, "positive": 1, "surprise": 1}, subjects=2)
+    monkeypatch.setitem(PROTOCOLS, "casme2-3", replace(PROTOCOLS["casme2-3"], counts=(asked,)))
+    assert run("casme2", release, out, "--protocol", "casme2-3") == 3
+    assert "no face found in img96.jpg" in capfd.readouterr().err
+    assert not (out / "index.csv").exists()
+    assert (out / "manifest.json").exists()
+    assert run("casme2", release, out, "--protocol", "casme2-3", "--allow-count-mismatch") == 0
+    assert "0 videos in" in capfd.readouterr().out
+    assert len(PreparedSet.open(out).videos) == 2
+
+
+def test_samm_and_smic_from_tree_to_index(tmp_path: Path) -> None:
+    write_samm(tmp_path / "samm", [Fake(6, "006_1_2", "Other", onset=5562, apex=5565)])
+    assert run("samm", tmp_path / "samm", tmp_path / "a", "--protocol", "samm-5", "--allow-count-mismatch") == 0
+    (video,) = PreparedSet.open(tmp_path / "a").videos
+    assert (video.subject, video.name, video.label, video.source) == ("006", "006_1_2", "others", "samm")
+    write_smic(tmp_path / "smic", [Fake(3, "s3_ne_01", "negative")])
+    assert run("smic", tmp_path / "smic", tmp_path / "b") == 0
+    (video,) = PreparedSet.open(tmp_path / "b").videos
+    assert (video.subject, video.name, video.label, video.source) == ("s03", "s03_ne_01", "negative", "smic")
+
+
+def test_folders_with_another_name(tmp_path: Path) -> None:
+    write_frames(tmp_path / "tree/positive/1_a b", "{}.png", range(9), head())
+    assert run("folders", tmp_path / "tree", tmp_path / "out", "--name", "mine") == 0
+    (video,) = PreparedSet.open(tmp_path / "out").videos
+    assert (video.subject, video.name, video.source) == ("1", "a b", "mine")
+    assert video.read().frames.shape == (9, 144, 144)
+
+
+def raw(folder: Path, frames: list[np.ndarray], suffix: str = "png") -> RawVideo:
+    write_frames(folder, "{}." + suffix, range(len(frames)), frames)
+    files = sorted(folder.iterdir(), key=lambda path: int(path.stem))
+    return RawVideo("1", "a", "fear", "mine", tuple(files))
+
+
+def test_still_face_with_noise_has_no_flow(tmp_path: Path, finder: FaceFinder) -> None:
+    rng = np.random.default_rng(0)
+    still = cv2.resize(head()[0], (480, 480), interpolation=cv2.INTER_CUBIC).astype(float)
+    noisy = [np.clip(still + rng.normal(0, 2, still.shape), 0, 255).round().astype(np.uint8) for _ in range(9)]
+    video = raw(tmp_path / "still", noisy)
+    speed = {
+        align: prepare_video(video, finder, Settings(align=align)).data.flow.float().norm(dim=1).mean().item()
+        for align in ("clip", "frame")
+    }
+    assert speed["clip"] < 0.03
+    assert speed["frame"] > 2 * speed["clip"]
+
+
+@pytest.mark.parametrize("zoom", [1, 9], ids=["small", "larger than is searched"])
+def test_landmarks_in_the_box_of_a_face_are_its_own(finder: FaceFinder, zoom: int) -> None:
+    frame = cv2.resize(head()[0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    face = finder.find(frame)
+    assert face is not None
+    assert np.array_equal(finder.landmarks(frame, face.box), face.landmarks)
+
+
+def test_face_that_is_cut_closely_is_found_after_widening(tmp_path: Path, finder: FaceFinder) -> None:
+    close = [np.ascontiguousarray(frame[50:114, 51:129]) for frame in head()]
+    assert finder.find(close[0]) is None
+    prepared = prepare_video(raw(tmp_path / "close", close), finder, Settings())
+    assert any("after widening" in fix for fix in prepared.fixes)
+    assert prepared.data.frames.shape == (9, 144, 144)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda frames: [*frames[:5], frames[5][:100]], "5.png is 176 x 100 pixels where .* 176 x 176"),
+        (lambda frames: [np.full_like(frames[0], 90), *frames], "no face found in 0.png"),
+        (lambda frames: frames[:7], "7 frames can be read, at least 8 are needed"),
+    ],
+)
+def test_frames_that_cannot_be_used(
+    tmp_path: Path, finder: FaceFinder, change: Callable[[list[np.ndarray]], list[np.ndarray]], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        prepare_video(raw(tmp_path / "bad", change([*head()])), finder, Settings())
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--device", "abacus"], "device 'abacus' is not available"),
+    ],
+)
+def test_bad_options(
+    release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], more: list[str], sentence: str
+) -> None:
+    assert run("casme2", release, tmp_path / "out", *more) == 2
+    assert sentence in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_that_cannot_be_used(release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("casme2", release, release / "out") == 2
+    assert "lies in the release" in capfd.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("keep me")
+    assert run("casme2", release, tmp_path / "mine") == 2
+    assert "is not empty and holds no set" in capfd.readouterr().err
+    assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+    assert run("casme2", release, tmp_path / "mine/thesis.txt") == 2
+    assert "is not a folder" in capfd.readouterr().err
+
+
+def test_disk_full(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mol_fast.files.os.fsync", full)
+    assert run("casme2", release, tmp_path / "out") == 2
+    error = capfd.readouterr().err
+    assert "No space left on device" in error
+    assert "run the same command again" in error
+    monkeypatch.undo()
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_no_video_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = write_casme2(tmp_path / "a", [Fake(1, "a", "fear", frames=7)], faces=False)
+    assert run("casme2", root, tmp_path / "out") == 2
+    assert "no video that can be used" in capfd.readouterr().err
+    root = write_casme2(tmp_path / "b", [Fake(1, "a", "fear")], faces=False)
+    assert run("casme2", root, tmp_path / "out") == 2
+    assert "None of the 1 videos can be used" in capfd.readouterr().err
+    assert not (tmp_path / "out/index.csv").exists()
+
+
+def test_missing_column_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    header = [None if name == "Estimated Emotion" else name for name in CASME2_HEADER]
+    write_sheet(root / "CASME2-coding-20140508.xlsx", header, [(1, "a", None, 96, 97, 104, None, "1", "fear")])
+    assert run("casme2", root, tmp_path.parent / "never") == 2
+    error = capfd.readouterr().err
+    assert "has no column Estimated Emotion, only Subject, Filename" in error
+    assert "Traceback" not in error
