@@ -1,0 +1,294 @@
+"""The forward kernels of CCC: `ccc_neighbours_kernel` selects, `ccc_edges_kernel` computes. `ccc.py` has the
+mathematics."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import common
+from .common import Launch, Phase, Target
+
+
+@triton.jit
+def steps(o, stride, WIDE: tl.constexpr):
+    """Offsets of `o` steps of a stride."""
+    if WIDE:
+        o = o.to(tl.int64)
+    return o * stride
+
+
+@triton.jit
+def pixels(o_d, width, s_h, s_w, FLAT: tl.constexpr, WIDE: tl.constexpr):
+    """Offsets of the pixels `o_d` of a plane; a plane that is one run of equal steps needs no division."""
+    if FLAT:
+        return steps(o_d, s_w, WIDE)
+    return steps(o_d // width, s_h, WIDE) + steps(o_d % width, s_w, WIDE)
+
+
+@triton.jit
+def ccc_neighbours_kernel(
+    p_x,
+    p_index,
+    s_n,
+    s_c,
+    s_h,
+    s_w,
+    channels,
+    area,
+    width,
+    ranks,
+    CP: tl.constexpr,
+    BI: tl.constexpr,
+    BD: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    ACC: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """index[n, r, i] = the channel of rank r by similarity to channel i. Grid: (N, tiles of BI channels)."""
+    n = tl.program_id(0).to(tl.int64)
+    o_i = tl.program_id(1) * BI + tl.arange(0, BI)
+    o_j = tl.arange(0, CP)
+    m_i, m_j = o_i < channels, o_j < channels
+    p_x += n * s_n
+    b_s = tl.zeros((BI, CP), ACC)
+    b_ni = tl.zeros((BI,), ACC)
+    b_nj = tl.zeros((CP,), ACC)
+    for d in range(0, area, BD):
+        o_d = d + tl.arange(0, BD)
+        m_d = o_d < area
+        o_p = pixels(o_d, width, s_h, s_w, FLAT, WIDE)
+        b_j = tl.load(p_x + steps(o_j, s_c, WIDE)[:, None] + o_p[None, :], m_j[:, None] & m_d[None, :], 0.0)  # [CP, BD]
+        b_i = b_j
+        if BI < CP:
+            p_i = p_x + steps(o_i, s_c, WIDE)[:, None] + o_p[None, :]
+            b_i = tl.load(p_i, m_i[:, None] & m_d[None, :], 0.0)  # [BI, BD]
+        b_s = tl.dot(b_i, tl.trans(b_j), b_s, input_precision=PRECISION, out_dtype=ACC)  # [BI, CP]
+        b_ni += tl.sum(b_i.to(ACC) * b_i.to(ACC), 1)
+        b_nj += tl.sum(b_j.to(ACC) * b_j.to(ACC), 1)
+    b_s /= tl.maximum(tl.sqrt(b_ni), 1e-12)[:, None]
+    b_s /= tl.maximum(tl.sqrt(b_nj), 1e-12)[None, :]
+    # NaN ranks first, as in torch.topk; a similarity is never infinite otherwise.
+    b_s = tl.where(b_s == b_s, b_s, float("inf"))
+    b_s = tl.where(m_j[None, :], b_s, float("-inf"))
+    p_index += n * ranks * channels + o_i
+    for r in range(ranks):
+        b_best = tl.argmax(b_s, 1)  # the lowest index among equals
+        tl.store(p_index + r * channels, b_best.to(tl.int16), m_i)
+        b_s = tl.where(o_j[None, :] == b_best[:, None], float("-inf"), b_s)
+
+
+@triton.jit
+def ccc_edges_kernel(
+    p_x,
+    p_weight,
+    p_bias,
+    p_mix,
+    p_mix_bias,
+    p_index,
+    p_out,
+    p_edges,
+    p_winner,
+    s_n,
+    s_c,
+    s_h,
+    s_w,
+    channels,
+    area,
+    width,
+    ranks,
+    CP: tl.constexpr,
+    BD: tl.constexpr,
+    BK: tl.constexpr,
+    SAVE: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    ACC: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """out, and with SAVE the edges and winners, of all channels of BD pixels of one map. Grid: (N * tiles,).
+
+    Q, and the edges, go through this program's own tile of an output, so that other rows of them can be read.
+    """
+    tiles = tl.cdiv(area, BD)
+    n = (tl.program_id(0) // tiles).to(tl.int64)
+    o_c = tl.arange(0, CP)
+    o_d = tl.program_id(0) % tiles * BD + tl.arange(0, BD)
+    m_c, m_d = o_c < channels, o_d < area
+    m_t = m_c[:, None] & m_d[None, :]
+    p_x += n * s_n
+    p_out += n * channels * area
+    p_index += n * ranks * channels
+    dtype = p_out.dtype.element_ty
+    b_p = tl.zeros((CP, BD), ACC)
+    b_q = tl.zeros((CP, BD), ACC)
+    for k in range(0, area, BK):
+        o_k = k + tl.arange(0, BK)
+        m_k = o_k < area
+        o_p = pixels(o_k, width, s_h, s_w, FLAT, WIDE)
+        b_f = tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
+        p_w = p_weight + o_d[None, :] * area + o_k[:, None]
+        m_w = m_d[None, :] & m_k[:, None]
+        b_p = tl.dot(b_f, tl.load(p_w, m_w, 0.0), b_p, input_precision=PRECISION, out_dtype=ACC)
+        b_q = tl.dot(b_f, tl.load(p_w + area * area, m_w, 0.0), b_q, input_precision=PRECISION, out_dtype=ACC)
+    o_t = o_c[:, None] * area + o_d[None, :]
+    tl.store(p_out + o_t, b_q.to(dtype), m_t)
+    tl.debug_barrier()  # every row of Q is written before any is gathered
+    b_best = tl.full((CP, BD), float("-inf"), dtype)
+    b_winner = tl.zeros((CP, BD), tl.int32)
+    for r in range(ranks):
+        o_j = tl.load(p_index + r * channels + o_c, m_c, 0).to(tl.int32)
+        b_g = tl.load(p_out + o_j[:, None] * area + o_d[None, :], m_t, 0.0)  # [CP, BD]
+        m_g = (b_g > b_best) | (b_g != b_g)
+        b_best = tl.where(m_g, b_g, b_best)
+        b_winner = tl.where(m_g, r, b_winner)
+    tl.debug_barrier()  # every row of Q is gathered before anything takes its place
+    b_p += b_best.to(ACC) + tl.load(p_bias + o_d, m_d, 0.0).to(ACC)[None, :]
+    m_live = m_t & ((b_p > 0) | (b_p != b_p))
+    b_e = tl.where(m_live, b_p, 0.0).to(dtype)  # [CP, BD]
+    if SAVE:
+        b_winner = tl.where(m_live, b_winner, ranks)
+        tl.store(p_winner + n * channels * area + o_t, b_winner.to(p_winner.dtype.element_ty), m_t)
+        p_e = p_edges + n * channels * area
+    else:
+        p_e = p_out
+    tl.store(p_e + o_t, b_e, m_t)
+    tl.debug_barrier()  # all edges are written before they are read back
+    b_y = tl.zeros((CP, BD), ACC)
+    for k in range(0, channels, BK):
+        o_k = k + tl.arange(0, BK)
+        m_k = o_k < channels
+        b_m = tl.load(p_mix + o_c[:, None] * channels + o_k[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
+        b_ek = tl.load(p_e + o_k[:, None] * area + o_d[None, :], m_k[:, None] & m_d[None, :], 0.0)  # [BK, BD]
+        b_y = tl.dot(b_m, b_ek, b_y, input_precision=PRECISION, out_dtype=ACC)
+    tl.debug_barrier()  # all edges are read before the output takes their place
+    b_y += tl.load(p_mix_bias + o_c, m_c, 0.0).to(ACC)[:, None]
+    o_p = pixels(o_d, width, s_h, s_w, FLAT, WIDE)
+    b_y += tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_t, 0.0).to(ACC)
+    tl.store(p_out + o_t, b_y.to(dtype), m_t)
+
+
+class Tiles(NamedTuple):
+    """The pinned tiles of a shape class: rows of similarities and pixels of a program, depth of a product's step."""
+
+    BI: int
+    BD: int
+    BK: int
+    warps: int
+    stages: int
+
+
+def tiles(channels: int, pixels: int, dtype: torch.dtype) -> Tiles:
+    """All channels are in one tile, so that more of them mean fewer pixels.
+
+    float32 takes three products for one, and rows of addresses that are not known to be aligned take registers:
+    both get smaller tiles.
+    """
+    cp, aligned = common.block(channels), pixels % 16 == 0
+    warps = 4 if cp <= 32 else 8
+    if aligned and dtype.itemsize == 2:
+        depth, stages = (64, 3) if cp <= 128 else (32, 3 if cp <= 256 else 2)
+        return Tiles(min(cp, 16384 // cp), min(64, 8192 // cp), depth, warps, stages)
+    area = 4096 if aligned else 2048
+    rows, columns = min(cp, max(16, 2 * area // cp)), max(16, min(32, area // cp))
+    return Tiles(rows, columns, 32 if cp <= 256 else 16, warps, 2)
+
+
+def planes(x: Tensor, suffix: str = "") -> tuple[dict[str, int], bool]:
+    """The stride arguments for maps `x (N, C, H, W)`, and whether a plane is one run of equal steps."""
+    height, width = x.shape[2:]
+    s_n, s_c, s_h, s_w = x.stride()
+    if width == 1:
+        s_w = s_h
+    strides = {f"s{suffix}_n": s_n, f"s{suffix}_c": s_c, f"s{suffix}_h": s_h, f"s{suffix}_w": s_w}
+    return strides, width == 1 or height == 1 or s_h == width * s_w
+
+
+def launch(
+    kernel: Any,
+    phase: Phase,
+    dtype: torch.dtype,
+    target: Target,
+    grid: tuple[int, ...],
+    values: Mapping[str, Any],
+    config: Tiles,
+    flops: int,
+) -> Launch:
+    """A launch with `values` and the arithmetic of `dtype`; the tensors among them count once each in its bytes."""
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    known = {
+        "WIDE": common.wide(*(t[:1] for t in tensors)),
+        "ACC": common.accumulator(dtype),
+        "PRECISION": common.precision(dtype, target),
+        **values,
+    }
+    return Launch(
+        kernel,
+        phase,
+        grid,
+        {name: value for name, value in known.items() if not name.isupper()},
+        {name: value for name, value in known.items() if name.isupper()},
+        config.warps,
+        config.stages,
+        common.size_of(*tensors),
+        flops,
+    )
+
+
+def sizes(x: Tensor, index: Tensor) -> dict[str, int]:
+    _, c, h, w = x.shape
+    return {"channels": c, "area": h * w, "width": w, "ranks": index.shape[1]}
+
+
+def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
+    """`index (N, k, C)`: the k channels most similar to each."""
+    n, c, h, w = x.shape
+    cp, config = common.block(c), tiles(c, h * w, x.dtype)
+    strides, flat = planes(x)
+    exact = common.precision(x.dtype, target, exact=True)
+    return launch(
+        ccc_neighbours_kernel,
+        "forward",
+        x.dtype,
+        target,
+        (n, triton.cdiv(c, config.BI)),
+        {"p_x": x, "p_index": index, **strides, **sizes(x, index)}
+        | {"CP": cp, "BI": config.BI, "BD": config.BK, "FLAT": flat, "PRECISION": exact},
+        config._replace(stages=3),
+        2 * n * c * c * h * w,
+    )
+
+
+def edges_launch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mix: Tensor,
+    mix_bias: Tensor,
+    index: Tensor,
+    out: Tensor,
+    edges: Tensor | None,
+    winner: Tensor | None,
+    target: Target,
+) -> Launch:
+    """`out`, and where given `edges` and `winner (N, C, D)` for the backward."""
+    n, c, h, w = x.shape
+    config = tiles(c, h * w, x.dtype)
+    strides, flat = planes(x)
+    pointers = {"p_x": x, "p_weight": weight, "p_bias": bias, "p_mix": mix, "p_mix_bias": mix_bias}
+    pointers |= {"p_index": index, "p_out": out, "p_edges": edges, "p_winner": winner}
+    return launch(
+        ccc_edges_kernel,
+        "forward",
+        x.dtype,
+        target,
+        (n * triton.cdiv(h * w, config.BD),),
+        {**pointers, **strides, **sizes(x, index)}
+        | {"CP": common.block(c), "BD": config.BD, "BK": config.BK, "SAVE": edges is not None, "FLAT": flat},
+        config,
+        2 * n * c * h * w * (2 * h * w + c),
+    )
