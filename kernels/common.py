@@ -26,6 +26,9 @@ Phase = Literal["forward", "backward"]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes that ship. float64 runs in Triton's interpreter only, for gradcheck."""
 
+INTERPRETED = knobs.runtime.interpret
+"""Whether Triton interprets its kernels in this process, on any device; it decides at import."""
+
 INT32_LIMIT = 2**31
 """Offsets from here on are computed in int64."""
 
@@ -116,10 +119,9 @@ def check_input(name: str, x: Tensor) -> None:
     """Raise ValueError unless `x` is `(N, C, H, W)` in a dtype and on a device that the kernels take."""
     if x.dim() != 4 or min(x.shape[1:]) < 1:
         raise ValueError(f"{name} must be (N, C, H, W), not empty but for N, got shape {tuple(x.shape)}")
-    interpreted = knobs.runtime.interpret
-    if x.dtype not in DTYPES and not (interpreted and x.dtype == torch.float64):
+    if x.dtype not in DTYPES and not (INTERPRETED and x.dtype == torch.float64):
         raise ValueError(f"{name} must be float32, float16 or bfloat16 for the Triton kernels, got {x.dtype}")
-    if x.device.type != "cuda" and not interpreted:
+    if x.device.type != "cuda" and not INTERPRETED:
         raise ValueError(f"{name} must be on a GPU for the Triton kernels, got a tensor on {x.device}")
 
 

@@ -307,7 +307,7 @@ def fcc_input_kernel(
     ACC: tl.constexpr,
 ):
     """dx of one channel over one chunk of a group's maps."""
-    DTYPE: tl.constexpr = p_x.dtype.element_ty
+    DTYPE: tl.constexpr = p_d.dtype.element_ty
     ROWS: tl.constexpr = BH // BR
     pid = tl.program_id(0)
     ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
@@ -419,10 +419,11 @@ def backward_launches(
     values |= {"EPS": eps, "TRAINING": training, "parts": parts(p)}
     reductions = p.channels * p.groups * parts(p)
     summed = {**values, "BS": triton.next_power_of_2(parts(p))}
+    final = values if training else {**values, "p_x": None, "p_mean": None, "p_moments": None}
     return [
         launch(fcc_reduce_kernel, "backward", p, target, reduce_tile(p), reductions, 2 * p.flops, values),
         launch(fcc_parameters_kernel, "backward", p, target, input_tile(p), p.channels, 0, summed),
-        launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, values),
+        launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, final),
     ]
 
 

@@ -1,0 +1,54 @@
+"""What the tests of the Triton kernels share: where they run, layouts of their inputs, poisoned buffers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from compare import Params
+from torch import Tensor
+
+NATIVE = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+RUNS = [
+    pytest.param("cpu", torch.float32, marks=pytest.mark.interpreter, id="interpreter-float32"),
+    pytest.param("cpu", torch.float64, marks=pytest.mark.interpreter, id="interpreter-float64"),
+    pytest.param("cuda", torch.float32, marks=NATIVE, id="gpu-float32"),
+    pytest.param("cuda", torch.float16, marks=NATIVE, id="gpu-float16"),
+    pytest.param("cuda", torch.bfloat16, marks=NATIVE, id="gpu-bfloat16"),
+]
+each_run = pytest.mark.parametrize(("device", "dtype"), RUNS)
+first_runs = pytest.mark.parametrize(("device", "dtype"), [RUNS[0], RUNS[2]])
+
+LAYOUTS: list[Callable[[Tensor], Tensor]] = [
+    lambda t: t,
+    lambda t: t.contiguous(memory_format=torch.channels_last),
+    lambda t: t.mT.contiguous().mT,
+    lambda t: torch.stack([t, t], dim=-1)[..., 0],
+]
+"""The same values with other strides: as they are (expanded), channels last, transposed, every other element."""
+
+
+def cpu(results: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in results.items()}
+
+
+def run_strided(layer: Callable[[Params, Tensor], Tensor], params: Params, x: Tensor, d: Tensor) -> dict[str, Tensor]:
+    """`compare.run` without a copy of x, which would lose its strides."""
+    leaf = x.detach().requires_grad_()
+    y = layer(params, leaf)
+    names = ["x", *params]
+    return {"y": y.detach(), **dict(zip(names, torch.autograd.grad(y, [leaf, *params.values()], d), strict=True))}
+
+
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every empty floating-point tensor hold NaN."""
+
+    def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def empty(*args: Any, **kwargs: Any) -> Tensor:
+            out = make(*args, **kwargs)
+            return out.fill_(torch.nan) if out.is_floating_point() else out
+
+        return empty
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))

@@ -1,0 +1,34 @@
+"""Run the interpreter and ahead-of-time lanes under the oldest and the newest supported Triton.
+
+    python tests/triton_versions.py [pytest arguments]
+
+Each version is installed into a folder of its own that goes before the environment's packages; the environment is
+not changed. Run it before a change of a kernel is called done.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+VERSIONS = ("3.6.0", "3.9.0")
+
+
+def run(version: str, arguments: list[str]) -> int:
+    """pytest's exit code with this Triton."""
+    with tempfile.TemporaryDirectory() as folder:
+        install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, f"triton=={version}"]
+        subprocess.run([sys.executable, *install], check=True)
+        environment = {**os.environ, "PYTHONPATH": folder, "TRITON_CACHE_DIR": os.path.join(folder, "cache")}
+        print(f"triton {version}", flush=True)
+        command = [sys.executable, "-m", "pytest", "tests", "-m", "interpreter or aot", *arguments]
+        return subprocess.run(command, env=environment).returncode
+
+
+def main() -> None:
+    codes = [run(version, sys.argv[1:]) for version in VERSIONS]
+    raise SystemExit(max(codes))
+
+
+if __name__ == "__main__":
+    main()
