@@ -83,7 +83,7 @@ def generate_embedded(
     Raises:
         UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
     """
-    folder = Path(path)
+    folder = Path(path).resolve()
     temporary, old = (folder.with_name(f".{folder.name}-{secrets.token_hex(8)}") for _ in range(2))
     videos: list[Video] = []
     try:
@@ -93,7 +93,7 @@ def generate_embedded(
                 videos.append(video)
                 on_progress(len(videos), subjects * repeats * len(EMOTIONS))
         write_index(temporary, videos, _info(seed))
-        if folder.exists():
+        with contextlib.suppress(FileNotFoundError):
             folder.rename(old)
         temporary.rename(folder)
     except OSError as error:
@@ -101,7 +101,7 @@ def generate_embedded(
     finally:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
-    return PreparedSet.open(folder)
+    return PreparedSet.open(path)
 
 
 def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> torch.Tensor:
@@ -111,7 +111,7 @@ def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> tor
         subject_seed: chooses subject and motion; even numbers show the first photograph, odd ones the second.
         emotion: one of `EMOTIONS`.
         frames: n, at least 8.
-        size: pixels, both sides of a frame.
+        size: pixels, both sides of a frame; the eyes are about a fifth of it apart.
 
     Returns:
         uint8 (n, size, size), grey.

@@ -3,6 +3,9 @@
 A point x of the neutral face is at phi_t(x) = P_t(x + D_t(x)) in frame t: D_t is the sum of the action units'
 fields, P_t the pose. Frame t shows texture(phi_t^-1(y)) at pixel y, landmarks are phi_t(landmarks), and the flow
 from frame a to frame b is phi_b(phi_a^-1(y)) - y. Light and noise change grey levels only.
+
+All is computed in double precision, so that the rounding of another machine or number of threads vanishes when the
+results are stored.
 """
 
 import math
@@ -54,11 +57,11 @@ class MovingFace(NamedTuple):
             change = float(torch.linalg.vector_norm(result - before, ord=math.inf))
         return result
 
-    def pairs(self, interval: int, count: int) -> "MovingFace":
+    def later(self, interval: int, count: int) -> "MovingFace":
         """The maps of the frames an interval later, for `count` frames."""
-        later = slice(interval, interval + count)
-        pose = Similarity(self.pose.matrix[later], self.pose.shift[later])
-        return MovingFace(self.displacement[later], pose, self.margin)
+        frames = slice(interval, interval + count)
+        pose = Similarity(self.pose.matrix[frames], self.pose.shift[frames])
+        return MovingFace(self.displacement[frames], pose, self.margin)
 
 
 def moving_face(subject: Subject, motion: Motion) -> MovingFace:
@@ -66,7 +69,7 @@ def moving_face(subject: Subject, motion: Motion) -> MovingFace:
     count, side = len(motion.strength), subject.fields.shape[-1]
     displacement = (motion.strength @ subject.fields.flatten(1)).view(count, 2, side, side)
     steepness = sum(displacement.diff(dim=axis).square().sum(1).max() for axis in (-1, -2)) ** 0.5
-    return MovingFace(displacement * min(1.0, STEEPEST / float(steepness)), motion.pose, subject.margin)
+    return MovingFace(displacement * (STEEPEST / max(STEEPEST, float(steepness))), motion.pose, subject.margin)
 
 
 def render_frames(rng: np.random.Generator, subject: Subject, motion: Motion, neutral: Tensor, size: int) -> Tensor:
@@ -88,7 +91,7 @@ def render_clip(
     grid = pixel_grid(SIZE, SIZE)
     neutral = face.inverse(grid)
     count = 7 * interval
-    flow = face.pairs(interval, count).forward(neutral[:count]) - grid
+    flow = face.later(interval, count).forward(neutral[:count]) - grid
     landmarks = face.forward(subject.landmarks.expand(len(neutral), -1, -1))
     return (
         render_frames(rng, subject, motion, neutral, SIZE),
