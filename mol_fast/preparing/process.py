@@ -77,7 +77,8 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
     """
     reader = _FrameReader(video)
     aligner = _Aligner(finder, settings.align)
-    frames, landmarks = [], []
+    frames: list[Picture] = []
+    landmarks: list[npt.NDArray[np.float32]] = []
     for name, frame in reader:
         if len(frames) == MAX_CLIP:
             raise UserError(f"it has more than {MAX_CLIP} frames, which is not one clip; cut it")
