@@ -117,7 +117,7 @@ class _GatherMax(torch.autograd.Function):
         q, index, best = ctx.saved_tensors
         d_q = torch.zeros_like(q)
         for row in index:
-            part = grad * (q.index_select(0, row) == best)
+            part = grad * ~(q.index_select(0, row) < best)  # true for a NaN as well
             d_q = d_q.index_add(0, row, part)
             grad = grad - part
         return d_q, None

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_SIZE
-from mol_fast.functional import correlation, reachable
+from mol_fast.functional import correlation
 from mol_fast.norm import FrameBatchNorm2d
 
 SLOPE = 0.1
-DISPLACEMENTS = 21 * 21
+SIDE, STRIDE = 21, 2
+DISPLACEMENTS = SIDE**2
 
 
 class _Conv(nn.Module):
@@ -25,17 +26,21 @@ class _Conv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
         self.norm = FrameBatchNorm2d(outputs)
 
-    def forward(self, x: Tensor, calls: Sequence[int], used: Tensor | None = None) -> Tensor:
-        """`used`: which of the input channels `x` holds, when the others are zero and left out."""
-        if used is None:
-            x = self.conv(x)
-        else:
-            x = F.conv2d(x, self.conv.weight.index_select(1, used), None, self.conv.stride, self.conv.padding)
+    def forward(self, x: Tensor, calls: Sequence[int], weight: Tensor | None = None) -> Tensor:
+        """`weight`: in place of the layer's own, for input channels that are left out because they are zero."""
+        x = self.conv(x) if weight is None else F.conv2d(x, weight, None, self.conv.stride, self.conv.padding)
         return F.leaky_relu(self.norm(x, calls), SLOPE)
 
 
 def _deconv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+
+
+def _inside(x: Tensor) -> Tensor:
+    """Of the channels `(dy, dx)` of `x (N, 21 * 21, ...)` those whose displacement can stay inside the map."""
+    reach, inside = SIDE // 2, (FEATURE_SIZE - 1) // STRIDE
+    kept = slice(reach - inside, reach + inside + 1)
+    return x.unflatten(1, (SIDE, SIDE))[:, kept, kept].flatten(1, 2)
 
 
 def _predict(inputs: int) -> nn.Conv2d:
@@ -55,9 +60,6 @@ class FlowHead(nn.Module):
     lead out of the map are not convolved; the weight of conv3_1 has the paper's shape all the same.
     """
 
-    inside: Tensor
-    used: Tensor
-
     def __init__(self, features: int, width: float = 1.0, frame_stats: bool = False, backend: str = "auto") -> None:
         super().__init__()
         self.frame_stats, self.backend = frame_stats, backend
@@ -70,12 +72,6 @@ class FlowHead(nn.Module):
         self.conv3 = _Conv(w(128), w(256), 2, 2)
         self.conv_redir = _Conv(w(256), w(32), 1)
         self.conv3_1 = _Conv(w(32) + DISPLACEMENTS + 2 * features, w(256), 3)
-        redir, size = w(32), FEATURE_SIZE
-        inside = reachable(size, size)
-        after = redir + DISPLACEMENTS
-        used = [*range(redir), *(redir + channel for channel in inside), *range(after, after + 2 * features)]
-        self.register_buffer("inside", torch.tensor(inside), persistent=False)
-        self.register_buffer("used", torch.tensor(used), persistent=False)
         self.conv4, self.conv4_1 = _Conv(w(256), w(512), 3, 2), _Conv(w(512), w(512), 3)
         self.conv5, self.conv5_1 = _Conv(w(512), w(512), 3, 2), _Conv(w(512), w(512), 3)
         self.conv6, self.conv6_1 = _Conv(w(512), w(1024), 3, 2), _Conv(w(1024), w(1024), 3)
@@ -107,9 +103,9 @@ class FlowHead(nn.Module):
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         redir = self.conv_redir(conv3_t, pairs)
         cost = correlation(conv3_t, conv3_t1, negative_slope=SLOPE, backend=self.backend)
-        inside = cost.index_select(1, self.inside)
-        maps = torch.cat([x.to(cost.dtype) for x in (redir, inside, first, second)], dim=1)
-        conv3_1 = self.conv3_1(maps, pairs, self.used)
+        maps = torch.cat([x.to(cost.dtype) for x in (redir, _inside(cost), first, second)], dim=1)
+        weights = self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1)
+        conv3_1 = self.conv3_1(maps, pairs, torch.cat([weights[0], _inside(weights[1]), weights[2]], dim=1))
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
         conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
         conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)

@@ -16,7 +16,7 @@ from torch import Tensor
 from mol_fast import batched
 from mol_fast.branch import FCCBranch
 
-__all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc", "reachable"]
+__all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
 
 BACKENDS = ("auto", "torch", "triton")
 VARIANTS = ("paper", "official")
@@ -201,18 +201,6 @@ def correlation(
             return kernels.correlation(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
         out = batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
         return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
-
-
-def reachable(height: int, width: int, max_displacement: int = 20, stride: int = 2) -> list[int]:
-    """Channels of `correlation` that are not zero everywhere on a map of `height` x `width`, in increasing order."""
-    reach = max_displacement // stride
-    side = 2 * reach + 1
-    return [
-        dy * side + dx
-        for dy in range(side)
-        for dx in range(side)
-        if abs(dy - reach) * stride < height and abs(dx - reach) * stride < width
-    ]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from mol_fast import functional
 from mol_fast import reference as ref
+from mol_fast.flow_head import _inside
 
 SHAPES = [(2, 3, 5, 7), (1, 4, 1, 6), (1, 2, 6, 1), (3, 1, 4, 4)]
 WINDOWS = [(20, 2), (4, 2), (3, 1), (5, 2), (0, 1), (6, 3), (2, 5)]
@@ -32,12 +33,11 @@ def test_leaky_relu_follows() -> None:
     assert_close(functional.correlation(a, b, 4, 1, negative_slope=0.1), expected)
 
 
-@pytest.mark.parametrize(("reach", "stride"), WINDOWS)
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (16, 16)])
-def test_reachable_channels_are_those_not_zero(size: tuple[int, int], reach: int, stride: int) -> None:
-    ones = torch.ones(1, 1, *size)
-    maps = ref.correlation(ones, ones, reach, stride)[0]
-    assert functional.reachable(*size, reach, stride) == maps.flatten(1).any(dim=1).nonzero().flatten().tolist()
+def test_the_flow_head_keeps_all_that_is_not_zero() -> None:
+    maps = ref.correlation(torch.rand(1, 2, 16, 16) + 1, torch.rand(1, 2, 16, 16) + 1)
+    kept = _inside(maps)
+    assert kept.shape[1] == 225
+    assert torch.equal(kept, maps[:, maps[0].flatten(1).any(dim=1)])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
