@@ -199,6 +199,7 @@ def candidate(problem: Problem, backend: str, dtype: torch.dtype) -> Callable[[]
     else:
         ours = of_module(module, backend)
     x = problem.x.to(dtype, copy=True).requires_grad_(module.training)
+    torch._dynamo.maybe_mark_dynamic(x, 0)  # compiled once for any number of maps
     sources = {"x": x, **ours.parameters}
 
     def forward() -> Results:
