@@ -14,7 +14,8 @@ the batch and the number of iterations is fixed, so a pair has the same flow, bi
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SMALLEST = 16  # pixels; neither an image nor a level of the pyramid has a shorter side
-_CHUNK = {"cpu": 1 << 16, "cuda": 1 << 24}  # pixels worked on at once: what stays in a CPU's cache, keeps a GPU busy
+_CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # pixels worked on at once: what stays in a CPU's cache, keeps a GPU busy
 
 
 @torch.no_grad()
@@ -62,14 +63,16 @@ def flow(
     """
     scheme = _Scheme(levels, factor, warps, iterations, tau, lambda_, theta)
     _check_images(previous, next)
+    pyramid = [(previous[:, None].float(), next[:, None].float())]
+    if not len(previous):
+        return torch.cat(pyramid[0], dim=1)
+    for size in _sizes(previous.shape[1:], scheme):
+        pyramid.append((_resize(pyramid[-1][0], size), _resize(pyramid[-1][1], size)))
     step = _compiled_step() if compile else _step
-    count, height, width = previous.shape
-    result = torch.empty(count, 2, height, width, device=previous.device)
-    pairs = max(1, _CHUNK.get(previous.device.type, _CHUNK["cuda"]) // (height * width))
-    for start in range(0, count, pairs):
-        chunk = slice(start, start + pairs)
-        result[chunk] = _coarse_to_fine(previous[chunk, None].float(), next[chunk, None].float(), scheme, step)
-    return result
+    u = torch.zeros_like(torch.cat(pyramid[-1], dim=1))
+    for images in reversed(pyramid):
+        u = _refine(u, *images, scheme, step)
+    return u
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class _Scheme:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("tau", "lambda_", "theta"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, not {getattr(self, name)}")
         if not 0 < self.factor < 1:
             raise ValueError(f"factor must be between 0 and 1, not {self.factor}")
 
@@ -118,33 +121,25 @@ class _Data(NamedTuple):
 _Step = Callable[[_State, _Data, float, float], _State]
 
 
-def _coarse_to_fine(previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
-    """Flow (B, 2, H, W) of images (B, 1, H, W)."""
-    pyramid = [(previous, next)]
-    for height, width in _sizes(previous.shape[-2:], scheme):
-        pyramid.append((_resize(pyramid[-1][0], height, width), _resize(pyramid[-1][1], height, width)))
-    u = previous.new_zeros(len(previous), 2, *pyramid[-1][0].shape[-2:])
-    for finer_previous, finer_next in reversed(pyramid):
-        height, width = finer_previous.shape[-2:]
-        growth = u.new_tensor([width / u.shape[-1], height / u.shape[-2]])
-        u = _refine(_resize(u, height, width) * growth.view(2, 1, 1), finer_previous, finer_next, scheme, step)
-    return u
-
-
-def _sizes(size: torch.Size, scheme: _Scheme) -> list[tuple[int, int]]:
+def _sizes(size: torch.Size, scheme: _Scheme) -> Iterator[torch.Size]:
     """Height and width of the pyramid's levels, without the finest."""
-    sizes = []
-    height, width = size
     for _ in range(scheme.levels - 1):
-        height, width = round(height * scheme.factor), round(width * scheme.factor)
-        if min(height, width) < _SMALLEST:
-            break
-        sizes.append((height, width))
-    return sizes
+        size = torch.Size(round(side * scheme.factor) for side in size)
+        if min(size) < _SMALLEST:
+            return
+        yield size
 
 
 def _refine(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
-    """All warps of one level; the dual variable is kept from warp to warp."""
+    """Flow (B, 2, H, W) of one level from that of the next coarser one, some pairs at a time."""
+    pairs = max(1, _CHUNK.get(next.device.type, _CHUNK["cuda"]) // (next.shape[-2] * next.shape[-1]))
+    chunks = zip(u.split(pairs), previous.split(pairs), next.split(pairs), strict=True)
+    return torch.cat([_refine_chunk(*chunk, scheme, step) for chunk in chunks])
+
+
+def _refine_chunk(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
+    """All warps of a level; the dual variable is kept from warp to warp."""
+    u = _enlarge(u, next.shape[-2:])
     stack = torch.cat([next, *_central_gradient(next)], dim=1)
     state = _State(u, torch.zeros_like(u), torch.zeros_like(u))
     for _ in range(scheme.warps):
@@ -198,8 +193,14 @@ def _central_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
     return (across[..., 2:] - across[..., :-2]) / 2, (down[..., 2:, :] - down[..., :-2, :]) / 2
 
 
-def _resize(images: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
+def _resize(images: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
+def _enlarge(u: Tensor, size: torch.Size) -> Tensor:
+    """Flow in pixels of a level from that of the next coarser one."""
+    growth = u.new_tensor([size[1] / u.shape[-1], size[0] / u.shape[-2]])
+    return _resize(u, size) * growth.view(2, 1, 1)
 
 
 def _check_images(previous: Tensor, next: Tensor) -> None:

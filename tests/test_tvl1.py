@@ -219,6 +219,7 @@ def test_bad_images_are_named(previous: Tensor, next: Tensor, message: str) -> N
         {"tau": 0.0},
         {"lambda_": -0.1},
         {"theta": math.nan},
+        {"theta": math.inf},
         {"factor": 1.0},
         {"factor": 0.0},
     ],
