@@ -38,8 +38,9 @@ class Launch:
     """One kernel launch as a value: an operator runs it, `mol_fast.kernels.resources` compiles it.
 
     `arguments` and `constants` together are the kernel's parameters by name, `constants` the compile-time
-    ones. `bytes` is the device memory traffic with every operand moved once per time the kernel reads or
-    writes it, `flops` the useful floating-point operations of its matrix products (0 where it has none).
+    ones. `bytes` is the device memory traffic with every operand moved once: what programs that run side by side
+    read twice comes from the cache. `flops` are the useful floating-point operations of the matrix products, padding
+    not counted, and 0 where there are none.
     """
 
     kernel: Any

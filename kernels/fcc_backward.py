@@ -87,9 +87,10 @@ def fcc_reduce_kernel(
     DTYPE: tl.constexpr = p_x.dtype.element_ty
     ROWS: tl.constexpr = BH // BR
     COLS: tl.constexpr = BW // BC
-    pid = tl.program_id(0)
-    ch, g, part = pid % channels, pid // channels % groups, pid // channels // groups
-    row, col, split = part % ROWS * BR, part // ROWS % COLS * BC, part // (ROWS * COLS)
+    # The blocks of a map run side by side, so that they find each other's reads in the cache.
+    block, pid = tl.program_id(0) % (ROWS * COLS), tl.program_id(0) // (ROWS * COLS)
+    ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
+    row, col = block % ROWS * BR, block // ROWS * BC
     half = channels // 2
     is_vh = ch < half
     mean = tl.load(p_mean + g * channels + ch)
@@ -132,6 +133,7 @@ def fcc_reduce_kernel(
         b_f = tl.dot(tl.trans(b_ad), b_u, b_f, input_precision=PRECISION, out_dtype=ACC)
     L: tl.constexpr = max(H, W)
     o_v, o_c = tl.arange(0, BH), tl.arange(0, BW)
+    part = split * (ROWS * COLS) + block
     p_out = p_partial + ((part * groups + g) * channels + ch).to(tl.int64) * (5 * L)
     tl.store(p_out + o_v, fold(b_e, 0, row, H, BH, BH, BR), mask=o_v < H)
     tl.store(p_out + L + o_c, fold(b_f, col, 0, W, BW, BC, BW), mask=o_c < W)
@@ -149,11 +151,15 @@ def fcc_reduce_kernel(
 
 
 @triton.jit
-def partial_sum(p, L: tl.constexpr, BL: tl.constexpr, parts, step, BS: tl.constexpr):
+def partial_sum(p, L: tl.constexpr, BL: tl.constexpr, parts, step, ACC: tl.constexpr):
     """Sum of `parts` vectors of length L, `step` apart."""
-    o_s = tl.arange(0, BS)[:, None]
+    o_s = tl.arange(0, 16)[:, None]
     o_l = tl.arange(0, BL)[None, :]
-    return tl.sum(tl.load(p + o_s * step + o_l, mask=(o_s < parts) & (o_l < L), other=0.0), axis=0)
+    b = tl.zeros((BL,), ACC)
+    for s in range(0, parts, 16):
+        m = (s + o_s < parts) & (o_l < L)
+        b += tl.sum(tl.load(p + (s + o_s) * step + o_l, mask=m, other=0.0), axis=0)
+    return b
 
 
 @triton.jit
@@ -188,7 +194,6 @@ def fcc_parameters_kernel(
     W: tl.constexpr,
     BH: tl.constexpr,
     BW: tl.constexpr,
-    BS: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """The gradients of one channel's parameters, and S_v S_h D_g / M and e_g / M for every group."""
@@ -216,13 +221,13 @@ def fcc_parameters_kernel(
     step = (groups * channels).to(tl.int64) * (5 * L)
     for g in range(groups):
         p_in = p_partial + (g * channels + ch).to(tl.int64) * (5 * L)
-        b_ge = partial_sum(p_in, H, BH, parts, step, BS)
-        b_gr = partial_sum(p_in + 2 * L, H, BH, parts, step, BS)
-        b_gc = partial_sum(p_in + 3 * L, W, BW, parts, step, BS)
+        b_ge = partial_sum(p_in, H, BH, parts, step, ACC)
+        b_gr = partial_sum(p_in + 2 * L, H, BH, parts, step, ACC)
+        b_gc = partial_sum(p_in + 3 * L, W, BW, parts, step, ACC)
         e = tl.sum(b_kv * b_ge, axis=0)
         scale = weight * tl.rsqrt(tl.load(p_var + g * channels + ch) + EPS)
         b_e += b_ge
-        b_f += partial_sum(p_in + L, W, BW, parts, step, BS)
+        b_f += partial_sum(p_in + L, W, BW, parts, step, ACC)
         b_r += b_gr
         b_c += b_gc
         b_first_v += scale * b_gr
@@ -234,10 +239,10 @@ def fcc_parameters_kernel(
             tl.store(p_moments + g * channels + ch, moment1)
             tl.store(p_moments + (groups + g) * channels + ch, moment2)
             b_centre_v += scale * (
-                moment1 * (per_group * W) + moment2 * partial_sum(p_in + 4 * L, H, BH, parts, step, BS)
+                moment1 * (per_group * W) + moment2 * partial_sum(p_in + 4 * L, H, BH, parts, step, ACC)
             )
             b_centre_h += scale * (
-                moment1 * (per_group * H) + moment2 * partial_sum(p_in + 4 * L, W, BW, parts, step, BS)
+                moment1 * (per_group * H) + moment2 * partial_sum(p_in + 4 * L, W, BW, parts, step, ACC)
             )
     total = tl.sum(b_r, axis=0)
     bias = tl.load(row_of(p_vh_bias, p_hv_bias, ch, half, 1)).to(ACC)
@@ -361,11 +366,17 @@ def reduce_tile(p: Problem) -> Tile:
     height, width = p.sides
     if height * width <= 512:
         return Tile(512 // (height * width), height, width, 1 if p.narrow else 2, 2)
-    return Tile(1, min(height, 32), min(width, 32), 4 if p.narrow else 8, 2)
+    return Tile(1, min(height, 32), min(width, 32), 4, 2) if p.narrow else Tile(1, min(height, 32), 16, 8, 2)
+
+
+def parameters_tile(p: Problem) -> Tile:
+    """The pinned warps of the kernel over channels, which has matrices of a map's sides but no product."""
+    height, width = p.sides
+    return Tile(1, height, width, 1 if height * width <= 512 else 8, 1)
 
 
 def input_tile(p: Problem) -> Tile:
-    """The pinned configuration of dx, and of the parameters for its warps."""
+    """The pinned configuration of dx."""
     height, width = p.sides
     if height * width <= 512:
         return Tile((1024 if p.narrow else 512) // (height * width), height, width, 1, 2)
@@ -418,11 +429,10 @@ def backward_launches(
     values |= dict(zip(names, buffers.gradients, strict=True)) | strides(x) | strides(d, "s_d")
     values |= {"EPS": eps, "TRAINING": training, "parts": parts(p)}
     reductions = p.channels * p.groups * parts(p)
-    summed = {**values, "BS": triton.next_power_of_2(parts(p))}
     final = values if training else {**values, "p_x": None, "p_mean": None, "p_moments": None}
     return [
         launch(fcc_reduce_kernel, "backward", p, target, reduce_tile(p), reductions, 2 * p.flops, values),
-        launch(fcc_parameters_kernel, "backward", p, target, input_tile(p), p.channels, 0, summed),
+        launch(fcc_parameters_kernel, "backward", p, target, parameters_tile(p), p.channels, 0, values),
         launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, final),
     ]
 

@@ -197,7 +197,7 @@ def tile(p: Problem) -> Tile:
     height, width = p.sides
     if height * width <= 512:
         return Tile(1024 // (height * width), height, width, 1, 2)
-    return Tile(1, min(height, 32), width, 4, 2)
+    return Tile(1, min(height, 32), width, 4 if p.narrow else 8, 2)
 
 
 def forward_launches(
