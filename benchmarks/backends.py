@@ -35,7 +35,9 @@ def of_module(module: nn.Module, backend: str) -> Implementation:
         if hasattr(part, "backend"):
             part.backend = "triton" if backend == "triton" else "torch"
     forward = torch.compile(module, fullgraph=True) if backend == "torch.compile" else module
-    return Implementation(forward, dict(module.named_parameters()), dict(module.named_buffers()))
+    kept = module.state_dict().keys()
+    buffers = {name: value for name, value in module.named_buffers() if name in kept}
+    return Implementation(forward, dict(module.named_parameters()), buffers)
 
 
 def of_loops(
