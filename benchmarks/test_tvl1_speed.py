@@ -23,10 +23,11 @@ def batch(count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 def check(previous: Tensor, next: Tensor, expected: Tensor, compiled: bool) -> None:
     result = flow(previous, next, compile=compiled)
-    alone = flow(previous[-1:], next[-1:], compile=compiled)
     difference = float(torch.linalg.vector_norm(result.cpu() - expected, dim=1).mean())
-    if difference > 0.03 or not torch.equal(alone, result[-1:]):
-        pytest.fail(f"wrong flow, nothing is timed: {difference:.3f} px from OpenCV, alone or in the batch")
+    if difference > 0.03:
+        pytest.fail(f"wrong flow, {difference:.3f} px from OpenCV's: nothing is timed")
+    if not torch.equal(flow(previous[-1:], next[-1:], compile=compiled), result[-1:]):
+        pytest.fail("a pair alone has another flow than in its batch: nothing is timed")
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
