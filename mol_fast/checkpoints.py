@@ -57,9 +57,7 @@ class Checkpoints:
         if self.signal is not None:
             self.save(step, model, optimizer)
             name = signal.Signals(self.signal).name
-            raise Stopped(
-                self.signal, f"Stopped by {name} after step {step}: the same command with its --name goes on."
-            )
+            raise Stopped(self.signal, f"Stopped by {name} after step {step}")
         if self.every and step % self.every == 0:
             self.save(step, model, optimizer)
 
@@ -118,5 +116,5 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

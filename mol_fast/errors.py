@@ -22,4 +22,5 @@ class Stopped(UserError):
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
+        self.number = number
         self.exit_code = 128 + number

@@ -25,7 +25,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = os.fspath(target)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_SIZE
@@ -90,7 +91,7 @@ class FlowHead(nn.Module):
     def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """`clip (B, 1, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
         b, _, t = clip.shape[:3]
-        frames = clip.transpose(1, 2).flatten(0, 1)  # (B T, 1, H, W)
+        frames = rearrange(clip, "b c t h w -> (b t) c h w")
         order = [frame for pair in range(t - 1) for frame in (pair, pair + 1)] if self.frame_stats else [0]
         conv1 = self.conv1(frames, order)
         conv2 = self.conv2(conv1, order)
@@ -110,7 +111,7 @@ class FlowHead(nn.Module):
         conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
         conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)
         flow = self._decode(conv6_1, [conv5_1, conv4_1, conv3_1, earlier(conv2), earlier(conv1), earlier(frames)])
-        return flow.unflatten(0, (b, t - 1)).transpose(1, 2)
+        return rearrange(flow, "(b p) c h w -> b c p h w", b=b, p=t - 1)
 
     def _decode(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         for level, skip in zip(range(5, -1, -1), skips, strict=True):

@@ -35,12 +35,17 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
         UserError: a subject is not among those of `videos`, or nothing would be left to train or to test on.
     """
     subjects = sorted({video.subject for video in videos if video.interval})
+    if settings.folds and settings.test_subjects:
+        raise UserError("--folds and --test-subjects are two ways to hold subjects out: give one of them.")
+    held_out: list[tuple[str, ...]]
     if settings.folds == ("all",):
         held_out = [(subject,) for subject in subjects]
+    elif "all" in settings.folds:
+        raise UserError(f"--folds all already has every subject: leave out {' '.join(settings.folds)} or all.")
     elif settings.folds:
-        held_out = [(subject,) for subject in settings.folds]
+        held_out = [(subject,) for subject in dict.fromkeys(settings.folds)]
     else:
-        held_out = [settings.test_subjects or tuple(subjects[-2:])]
+        held_out = [tuple(dict.fromkeys(settings.test_subjects)) or tuple(subjects[-2:])]
     unknown = sorted({subject for part in held_out for subject in part} - set(subjects))
     if unknown:
         raise UserError(f"There is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}.")

@@ -6,7 +6,7 @@ B clips, T frames, P = T - 1 pairs of consecutive frames; all frames, and all pa
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
@@ -60,7 +60,7 @@ class MOL(nn.Module):
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
         b, pairs = clip.shape[0], frames - 1
-        stem = self.stem(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, frames))
+        stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, frames))
         groups = pairs if self.config.norm_stats == "frame" else 1
         first = self.f5c_first(stem[:, :-1].flatten(0, 1), groups)  # (B P, C, h, w)
         second = self.f5c_second(stem[:, 1:].flatten(0, 1), groups)
@@ -68,8 +68,8 @@ class MOL(nn.Module):
         if self.config.center:
             first, second = self._center(first), self._center(second)
         flow = self.flow_head(clip, first, second)
-        maps = torch.stack([first, second], dim=1).unflatten(0, (b, pairs))  # (B, P, 2, C, h, w)
-        logits = self.expression_head(maps.flatten(1, 2).permute(0, 2, 3, 4, 1))
+        sequence = rearrange([first, second], "block (b p) c h w -> b c h w (p block)", b=b, p=pairs)
+        logits = self.expression_head(sequence)
         return MOLOutput(logits, flow, landmarks)
 
     def _center(self, features: Tensor) -> Tensor:

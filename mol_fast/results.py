@@ -94,8 +94,8 @@ class PooledResults:
         """Loss terms step by step, the mean over the folds."""
         rows = [row for fold in self.folds for row in read_steps(fold_folder(path, fold) / STEPS)]
         frame = pd.DataFrame(rows)[["step", "total", "expression", "flow", "landmarks"]]
-        mean: list[dict[str, float]] = frame.groupby("step", as_index=False).mean().to_dict("records")
-        return mean
+        mean = frame.groupby("step", as_index=False).mean()
+        return [{str(name): value for name, value in row.items()} for row in mean.to_dict("records")]
 
     def samples(self) -> list[Sample]:
         """Samples of the first seed: the worst of all folds, and others spread over them."""

@@ -19,7 +19,7 @@ def write_run_report(path: Path, pooled: PooledResults, about: Mapping[str, Any]
         path / "report.html",
         name=path.name,
         date=date,
-        summary=f"{steps} steps, {len(pooled.folds)} folds, scored on {subjects} held-out subjects",
+        summary=f"{steps} steps, folds: {len(pooled.folds)}, held-out subjects: {subjects}",
         synthetic=SYNTHETIC in about["sources"],
         scores=pooled.scores[pooled.first],
         losses=pooled.losses(path),

@@ -13,6 +13,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 LEAST = {"steps": 1, "seeds": 1, "batch_size": 1, "warmup": 0, "workers": 0, "checkpoint_every": 0, "seed": 0}
 """Smallest value of each whole number."""
+SEEDS = 2**31
+"""Number of different seeds: seed and step together are a number of 64 bits."""
 INCIDENTAL = ("data", "data_dir", "out", "name", "device", "workers", "checkpoint_every")
 """Settings that may differ when a run goes on."""
 
@@ -79,6 +81,8 @@ class TrainSettings:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
+        if self.seed + self.seeds > SEEDS:
+            raise UserError(f"--seed must be at most {SEEDS - self.seeds}, got {self.seed}.")
         for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")

@@ -1,5 +1,6 @@
 """Train on the embedded set or on prepared ones, and score held-out subjects: `python -m mol_fast.train`."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import torch
 
 from mol_fast.cli import run_program
 from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
-from mol_fast.errors import FoldsFailed, UserError
+from mol_fast.errors import FoldsFailed, Stopped, UserError
 from mol_fast.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def run(settings: TrainSettings) -> None:
         "environment": environment(fabric.device),
     }
     open_run(path, about, {**settings.identity(), "videos": len(videos), "subjects": _subjects(videos)})
-    print(f"{len(videos)} videos of {len(_subjects(videos))} subjects, {len(folds)} folds, in {path}", flush=True)
+    trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
+    print(f"{len(videos)} videos of {len(_subjects(videos))} subjects, {trainings}, in {path}", flush=True)
     _run_folds(_share(folds), videos, protocol, settings, fabric, path)
     _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}")
 
@@ -75,11 +77,13 @@ def make_fabric(settings: TrainSettings) -> "Fabric":
     """
     from lightning_fabric import Fabric
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+    known = [str(number) for number in range(torch.cuda.device_count())] if kind == "cuda" else []
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not known) or (index and index not in known):
         raise UserError(f"The device {settings.device!r} is not available: use --device cpu.")
     precision = settings.precision
     if precision == "auto":
@@ -92,8 +96,15 @@ def make_fabric(settings: TrainSettings) -> "Fabric":
 def _open(settings: TrainSettings) -> list[Video]:
     if settings.data:
         return open_sets(settings.data)
-    print("opening the embedded set, generated on first use", flush=True)
-    return embedded_set(settings.data_dir).videos
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("making the embedded set", total=None, visible=False)
+        prepared = embedded_set(
+            settings.data_dir,
+            lambda done, total: progress.update(task, completed=done, total=total, visible=True),
+        )
+    return prepared.videos
 
 
 def _protocol(settings: TrainSettings, videos: list[Video]) -> Protocol:
@@ -130,6 +141,9 @@ def _run_folds(
                 run_fold(fold, videos, protocol, settings, fabric, fold_folder(path, fold), on_step)
             except LossNotFinite as error:
                 failed.append(f"step {error.step} of fold {fold.name}")
+            except Stopped as stop:
+                command = f"the same command with --name {path.name} goes on"
+                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}.") from stop
     if failed:
         kind = UserError if len(folds) == 1 else FoldsFailed
         raise kind(

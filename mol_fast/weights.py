@@ -6,6 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from mol_fast.config import MOLConfig
 from mol_fast.errors import UserError
@@ -50,16 +51,27 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     try:
         info = json.loads(header)
         model = MOL(config=MOLConfig.from_dict(info["config"]))
-        model.load_state_dict(tensors)
-        classes = info["classes"]
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{file} does not fit this version's model ({reason}): train again with it.") from error
-    if len(classes) != model.config.num_classes:
-        raise UserError(
-            f"{file} names {len(classes)} classes for {model.config.num_classes} outputs: it is damaged, train again."
-        )
+        count = len(info["classes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"The header of {file} cannot be used ({error}): train again with this version.") from error
+    config = f"variant {model.config.variant}, {model.config.num_classes} classes"
+    if count != model.config.num_classes:
+        raise UserError(f"{file} names {count} classes, but its header says {config}: it is damaged, train again.")
+    problem = _misfit(tensors, model.state_dict())
+    if problem:
+        raise UserError(f"{file} does not hold the model of its header ({config}): {problem}; train again.")
+    model.load_state_dict(tensors)
     return model.eval(), info
+
+
+def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
+    """What is wrong with `tensors` in place of `expected`."""
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        return f"{name} is {'missing' if name in expected else 'not part of it'}"
+    for name, value in expected.items():
+        if tensors[name].shape != value.shape:
+            return f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+    return None
 
 
 def _find(path: Path) -> Path:

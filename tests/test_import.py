@@ -32,7 +32,7 @@ def test_import_is_light() -> None:
         "print(torch.cuda.is_initialized())"
     )
     packages, modules, heavy, device = imported.splitlines()
-    assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "safetensors"}
+    assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "einops", "safetensors"}
     for part in ("cli", "data", "train", "predict", "kernels", "reference", "report", "metrics", "faces", "video"):
         assert f"mol_fast.{part}" not in modules.split()
     assert heavy == ""

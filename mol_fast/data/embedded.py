@@ -9,6 +9,7 @@ import itertools
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -86,6 +87,7 @@ def generate_embedded(
     folder = Path(path).resolve()
     temporary, old = (folder.with_name(f".{folder.name}-{secrets.token_hex(8)}") for _ in range(2))
     videos: list[Video] = []
+    _remove_leftovers(folder)
     try:
         temporary.mkdir(parents=True)
         for index in range(subjects):
@@ -132,6 +134,13 @@ def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, see
         name = f"{emotion}_{number + 1}"
         file = folder / "videos" / subject.name / f"{name}.safetensors"
         yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source="embedded")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what generations of this folder left that were killed over an hour ago."""
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _info(seed: int) -> dict[str, Any]:

@@ -173,9 +173,6 @@ def write_video(
         raise ValueError(problem)
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {
-        "subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)
-    }  # fmt: skip
     metadata = {"subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)}
     write_atomic(file, _serialise(data, metadata))
     return Video(subject, video, label, source, len(frames), file)
