@@ -48,6 +48,7 @@ def fcc_statistics_kernel(
     BH: tl.constexpr,
     BW: tl.constexpr,
     BN: tl.constexpr,
+    BR: tl.constexpr,
     WIDE: tl.constexpr,
     ACC: tl.constexpr,
 ):
@@ -55,22 +56,25 @@ def fcc_statistics_kernel(
     pid = tl.program_id(0)
     ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
     half = channels // 2
-    o_h = tl.arange(0, BH)[:, None]
+    o_r = tl.arange(0, BR)[:, None]
     o_q = tl.arange(0, BN * BW)[None, :]
     o_p, o_w = o_q // BW, o_q % BW
     p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
     p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
-    b_pos_h = tl.load(p_pos_h + o_h, mask=(o_h < H) & (ch < half), other=0.0).to(ACC)
     b_pos_w = tl.load(p_pos_w + o_w, mask=(o_w < W) & (ch >= half), other=0.0).to(ACC)
+    ROWS: tl.constexpr = BH // BR
     end = tl.minimum(per_group, (split + 1) * chunk)
     count = 0.0
     mean = 0.0
     square = 0.0
-    for t in range(split * chunk, end, BN):
+    for step in range(0, tl.cdiv(end - split * chunk, BN) * ROWS):
+        t, row = split * chunk + step // ROWS * BN, step % ROWS * BR
+        o_h = row + o_r
         m = (t + o_p < end) & (o_h < H) & (o_w < W)
         o_x = offsets(g + groups * (t + o_p), ch, o_h, o_w, s_n, s_c, s_h, s_w, WIDE)
-        b_v = tl.load(p_x + o_x, mask=m, other=0.0).to(ACC) + b_pos_h + b_pos_w  # [BH, BN BW]
-        tile_count = tl.minimum(end - t, BN) * (1.0 * H * W)
+        b_pos_h = tl.load(p_pos_h + o_h, mask=(o_h < H) & (ch < half), other=0.0).to(ACC)
+        b_v = tl.load(p_x + o_x, mask=m, other=0.0).to(ACC) + b_pos_h + b_pos_w  # [BR, BN BW]
+        tile_count = (tl.minimum(end - t, BN) * tl.minimum(H - row, BR) * W).to(ACC)
         tile_mean = tl.sum(tl.where(m, b_v, 0.0)) / tile_count
         b_delta = tl.where(m, b_v - tile_mean, 0.0)
         delta = tile_mean - mean
@@ -192,7 +196,13 @@ def fcc_forward_kernel(
         tl.store(p_y + o_y, b_y.to(DTYPE), mask=m)
 
 
-def tile(p: Problem) -> Tile:
+def statistics_tile(p: Problem) -> Tile:
+    """The pinned configuration of the statistics: that of the forward, but for the warps of large maps."""
+    config = forward_tile(p)
+    return config if config.num_warps == 1 else config._replace(num_warps=8)
+
+
+def forward_tile(p: Problem) -> Tile:
     """The pinned configuration: small maps one warp and several at once, large ones in blocks of 32 rows."""
     height, width = p.sides
     if height * width <= 512:
@@ -222,10 +232,10 @@ def forward_launches(
         **parameters(vh, hv),
     }
     values |= {**strides(x), "EPS": eps, "TRAINING": partial is not None}
-    forward = launch(fcc_forward_kernel, "forward", p, target, tile(p), p.programs, p.flops, values)
+    forward = launch(fcc_forward_kernel, "forward", p, target, forward_tile(p), p.programs, p.flops, values)
     if partial is None:
         return [forward]
-    return [launch(fcc_statistics_kernel, "forward", p, target, tile(p), p.programs, 0, values), forward]
+    return [launch(fcc_statistics_kernel, "forward", p, target, statistics_tile(p), p.programs, 0, values), forward]
 
 
 def forward_partial(x: Tensor, mean: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from triton.compiler import ASTSource
 
 from .common import DTYPES, Launch, Target
 
-OPERATORS = ("fcc", "correlation")
+OPERATORS = ("fcc", "ccc", "correlation")
 """Modules of this package; each has `shipped(dtype, target)`."""
 
 TARGETS: dict[str, GPUTarget] = {

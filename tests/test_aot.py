@@ -12,8 +12,8 @@ from mol_fast.kernels.common import DTYPES, Launch
 
 pytestmark = pytest.mark.aot
 
-SHARED_LIMIT = 99 * 1024
-"""Bytes of shared memory of a program on the smallest supported class of cards."""
+SHARED_LIMIT = {"gfx942": 64 * 1024}
+"""Bytes of shared memory of a program; on NVIDIA those of the smallest supported class of cards, 99 KiB."""
 
 CASES = [
     pytest.param(launch, target, id=f"{launch.name}-{shape}-{str(dtype).removeprefix('torch.')}-{target}")
@@ -27,7 +27,7 @@ CASES = [
 @pytest.mark.parametrize(("launch", "target"), CASES)
 def test_compiles_within_the_bars(launch: Launch, target: str) -> None:
     used = resources.resources(resources.compile_launch(launch, resources.TARGETS[target]))
-    assert used.shared <= SHARED_LIMIT
+    assert used.shared <= SHARED_LIMIT.get(target, 99 * 1024)
     assert bool(used.matrix) == bool(launch.flops)
     if target in ("sm_80", "sm_90"):
         assert (used.stack, used.local) == (0, 0)
