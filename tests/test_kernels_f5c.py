@@ -1,0 +1,79 @@
+"""The F5C layer on the Triton kernels: the same numbers as on PyTorch, in few launches and little traffic."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+pytest.importorskip("triton")
+
+from kernel_checks import first_runs
+from mol_fast.kernels import ccc, common, fcc
+
+from mol_fast import F5C, MOL
+
+
+def blocks(device: str, dtype: torch.dtype, *, neighbors: int = 3) -> tuple[F5C, F5C]:
+    """The same block, with parameters that are not those of the start, on PyTorch and on Triton."""
+    torch.manual_seed(0)
+    plain = F5C(8, (4, 6), neighbors, backend="torch")
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    fused = F5C(8, (4, 6), neighbors, backend="triton")
+    fused.load_state_dict(plain.state_dict())
+    return plain.to(device, dtype), fused.to(device, dtype)
+
+
+@first_runs
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_agree(device: str, dtype: torch.dtype, training: bool) -> None:
+    x = torch.randn(6, 8, 4, 6, dtype=dtype, device=device)
+    g = torch.randn_like(x)
+    found = []
+    for block in blocks(device, dtype):
+        leaf = x.clone().requires_grad_()
+        y = block.train(training)(leaf, 3) if training else block.eval()(leaf)
+        gradients = torch.autograd.grad(y, [leaf, *block.parameters()], g)
+        found.append([y.detach(), *gradients, *block.buffers()])
+    for plain, fused in zip(*found, strict=True):
+        assert_close(fused, plain, atol=2e-5, rtol=2e-5)
+
+
+@first_runs
+def test_launches_of_a_training_step(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 6 launches forward and 10 backward."""
+    launched: list[str] = []
+    start = common.Launch.run
+    monkeypatch.setattr(common.Launch, "run", lambda self, device: (launched.append(self.phase), start(self, device)))
+    _, block = blocks(device, dtype)
+    x = torch.randn(2, 8, 4, 6, dtype=dtype, device=device, requires_grad=True)
+    block(x).sum().backward()
+    assert launched.count("forward") == 4
+    assert launched.count("backward") <= 7
+
+
+@pytest.mark.aot
+def test_traffic_of_a_training_step() -> None:
+    """Device memory traffic at the standard shape, from the kernels' formulas, beside moving everything once."""
+    shape, half = (448, 128, 16, 16), torch.bfloat16
+    steps = [*fcc.launches(shape, half, "cuda"), *ccc.launches(shape, 4, half, "cuda")]
+    x = 2 * torch.Size(shape).numel()
+    block = F5C(128, 16, backend="torch")
+    parameters = 2 * sum(parameter.numel() for parameter in block.parameters())
+    forward = sum(step.bytes for step in steps if step.phase == "forward") / (2 * x + parameters)
+    backward = sum(step.bytes for step in steps if step.phase == "backward") / (3 * x + 2 * parameters)
+    assert 1 < forward <= 4
+    assert 1 < backward <= 5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_model_uses_them_on_a_gpu() -> None:
+    torch.manual_seed(0)
+    model = MOL(flow_width=0.25, backend="triton").cuda().eval()
+    plain = MOL(flow_width=0.25, backend="torch").cuda().eval()
+    plain.load_state_dict(model.state_dict())
+    clip = torch.randn(1, 1, 8, 128, 128, device="cuda")
+    with torch.no_grad():
+        for fused, expected in zip(model(clip), plain(clip), strict=True):
+            assert_close(fused, expected, atol=1e-3, rtol=1e-3)
