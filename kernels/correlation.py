@@ -15,7 +15,8 @@ entry of g at which the pair (p, q) was stored, zero where it was not:
 
     da[c, p] = sum_q b[c, q] G[p, q] / C        db[c, q] = sum_p a[c, p] G[p, q] / C
 
-G is never stored: its tiles are loaded from g at the same computed addresses.
+G is never stored: its tiles are loaded from g at the same computed addresses. A value of a or b that is not finite
+reaches the other gradient at all positions its row can be paired with, as it does in a product with a stored G.
 
 Launches: forward one, backward one. Maps of at most 64 x 64.
 

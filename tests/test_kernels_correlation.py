@@ -12,7 +12,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from mol_fast.kernels import common
+from mol_fast.kernels import common, resources
 from mol_fast.kernels import correlation as kernels
 
 from mol_fast import reference as ref
@@ -196,3 +196,14 @@ def test_only_reachable_pairs_are_counted() -> None:
     """On 16 x 16 a quarter of all pairs lies in rows and columns of one residue; those are what the backward reads."""
     assert kernels.reached((1, 1, 16, 16), 10, 2) == 16**4 // 4
     assert kernels.pairs((1, 1, 16, 16), 2) == 16**4 // 2
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 7, 12)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_extreme_sizes_compile(shape: tuple[int, int, int, int], wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
+    if wide:
+        monkeypatch.setattr(common, "INT32_LIMIT", 1)
+    for launch in kernels.launches(shape, torch.bfloat16, "cuda", stride=1):
+        resources.compile_launch(launch, resources.TARGETS["sm_90"])

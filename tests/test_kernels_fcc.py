@@ -11,7 +11,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from mol_fast.kernels import common, fcc_shared
+from mol_fast.kernels import common, fcc_shared, resources
 from mol_fast.kernels import fcc as kernels
 
 from mol_fast import reference as ref
@@ -327,3 +327,16 @@ def test_traffic_is_that_of_the_docstring() -> None:
         for phase, passes in (("forward", forward), ("backward", backward)):
             moved = sum(launch.bytes for launch in launches if launch.phase == phase)
             assert passes * maps <= moved <= 1.1 * passes * maps, (training, phase, moved / maps)
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize(("shape", "groups"), [((1, 2, 1, 1), 1), ((7, 4, 5, 12), 7)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_extreme_sizes_compile(
+    shape: tuple[int, int, int, int], groups: int, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
+    if wide:
+        monkeypatch.setattr(common, "INT32_LIMIT", 1)
+    for launch in kernels.launches(shape, torch.bfloat16, "cuda", groups=groups):
+        resources.compile_launch(launch, resources.TARGETS["sm_90"])
