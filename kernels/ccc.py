@@ -26,7 +26,7 @@ E_i = 0 (the winner is then stored as k); the selection itself carries no gradie
 
 Backward, three or four launches: dP|dQ and dF (in one launch for many small maps: a program then reads back what
 it has just written), d W with d b, d mix with d mix_bias. The last two are sums over maps in a few parts, which
-PyTorch adds up. The forward saves the ranks (one byte per element up to k = 255, else two), E and the neighbours.
+PyTorch adds up. The forward saves E, the neighbours, and the ranks: half a byte per element up to k = 15, else two.
 
 Neighbours are selected at float32 accuracy: products of 16-bit numbers are exact in float32, float32 products are
 three TF32 products whatever `torch.set_float32_matmul_precision` says. Of equal similarities the lowest index
@@ -35,11 +35,12 @@ leaves the order open. Of equal candidates in the max the first rank wins, and t
 candidate makes the maximum NaN. In the backward a gradient that is not finite reaches dQ of all channels of its map
 (0/1 matrices multiply it by 0), not just of the winner.
 
-Bytes, with X those of x, and ranks half of X in 16 bits: neighbours X, edges 2 X (+ X + ranks when gradients are
-wanted); map gradient 4 X + ranks (two launches: 7 X + ranks); d W 3 X, d mix 2 X; and parameters and partial
-sums. What several programs of one map read is counted once, as they run side by side and share the cache, and so
-is what a program reads back of its own output. FLOPs: neighbours 2 N C^2 D, edges 2 N C D (2 D + C); map gradient
-the same, d W 4 N C D^2, d mix 2 N C^2 D; the products with R_r (2 k N C^2 D) only move data and are not counted.
+Bytes, with X those of x, and ranks X / 4 for 16-bit maps and k up to 15: neighbours X, edges 2 X (+ X + ranks when
+gradients are wanted); map gradient 4 X + ranks (two launches: 7 X + ranks); d W 3 X, d mix 2 X; and parameters and
+partial sums. What several programs of one map read is counted once, as they run side by side and share the cache,
+and so is what a program reads back of its own output. FLOPs: neighbours 2 N C^2 D, edges 2 N C D (2 D + C); map
+gradient the same, d W 4 N C D^2, d mix 2 N C^2 D; the products with R_r (2 k N C^2 D) only move data and are not
+counted.
 
 Source: MOL paper, channel correspondence convolution; `model.md`'s algebra.
 """
@@ -52,7 +53,7 @@ from torch import Tensor
 
 from . import common
 from .ccc_backward import map_launches, parameter_launch, parts
-from .ccc_forward import edges_launch, neighbours_launch
+from .ccc_forward import edges_launch, neighbours_launch, packed
 from .common import Launch, Target
 
 MAX_CHANNELS = 512
@@ -62,12 +63,13 @@ MAX_PIXELS = 2**15 - 1
 
 
 def forward_buffers(x: Tensor, k: int, save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output, neighbours `(N, k, C)`, edges and ranks `(N, C, D)`; the last two empty unless saved."""
+    """Output, neighbours `(N, k, C)`, edges and ranks `(N, C, ...)`; the last two empty unless saved."""
     n, c, h, w = x.shape
-    saved = (n, c, h * w) if save else (0,)
-    index = x.new_empty((n, k, c), dtype=torch.int16)
-    ranks = x.new_empty(saved, dtype=torch.uint8 if k <= 255 else torch.int16)
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device), index, x.new_empty(saved), ranks
+    edges = (n, c, h * w) if save else (0,)
+    ranks, dtype = ((n, c, (h * w + 1) // 2), torch.uint8) if packed(k) else ((n, c, h * w), torch.int16)
+    shapes = ((x.shape, x.dtype), ((n, k, c), torch.int16), (edges, x.dtype), (ranks if save else (0,), dtype))
+    out, index, saved, ranked = (torch.empty(size, dtype=kind, device=x.device) for size, kind in shapes)
+    return out, index, saved, ranked
 
 
 def backward_buffers(x: Tensor) -> list[Tensor]:
@@ -85,9 +87,11 @@ def forward_launches(
     x: Tensor, parameters: tuple[Tensor, ...], buffers: tuple[Tensor, ...], save: bool, target: Target
 ) -> list[Launch]:
     """`parameters`: stacked weight `(2 D, D)`, bias, mix, its bias; `buffers`: those of `forward_buffers`."""
+    weight, bias, mix, mix_bias = parameters
     out, index, edges, ranks = buffers
-    saved = (edges, ranks) if save else (None, None)
-    return [neighbours_launch(x, index, target), edges_launch(x, *parameters, index, out, *saved, target)]
+    saved = (edges, ranks) if save else None
+    last = edges_launch(x, weight, bias, mix, mix_bias, index, out, saved, target)
+    return [neighbours_launch(x, index, target), last]
 
 
 def backward_launches(
@@ -231,5 +235,10 @@ def launches(
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every configuration that ships: aligned and unaligned rows, one tile of channels and more, many maps and few."""
+    """Every kernel that ships, at the standard shape, at the smallest tiles with rows that are not aligned, and at
+    the largest maps with ranks of two bytes."""
     yield "448x128x16x16", launches((448, 128, 16, 16), 4, dtype, target)
+    yield "448x128x16x16-inference", launches((448, 128, 16, 16), 4, dtype, target, save=False)[1:]
+    yield "14x128x16x16", launches((14, 128, 16, 16), 4, dtype, target)[2:4]
+    yield "3x6x5x12", launches((3, 6, 5, 12), 2, dtype, target)
+    yield "14x512x64x64", launches((14, 512, 64, 64), 16, dtype, target)

@@ -8,13 +8,23 @@ import triton.language as tl
 from torch import Tensor
 
 from . import common
-from .ccc_forward import launch, pixels, planes, sizes, steps, tiles
+from .ccc_forward import Tiles, launch, packed, pixels, planes, rank_offsets, sizes, steps, tiles
 from .common import Launch, Target
 
 PARTS = 128
 """Programs that the gradients of the parameters are spread over, where there are maps enough."""
 MANY, SMALL = 128, 128 * 256
 """From so many maps of at most so many elements on, one program makes both gradients of a map."""
+
+
+@triton.jit
+def load_ranks(p_winner, o_c, d, channels, area, BC: tl.constexpr, BD: tl.constexpr, PACKED: tl.constexpr):
+    """The ranks of the winners at the BC channels `o_c` and the pixels from `d`, of one map."""
+    o_w, m_w = rank_offsets(o_c, d, channels, area, BD, PACKED)
+    b_w = tl.load(p_winner + o_w, m_w, 0)
+    if PACKED:
+        b_w = tl.reshape(tl.join(b_w & 15, b_w >> 4), (BC, BD))
+    return b_w  # [BC, BD]
 
 
 @triton.jit
@@ -38,6 +48,7 @@ def edge_gradient(
     BD: tl.constexpr,
     BI: tl.constexpr,
     BK: tl.constexpr,
+    PACKED: tl.constexpr,
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     ACC: tl.constexpr,
@@ -45,7 +56,7 @@ def edge_gradient(
 ):
     """dP and dQ of map n at the pixels from `d`."""
     p_dy += n * s_n
-    p_winner += n * channels * area
+    p_winner += n * channels * (((area + 1) // 2) if PACKED else area)
     p_index += n * ranks * channels
     p_dpq += n * channels * area * 2
     o_c = tl.arange(0, CP)
@@ -63,7 +74,7 @@ def edge_gradient(
             p_dy + steps(o_k, s_c, WIDE)[:, None] + o_p[None, :], m_k[:, None] & m_d[None, :], 0.0
         )  # [BK, BD]
         b_de = tl.dot(b_m, b_dy, b_de, input_precision=PRECISION, out_dtype=ACC)  # [CP, BD]
-    b_w = tl.load(p_winner + o_c[:, None] * area + o_d[None, :], m_t, 0)
+    b_w = load_ranks(p_winner, o_c, d, channels, area, CP, BD, PACKED)
     p_dp = p_dpq + o_d[None, :]
     tl.store(p_dp + o_c[:, None] * (2 * area), tl.where(b_w < ranks, b_de, 0.0).to(dtype), m_t)
     tl.debug_barrier()  # all of dP is written before its rows are read back
@@ -73,7 +84,7 @@ def edge_gradient(
         m_i = o_i < channels
         m_it = m_i[:, None] & m_d[None, :]
         b_di = tl.load(p_dp + o_i[:, None] * (2 * area), m_it, 0.0)  # [BI, BD]
-        b_wi = tl.load(p_winner + o_i[:, None] * area + o_d[None, :], m_it, 0)
+        b_wi = load_ranks(p_winner, o_i, d, channels, area, BI, BD, PACKED)
         for r in range(ranks):
             b_j = tl.load(p_index + r * channels + o_i, m_i, -1)
             b_r = (b_j[None, :] == o_c[:, None]).to(dtype)  # [CP, BI], 1 where i has j at rank r
@@ -142,6 +153,7 @@ def ccc_edge_gradient_kernel(
     BD: tl.constexpr,
     BI: tl.constexpr,
     BK: tl.constexpr,
+    PACKED: tl.constexpr,
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     ACC: tl.constexpr,
@@ -151,7 +163,7 @@ def ccc_edge_gradient_kernel(
     n, d = tl.program_id(0).to(tl.int64), tl.program_id(1) * BD
     edge_gradient(
         p_dy, p_winner, p_index, p_mix, p_dpq, n, d, s_n, s_c, s_h, s_w, channels, area, width, ranks,
-        CP, BD, BI, BK, FLAT, WIDE, ACC, PRECISION,
+        CP, BD, BI, BK, PACKED, FLAT, WIDE, ACC, PRECISION,
     )  # fmt: skip
 
 
@@ -206,6 +218,7 @@ def ccc_map_gradient_kernel(
     BI: tl.constexpr,
     BX: tl.constexpr,
     BK: tl.constexpr,
+    PACKED: tl.constexpr,
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     ACC: tl.constexpr,
@@ -216,7 +229,7 @@ def ccc_map_gradient_kernel(
     for d in range(0, area, BD):
         edge_gradient(
             p_dy, p_winner, p_index, p_mix, p_dpq, n, d, s_n, s_c, s_h, s_w, channels, area, width, ranks,
-            CP, BD, BI, BK, FLAT, WIDE, ACC, PRECISION,
+            CP, BD, BI, BK, PACKED, FLAT, WIDE, ACC, PRECISION,
         )  # fmt: skip
     tl.debug_barrier()  # all of dP|dQ is written before it is read back
     for d in range(0, area, BX):
@@ -305,19 +318,20 @@ def map_launches(
     columns = min(2 * config.BD, common.block(d))
     pointers = {"p_dy": dy, "p_winner": winner, "p_index": index, "p_mix": mix}
     pointers |= {"p_weight": weight, "p_dpq": dpq, "p_dx": dx}
-    known = {**pointers, **strides, **sizes(dy, index), "CP": cp, "BD": config.BD, "BI": min(config.BK, 8192 // cp)}
-    known |= {"BX": columns, "BK": config.BK, "FLAT": flat}
+    known = {**pointers, **strides, **sizes(dy, index), "CP": cp, "BD": config.BD, "BI": min(32, 8192 // cp)}
+    known |= {"BX": columns, "PACKED": packed(index.shape[1]), "FLAT": flat}
 
-    def step(kernel: Any, grid: tuple[int, ...], flops: int) -> Launch:
+    def step(kernel: Any, grid: tuple[int, ...], flops: int, config: Tiles) -> Launch:
         values = {name: known[name] for name in kernel.arg_names if name in known}
-        return launch(kernel, "backward", dy.dtype, target, grid, values, config, flops)
+        return launch(kernel, "backward", dy.dtype, target, grid, {**values, "BK": config.BK}, config, flops)
 
     edges, product = 2 * n * c * c * d, 4 * n * c * d * d
     if n >= MANY and c * d <= SMALL and d % 16 == 0:
-        return [step(ccc_map_gradient_kernel, (n,), edges + product)]
+        shallow = config._replace(BK=32, stages=4 if dy.element_size() == 2 else 3)
+        return [step(ccc_map_gradient_kernel, (n,), edges + product, shallow)]
     return [
-        step(ccc_edge_gradient_kernel, (n, triton.cdiv(d, config.BD)), edges),
-        step(ccc_input_gradient_kernel, (n, triton.cdiv(d, columns)), product),
+        step(ccc_edge_gradient_kernel, (n, triton.cdiv(d, config.BD)), edges, config),
+        step(ccc_input_gradient_kernel, (n, triton.cdiv(d, columns)), product, config),
     ]
 
 

@@ -30,6 +30,17 @@ def pixels(o_d, width, s_h, s_w, FLAT: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
+def rank_offsets(o_c, d, channels, area, BD: tl.constexpr, PACKED: tl.constexpr):
+    """Offsets into the ranks of a map, of the channels `o_c` and the BD pixels from `d`, and which of them exist."""
+    if PACKED:
+        o_d = d // 2 + tl.arange(0, BD // 2)
+        area = (area + 1) // 2
+    else:
+        o_d = d + tl.arange(0, BD)
+    return o_c[:, None] * area + o_d[None, :], (o_c < channels)[:, None] & (o_d < area)[None, :]
+
+
+@triton.jit
 def ccc_neighbours_kernel(
     p_x,
     p_index,
@@ -105,6 +116,7 @@ def ccc_edges_kernel(
     BD: tl.constexpr,
     BK: tl.constexpr,
     SAVE: tl.constexpr,
+    PACKED: tl.constexpr,
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     ACC: tl.constexpr,
@@ -117,7 +129,8 @@ def ccc_edges_kernel(
     tiles = tl.cdiv(area, BD)
     n = (tl.program_id(0) // tiles).to(tl.int64)
     o_c = tl.arange(0, CP)
-    o_d = tl.program_id(0) % tiles * BD + tl.arange(0, BD)
+    d = tl.program_id(0) % tiles * BD
+    o_d = d + tl.arange(0, BD)
     m_c, m_d = o_c < channels, o_d < area
     m_t = m_c[:, None] & m_d[None, :]
     p_x += n * s_n
@@ -152,7 +165,12 @@ def ccc_edges_kernel(
     b_e = tl.where(m_live, b_p, 0.0).to(dtype)  # [CP, BD]
     if SAVE:
         b_winner = tl.where(m_live, b_winner, ranks)
-        tl.store(p_winner + n * channels * area + o_t, b_winner.to(p_winner.dtype.element_ty), m_t)
+        p_winner += n * channels * (((area + 1) // 2) if PACKED else area)
+        if PACKED:
+            b_even, b_odd = tl.split(tl.reshape(b_winner, (CP, BD // 2, 2)))
+            b_winner = b_even | (b_odd << 4)
+        o_w, m_w = rank_offsets(o_c, d, channels, area, BD, PACKED)
+        tl.store(p_winner + o_w, b_winner.to(p_winner.dtype.element_ty), m_w)
         p_e = p_edges + n * channels * area
     else:
         p_e = p_out
@@ -244,6 +262,11 @@ def sizes(x: Tensor, index: Tensor) -> dict[str, int]:
     return {"channels": c, "area": h * w, "width": w, "ranks": index.shape[1]}
 
 
+def packed(k: int) -> bool:
+    """Whether two ranks, of 0 to k, share a byte."""
+    return k <= 15
+
+
 def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
     """`index (N, k, C)`: the k channels most similar to each."""
     n, c, h, w = x.shape
@@ -257,8 +280,8 @@ def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
         target,
         (n, triton.cdiv(c, config.BI)),
         {"p_x": x, "p_index": index, **strides, **sizes(x, index)}
-        | {"CP": cp, "BI": config.BI, "BD": config.BK, "FLAT": flat, "PRECISION": exact},
-        config._replace(stages=3),
+        | {"CP": cp, "BI": config.BI, "BD": min(config.BK, 8192 // cp), "FLAT": flat, "PRECISION": exact},
+        config._replace(stages=3 if cp > 256 else config.stages),
         2 * n * c * c * h * w,
     )
 
@@ -271,15 +294,21 @@ def edges_launch(
     mix_bias: Tensor,
     index: Tensor,
     out: Tensor,
-    edges: Tensor | None,
-    winner: Tensor | None,
+    saved: tuple[Tensor, Tensor] | None,
     target: Target,
 ) -> Launch:
-    """`out`, and where given `edges` and `winner (N, C, D)` for the backward."""
+    """`out`, and where given `saved`: the edges `(N, C, D)` and the ranks of the winners, for the backward."""
     n, c, h, w = x.shape
     config = tiles(c, h * w, x.dtype)
     strides, flat = planes(x)
-    pointers = {"p_x": x, "p_weight": weight, "p_bias": bias, "p_mix": mix, "p_mix_bias": mix_bias}
+    edges, winner = saved or (None, None)
+    pointers: dict[str, Tensor | None] = {
+        "p_x": x,
+        "p_weight": weight,
+        "p_bias": bias,
+        "p_mix": mix,
+        "p_mix_bias": mix_bias,
+    }
     pointers |= {"p_index": index, "p_out": out, "p_edges": edges, "p_winner": winner}
     return launch(
         ccc_edges_kernel,
@@ -288,7 +317,8 @@ def edges_launch(
         target,
         (n * triton.cdiv(h * w, config.BD),),
         {**pointers, **strides, **sizes(x, index)}
-        | {"CP": common.block(c), "BD": config.BD, "BK": config.BK, "SAVE": edges is not None, "FLAT": flat},
+        | {"CP": common.block(c), "BD": config.BD, "BK": config.BK, "FLAT": flat}
+        | {"SAVE": saved is not None, "PACKED": packed(index.shape[1])},
         config,
         2 * n * c * h * w * (2 * h * w + c),
     )
