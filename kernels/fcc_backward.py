@@ -11,16 +11,27 @@ from torch import Tensor
 
 from . import common
 from .common import Launch, Target
-from .fcc_shared import Problem, Tile, circulant, launch, offsets, parameters, problem, row_of, strides, vector
+from .fcc_shared import (
+    Problem,
+    Tile,
+    circulant,
+    launch,
+    offsets,
+    parameters,
+    pos1_lengths,
+    problem,
+    row_of,
+    strides,
+    vector,
+)
 
 
 @triton.jit
-def shifted(p, L: tl.constexpr, BL: tl.constexpr, wanted, ACC: tl.constexpr):
-    """Entry (i, s) is p[(i + s) mod L]; zero beyond L and where not wanted."""
+def shifted(p, length, L: tl.constexpr, BL: tl.constexpr, ACC: tl.constexpr):
+    """Entry (i, s) is p[(i + s) mod L] for i and s below `length`, which is L or 0; zero beyond."""
     o_i = tl.arange(0, BL)[:, None]
     o_s = tl.arange(0, BL)[None, :]
-    m = (o_i < L) & (o_s < L) & wanted
-    return tl.load(p + (o_i + o_s) % L, mask=m, other=0.0).to(ACC)  # [BL, BL]
+    return tl.load(p + (o_i + o_s) % L, mask=(o_i < length) & (o_s < length), other=0.0).to(ACC)  # [BL, BL]
 
 
 @triton.jit
@@ -107,8 +118,9 @@ def fcc_reduce_kernel(
     o_ur, o_up, o_uw = row + o_rn // BN, o_rn % BN, tl.arange(0, BW)[None, :]
     p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
     p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
-    b_pos_h = tl.load(p_pos_h + o_ur, mask=(o_ur < H) & is_vh, other=0.0).to(ACC) - mean
-    b_pos_w = tl.load(p_pos_w + o_uw, mask=(o_uw < W) & (ch >= half), other=0.0).to(ACC)
+    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
+    b_pos_h = tl.load(p_pos_h + o_ur, mask=o_ur < pos1_h, other=0.0).to(ACC) - mean
+    b_pos_w = tl.load(p_pos_w + o_uw, mask=o_uw < pos1_w, other=0.0).to(ACC)
     b_e = tl.zeros((BH, BR), ACC)
     b_f = tl.zeros((BC, BW), ACC)
     b_d_sum = tl.zeros((BH, BN * BC), ACC)
@@ -204,8 +216,8 @@ def fcc_parameters_kernel(
     is_vh, is_hv = ch < half, ch >= half
     p_kv = row_of(p_vh_kernel1, p_hv_kernel2, ch, half, H)
     p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
-    b_kv = vector(p_kv, H, BH, True, ACC)
-    b_kh = vector(p_kh, W, BW, True, ACC)
+    b_kv = vector(p_kv, H, BH, ACC)
+    b_kh = vector(p_kh, W, BW, ACC)
     sum_v, sum_h = tl.sum(b_kv, axis=0), tl.sum(b_kh, axis=0)
     weight = tl.load(row_of(p_vh_weight, p_hv_weight, ch, half, 1)).to(ACC)
     b_e = tl.zeros((BH,), ACC)
@@ -247,8 +259,9 @@ def fcc_parameters_kernel(
     total = tl.sum(b_r, axis=0)
     bias = tl.load(row_of(p_vh_bias, p_hv_bias, ch, half, 1)).to(ACC)
     bias1 = tl.load(row_of(p_vh_bias1, p_hv_bias1, ch, half, 1)).to(ACC)
-    b_shift_v = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, H), H, BH, is_hv, ACC)
-    b_shift_h = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, W), W, BW, is_vh, ACC)
+    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
+    b_shift_v = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, H), H - pos1_h, H, BH, ACC)
+    b_shift_h = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, W), W - pos1_w, W, BW, ACC)
     b_dkv = weight * b_e + total * (bias * sum_h + tl.where(is_hv, bias1, 0.0))
     b_dkh = weight * b_f + total * (bias * sum_v + tl.where(is_vh, bias1, 0.0))
     b_dkv += tl.sum(b_shift_v * b_r[:, None], axis=0)
@@ -333,7 +346,8 @@ def fcc_input_kernel(
         moment2 = tl.load(p_moments + (groups + g) * channels + ch) * inverse
         p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
         p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
-        b_pos_w = tl.load(p_pos_w + o_yw, mask=(o_yw < W) & (ch >= half), other=0.0).to(ACC) - mean
+        pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
+        b_pos_w = tl.load(p_pos_w + o_yw, mask=o_yw < pos1_w, other=0.0).to(ACC) - mean
     end = tl.minimum(per_group, (split + 1) * chunk)
     b_at = circulant(p_kv, 0, 0, H, BR, BH, True).to(DTYPE)
     for step in range(0, tl.cdiv(end - split * chunk, BN) * ROWS):
@@ -350,7 +364,7 @@ def fcc_input_kernel(
         m = (t + o_yp < end) & (o_r < H) & (o_yw < W)
         if TRAINING:
             b_x = tl.load(p_x + offsets(n, ch, o_r, o_yw, s_n, s_c, s_h, s_w, WIDE), mask=m, other=0.0).to(ACC)
-            b_pos_h = tl.load(p_pos_h + o_r, mask=(o_r < H) & (ch < half), other=0.0).to(ACC)
+            b_pos_h = tl.load(p_pos_h + o_r, mask=o_r < pos1_h, other=0.0).to(ACC)
             b_dx -= moment1 + moment2 * (b_x + b_pos_h + b_pos_w)
         if ROWS > 1:
             b_d = tl.load(p_d + offsets(n, ch, o_r, o_yw, s_dn, s_dc, s_dh, s_dw, WIDE), mask=m, other=0.0)

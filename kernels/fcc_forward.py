@@ -11,7 +11,19 @@ from torch import Tensor
 
 from . import common
 from .common import Launch, Target
-from .fcc_shared import Problem, Tile, circulant, launch, offsets, parameters, problem, row_of, strides, vector
+from .fcc_shared import (
+    Problem,
+    Tile,
+    circulant,
+    launch,
+    offsets,
+    parameters,
+    pos1_lengths,
+    problem,
+    row_of,
+    strides,
+    vector,
+)
 
 
 @triton.jit
@@ -61,7 +73,8 @@ def fcc_statistics_kernel(
     o_p, o_w = o_q // BW, o_q % BW
     p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
     p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
-    b_pos_w = tl.load(p_pos_w + o_w, mask=(o_w < W) & (ch >= half), other=0.0).to(ACC)
+    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
+    b_pos_w = tl.load(p_pos_w + o_w, mask=o_w < pos1_w, other=0.0).to(ACC)
     ROWS: tl.constexpr = BH // BR
     end = tl.minimum(per_group, (split + 1) * chunk)
     count = 0.0
@@ -72,7 +85,7 @@ def fcc_statistics_kernel(
         o_h = row + o_r
         m = (t + o_p < end) & (o_h < H) & (o_w < W)
         o_x = offsets(g + groups * (t + o_p), ch, o_h, o_w, s_n, s_c, s_h, s_w, WIDE)
-        b_pos_h = tl.load(p_pos_h + o_h, mask=(o_h < H) & (ch < half), other=0.0).to(ACC)
+        b_pos_h = tl.load(p_pos_h + o_h, mask=o_h < pos1_h, other=0.0).to(ACC)
         b_v = tl.load(p_x + o_x, mask=m, other=0.0).to(ACC) + b_pos_h + b_pos_w  # [BR, BN BW]
         tile_count = (tl.minimum(end - t, BN) * tl.minimum(H - row, BR) * W).to(ACC)
         tile_mean = tl.sum(tl.where(m, b_v, 0.0)) / tile_count
@@ -147,14 +160,15 @@ def fcc_forward_kernel(
     inverse = tl.rsqrt(var + EPS)
     p_kv = row_of(p_vh_kernel1, p_hv_kernel2, ch, half, H)
     p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
-    sum_v = tl.sum(vector(p_kv, H, BH, True, ACC), axis=0)
-    sum_h = tl.sum(vector(p_kh, W, BW, True, ACC), axis=0)
+    sum_v = tl.sum(vector(p_kv, H, BH, ACC), axis=0)
+    sum_h = tl.sum(vector(p_kh, W, BW, ACC), axis=0)
     weight = tl.load(row_of(p_vh_weight, p_hv_weight, ch, half, 1)).to(ACC)
     constant = tl.load(row_of(p_vh_bias, p_hv_bias, ch, half, 1)).to(ACC) * sum_v * sum_h
     constant += tl.load(row_of(p_vh_bias1, p_hv_bias1, ch, half, 1)).to(ACC) * tl.where(is_vh, sum_h, sum_v)
     constant += tl.load(row_of(p_vh_bias2, p_hv_bias2, ch, half, 1)).to(ACC)
-    b_pos2_h = vector(row_of(p_vh_pos2, p_hv_pos2, ch, half, H), H, BH, ch >= half, ACC)
-    b_pos2_w = vector(row_of(p_vh_pos2, p_hv_pos2, ch, half, W), W, BW, is_vh, ACC)
+    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
+    b_pos2_h = vector(row_of(p_vh_pos2, p_hv_pos2, ch, half, H), H - pos1_h, BH, ACC)
+    b_pos2_w = vector(row_of(p_vh_pos2, p_hv_pos2, ch, half, W), W - pos1_w, BW, ACC)
     b_bt = circulant(p_kh, 0, 0, W, BW, BW, True)
     b_col = constant + tl.sum(b_bt.to(ACC) * b_pos2_w[:, None], axis=0)  # [BW]
     b_bt = b_bt.to(DTYPE)
@@ -165,8 +179,8 @@ def fcc_forward_kernel(
     o_p, o_w = o_q // BW, o_q % BW
     p_pos_h = row_of(p_vh_pos1, p_hv_pos1, ch, half, H)
     p_pos_w = row_of(p_vh_pos1, p_hv_pos1, ch, half, W)
-    b_pos_h = tl.load(p_pos_h + o_h, mask=(o_h < H) & is_vh, other=0.0).to(ACC) - mean
-    b_pos_w = tl.load(p_pos_w + o_w, mask=(o_w < W) & (ch >= half), other=0.0).to(ACC)
+    b_pos_h = tl.load(p_pos_h + o_h, mask=o_h < pos1_h, other=0.0).to(ACC) - mean
+    b_pos_w = tl.load(p_pos_w + o_w, mask=o_w < pos1_w, other=0.0).to(ACC)
     o_rn = tl.arange(0, BR * BN)[:, None]
     o_yr, o_yp, o_yw = o_rn // BN, o_rn % BN, tl.arange(0, BW)[None, :]
     ROWS: tl.constexpr = BH // BR

@@ -33,10 +33,19 @@ def row_of(p_vh, p_hv, ch, half, L: tl.constexpr):
 
 
 @triton.jit
-def vector(p, L: tl.constexpr, BL: tl.constexpr, wanted, ACC: tl.constexpr):
-    """L values as a block of BL, zero beyond L and where not wanted."""
+def vector(p, length, BL: tl.constexpr, ACC: tl.constexpr):
+    """`length` values as a block of BL, zero beyond."""
     o = tl.arange(0, BL)
-    return tl.load(p + o, mask=(o < L) & wanted, other=0.0).to(ACC)
+    return tl.load(p + o, mask=o < length, other=0.0).to(ACC)
+
+
+@triton.jit
+def pos1_lengths(ch, half, H: tl.constexpr, W: tl.constexpr):
+    """Over how many rows and columns pos1 of channel `ch` extends: (H, 0) in the half vh, (0, W) in hv.
+
+    The rest of (H, W) is pos2's. A length says in a mask what a scalar condition would.
+    """
+    return tl.where(ch < half, H, 0), tl.where(ch < half, 0, W)
 
 
 @triton.jit

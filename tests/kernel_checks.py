@@ -19,6 +19,8 @@ RUNS = [
 each_run = pytest.mark.parametrize(("device", "dtype"), RUNS)
 first_runs = pytest.mark.parametrize(("device", "dtype"), [RUNS[0], RUNS[2]])
 
+on_gpu = pytest.mark.parametrize(("device", "dtype"), RUNS[2:])
+
 LAYOUTS: list[Callable[[Tensor], Tensor]] = [
     lambda t: t,
     lambda t: t.contiguous(memory_format=torch.channels_last),
@@ -52,3 +54,19 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
+
+
+def replayed(function: Callable[[Tensor], Tensor], x: Tensor, fresh: Tensor) -> Tensor:
+    """What a CUDA graph of `function`, captured with `x`, gives for `fresh`."""
+    held = x.clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        function(held)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = function(held)
+    held.copy_(fresh)
+    graph.replay()
+    return y.clone()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from compare import assert_runs_equal, assert_within_budget, run, seeded
-from kernel_checks import LAYOUTS, cpu, each_run, first_runs, poison, run_strided
+from kernel_checks import LAYOUTS, RUNS, cpu, each_run, first_runs, on_gpu, poison, replayed, run_strided
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -161,6 +161,30 @@ def test_launches(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
     a, b, g = maps((1, 2, 3, 4, 2, 1, 0.1), dtype, device)
     run(fused(2, 1, 0.1), leaves(b), a, g)
     assert launched == ["forward", "backward"]
+
+
+@on_gpu
+def test_runs_are_identical(device: str, dtype: torch.dtype) -> None:
+    """Many programs at once, twice: a race would show."""
+    a, b, g = maps((224, 256, 16, 16, 20, 2, 0.1), dtype, device)
+    first, second = (run(fused(20, 2, 0.1), leaves(b), a, g) for _ in range(2))
+    for name, value in first.items():
+        assert torch.equal(second[name], value), name
+
+
+@on_gpu
+def test_cuda_graph(device: str, dtype: torch.dtype) -> None:
+    a, b, _ = maps((7, 32, 16, 16, 20, 2, 0.1), dtype, device)
+    expected = kernels.correlation(b, b, negative_slope=0.1)
+    assert torch.equal(replayed(lambda t: kernels.correlation(t, b, negative_slope=0.1), a, b), expected)
+
+
+@pytest.mark.parametrize(("device", "dtype"), RUNS[-1:])
+def test_more_than_int32_elements(device: str, dtype: torch.dtype) -> None:
+    a = torch.randn(1200, 4, 64, 64, dtype=dtype, device=device)
+    out = kernels.correlation(a, a)
+    assert out.numel() > 2**31
+    assert torch.equal(out[-2:], kernels.correlation(a[-2:], a[-2:]))
 
 
 A = torch.zeros(1, 4, 3, 5)

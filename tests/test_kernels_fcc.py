@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from compare import Params, assert_runs_equal, assert_within_budget, plain_fcc, run, seeded
-from kernel_checks import LAYOUTS, cpu, each_run, first_runs, poison, run_strided
+from kernel_checks import LAYOUTS, RUNS, cpu, each_run, first_runs, on_gpu, poison, replayed, run_strided
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -195,7 +195,7 @@ def test_integers_are_exact(device: str, dtype: torch.dtype) -> None:
     stats["var"] = stats["var"] - 1e-5
     exact = run(by_group(ref.fcc, 1, **stats), double(params), x.cpu().double(), d.cpu().double())
     for name, value in exact.items():
-        assert torch.equal(actual[name].cpu().double(), value.round()), name
+        assert torch.equal(actual[name].cpu(), value.round().to(dtype)), name
 
 
 @each_run
@@ -281,6 +281,34 @@ def test_parameters_may_have_another_dtype(device: str, dtype: torch.dtype, type
     for name, value in run(fused(1), params, x, d).items():
         assert value.dtype == (params[name].dtype if name in params else torch.float16), name
         torch.testing.assert_close(value.cpu().double(), exact[name], rtol=2e-2, atol=5e-2, msg=name)
+
+
+@on_gpu
+def test_runs_are_identical(device: str, dtype: torch.dtype) -> None:
+    """Many programs at once, twice: a race would show."""
+    x, d = (seeded(448, 128, 16, 16, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
+    first, second = (run(fused(7), parameters(128, 16, 16, dtype, device), x, d) for _ in range(2))
+    for name, value in first.items():
+        assert torch.equal(second[name], value), name
+
+
+@on_gpu
+def test_cuda_graph(device: str, dtype: torch.dtype) -> None:
+    params = parameters(4, 16, 16, dtype, device)
+    x, fresh = (seeded(14, 4, 16, 16, seed=seed, dtype=dtype).to(device) for seed in (0, 1))
+    with torch.no_grad():
+        assert torch.equal(replayed(lambda t: fused(7)(params, t), x, fresh), fused(7)(params, fresh))
+
+
+@pytest.mark.parametrize(("device", "dtype"), RUNS[-1:])
+def test_more_than_int32_elements(device: str, dtype: torch.dtype) -> None:
+    n, c = 4098, 128
+    params = parameters(c, 64, 64, torch.float32, device)
+    given = statistics(c, 1, torch.float32, device)
+    x = torch.randn(n, c, 64, 64, dtype=dtype, device=device)
+    assert x.numel() > 2**31
+    with torch.no_grad():
+        assert torch.equal(fused(1, **given)(params, x)[-3:], fused(1, **given)(params, x[-3:]))
 
 
 @pytest.mark.interpreter

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 
-VERSIONS = ("3.6.0", "3.9.0")
+VERSIONS: dict[str, list[str]] = {"3.6.0": ["numpy<2.4"], "3.9.0": []}
+"""Version -> what else its interpreter needs: that of 3.6 takes one-element arrays for numbers, NumPy 2.4 does not."""
 
 
 def run(version: str, arguments: list[str]) -> int:
     """pytest's exit code with this Triton."""
     with tempfile.TemporaryDirectory() as folder:
-        install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, f"triton=={version}"]
+        packages = [f"triton=={version}", *VERSIONS[version]]
+        install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, *packages]
         subprocess.run([sys.executable, *install], check=True)
         environment = {**os.environ, "PYTHONPATH": folder, "TRITON_CACHE_DIR": os.path.join(folder, "cache")}
         print(f"triton {version}", flush=True)
