@@ -95,7 +95,7 @@ def test_missing_frames_are_named(tmp_path: Path) -> None:
     video = only(casme2(root))
     assert len(video.frames) == 13
     assert video.apex == 2
-    assert video.fixes == ("frames missing between onset and offset, left out: 99-100, 105",)
+    assert video.fixes == ("frames missing from 96 to 111, left out: 99-100, 105",)
 
 
 def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
@@ -199,6 +199,54 @@ def test_smic(tmp_path: Path) -> None:
     assert "5 frames" in reasons(listing)["s05", "s05_po_01"]
     assert "folder of subject s05" in reasons(listing)["s05", "s6_po_01"]
     assert any("s03_ne_02" in note for note in listing.notes)
+
+
+def test_onset_after_offset(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "a", "fear")], faces=False)
+    write_sheet(root / "CASME2-coding-20140508.xlsx", CASME2_HEADER, [(1, "a", None, 104, 99, 96, None, "1", "fear")])
+    assert "its onset, 104, is after its offset, 96" in reasons(casme2(root))["sub01", "a"]
+
+
+def test_two_folders_of_one_video(tmp_path: Path) -> None:
+    root = write_casme2(tmp_path, [Fake(1, "EP1", "fear")], faces=False)
+    write_frames(root / "CASME2_RAW_selected/sub1/ep1", "img{}.jpg", range(90, 120), None)
+    listing = casme2(root)
+    assert only(listing).frames[0].parent.parent.name == "sub01"
+    assert "sub01/EP1 and sub1/ep1 are folders of the same video, the first is used" in listing.notes
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no table .*missing.csv; give a .csv table"):
+        list_table(tmp_path / "missing.csv", "mine")
+
+
+def without(folder: Path, *numbers: int) -> None:
+    for number in numbers:
+        (path,) = (path for path in folder.iterdir() if path.stem.endswith(f"e{number}") or path.stem == str(number))
+        path.unlink()
+
+
+def test_gaps_where_there_is_no_sheet(tmp_path: Path) -> None:
+    """SMIC and folders: named up to a quarter of the numbers from first to last, then the video is skipped."""
+    few, many = (98, 99), (98, 99, 100, 101, 103)
+    videos = [Fake(3, "s3_ne_01", "negative", frames=16), Fake(3, "s3_ne_02", "negative", frames=16)]
+    write_smic(tmp_path / "smic", videos, faces=False)
+    home = tmp_path / "smic/SMIC_all_cropped/HS/s3/micro/negative"
+    for folder in ("1_few", "1_many", "1_thinned"):
+        step = 2 if folder == "1_thinned" else 1
+        write_frames(tmp_path / "tree/positive" / folder, "{}.jpg", range(96, 96 + 16 * step, step), None)
+    for folder in (home / "s3_ne_01", tmp_path / "tree/positive/1_few"):
+        without(folder, *few)
+    for folder in (home / "s3_ne_02", tmp_path / "tree/positive/1_many"):
+        without(folder, *many)
+    smic, folders = list_smic(tmp_path / "smic"), list_folders(tmp_path / "tree", "mine")
+    assert "frames missing from 96 to 111, left out: 98-99" in only(smic).fixes
+    assert [(video.name, len(video.frames), video.fixes) for video in folders.videos] == [
+        ("few", 14, ("frames missing from 96 to 111, left out: 98-99",)),
+        ("thinned", 16, ("every frame number is 2 after the one before, taken as all frames",)),
+    ]
+    for found in (reasons(smic)["s03", "s03_ne_02"], reasons(folders)["1", "many"]):
+        assert found == "11 of the frames 96 to 111 are there, the folder has 96 to 111"
 
 
 def test_class_folders(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ The prepared trees of the paper's released code have the first form.
 
 import csv
 import io
+import math
+from itertools import pairwise
 from pathlib import Path
 
 from mol_fast.data.store import WINDOW
 from mol_fast.errors import UserError
-from mol_fast.preparing.frame_files import frame_files, named
+from mol_fast.preparing.frame_files import cut, frame_files, named, too_few
 from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
 
 _COLUMNS = ("path", "subject", "label")
@@ -49,6 +51,11 @@ def list_table(path: Path, source: str) -> Listing:
     Raises:
         UserError: the table cannot be read, or a column is missing.
     """
+    if not path.is_file():
+        raise UserError(
+            f"There is no table {path}; give a .csv table with the columns {', '.join(_COLUMNS)}, or a folder "
+            "CLASS/SUBJECT_CLIP, with --root."
+        )
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (ValueError, csv.Error) as error:
@@ -83,5 +90,13 @@ def _add(listing: Listing, target: Path, subject: str, name: str, label: str, fi
         reason = f"{len(found.files)} frames, at least {WINDOW} are needed"
         listing.skipped.append(Skipped(subject, name, label, reason))
         return
-    frames = tuple(found.files.values())
-    listing.videos.append(RawVideo(subject, name, label, listing.source, frames, None, (*fixes, *found.fixes)))
+    first, last = min(found.files), max(found.files)
+    step = math.gcd(*(after - before for before, after in pairwise(found.files)))  # frames may have been thinned out
+    gone = too_few(found, first, last, step)
+    if gone is not None:
+        listing.skipped.append(Skipped(subject, name, label, gone))
+        return
+    frames, _, gaps = cut(found, first, last, None, step)
+    if step > 1:
+        gaps.append(f"every frame number is {step} after the one before, taken as all frames")
+    listing.videos.append(RawVideo(subject, name, label, listing.source, frames, None, (*fixes, *found.fixes, *gaps)))

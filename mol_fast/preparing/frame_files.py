@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mol_fast.video import IMAGE_SUFFIXES, number_order
 
+LEAST_PRESENT = 0.75  # of the frames of a video; one with fewer is skipped
 _NAMED = 5  # junk files and missing frames are named up to this many
 
 
@@ -44,15 +45,25 @@ def frame_files(folder: Path) -> FrameFiles:
     return FrameFiles(dict(sorted(numbered.items())), tuple(fixes))
 
 
-def cut(found: FrameFiles, onset: int, offset: int, apex: int | None) -> tuple[tuple[Path, ...], int | None, list[str]]:
+def too_few(found: FrameFiles, onset: int, offset: int, step: int = 1) -> str | None:
+    """Why the frames from onset to offset, of which every `step`-th has a number, make no video; None if they do."""
+    present = sum(onset <= number <= offset for number in found.files)
+    if present >= max(1, LEAST_PRESENT * ((offset - onset) // step + 1)):
+        return None
+    there = f"{min(found.files)} to {max(found.files)}" if found.files else "none"
+    return f"{present} of the frames {onset} to {offset} are there, the folder has {there}"
+
+
+def cut(
+    found: FrameFiles, onset: int, offset: int, apex: int | None, step: int = 1
+) -> tuple[tuple[Path, ...], int | None, list[str]]:
     """The frames from onset to offset, the index of the apex among them, and what is missing.
 
-    Where the apex is missing, its index is that of the nearest frame.
+    Every `step`-th frame has a number. Where the apex is missing, its index is that of the nearest frame.
     """
     numbers = [number for number in found.files if onset <= number <= offset]
-    present = set(numbers)
-    missing = [number for number in range(onset, offset + 1) if number not in present]
-    fixes = [f"frames missing between onset and offset, left out: {_ranges(missing)}"] if missing and numbers else []
+    missing = [number for number in range(onset, offset + 1, step) if number not in found.files]
+    fixes = [f"frames missing from {onset} to {offset}, left out: {_ranges(missing)}"] if missing and numbers else []
     index = None
     if apex is not None and numbers:
         if onset <= apex <= offset:

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from mol_fast.data.store import WINDOW
 from mol_fast.errors import UserError
-from mol_fast.preparing.frame_files import cut, frame_files, named, subfolders
+from mol_fast.preparing.frame_files import cut, frame_files, named, subfolders, too_few
 from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
 from mol_fast.preparing.sheets import Row, find_sheet, read_sheet
-
-_LEAST_PRESENT = 0.75  # of the frames between onset and offset; a video with fewer is skipped
 
 
 @dataclass(frozen=True)
@@ -101,13 +99,14 @@ def _annotated(source: str, subject: str, row: Row, folder: Path | None) -> RawV
         return skipped(f"there is no {what}")
     if row.onset is None or row.offset is None:
         return skipped(f"there is no {'onset' if row.onset is None else 'offset'} frame")
+    if row.onset > row.offset:
+        return skipped(f"its onset, {row.onset}, is after its offset, {row.offset}")
     if folder is None:
         return skipped(f"there is no folder of frames for {row.name} of subject {subject}")
     found = frame_files(folder)
-    present = sum(row.onset <= number <= row.offset for number in found.files)
-    if present < max(1, _LEAST_PRESENT * (row.offset - row.onset + 1)):
-        there = f"{min(found.files)} to {max(found.files)}" if found.files else "none"
-        return skipped(f"{present} of the frames {row.onset} to {row.offset} are there, the folder has {there}")
+    reason = too_few(found, row.onset, row.offset)
+    if reason is not None:
+        return skipped(reason)
     frames, apex, cut_fixes = cut(found, row.onset, row.offset, row.apex)
     if row.apex is None:
         cut_fixes.append(f"apex is {row.apex_text or 'empty'!r}, taken as not annotated")
@@ -133,8 +132,13 @@ def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) ->
             Skipped(subject, name, label, f"{len(found.files)} frames, at least {WINDOW} are needed")
         )
         return
-    frames = tuple(found.files.values())
-    listing.videos.append(RawVideo(subject, name, label, "smic", frames, None, (*fixes, *found.fixes)))
+    first, last = min(found.files), max(found.files)
+    reason = too_few(found, first, last)
+    if reason is not None:
+        listing.skipped.append(Skipped(subject, name, label, reason))
+        return
+    frames, _, gaps = cut(found, first, last, None)
+    listing.videos.append(RawVideo(subject, name, label, "smic", frames, None, (*fixes, *found.fixes, *gaps)))
 
 
 def _numbers_left_out(listing: Listing) -> list[str]:
@@ -186,12 +190,15 @@ def _find_home(
 
 
 def _video_folders(home: Path, subject_folder: str, listing: Listing) -> dict[tuple[int, str], Path]:
-    """Folders of frames by number of the subject and name in lower case."""
-    return {
-        (number, video.name.lower()): video
-        for number, folder in _subjects(home, subject_folder, listing)
-        for video in listing.folders(folder)
-    }
+    """Folders of frames by number of the subject and name in lower case; the first of several with the same is used."""
+    found: dict[tuple[int, str], Path] = {}
+    for number, folder in _subjects(home, subject_folder, listing):
+        for video in listing.folders(folder):
+            first = found.setdefault((number, video.name.lower()), video)
+            if first is not video:
+                names = " and ".join(path.relative_to(home).as_posix() for path in (first, video))
+                listing.notes.append(f"{names} are folders of the same video, the first is used")
+    return found
 
 
 def _subjects(home: Path, pattern: str, listing: Listing) -> Iterator[tuple[int, Path]]:

@@ -14,7 +14,7 @@ from mol_fast.align import Matrix, alignment, transform, warp
 from mol_fast.data.store import WINDOW, VideoData
 from mol_fast.errors import UserError
 from mol_fast.faces import MIN_SCORE, Face
-from mol_fast.preparing.frame_files import named
+from mol_fast.preparing.frame_files import LEAST_PRESENT, named
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
 from mol_fast.windows import MAX_CLIP
@@ -88,6 +88,9 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
     fixes = (*reader.fixes(), *aligner.fixes)
     if len(frames) < WINDOW:
         raise UserError("; ".join((f"{len(frames)} frames can be read, at least {WINDOW} are needed", *fixes)))
+    if len(frames) < LEAST_PRESENT * reader.count:
+        read = f"{len(frames)} of {reader.count} frames can be read, at least {LEAST_PRESENT:.0%} are needed"
+        raise UserError("; ".join((read, *fixes)))
     stacked = torch.from_numpy(np.stack(frames))
     data = VideoData(stacked, torch.from_numpy(np.stack(landmarks)), _flow(stacked, settings.device))
     return Prepared(data, reader.apex(), aligner.score, fixes)
@@ -140,6 +143,11 @@ class _FrameReader:
             return
         for file in files:
             yield file.name, _readable(file)
+
+    @property
+    def count(self) -> int:
+        """Frames so far, those that cannot be read included."""
+        return len(self._kept) + len(self._unreadable)
 
     def apex(self) -> int | None:
         """Index of the apex, or of the frame nearest to it, among the frames that were read."""

@@ -14,7 +14,7 @@ from mol_fast.files import write_atomic
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.preparing.process import Settings
 
-_VERSION = 1  # of how videos are prepared; those of another version are made anew
+_VERSION = 2  # of how videos are prepared; those of another version are made anew
 
 
 @dataclass(frozen=True)
