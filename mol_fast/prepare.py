@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from mol_fast.cli import run_program
-from mol_fast.data.protocols import get_protocol
+from mol_fast.data.protocols import PROTOCOLS, get_protocol
 from mol_fast.errors import UserError
 from mol_fast.faces import MIN_SCORE, FaceFinder
 from mol_fast.preparing.folders import list_folders, list_table
@@ -24,6 +24,7 @@ from mol_fast.preparing.process import Align, Settings
 from mol_fast.preparing.whole_set import CountMismatch, make_plan, prepare_set
 
 COUNT_MISMATCH = 3
+_SCORES = (-1.0, 5.0)  # a detector with a threshold outside of these finds faces everywhere, or none
 
 Dataset = Literal["casme2", "samm", "smic", "folders"]
 
@@ -69,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run_program(run, argv, "prepare", "all")
     except CountMismatch as mismatch:
-        print(f"{mismatch}\n\nerror: the counts differ, --allow-count-mismatch goes on nevertheless", file=sys.stderr)
+        told = f"{mismatch}\n\n" if mismatch.args else ""  # --list-only has told it
+        print(f"{told}error: the counts differ, --allow-count-mismatch goes on nevertheless", file=sys.stderr)
         return COUNT_MISMATCH
 
 
@@ -92,19 +94,24 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     workers = (os.cpu_count() or 1) if options.workers is None else options.workers
     if workers < 1:
         raise UserError(f"--workers must be at least 1, got {workers}.")
+    if not _SCORES[0] <= options.min_score <= _SCORES[1]:
+        raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}.")
     settings = Settings(options.align, options.min_score, _device(options.device))
     protocol = None if options.protocol is None else get_protocol(options.protocol)
+    if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
+        raise UserError(f"The protocol {protocol.name} is not one of {dataset}; choose {_choices(dataset)}.")
     if options.out.resolve().is_relative_to(options.root.resolve()):
         raise UserError(f"--out {options.out} lies in the release {options.root}; give a folder outside of it.")
     listing = list_videos(dataset, options)
     plan = make_plan(options.name or listing.source, listing, protocol)
     planned = plan.manifest()
     if options.list_only:
-        print(planned.summary(), end="")
+        print(planned.summary(limit=None), end="")
+        if not options.allow_count_mismatch and not plan.agrees(planned):
+            raise CountMismatch
+        return
     if not options.allow_count_mismatch:
         plan.check(planned)
-    if options.list_only:
-        return
     if not plan.chosen:
         raise UserError(f"{options.root} has no video that can be used; --list-only says why.")
     started = time.perf_counter()
@@ -140,10 +147,17 @@ def list_videos(dataset: Dataset, options: Options) -> Listing:
 
 def _device(name: str) -> str:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"The device {name!r} is not available: use --device cpu.")
+    numbers = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    known = ["cpu", *(["cuda"] if numbers else []), *(f"cuda:{number}" for number in numbers)]
+    if device not in known:
+        raise UserError(f"The device {name!r} is not available: use --device {' or '.join(known)}.")
     return device
+
+
+def _choices(source: str) -> str:
+    """The protocols of a data set, and the composites that have a part of it."""
+    names = [item.name for item in PROTOCOLS.values() if item.name.startswith(f"{source}-") or source in item.parts]
+    return " or ".join(names)
 
 
 def _print_rate(outcomes: Sequence[Outcome], seconds: float) -> None:

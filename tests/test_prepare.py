@@ -216,7 +216,9 @@ def test_folders_with_another_name(tmp_path: Path) -> None:
 
 
 def raw(folder: Path, frames: list[np.ndarray], suffix: str = "png") -> RawVideo:
-    write_frames(folder, "{}." + suffix, range(len(frames)), frames)
+    write_frames(folder, "{}." + suffix, range(len(frames)), [frame if frame.size else head()[0] for frame in frames])
+    for index in (index for index, frame in enumerate(frames) if not frame.size):
+        (folder / f"{index}.{suffix}").write_bytes(b"not a picture")
     files = sorted(folder.iterdir(), key=lambda path: int(path.stem))
     return RawVideo("1", "a", "fear", "mine", tuple(files))
 
@@ -250,11 +252,16 @@ def test_face_that_is_cut_closely_is_found_after_widening(tmp_path: Path, finder
     assert prepared.data.frames.shape == (9, 144, 144)
 
 
+def _with_unreadable(frames: list[np.ndarray]) -> list[np.ndarray]:
+    return [*frames, *[np.zeros(0, np.uint8)] * 5]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (lambda frames: [*frames[:5], frames[5][:100]], "5.png is 176 x 100 pixels where .* 176 x 176"),
         (lambda frames: [np.full_like(frames[0], 90), *frames], "no face found in 0.png"),
+        (_with_unreadable, "9 of 14 frames can be read, at least 75% are needed; unreadable, left out: 9.png"),
         (lambda frames: frames[:7], "7 frames can be read, at least 8 are needed"),
     ],
 )
@@ -270,6 +277,10 @@ def test_frames_that_cannot_be_used(
     [
         (["--workers", "0"], "--workers must be at least 1"),
         (["--device", "abacus"], "device 'abacus' is not available"),
+        (["--device", "cpu:abc"], "device 'cpu:abc' is not available"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
+        (["--min-score", "nan"], "--min-score must be from -1 to 5, got nan"),
+        (["--min-score", "7"], "--min-score must be from -1 to 5, got 7"),
     ],
 )
 def test_bad_options(
@@ -290,6 +301,24 @@ def test_out_that_cannot_be_used(release: Path, tmp_path: Path, capfd: pytest.Ca
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
     assert run("casme2", release, tmp_path / "mine/thesis.txt") == 2
     assert "is not a folder" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["finished", "no index", "no manifest"])
+def test_out_that_holds_another_set(
+    release: Path, prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], state: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    if state != "finished":
+        (out / "index.csv").unlink()
+        (out / "set.json").unlink()
+    if state == "no manifest":
+        (out / "manifest.json").unlink()
+    before = content(out)
+    write_samm(tmp_path / "samm", [Fake(6, "006_1_2", "Other")], faces=False)
+    assert run("samm", tmp_path / "samm", out) == 2
+    assert "holds videos of casme2, not of samm; give another folder" in capfd.readouterr().err
+    assert content(out) == before
 
 
 def test_disk_full(

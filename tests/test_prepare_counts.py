@@ -123,6 +123,26 @@ def test_a_missing_video_stops_the_run_and_is_named(
     assert not Path(f"{root}-out").exists()
 
 
+def test_protocol_of_another_set(releases: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    given = options("casme2-5", releases["casme2-5"], "--list-only")
+    given[given.index("casme2-5")] = "samm-5"
+    assert main(given) == 2
+    error = capfd.readouterr().err
+    assert "The protocol samm-5 is not one of casme2; choose casme2-5 or casme2-3 or megc2019." in error
+
+
+def test_all_suspects_are_named_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    short = [Fake(i, f"EP{i:02d}", "disgust", frames=7) for i in range(1, 61)]
+    root = write_casme2(tmp_path / "release", [*short, Fake(1, "good", "disgust")], faces=False)
+    for more in ([], ["--list-only"]):
+        assert main(options("casme2-3", root, *more)) == 3
+        shown = capfd.readouterr()
+        told = shown.out + shown.err
+        assert [told.count(f"/{video.name} (disgust)") for video in short] == [1] * 60
+        assert told.count("difference") == 1
+        assert "the counts differ, --allow-count-mismatch" in shown.err
+
+
 def test_unknown_protocol(releases: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     given = options("casme2-5", releases["casme2-5"])
     given[given.index("casme2-5")] = "casme2-9"

@@ -92,26 +92,30 @@ class Manifest:
             writer.writerow(asdict(entry) | {"fixes": "; ".join(entry.fixes)})
         return table.getvalue()
 
-    def summary(self) -> str:
-        """For people: numbers, differences from the protocols, and videos that are fixed or not used."""
+    def summary(self, limit: int | None = _LISTED) -> str:
+        """For people: numbers, differences from the protocols, and videos that are fixed or not used.
+
+        Args:
+            limit: videos under one heading; None for all.
+        """
         by_status = Counter(entry.status for entry in self.entries)
         used = [entry for entry in self.entries if entry.status in ("used", "listed")]
         fixed = [entry for entry in used if entry.fixes]
         parts = [
             f"{self.info['name']}: {', '.join(f'{number} {status}' for status, number in sorted(by_status.items()))}",
-            _lines("What was odd", self.notes),
-            _lines("Labels", _tally(entry.label for entry in used)),
-            _lines("Subjects", _subject_lines(used)),
+            _lines("What was odd", self.notes, limit),
+            _lines("Labels", _tally(entry.label for entry in used), limit),
+            _lines("Subjects", _subject_lines(used), limit),
             *(item.table() + ("" if item.agrees else "\nThe counts differ.") for item in self.comparisons),
-            _lines("Fixed", [f"{_name(entry)}: {'; '.join(entry.fixes)}" for entry in fixed]),
+            _lines("Fixed", [f"{_name(entry)}: {'; '.join(entry.fixes)}" for entry in fixed], limit),
         ]
         for status in ("skipped", "left out"):
             rows = [f"{_name(entry)}: {entry.reason}" for entry in self.entries if entry.status == status]
-            parts.append(_lines(status.capitalize(), rows))
+            parts.append(_lines(status.capitalize(), rows, limit))
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def differing(self) -> str:
-        """Tables of the protocols whose counts differ, and the videos that may be the cause."""
+        """Tables of the protocols whose counts differ, and all videos that may be the cause."""
         suspects = [entry for entry in self.entries if entry.status == "skipped"]
         parts = [
             *(item.table() for item in self.comparisons if not item.agrees),
@@ -137,9 +141,9 @@ def _subject_lines(entries: Sequence[Entry]) -> list[str]:
     return [f"{subject}: {len(of)} ({', '.join(_tally(of))})" for subject, of in sorted(labels.items())]
 
 
-def _lines(title: str, rows: Sequence[str]) -> str:
+def _lines(title: str, rows: Sequence[str], limit: int | None = None) -> str:
     if not rows:
         return ""
-    more = len(rows) - _LISTED
+    more = 0 if limit is None else len(rows) - limit
     end = [f"  and {more} more, see manifest.csv"] if more > 0 else []
-    return "\n".join([title, *(f"  {row}" for row in rows[:_LISTED]), *end])
+    return "\n".join([title, *(f"  {row}" for row in rows[:limit]), *end])

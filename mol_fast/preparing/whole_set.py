@@ -1,6 +1,7 @@
 """From a listing to a prepared set: choose, prepare, account for every video, and write the index last."""
 
 import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,10 @@ _INDEX = ("index.csv", "set.json")
 
 
 class CountMismatch(Exception):
-    """The counts are not those of the protocol; the message is the table of differences, and what may be the cause."""
+    """The counts are not those of the protocol.
+
+    The message is the table of differences and what may be the cause, or nothing where that was told already.
+    """
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,13 @@ class Plan:
             tuple(item for item in comparisons if item is not None),
         )
 
+    def agrees(self, manifest: Manifest) -> bool:
+        """Whether the counts are those of the protocol, if there is one."""
+        return self.protocol is None or all(item.agrees for item in manifest.comparisons)
+
     def check(self, manifest: Manifest) -> None:
         """Raise CountMismatch where the counts are not those of the protocol."""
-        if self.protocol is not None and not all(item.agrees for item in manifest.comparisons):
+        if not self.agrees(manifest):
             raise CountMismatch(manifest.differing())
 
 
@@ -115,7 +123,7 @@ def prepare_set(
         CountMismatch: videos cannot be used, so that the counts differ from those of the protocol; the manifest is
             written then, the index is not.
     """
-    _open_folder(out)
+    _open_folder(out, plan.listing.source)
     outcomes = prepare_all(plan.chosen, Worker(out, settings, make_finder), workers, on_done)
     pairs = list(zip(plan.chosen, outcomes, strict=True))
     used = [(video, outcome) for video, outcome in pairs if not outcome.record.reason]
@@ -142,16 +150,30 @@ def _entry(video: RawVideo, outcome: Outcome, out: Path) -> Entry:
     return Entry(*_told(video), "used", "", record.fixes, record.frames, record.apex, record.score, file, record.sha256)
 
 
-def _open_folder(out: Path) -> None:
+def _open_folder(out: Path, source: str) -> None:
     """Make the folder ready: what a killed run left half-written goes, and the index until all is done."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is not a folder; give another one.")
     if out.exists() and any(out.iterdir()) and not (out / "records").is_dir():
         raise UserError(f"--out {out} is not empty and holds no set that was prepared here; give another folder.")
+    held = _source(out)
+    if held not in (None, source):
+        raise UserError(f"--out {out} holds videos of {held}, not of {source}; give another folder.")
     (out / "records").mkdir(parents=True, exist_ok=True)
     for name in _INDEX:
         (out / name).unlink(missing_ok=True)
     remove_leftovers(out)
+
+
+def _source(out: Path) -> str | None:
+    """Whose videos a folder holds, finished or not; None where it holds none that can be read."""
+    for name in ("set.json", "manifest.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((out / name).read_text(encoding="utf-8"))["source"])
+    for file in sorted(out.glob("videos/*/*.safetensors")):
+        with contextlib.suppress(UserError):
+            return Video.from_file(file).source
+    return None
 
 
 def _write_set(out: Path, info: dict[str, Any], used: Sequence[tuple[RawVideo, Outcome]]) -> None:
