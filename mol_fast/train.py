@@ -14,6 +14,7 @@ import torch
 
 from mol_fast.cli import run_program
 from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
+from mol_fast.data.store import read_info
 from mol_fast.errors import FoldsFailed, Stopped, UserError
 from mol_fast.settings import TrainSettings
 
@@ -50,7 +51,10 @@ def run(settings: TrainSettings) -> None:
     fabric = make_fabric(settings)
     videos = _open(settings)
     protocol = _protocol(settings, videos)
+    _check_prepared_for(settings, protocol)
     videos = protocol.select(videos)
+    if settings.data:
+        _warn_of_counts(protocol, videos)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)
     started = datetime.now().astimezone()
@@ -111,6 +115,28 @@ def _protocol(settings: TrainSettings, videos: list[Video]) -> Protocol:
     if settings.protocol:
         return get_protocol(settings.protocol)
     return get_protocol("embedded-3") if _sources(videos) == ["embedded"] else label_protocol(videos)
+
+
+def _check_prepared_for(settings: TrainSettings, protocol: Protocol) -> None:
+    """Raise UserError for a set that lacks videos of the protocol, since it was prepared for another one."""
+    for folder in settings.data if settings.protocol else ():
+        info = read_info(folder)
+        held = info.get("protocol")
+        if held and held not in (protocol.name, protocol.parts.get(info.get("source", ""))):
+            raise UserError(
+                f"{folder} was prepared for the protocol {held}, not for {protocol.name}: "
+                f"train with --protocol {held}, or prepare the set again."
+            )
+
+
+def _warn_of_counts(protocol: Protocol, videos: list[Video]) -> None:
+    from mol_fast.preparing.counts import compare
+
+    comparison = compare(protocol, videos)
+    if comparison is not None and not comparison.agrees and int(os.environ.get("RANK", 0)) == 0:
+        print(
+            f"warning: the data are not what the protocol asks for\n{comparison.table()}", file=sys.stderr, flush=True
+        )
 
 
 def _sources(videos: list[Video]) -> list[str]:
