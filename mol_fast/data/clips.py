@@ -64,8 +64,11 @@ def normalise_frames(frames: Tensor) -> Tensor:
 
     A clip without contrast becomes 0.
     """
-    std, mean = torch.std_mean(frames.float(), dim=(-3, -2, -1), correction=0, keepdim=True)
-    return (frames.float() - mean) / std.clamp(min=1e-3)
+    # In float64 the sums of grey levels are exact, so that the number of threads does not change a bit.
+    values = frames.double()
+    mean = values.mean(dim=(-3, -2, -1), keepdim=True)
+    variance = values.square().mean(dim=(-3, -2, -1), keepdim=True) - mean.square()
+    return ((values - mean) / variance.clamp(min=1e-6).sqrt()).float()
 
 
 class ClipDataset(Dataset[dict[str, Tensor]]):
