@@ -28,7 +28,8 @@ class TrainSettings:
     data_dir: Path | None = None
     """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
     protocol: str | None = None
-    """Which annotated labels make which classes; embedded-3 for the embedded set, otherwise each label is a class."""
+    """Which annotated labels make which classes; by default the one that DATA was prepared for, embedded-3 for the
+    embedded set, and otherwise each label a class of its own."""
     test_subjects: tuple[str, ...] = ()
     """Subjects held out together, by name; the last two when not given."""
     folds: tuple[str, ...] = ()

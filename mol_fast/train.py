@@ -112,8 +112,11 @@ def _open(settings: TrainSettings) -> list[Video]:
 
 
 def _protocol(settings: TrainSettings, videos: list[Video]) -> Protocol:
+    prepared = {read_info(folder).get("protocol") for folder in settings.data} - {None}
     if settings.protocol:
         return get_protocol(settings.protocol)
+    if len(prepared) == 1:
+        return get_protocol(prepared.pop())
     return get_protocol("embedded-3") if _sources(videos) == ["embedded"] else label_protocol(videos)
 
 

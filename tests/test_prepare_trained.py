@@ -49,3 +49,11 @@ def test_counts_that_differ_are_a_warning(
         assert ("warning: the data are not what the protocol asks for" in error) == warned
         assert (" 7       6          -1" in error) == warned
         assert "There is no subject nobody" in error
+
+
+def test_the_protocol_a_set_was_prepared_for_is_the_default(
+    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = prepared_for(embedded_small, tmp_path / "set", "casme2-3", "casme2")
+    assert main(["--data", str(folder), "--out", str(tmp_path), "--test-subjects", "nobody"]) == 2
+    assert "negative" in capfd.readouterr().err  # the table of casme2-3's counts
