@@ -37,6 +37,17 @@ TARGETS: dict[str, GPUTarget] = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 
+TYPES = {
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.uint8: "u8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
+
 MATRIX_INSTRUCTION = re.compile(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma|v_mfma_)")
 
 
@@ -94,9 +105,7 @@ def compile_launch(launch: Launch, target: GPUTarget) -> Any:
 def argument_type(value: Tensor | int | float) -> str:
     """Triton's name for the type of a kernel argument."""
     if isinstance(value, Tensor):
-        names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64"}
-        bits = torch.iinfo(value.dtype).bits if not value.dtype.is_floating_point else 0
-        return f"*{names.get(value.dtype, f'i{bits}')}"
+        return f"*{TYPES[value.dtype]}"
     if isinstance(value, float):
         return "fp32"
     return "i32" if -(2**31) <= value < 2**31 else "i64"

@@ -4,11 +4,14 @@ The launches come from the modules' own `shipped`, so a new configuration is cov
 """
 
 import pytest
+import torch
+from torch import Tensor
 
 pytest.importorskip("triton")
 
 from mol_fast.kernels import resources
 from mol_fast.kernels.common import DTYPES, Launch
+from triton.runtime import driver
 
 pytestmark = pytest.mark.aot
 
@@ -31,3 +34,38 @@ def test_compiles_within_the_bars(launch: Launch, target: str) -> None:
     assert bool(used.matrix) == bool(launch.flops)
     if target in ("sm_80", "sm_90"):
         assert (used.stack, used.local) == (0, 0)
+
+
+class NoDevice:
+    """Triton's view of a machine with a GPU, as far as a launch needs it before it launches."""
+
+    get_current_device = get_current_stream = staticmethod(lambda *_: 0)
+    get_active_torch_device = staticmethod(lambda: torch.device("cpu"))
+    get_current_target = staticmethod(lambda: resources.TARGETS["sm_90"])
+
+
+@pytest.mark.parametrize("operator", resources.OPERATORS)
+def test_a_real_launch_compiles_the_same(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's own specialisation of the arguments of a launch gives the code that is compiled ahead of time."""
+    monkeypatch.setattr(driver, "_active", NoDevice())
+    seen = set()
+    for _, launch in resources.shipped(operator, torch.bfloat16, "cuda"):
+        if launch.name in seen:
+            continue
+        seen.add(launch.name)
+        held = {name: real(value) for name, value in launch.arguments.items()}
+        options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+        launched = launch.kernel.run(grid=launch.grid, warmup=True, **held, **launch.constants, **options)
+        ahead = resources.compile_launch(launch, resources.TARGETS["sm_90"])
+        assert code(launched) == code(ahead), launch.name
+
+
+def real(value: object) -> object:
+    """A small tensor with data for one without, which has an address that Triton can ask for."""
+    return torch.empty(1, dtype=value.dtype) if isinstance(value, Tensor) else value
+
+
+def code(compiled: object) -> str:
+    """The intermediate code without the places in the source it comes from."""
+    lines = compiled.asm["ttir"].splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.split(" loc(")[0] for line in lines if not line.startswith("#loc"))
