@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """The backward kernels of CCC: gradients of the maps, and of the parameters. `ccc.py` has the mathematics."""
 
 from typing import Any
