@@ -112,7 +112,7 @@ def _open(settings: TrainSettings) -> list[Video]:
 
 
 def _protocol(settings: TrainSettings, videos: list[Video]) -> Protocol:
-    prepared = {read_info(folder).get("protocol") for folder in settings.data} - {None}
+    prepared = {str(name) for folder in settings.data if (name := read_info(folder).get("protocol"))}
     if settings.protocol:
         return get_protocol(settings.protocol)
     if len(prepared) == 1:
