@@ -32,7 +32,7 @@ Bytes, with X those of x: statistics X, forward 2 X, reductions 2 X, input gradi
 statistics), and parameters and partial sums. FLOPs: forward P = 2 N C H W (H + W), reductions 2 P, input
 gradient P.
 
-Source: MOL paper, F5C block, fully-connected convolution; `model.md`'s algebra per channel.
+Source: MOL paper, F5C block, fully-connected convolution.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,8 @@ def fcc_train(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: f
     """y, mean and biased variance `(groups, C)`, normalised by the statistics of the batch; 0 and 1 without maps."""
     mean, var = statistics_like(x, groups)
     if x.shape[0] == 0:
-        mean.zero_(), var.fill_(1)
+        mean.zero_()
+        var.fill_(1)
     return forward(x, vh, hv, mean, var, eps, True), mean, var
 
 

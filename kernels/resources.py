@@ -172,6 +172,10 @@ def rows() -> Iterator[dict[str, Any]]:
                     }
 
 
+WIDTHS = {"kernel": 32, "shape": 26, "matrix": 26}
+"""Widths of the columns that hold more than ten characters."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mol_fast.kernels.resources", description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
@@ -183,7 +187,7 @@ def main() -> None:
     for row in table:
         cells = {key: cell(value) for key, value in row.items()}
         if not widths:
-            widths = {key: max(len(key), 34 if key == "kernel" else 10) for key in cells}
+            widths = {key: max(len(key), WIDTHS.get(key, 10)) for key in cells}
             print("  ".join(key.ljust(width) for key, width in widths.items()))
         print("  ".join(cells[key].ljust(width) for key, width in widths.items()), flush=True)
 
