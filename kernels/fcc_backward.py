@@ -2,6 +2,7 @@
 """The backward kernels of FCC: reductions, parameters, and dx. `fcc.py` has the mathematics."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -375,6 +376,7 @@ def fcc_input_kernel(
         tl.store(p_dx + o_dx, b_dx.to(DTYPE), mask=m)
 
 
+@lru_cache(maxsize=256)
 def reduce_tile(p: Problem) -> Tile:
     """The pinned configuration of the reductions, which accumulate two matrices: smaller tiles, or more warps."""
     height, width = p.sides
@@ -406,6 +408,7 @@ class Buffers(NamedTuple):
     gradients: list[Tensor]
 
 
+@lru_cache(maxsize=256)
 def parts(p: Problem) -> int:
     """Partial sums of a group and channel."""
     height, width = p.sides

@@ -7,6 +7,8 @@ from the right: what one product gives is the operand of the next after a reshap
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -75,8 +77,9 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-class Problem(NamedTuple):
-    """The sizes of one call."""
+@dataclass(frozen=True)
+class Problem:
+    """The sizes of one call; what follows from them is computed once per size."""
 
     maps: int
     channels: int
@@ -84,47 +87,73 @@ class Problem(NamedTuple):
     width: int
     groups: int
     dtype: torch.dtype
+    most: int
+    """Programs up to which the maps of a channel and group are split."""
 
-    @property
+    @cached_property
     def sides(self) -> tuple[int, int]:
         """Rows and columns of a map as a program pads them."""
         return common.block(self.height), common.block(self.width)
 
-    @property
+    @cached_property
     def narrow(self) -> bool:
         """Whether the dtype has two bytes."""
         return self.dtype in (torch.float16, torch.bfloat16)
 
-    @property
+    @cached_property
     def per_group(self) -> int:
         return self.maps // self.groups
 
-    @property
+    @cached_property
     def chunk(self) -> int:
         """Maps of a group that one program handles."""
         height, width = self.sides
         tiles = triton.cdiv(self.per_group, max(1, 1024 // (height * width)))
-        splits = max(1, min(tiles, PROGRAMS // (self.channels * self.groups), MAX_SPLITS))
+        splits = max(1, min(tiles, self.most // (self.channels * self.groups), MAX_SPLITS))
         return triton.cdiv(self.per_group, splits)
 
-    @property
+    @cached_property
     def splits(self) -> int:
         """Chunks of a group."""
         return triton.cdiv(self.per_group, self.chunk) if self.maps else 0
 
-    @property
+    @cached_property
     def programs(self) -> int:
         return self.channels * self.groups * self.splits
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """FLOPs of both circulant products on every plane."""
         return 2 * self.maps * self.channels * self.height * self.width * (self.height + self.width)
 
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The parameters of the kernels that follow from the sizes."""
+        height, width = self.sides
+        return {
+            "per_group": self.per_group,
+            "chunk": self.chunk,
+            "splits": self.splits,
+            "channels": self.channels,
+            "groups": self.groups,
+            "H": self.height,
+            "W": self.width,
+            "BH": height,
+            "BW": width,
+            "BS": triton.next_power_of_2(self.splits),
+            "ACC": common.accumulator(self.dtype),
+        }
+
+
+@lru_cache(maxsize=256)
+def sized(shape: torch.Size, groups: int, dtype: torch.dtype, most: int) -> Problem:
+    n, c, h, w = shape
+    return Problem(n, c, h, w, groups, dtype, most)
+
 
 def problem(x: Tensor, groups: int) -> Problem:
-    n, c, h, w = x.shape
-    return Problem(n, c, h, w, groups, x.dtype)
+    """The problem of maps like `x`, the same object for the same sizes."""
+    return sized(x.shape, groups, x.dtype, PROGRAMS)
 
 
 def launch(
@@ -138,24 +167,9 @@ def launch(
     values: dict[str, Any],
 ) -> Launch:
     """A launch of `kernel`, which takes from the problem, the configuration and `values` what its parameters name."""
-    height, width = p.sides
-    known = {
-        **config._asdict(),
-        "per_group": p.per_group,
-        "chunk": p.chunk,
-        "splits": p.splits,
-        "channels": p.channels,
-        "groups": p.groups,
-        "H": p.height,
-        "W": p.width,
-        "BH": height,
-        "BW": width,
-        "BS": triton.next_power_of_2(p.splits),
-        "WIDE": common.wide(*(value for value in values.values() if isinstance(value, Tensor))),
-        "PRECISION": common.precision(p.dtype, target),
-        "ACC": common.accumulator(p.dtype),
-        **values,
-    }
+    maps = [value for value in values.values() if isinstance(value, Tensor) and value.dim() == 4]
+    chosen = {"WIDE": common.wide(*maps), "PRECISION": common.precision(p.dtype, target)}
+    known = {**p.values, **config._asdict(), **chosen, **values}
     taken = {name: known[name] for name in kernel.arg_names}
     return Launch(
         kernel=kernel,

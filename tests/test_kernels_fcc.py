@@ -130,6 +130,7 @@ def test_chunks_do_not_matter(device: str, dtype: torch.dtype, programs: int, mo
     x, d = (seeded(13, 2, 9, 9, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
     many = run(fused(1), parameters(2, 9, 9, dtype, device), x, d)
     monkeypatch.setattr(fcc_shared, "PROGRAMS", 2 * programs)
+    assert fcc_shared.problem(x, 1).splits == programs
     few = run(fused(1), parameters(2, 9, 9, dtype, device), x, d)
     assert_runs_equal(few, many, 1e-5)
 
