@@ -42,7 +42,7 @@ and so is what a program reads back of its own output. FLOPs: neighbours 2 N C^2
 gradient the same, d W 4 N C D^2, d mix 2 N C^2 D; the products with R_r (2 k N C^2 D) only move data and are not
 counted.
 
-Source: MOL paper, channel correspondence convolution; `model.md`'s algebra.
+Source: MOL paper, channel correspondence convolution.
 """
 
 from collections.abc import Iterator

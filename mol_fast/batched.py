@@ -68,7 +68,7 @@ def affine_maps(vh: FCCBranch, hv: FCCBranch, mean: Tensor, scale: Tensor) -> tu
 def fcc(
     x: Tensor, vh: FCCBranch, hv: FCCBranch, mean: Tensor | None, var: Tensor | None, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FCC as x + scale A X B^T + rows + columns (model.md's one map per channel); see `mol_fast.functional.fcc`."""
+    """FCC as x + scale A X B^T + rows + columns; see `mol_fast.functional.fcc`."""
     exact = torch.promote_types(x.dtype, torch.float32)
     vh, hv = (FCCBranch(*(p.to(exact) for p in branch)) for branch in (vh, hv))
     if mean is None or var is None:
