@@ -262,9 +262,8 @@ def forward_tile(dtype: torch.dtype) -> Tile:
 def backward_tile(channels: int, dtype: torch.dtype) -> Tile:
     """The pinned configuration of the backward: as many channels as fit, since each block gathers g again."""
     block = min(256, max(64, triton.next_power_of_2(channels)))
-    if dtype in (torch.float16, torch.bfloat16):
-        return Tile(64, 32, block, block // 32, 2)
-    return Tile(64, 16, block, block // 32, 2)
+    others = 32 if dtype in (torch.float16, torch.bfloat16) else 16
+    return Tile(64, others, block, min(8, block // 16), 2)
 
 
 def pairs(shape: tuple[int, ...], stride: int) -> int:
@@ -482,5 +481,6 @@ def launches(
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every configuration that ships: the flow head's correlation with its LeakyReLU."""
-    yield "224x256x16x16", launches((224, 256, 16, 16), dtype, target, negative_slope=0.1)
+    """Every configuration that ships: the flow head's correlation with its LeakyReLU, and those of fewer channels."""
+    for shape in ((224, 256, 16, 16), (8, 128, 64, 64), (8, 64, 16, 16)):
+        yield "x".join(map(str, shape)), launches(shape, dtype, target, negative_slope=0.1)
