@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -78,7 +79,12 @@ def _pack_samples(samples: Sequence[Sample]) -> bytes:
     tensors: dict[str, Tensor] = {}
     texts = []
     for index, sample in enumerate(samples):
-        tensors |= {f"{index}.{name}": torch.as_tensor(getattr(sample, name)).contiguous() for name in _PICTURES}
+        pictures = {name: getattr(sample, name) for name in _PICTURES}
+        tensors |= {
+            f"{index}.{name}": torch.as_tensor(values).contiguous()
+            for name, values in pictures.items()
+            if values is not None
+        }
         values = {field.name: getattr(sample, field.name) for field in fields(sample)}
         texts.append({name: value for name, value in values.items() if name not in _PICTURES})
     return save(tensors, metadata={"samples": json.dumps(texts)})
@@ -87,7 +93,12 @@ def _pack_samples(samples: Sequence[Sample]) -> bytes:
 def _unpack_samples(path: Path) -> tuple[Sample, ...]:
     with safe_open(path, framework="pt") as archive:
         texts: list[Mapping[str, Any]] = json.loads((archive.metadata() or {})["samples"])
+        held = set(archive.keys())
+
+        def picture(key: str) -> npt.NDArray[Any] | None:
+            return archive.get_tensor(key).numpy() if key in held else None
+
         return tuple(
-            Sample(**text, **{name: archive.get_tensor(f"{index}.{name}").numpy() for name in _PICTURES})
+            Sample(**text, **{name: picture(f"{index}.{name}") for name in _PICTURES})
             for index, text in enumerate(texts)
         )

@@ -90,18 +90,23 @@ def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> Fo
 
 
 def summary(scores: Scores) -> dict[str, float]:
-    """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %."""
+    """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
+
+    Those of flow or landmarks are left out where these were not predicted.
+    """
     values = {
         "accuracy": scores.recognition.accuracy,
         "uf1": scores.recognition.uf1,
         "uar": scores.recognition.uar,
         "wf1": scores.recognition.wf1,
-        "end_point_error": scores.flow.error,
-        "landmark_error": scores.landmarks.error,
     }
-    if scores.flow.moving_error is not None and scores.flow.moving_zero_error is not None:
-        values["end_point_error_moving"] = scores.flow.moving_error
-        values["end_point_error_moving_share"] = scores.flow.moving_error / scores.flow.moving_zero_error
+    if scores.flow is not None:
+        values["end_point_error"] = scores.flow.error
+        if scores.flow.moving_error is not None and scores.flow.moving_zero_error is not None:
+            values["end_point_error_moving"] = scores.flow.moving_error
+            values["end_point_error_moving_share"] = scores.flow.moving_error / scores.flow.moving_zero_error
+    if scores.landmarks is not None:
+        values["landmark_error"] = scores.landmarks.error
     return values
 
 

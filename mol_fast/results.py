@@ -22,6 +22,7 @@ from mol_fast.step_log import read_steps
 
 CONFIG = "config.json"
 SAMPLES = 6
+TERMS = ("step", "total", "expression", "flow", "landmarks")
 
 
 def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -91,10 +92,10 @@ class PooledResults:
         write_atomic(path / "megc2019.csv", _table(self._log_rows()))
 
     def losses(self, path: Path) -> list[dict[str, float]]:
-        """Loss terms step by step, the mean over the folds."""
+        """Loss terms step by step, the mean over the folds; those of tasks that were not trained are left out."""
         rows = [row for fold in self.folds for row in read_steps(fold_folder(path, fold) / STEPS)]
-        frame = pd.DataFrame(rows)[["step", "total", "expression", "flow", "landmarks"]]
-        mean = frame.groupby("step", as_index=False).mean()
+        frame = pd.DataFrame(rows)
+        mean = frame[frame.columns.intersection(TERMS)].groupby("step", as_index=False).mean()
         return [{str(name): value for name, value in row.items()} for row in mean.to_dict("records")]
 
     def samples(self) -> list[Sample]:

@@ -48,13 +48,15 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any]) -> None:
     rows.add_row("videos", str(sum(map(sum, scores.recognition.confusion))))
     for name, label in (("accuracy", "accuracy"), ("uf1", "UF1"), ("uar", "UAR"), ("wf1", "WF1")):
         rows.add_row(label, value(name))
-    zero = f"px, zero flow {scores.flow.zero_error:.3f} px"
-    rows.add_row("end-point error, all pixels", f"{value('end_point_error')} {zero}")
-    if scores.flow.moving_zero_error is not None:
-        share = 100 * statistics["end_point_error_moving_share"]["mean"]
-        zero = f"px, zero flow {scores.flow.moving_zero_error:.3f} px ({share:.0f} %)"
-        rows.add_row("end-point error, moving pixels", f"{value('end_point_error_moving')} {zero}")
-    rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
+    if scores.flow is not None:
+        zero = f"px, zero flow {scores.flow.zero_error:.3f} px"
+        rows.add_row("end-point error, all pixels", f"{value('end_point_error')} {zero}")
+        if scores.flow.moving_zero_error is not None:
+            share = 100 * statistics["end_point_error_moving_share"]["mean"]
+            zero = f"px, zero flow {scores.flow.moving_zero_error:.3f} px ({share:.0f} %)"
+            rows.add_row("end-point error, moving pixels", f"{value('end_point_error_moving')} {zero}")
+    if scores.landmarks is not None:
+        rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
     Console(width=100).print(rows)
 
 

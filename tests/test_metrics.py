@@ -281,6 +281,20 @@ def test_a_bad_batch_is_refused_whole(arguments: dict[str, Any], message: str) -
     evaluation.update(**batch([[1.0, 0.0]], [1], ["z"]))
 
 
+def test_tasks_that_are_not_predicted_have_no_scores() -> None:
+    evaluation = metrics.Evaluation(("a", "b"))
+    evaluation.update(**batch([[1.0, 0.0]], [0], ["x"]) | {"flow": None, "landmarks": None})
+    scores = evaluation.compute()
+    assert (scores.flow, scores.landmarks) == (None, None)
+    assert scores.recognition.accuracy == 1
+    assert json.loads(json.dumps(scores.to_dict()))["flow"] is None
+    evaluation.update(**batch([[1.0, 0.0]], [0], ["y"]) | {"flow": None})
+    scores = evaluation.compute()
+    assert scores.flow is None
+    assert scores.landmarks is not None
+    assert scores.landmarks.frames == 7
+
+
 def test_nothing_to_score() -> None:
     with pytest.raises(ValueError, match="no videos"):
         metrics.Evaluation(CLASSES).compute()

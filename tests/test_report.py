@@ -156,6 +156,17 @@ def test_undefined_scores_are_said_to_be_so(tmp_path: Path) -> None:
     assert ["two", "0", "0", "n/a", "n/a", "n/a"] in [[c for c in cells if c] for cells in rows_of(source)]
 
 
+def test_tasks_that_are_not_predicted_are_left_out(tmp_path: Path) -> None:
+    only = dataclasses.replace(scores(), flow=None, landmarks=None)
+    shown = [sample(flow_predicted=None), sample(landmarks_predicted=None)]
+    source, page = write(tmp_path / "r.html", scores=only, samples=shown)
+    assert row(source, "UF1")[1] == f"{only.recognition.uf1:.3f}"
+    assert "end-point error, px" not in page.text
+    assert "failure rate" not in page.text
+    assert len(page.pictures()) == 2 + 5
+    assert page.text.count("Predicted flow:") == page.text.count("Landmarks: mean error") == 1
+
+
 def test_text_of_the_user_is_escaped(full: tuple[str, Page]) -> None:
     _, page = full
     assert page.named("script") == page.named("a") == page.named("i") == []

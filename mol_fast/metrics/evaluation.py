@@ -15,11 +15,11 @@ from mol_fast.metrics.recognition import Recognition, confusion_matrix, identifi
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of one evaluation."""
+    """All scores of one evaluation; flow or landmarks are None where they were not predicted."""
 
     recognition: Recognition
-    flow: FlowScores
-    landmarks: LandmarkScores
+    flow: FlowScores | None
+    landmarks: LandmarkScores | None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries, tuples, numbers and None, ready for JSON."""
@@ -74,9 +74,9 @@ class Evaluation:
         logits: Tensor,
         labels: Tensor,
         videos: Sequence[Hashable] | Tensor,
-        flow: Tensor,
+        flow: Tensor | None,
         flow_true: Tensor,
-        landmarks: Tensor,
+        landmarks: Tensor | None,
         landmarks_true: Tensor,
     ) -> None:
         """Add a batch of B windows, on any device.
@@ -85,8 +85,9 @@ class Evaluation:
             logits: (B, K).
             labels: (B,) true classes, 0..K-1, the same for all windows of a video.
             videos: B identifiers, numbers or anything hashable.
-            flow, flow_true: (B, 2, T-1, H, W), pixels.
-            landmarks, landmarks_true: (B, T-1, 68, 2), pixels, both of frames 1..T-1.
+            flow, flow_true: (B, 2, T-1, H, W), pixels; flow is None where it is not predicted.
+            landmarks, landmarks_true: (B, T-1, 68, 2), pixels, both of frames 1..T-1; landmarks is None where they are
+                not predicted.
 
         Raises:
             ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video comes with
@@ -101,8 +102,8 @@ class Evaluation:
         if not logits.isfinite().all():
             raise ValueError("logits has values that are not finite")
         known = self._with_labels(names, labels.tolist())
-        flow_part = flow_sums(flow, flow_true)
-        landmark_part = landmark_sums(landmarks, landmarks_true)
+        flow_part = FlowSums() if flow is None else flow_sums(flow, flow_true)
+        landmark_part = LandmarkSums() if landmarks is None else landmark_sums(landmarks, landmarks_true)
 
         self._labels = known
         self._videos += names
@@ -174,7 +175,11 @@ class Evaluation:
             torch.tensor([video.label for video in videos]),
             len(self.classes),
         )
-        return Scores(recognition_scores(confusion, self.classes), self.flow.scores(), self.landmarks.scores())
+        return Scores(
+            recognition_scores(confusion, self.classes),
+            self.flow.scores() if self.flow.pixels else None,
+            self.landmarks.scores() if self.landmarks.frames else None,
+        )
 
     def _with_labels(self, names: list[Hashable], labels: list[int]) -> dict[Hashable, int]:
         known = dict(self._labels)

@@ -23,8 +23,8 @@ class Sample:
         probabilities: of the video, by class.
         first_frame: (H, W), the first frame of the window; uint8, or floats of any scale.
         frame: (H, W), the second frame of the pair, on the same scale.
-        landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of ``frame``.
-        flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to ``frame``.
+        landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of ``frame``; predicted ones may be None.
+        flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to ``frame``; the predicted may be None.
         note: which frame this is, or why it is shown; may be empty.
 
     Raises:
@@ -39,9 +39,9 @@ class Sample:
     first_frame: npt.ArrayLike
     frame: npt.ArrayLike
     landmarks_true: npt.ArrayLike
-    landmarks_predicted: npt.ArrayLike
+    landmarks_predicted: npt.ArrayLike | None
     flow_true: npt.ArrayLike
-    flow_predicted: npt.ArrayLike
+    flow_predicted: npt.ArrayLike | None
     note: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -54,8 +54,9 @@ class Sample:
             "flow_predicted": (2, *size),
         }
         for name, shape in expected.items():
-            if np.shape(getattr(self, name)) != shape:
-                raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(getattr(self, name))}")
+            value = getattr(self, name)
+            if np.shape(value) != shape and not (value is None and name.endswith("_predicted")):
+                raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(value)}")
 
 
 def sample_section(samples: Sequence[Sample], title: str = "Sample clips") -> Html:
@@ -87,22 +88,23 @@ def _note(sample: Sample) -> Html:
 
 def _panels(sample: Sample) -> Html:
     first_frame, frame = _grey(sample.first_frame, sample.frame)
-    true, predicted = np.asarray(sample.flow_true), np.asarray(sample.flow_predicted)
-    errors = flow_sums(_batch(predicted), _batch(true)).scores()
-    longest = max(float(np.hypot(*true.astype(np.float64)).max()), MOVING)
-    landmarks = np.asarray(sample.landmarks_true), np.asarray(sample.landmarks_predicted)
-    landmark_error = float(landmark_errors(_batch(landmarks[1]), _batch(landmarks[0])))
-    panels = [
-        (pixels_png(first_frame), "First frame of the window", ""),
-        (
-            landmarks_png(frame, *landmarks),
-            f"Landmarks: mean error {landmark_error:.1f} % of the inter-ocular distance",
-            "",
-        ),
-        (pixels_png(flow_to_color(true, longest)), f"True flow, at most {longest:.2f} px", ""),
-        (pixels_png(flow_to_color(predicted, longest)), f"Predicted flow: {_flow_error(errors)}", ""),
-        (pixels_png(color_wheel_legend(112)), f"Rim: {longest:.2f} px", "wheel"),
-    ]
+    panels = [(pixels_png(first_frame), "First frame of the window", "")]
+    if sample.landmarks_predicted is not None:
+        true, predicted = np.asarray(sample.landmarks_true), np.asarray(sample.landmarks_predicted)
+        error = float(landmark_errors(_batch(predicted), _batch(true)))
+        caption = f"Landmarks: mean error {error:.1f} % of the inter-ocular distance"
+        panels.append((landmarks_png(frame, true, predicted), caption, ""))
+    else:
+        panels.append((pixels_png(frame), "Second frame of the pair", ""))
+    if sample.flow_predicted is not None:
+        true, predicted = np.asarray(sample.flow_true), np.asarray(sample.flow_predicted)
+        errors = flow_sums(_batch(predicted), _batch(true)).scores()
+        longest = max(float(np.hypot(*true.astype(np.float64)).max()), MOVING)
+        panels += [
+            (pixels_png(flow_to_color(true, longest)), f"True flow, at most {longest:.2f} px", ""),
+            (pixels_png(flow_to_color(predicted, longest)), f"Predicted flow: {_flow_error(errors)}", ""),
+            (pixels_png(color_wheel_legend(112)), f"Rim: {longest:.2f} px", "wheel"),
+        ]
     figures = (captioned(picture(png, alt=caption), caption, class_) for png, caption, class_ in panels)
     return element("div", *figures, class_="panels")
 

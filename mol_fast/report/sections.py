@@ -21,8 +21,12 @@ def synthetic_notice() -> Html:
 
 
 def score_section(scores: Scores, title: str = "Scores") -> Html:
-    """Recognition, flow and landmark scores side by side."""
-    parts = (_recognition(scores.recognition), _flow(scores.flow), _landmarks(scores.landmarks))
+    """Recognition, flow and landmark scores side by side, those that there are."""
+    parts = [_recognition(scores.recognition)]
+    if scores.flow is not None:
+        parts.append(_flow(scores.flow))
+    if scores.landmarks is not None:
+        parts.append(_landmarks(scores.landmarks))
     return section(title, element("div", *parts, class_="columns"))
 
 
