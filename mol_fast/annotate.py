@@ -31,11 +31,11 @@ _SHADE, _TEXT, _DIM, _BAR = (24, 24, 28), (240, 240, 240), (165, 165, 170), (90,
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn on a frame: one pair of one window."""
+    """What is drawn on a frame: one pair of one window; None for what the model does not estimate."""
 
     probabilities: npt.NDArray[np.float32]  # (K,), of the window
-    landmarks: npt.NDArray[np.float32]  # (68, 2) in pixels of the frame
-    flow: npt.NDArray[np.float32]  # (2, 128, 128) in pixels of the crop
+    landmarks: npt.NDArray[np.float32] | None  # (68, 2) in pixels of the frame
+    flow: npt.NDArray[np.float32] | None  # (2, 128, 128) in pixels of the crop
     matrix: Matrix  # (2, 3) from the frame to the crop
 
 
@@ -65,7 +65,8 @@ def write_annotated(
     summary = f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
     frames = iter(source)
     first = next(frames)
-    annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, summary)
+    fastest = None if prediction.flow is None else max_flow
+    annotator = Annotator(prediction.classes, first.shape[1::-1], fastest, summary)
     with VideoWriter(path, annotator.size, source.fps) as writer:
         for index, frame in enumerate(chain([first], frames)):
             number, pair = pairs[index]
@@ -78,7 +79,9 @@ def write_annotated(
 
 def _shown(prediction: Prediction, k: int, pair: int) -> Shown:
     window = prediction.windows[k]
-    return Shown(window.probabilities, window.landmarks[pair], prediction.flow[k][:, pair], window.matrix)
+    landmarks = None if window.landmarks is None else window.landmarks[pair]
+    flow = None if prediction.flow is None else prediction.flow[k][:, pair]
+    return Shown(window.probabilities, landmarks, flow, window.matrix)
 
 
 def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
@@ -111,11 +114,11 @@ class Annotator:
     Args:
         classes: names of the classes.
         size: (width, height) of the frames in pixels.
-        max_flow: flow in full colour, in pixels of the crop.
+        max_flow: flow in full colour, in pixels of the crop; None where no flow is shown.
         summary: line of text about the whole clip.
     """
 
-    def __init__(self, classes: tuple[str, ...], size: tuple[int, int], max_flow: float, summary: str) -> None:
+    def __init__(self, classes: tuple[str, ...], size: tuple[int, int], max_flow: float | None, summary: str) -> None:
         self.classes = classes
         self.max_flow = max_flow
         self.summary = summary
@@ -142,17 +145,14 @@ class Annotator:
         picture = canvas[: self._height]
         picture[:] = cv2.resize(rgb(frame), (self._width, self._height), interpolation=cv2.INTER_CUBIC)
         if shown is not None:
-            self._draw_flow(picture, shown)
-            self._draw_landmarks(picture, shown)
+            self._draw_region(picture, shown)
+            if shown.landmarks is not None:
+                self._draw_landmarks(picture, shown.landmarks, shown.matrix)
         self._draw_panel(canvas[self._height :], caption, shown)
         return canvas
 
-    def _draw_flow(self, picture: Picture, shown: Shown) -> None:
-        """Blend the flow into the crop's region; the faster, the more opaque. Directions are those of the frame."""
-        upright = inverse(shown.matrix)[:, :2] * scale_of(shown.matrix)  # a rotation: lengths stay those of the crop
-        flow = np.einsum("ij,jhw->ihw", upright, shown.flow)
-        opacity = _OPACITY * np.minimum(np.hypot(*flow) / self.max_flow, 1)
-        hue = flow_to_color(flow / np.maximum(np.hypot(*flow) / self.max_flow, 1e-6), self.max_flow)
+    def _draw_region(self, picture: Picture, shown: Shown) -> None:
+        """Outline the crop's region and blend the flow into it."""
         to_picture = inverse(shown.matrix)
         to_picture = np.column_stack([self._zoom * to_picture[:, :2], self._zoom * (to_picture[:, 2] + 0.5) - 0.5])
         corners = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
@@ -160,18 +160,14 @@ class Annotator:
         right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (self._width, self._height))
         if right <= left or bottom <= top:
             return
-        local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
-        place = (int(right - left), int(bottom - top))
-        region = picture[top:bottom, left:right]
-        alpha = cv2.warpAffine(opacity.astype(np.float32), local, place)[..., None]
-        color = cv2.warpAffine(hue, local, place, borderMode=cv2.BORDER_REPLICATE)
-        region[:] = np.rint(region + alpha * (color.astype(np.float32) - region)).astype(np.uint8)
-        outline = _fixed_point(corners)
-        cv2.polylines(picture, [outline], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
+        if shown.flow is not None and self.max_flow is not None:
+            local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
+            _blend_flow(picture[top:bottom, left:right], shown.flow, self.max_flow, shown.matrix, local)
+        cv2.polylines(picture, [_fixed_point(corners)], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
 
-    def _draw_landmarks(self, picture: Picture, shown: Shown) -> None:
-        points = (shown.landmarks.astype(np.float64) + 0.5) * self._zoom - 0.5
-        pixel = self._zoom / scale_of(shown.matrix)  # of the crop, in the picture
+    def _draw_landmarks(self, picture: Picture, landmarks: npt.NDArray[np.float32], matrix: Matrix) -> None:
+        points = (landmarks.astype(np.float64) + 0.5) * self._zoom - 0.5
+        pixel = self._zoom / scale_of(matrix)  # of the crop, in the picture
         fixed = _fixed_point(points)
         for first, last, closed in _LINES:
             cv2.polylines(picture, [fixed[first : last + 1]], closed, _LANDMARK, 1, cv2.LINE_AA, _SUBPIXEL)
@@ -190,6 +186,8 @@ class Annotator:
             self._draw_classes(panel, shown.probabilities, margin, right - margin)
         bottom = self._panel - line * 5 // 4
         self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
+        if self.max_flow is None:
+            return
         legend = color_wheel_legend(wheel)
         disc = np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2
         place = panel[line * 3 // 2 : line * 3 // 2 + wheel, right + margin : right + margin + wheel]
@@ -229,3 +227,16 @@ class Annotator:
 
 def _fixed_point(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     return np.rint(np.clip(points, -1e5, 1e5) * (1 << _SUBPIXEL)).astype(np.int32)
+
+
+def _blend_flow(region: Picture, flow: npt.NDArray[np.float32], max_flow: float, matrix: Matrix, local: Matrix) -> None:
+    """Blend the flow into `region`, where `local` puts the crop; the faster, the more opaque. Directions are those of
+    the frame, whose pixels `matrix` puts into the crop."""
+    upright = inverse(matrix)[:, :2] * scale_of(matrix)  # a rotation: lengths stay those of the crop
+    flow = np.einsum("ij,jhw->ihw", upright, flow)
+    opacity = _OPACITY * np.minimum(np.hypot(*flow) / max_flow, 1)
+    hue = flow_to_color(flow / np.maximum(np.hypot(*flow) / max_flow, 1e-6), max_flow)
+    place = region.shape[1::-1]
+    alpha = cv2.warpAffine(opacity.astype(np.float32), local, place)[..., None]
+    color = cv2.warpAffine(hue, local, place, borderMode=cv2.BORDER_REPLICATE)
+    region[:] = np.rint(region + alpha * (color.astype(np.float32) - region)).astype(np.uint8)

@@ -7,6 +7,8 @@ from typing import Any
 from mol_fast.functional import BACKENDS, VARIANTS, check_choice
 
 NORM_STATS = ("frame", "clip")
+TASKS = ("mer", "flow", "landmarks")
+"""What can be estimated: micro-expression, optical flow, landmarks."""
 FRAME_SIZE = 128
 FEATURE_CHANNELS = 128
 FEATURE_SIZE = 16
@@ -29,6 +31,8 @@ class MOLConfig:
         flow_width: width of the flow head relative to the paper.
         dropout: of the expression head.
         backend: of the F5C blocks and the correlation.
+        tasks: what is estimated, of `TASKS`, always with "mer"; the model has the heads of these tasks only. They are
+            kept in the order of `TASKS`.
     """
 
     num_classes: int = 3
@@ -41,11 +45,17 @@ class MOLConfig:
     flow_width: float = 1.0
     dropout: float = 0.5
     backend: str = "auto"
+    tasks: tuple[str, ...] = TASKS
 
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, VARIANTS)
         check_choice("norm_stats", self.norm_stats, NORM_STATS)
         check_choice("backend", self.backend, BACKENDS)
+        for task in self.tasks:
+            check_choice("tasks", task, TASKS)
+        if "mer" not in self.tasks:
+            raise ValueError(f"tasks must hold mer, which scores hang on, got {', '.join(self.tasks) or 'none'}")
+        object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
         if self.frames < 5:

@@ -49,7 +49,8 @@ def run_fold(
     clips, held_out = fold.split(videos, protocol)
     torch.manual_seed(settings.seed)
     model = make_model(settings, protocol)
-    model.landmark_head.start_at(clips.mean_landmarks())
+    if model.landmark_head is not None:
+        model.landmark_head.start_at(clips.mean_landmarks())
     info = {"classes": list(protocol.classes), "preset": settings.preset, "test_subjects": list(fold.subjects)}
     _fit(model, clips, settings, fabric, folder, info, on_step)
     results = score(model, held_out, fabric, settings.batch_size)
@@ -71,7 +72,8 @@ def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
         model = MOL(config=settings.model_config(len(protocol.classes)))
     except ValueError as error:
         raise UserError(f"{error}.") from error
-    model.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if model.flow_head is not None:
+        model.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
@@ -150,9 +152,9 @@ def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
         "first_frame": batch["frames"][row, 0, 0].numpy(),
         "frame": batch["frames"][row, 0, pair + 1].numpy(),
         "landmarks_true": batch["landmarks"][row, pair + 1].numpy(),
-        "landmarks_predicted": output.landmarks[row, pair].numpy(),
+        "landmarks_predicted": None if output.landmarks is None else output.landmarks[row, pair].numpy(),
         "flow_true": batch["flow"][row, :, pair].numpy(),
-        "flow_predicted": output.flow[row, :, pair].numpy(),
+        "flow_predicted": None if output.flow is None else output.flow[row, :, pair].numpy(),
         "note": f"frames {pair + 1} and {pair + 2} of 8, the pair that moves most",
     }
 

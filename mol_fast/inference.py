@@ -41,6 +41,7 @@ class Predictor:
         if model.config.frames != WINDOW:
             raise UserError(f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}")
         self.classes: tuple[str, ...] = tuple(info["classes"])
+        self.tasks = model.config.tasks
         self.device = _device(device)
         self.batch_size = batch_size
         self._model: nn.Module = model.to(self.device).eval()
@@ -51,10 +52,11 @@ class Predictor:
         windows: list[Window],
         finder: FaceFinder | None,
         on_frame: Callable[[], object] = lambda: None,
-    ) -> Iterator[tuple[WindowPrediction, Flow]]:
+    ) -> Iterator[tuple[WindowPrediction, Flow | None]]:
         """Predict `windows` of `source` in order, reading it once and holding one batch in memory.
 
-        Gives each window's prediction with its flow (2, 7, 128, 128), in pixels of the crop.
+        Gives each window's prediction with its flow (2, 7, 128, 128), in pixels of the crop; None for what the weights
+        were not trained for.
 
         Args:
             source: the frames.
@@ -70,7 +72,7 @@ class Predictor:
             yield from self._predict(batch)
 
     @torch.inference_mode()
-    def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow]]:
+    def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
         offset = (CROP_SIZE - CROP) // 2
         frames = np.stack([item.frames[:, offset : offset + CROP, offset : offset + CROP] for item in batch])
         inputs = normalise_frames(torch.from_numpy(frames).to(self.device))[:, None]
@@ -81,11 +83,19 @@ class Predictor:
                 f"{len(batch)} windows at once do not fit into memory, give a smaller batch size"
             ) from error
         probabilities = _numpy(output.logits.float().softmax(-1))
-        flow, landmarks = _numpy(output.flow), _numpy(output.landmarks)
-        if not all(np.isfinite(part).all() for part in (probabilities, flow, landmarks)):
+        flow, landmarks = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks))
+        if not all(np.isfinite(part).all() for part in (probabilities, flow, landmarks) if part is not None):
             start, end = batch[0].window.start, batch[-1].window.end
             raise UserError(f"the model gives values that are not finite from frame {start} to {end}, train it again")
-        return [_to_source(item, probabilities[i], flow[i], landmarks[i]) for i, item in enumerate(batch)]
+        return [
+            _to_source(
+                item,
+                probabilities[i],
+                None if flow is None else flow[i],
+                None if landmarks is None else landmarks[i],
+            )
+            for i, item in enumerate(batch)
+        ]
 
 
 def predict(
@@ -123,11 +133,11 @@ def predict(
     predictor = Predictor(weights, device, batch_size)
     finder = None if aligned else FaceFinder(min_score)
     predictions, flow = zip(*predictor.run(source, windows, finder), strict=True)
-    return summarise(predictor.classes, windows, list(predictions), list(flow))
+    return summarise(predictor.classes, windows, list(predictions), list(flow) if "flow" in predictor.tasks else None)
 
 
 def summarise(
-    classes: tuple[str, ...], windows: list[Window], predictions: list[WindowPrediction], flow: Sequence[Flow]
+    classes: tuple[str, ...], windows: list[Window], predictions: list[WindowPrediction], flow: Sequence[Flow] | None
 ) -> Prediction:
     """The prediction of a clip from those of its `windows`, of which those without a face are missing."""
     done = {prediction.window for prediction in predictions}
@@ -147,11 +157,14 @@ def check_length(source: FrameSource) -> None:
 
 
 def _to_source(
-    item: AlignedWindow, probabilities: npt.NDArray[np.float32], flow: Flow, landmarks: npt.NDArray[np.float32]
-) -> tuple[WindowPrediction, Flow]:
+    item: AlignedWindow,
+    probabilities: npt.NDArray[np.float32],
+    flow: Flow | None,
+    landmarks: npt.NDArray[np.float32] | None,
+) -> tuple[WindowPrediction, Flow | None]:
     matrix = centre_crop(item.matrix, CROP_SIZE, CROP)
-    points = transform(landmarks, inverse(matrix)).astype(np.float32)
-    mean_flow = float(np.hypot(flow[0], flow[1]).mean())
+    points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
+    mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
     return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face), flow
 
 

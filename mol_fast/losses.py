@@ -10,12 +10,17 @@ from mol_fast.model import MOLOutput
 
 
 class LossTerms(NamedTuple):
-    """Scalars; `total` is the weighted sum of the others."""
+    """Scalars; `total` is the weighted sum of the others, and None stands for a task that the model does not have."""
 
     total: Tensor
     expression: Tensor
-    flow: Tensor
-    landmarks: Tensor
+    flow: Tensor | None = None
+    landmarks: Tensor | None = None
+
+    def detach(self) -> "LossTerms":
+        """The same numbers without their graph."""
+        flow, landmarks = (None if term is None else term.detach() for term in (self.flow, self.landmarks))
+        return LossTerms(self.total.detach(), self.expression.detach(), flow, landmarks)
 
 
 class JointLoss(nn.Module):
@@ -24,7 +29,7 @@ class JointLoss(nn.Module):
     Args:
         expression, flow, landmarks: weights of the terms; the released code uses 1, 10 and 0.5.
 
-    Outputs in half precision are compared in float32.
+    Outputs in half precision are compared in float32. Tasks that the model does not have add nothing.
 
     Raises:
         ValueError: flow or landmarks of another shape than the output's.
@@ -36,17 +41,31 @@ class JointLoss(nn.Module):
 
     def forward(self, output: MOLOutput, labels: Tensor, flow: Tensor, landmarks: Tensor) -> LossTerms:
         """`labels (B,)`, `flow (B, 2, T-1, H, W)` and `landmarks (B, T, 68, 2)` in pixels (frame 0 unused)."""
-        true = landmarks[:, 1:]
-        _check_shape("flow", flow, output.flow)
-        _check_shape("landmarks without frame 0", true, output.landmarks)
-        expression = F.cross_entropy(_exact(output.logits), labels)
-        squared = F.mse_loss(_exact(output.flow), flow) / flow.shape[2]
-        eyes = torch.linalg.vector_norm(true[:, :, 36:42].mean(dim=2) - true[:, :, 42:48].mean(dim=2), dim=-1)
-        error = (_exact(output.landmarks) - true).abs().sum(dim=(2, 3)) / eyes  # (B, T-1)
-        distance = error.sum() / (true.shape[0] * true.shape[2])
         w_expression, w_flow, w_landmarks = self.weights
-        total = w_expression * expression + w_flow * squared + w_landmarks * distance
+        expression = F.cross_entropy(_exact(output.logits), labels)
+        total = w_expression * expression
+        squared = distance = None
+        if output.flow is not None:
+            squared = _flow_error(output.flow, flow)
+            total = total + w_flow * squared
+        if output.landmarks is not None:
+            distance = _landmark_error(output.landmarks, landmarks[:, 1:])
+            total = total + w_landmarks * distance
         return LossTerms(total, expression, squared, distance)
+
+
+def _flow_error(flow: Tensor, true: Tensor) -> Tensor:
+    """Mean squared error over all elements, over T-1."""
+    _check_shape("flow", true, flow)
+    return F.mse_loss(_exact(flow), true) / true.shape[2]
+
+
+def _landmark_error(landmarks: Tensor, true: Tensor) -> Tensor:
+    """Sum over frames of the distances along x and y over the distance of the eyes, mean over clips and points."""
+    _check_shape("landmarks without frame 0", true, landmarks)
+    eyes = torch.linalg.vector_norm(true[:, :, 36:42].mean(dim=2) - true[:, :, 42:48].mean(dim=2), dim=-1)
+    error = (_exact(landmarks) - true).abs().sum(dim=(2, 3)) / eyes  # (B, T-1)
+    return error.sum() / (true.shape[0] * true.shape[2])
 
 
 def _exact(x: Tensor) -> Tensor:

@@ -20,10 +20,12 @@ class MOLOutput(NamedTuple):
 
     logits: Tensor
     """Expression classes, `(B, K)`."""
-    flow: Tensor
-    """Flow t -> t+1 `(B, 2, T-1, H, W)` in pixels, channel 0 along x (columns), 1 along y (rows)."""
-    landmarks: Tensor
-    """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop."""
+    flow: Tensor | None = None
+    """Flow t -> t+1 `(B, 2, T-1, H, W)` in pixels, channel 0 along x (columns), 1 along y (rows); None without the task
+    "flow"."""
+    landmarks: Tensor | None = None
+    """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop; None without the task
+    "landmarks"."""
 
 
 class MOL(nn.Module):
@@ -48,8 +50,12 @@ class MOL(nn.Module):
         self.stem = Stem(activation=config.variant == "paper")
         self.f5c_first = F5C(*block)
         self.f5c_second = F5C(*block)
-        self.flow_head = FlowHead(FEATURE_CHANNELS, config.flow_width, frame_stats, config.backend)
-        self.landmark_head = LandmarkHead()
+        self.flow_head: FlowHead | None = None
+        self.landmark_head: LandmarkHead | None = None
+        if "flow" in config.tasks:
+            self.flow_head = FlowHead(FEATURE_CHANNELS, config.flow_width, frame_stats, config.backend)
+        if "landmarks" in config.tasks:
+            self.landmark_head = LandmarkHead()
         self.expression_head = ExpressionHead(config.num_classes, config.frames, config.dropout)
 
     def forward(self, clip: Tensor) -> MOLOutput:
@@ -64,10 +70,10 @@ class MOL(nn.Module):
         groups = pairs if self.config.norm_stats == "frame" else 1
         first = self.f5c_first(stem[:, :-1].flatten(0, 1), groups)  # (B P, C, h, w)
         second = self.f5c_second(stem[:, 1:].flatten(0, 1), groups)
-        landmarks = self.landmark_head(second).unflatten(0, (b, pairs))
+        landmarks = None if self.landmark_head is None else self.landmark_head(second).unflatten(0, (b, pairs))
         if self.config.center:
             first, second = self._center(first), self._center(second)
-        flow = self.flow_head(clip, first, second)
+        flow = None if self.flow_head is None else self.flow_head(clip, first, second)
         sequence = rearrange([first, second], "block (b p) c h w -> b c h w (p block)", b=b, p=pairs)
         logits = self.expression_head(sequence)
         return MOLOutput(logits, flow, landmarks)

@@ -88,7 +88,8 @@ def run(input: Path, /, prediction: Options) -> None:
     """Predict micro-expression, optical flow and landmarks of the largest face in a video.
 
     Prints the class probabilities of each window and of the clip (the mean of its windows) beside the mean length
-    of the flow in pixels of the 128 x 128 crop, and writes prediction.json and annotated.mp4.
+    of the flow in pixels of the 128 x 128 crop, and writes prediction.json and annotated.mp4. Weights that were trained
+    without flow or landmarks (--tasks) give the rest.
 
     Args:
         input: Video file, folder of images in the order of the numbers in their names, or prepared .safetensors file.
@@ -129,9 +130,10 @@ def _predict(
     with _progress("predicting", source.count) as advance:
         for prediction, window_flow in predictor.run(source, windows, finder, advance):
             predictions.append(prediction)
-            flow.append(window_flow)
-            fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
-    return summarise(predictor.classes, windows, predictions, flow), fast
+            if window_flow is not None:
+                flow.append(window_flow)
+                fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
+    return summarise(predictor.classes, windows, predictions, flow if "flow" in predictor.tasks else None), fast
 
 
 def _plan(source: FrameSource, options: Options) -> list[Window]:
@@ -184,6 +186,11 @@ def _print(result: Prediction, fps: float | None, out: Path) -> None:
         starts = ", ".join(str(window.start) for window in result.skipped[:10])
         console.print(f"no face in {len(result.skipped)} windows, left out; they start at frame {starts}", end="")
         console.print(" ..." if len(result.skipped) > 10 else "")
+    missing = [
+        name for name, part in (("flow", result.flow), ("landmarks", result.windows[0].landmarks)) if part is None
+    ]
+    if missing:
+        console.print(f"the weights were trained without {' and '.join(missing)} (--tasks)")
     console.print(f"written to {out}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -197,13 +204,15 @@ def _table(result: Prediction, fps: float | None) -> "Table":
         table.add_column("seconds", justify="right", no_wrap=True)
     for name, probability in zip(result.classes, result.probabilities, strict=True):
         table.add_column(name, _probability(probability, result.probabilities), justify="right", overflow="fold")
-    mean_flow = np.mean([item.mean_flow for item in result.windows])
-    table.add_column("flow (px)", f"{mean_flow:.3f}", justify="right")
+    flows = [item.mean_flow for item in result.windows if item.mean_flow is not None]
+    if flows:
+        table.add_column("flow (px)", f"{np.mean(flows):.3f}", justify="right")
     for number, item in enumerate(result.windows[:_TABLE_ROWS], start=1):
         start, end = item.window.start, item.window.end
         seconds = [] if fps is None else [f"{start / fps:.2f}-{end / fps:.2f}"]
         values = [_probability(value, item.probabilities) for value in item.probabilities]
-        table.add_row(str(number), f"{start}-{end}", *seconds, *values, f"{item.mean_flow:.3f}")
+        flow = [] if item.mean_flow is None else [f"{item.mean_flow:.3f}"]
+        table.add_row(str(number), f"{start}-{end}", *seconds, *values, *flow)
     return table
 
 

@@ -29,24 +29,27 @@ Flow = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """What the model says of one window of 8 frames, that is 7 pairs of consecutive frames."""
+    """What the model says of one window of 8 frames, that is 7 pairs of consecutive frames.
+
+    Landmarks and flow are None where the weights were trained without them (`--tasks`).
+    """
 
     window: Window
     probabilities: npt.NDArray[np.float32]  # (K,)
-    landmarks: npt.NDArray[np.float32]  # (7, 68, 2), of the second frame of each pair, pixels of the source's frames
-    mean_flow: float  # mean length of the flow, pixels of the crop
+    landmarks: npt.NDArray[np.float32] | None  # (7, 68, 2), of the second frame of each pair, source's pixels
+    mean_flow: float | None  # mean length of the flow, pixels of the crop
     matrix: Matrix  # (2, 3), from the source's frames to the crop of 128 pixels
     face: Face | None  # that the window was aligned by, None where the source was aligned already
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of a clip or video."""
+    """What the model says of a clip or video; flow is None where the weights were trained without it."""
 
     classes: tuple[str, ...]
     probabilities: npt.NDArray[np.float32]  # (K,), mean of the windows
     windows: list[WindowPrediction]
-    flow: Sequence[Flow]  # (2, 7, 128, 128) for each of `windows`: of each pair, in pixels of the crop
+    flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`: of each pair, in pixels of the crop
     skipped: list[Window]  # no face where they start
 
     @property
@@ -102,7 +105,7 @@ def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) ->
 
     Frames count from 0. Landmarks, 68 points for each of the frames of a window but the first, and the box of the face
     (left, top, right, bottom) are in pixels of the source's frames, mean_flow in pixels of the crop. Times are null
-    where `fps` is None.
+    where `fps` is None, landmarks and mean_flow where the weights were trained without them.
 
     Args:
         prediction: of a clip or video.
@@ -124,13 +127,14 @@ def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) ->
 
 
 def _window(classes: tuple[str, ...], prediction: WindowPrediction, fps: float | None) -> dict[str, Any]:
+    mean_flow, landmarks = prediction.mean_flow, prediction.landmarks
     return {
         **_span(prediction.window, fps),
         "class": classes[int(prediction.probabilities.argmax())],
         "probabilities": _named(classes, prediction.probabilities),
-        "mean_flow": round(prediction.mean_flow, 4),
+        "mean_flow": None if mean_flow is None else round(mean_flow, 4),
         "face": None if prediction.face is None else _face(prediction.face, prediction.window.anchor),
-        "landmarks": np.round(prediction.landmarks.astype(float), 2).tolist(),
+        "landmarks": None if landmarks is None else np.round(landmarks.astype(float), 2).tolist(),
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mol_fast.config import PRESETS, MOLConfig
+from mol_fast.config import PRESETS, TASKS, MOLConfig
 from mol_fast.errors import UserError
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
@@ -17,6 +17,8 @@ SEEDS = 2**31
 """Number of different seeds: seed and step together are a number of 64 bits."""
 INCIDENTAL = ("data", "data_dir", "out", "name", "device", "workers", "checkpoint_every")
 """Settings that may differ when a run goes on."""
+LISTS = ("test_subjects", "folds", "tasks")
+"""Settings of several words, which may come in one, with commas between them."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class TrainSettings:
     """Which annotated labels make which classes; by default the one that DATA was prepared for, embedded-3 for the
     embedded set, and otherwise each label a class of its own."""
     test_subjects: tuple[str, ...] = ()
-    """Subjects held out together, by name; the last two when not given."""
+    """Subjects held out together, by name, with spaces or commas between them; the last two when not given."""
     folds: tuple[str, ...] = ()
-    """Leave-one-subject-out: "all" subjects, or some by name, each held out in a training of its own."""
+    """Leave-one-subject-out: "all" subjects, or some by name (with spaces or commas between them), each held out in a
+    training of its own."""
     seeds: int = 1
     """Repetitions with the seeds SEED, SEED + 1, ...; scores are given with mean and standard deviation."""
     out: Path = Path("runs")
@@ -46,6 +49,9 @@ class TrainSettings:
     """Centre features over time before the flow and expression heads, where the preset does."""
     neighbors: int = 4
     """Neighbours of a node in CCC, the node itself included."""
+    tasks: tuple[str, ...] = TASKS
+    """What is learned, for ablations: "mer" (always), "flow", "landmarks", with spaces or commas between them. Other
+    tasks have no head, no loss and no score."""
     steps: int = 500
     """Optimiser steps; the last weights are kept."""
     batch_size: int = 8
@@ -77,8 +83,20 @@ class TrainSettings:
     checkpoint_every: int = 100
     """Steps between two checkpoints; 0 for none but when the run is stopped."""
 
+    def __post_init__(self) -> None:
+        for name in LISTS:
+            words = [word.strip() for text in getattr(self, name) for word in text.split(",")]
+            object.__setattr__(self, name, tuple(word for word in words if word))
+        if all(task in TASKS for task in self.tasks):
+            object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
+
     def check(self) -> None:
-        """Raise UserError for a number that is out of range."""
+        """Raise UserError for a number that is out of range, or a task that there is not."""
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown:
+            raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}.")
+        if "mer" not in self.tasks:
+            raise UserError("--tasks lacks mer, on which scores and samples hang: add it.")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
@@ -97,4 +115,4 @@ class TrainSettings:
         """The configuration of the model of this run; ValueError names what is not possible."""
         preset = PRESETS[self.preset]
         center = preset.center and self.center
-        return replace(preset, num_classes=num_classes, neighbors=self.neighbors, center=center)
+        return replace(preset, num_classes=num_classes, neighbors=self.neighbors, center=center, tasks=self.tasks)

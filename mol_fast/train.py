@@ -229,7 +229,9 @@ def _progress(steps: int) -> Iterator[Callable[[str], Callable[["StepRecord"], N
 
             def advance(step: "StepRecord") -> None:
                 row = step.row()
-                text = " ".join(f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks"))
+                text = " ".join(
+                    f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks") if name in row
+                )
                 progress.update(task, completed=step.step, terms=text)
                 if not console.is_terminal and (step.step % 50 == 0 or step.step == steps):
                     print(f"{title} step {step.step}/{steps}: {text}", file=sys.stderr, flush=True)

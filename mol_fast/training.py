@@ -38,7 +38,7 @@ class StepRecord:
 
     def row(self) -> dict[str, float]:
         """Plain numbers by name."""
-        terms = {name: float(term) for name, term in self.terms._asdict().items()}
+        terms = {name: float(term) for name, term in self.terms._asdict().items() if term is not None}
         return {"step": self.step, **terms, "lr": self.lr, "gradient_norm": float(self.gradient_norm)}
 
 
@@ -82,7 +82,7 @@ def train(
         if not torch.isfinite(terms.total + norm):
             raise LossNotFinite(step)
         optimizer.step()
-        on_step(StepRecord(step, LossTerms(*(term.detach() for term in terms)), lr, norm))
+        on_step(StepRecord(step, terms.detach(), lr, norm))
         if checkpoints:
             checkpoints.after(step, model, optimizer.optimizer)
 
@@ -132,7 +132,8 @@ def evaluate(
     for batch in DataLoader(clips, batch_size):
         with fabric.autocast():
             output = model(batch["frames"].to(fabric.device))
-        output = MOLOutput(*(value.float().cpu() for value in output))
+        flow, landmarks = (None if value is None else value.float().cpu() for value in (output.flow, output.landmarks))
+        output = MOLOutput(output.logits.float().cpu(), flow, landmarks)
         names = [f"{clips.videos[index].subject}/{clips.videos[index].name}" for index in batch["video"].tolist()]
         true = batch["landmarks"][:, 1:]
         evaluation.update(output.logits, batch["label"], names, output.flow, batch["flow"], output.landmarks, true)
