@@ -14,9 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mol_fast.errors import UserError
 from mol_fast.files import write_atomic
 from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
 from mol_fast.report import Sample
+from mol_fast.selection import Scoring, read_scoring
 
 WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
@@ -24,10 +26,11 @@ _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "f
 
 @dataclass(frozen=True)
 class FoldResults:
-    """Predictions of the held-out clips of a fold, and some of them as pictures."""
+    """Predictions of the held-out clips of a fold, and some of them as pictures; `chosen` with --selection test."""
 
     evaluation: Evaluation
     samples: tuple[Sample, ...]
+    chosen: Scoring | None = None
 
     def write(self, folder: Path) -> None:
         """Write all files to `folder`, scores.json last: a fold that has it is finished."""
@@ -35,7 +38,9 @@ class FoldResults:
         write_atomic(folder / WINDOWS, _windows_table(evaluation))
         write_atomic(folder / SAMPLES, _pack_samples(self.samples))
         sums = {"flow": asdict(evaluation.flow), "landmarks": asdict(evaluation.landmarks)}
-        scores = {"classes": evaluation.classes, "scores": evaluation.compute().to_dict(), "sums": sums}
+        scores: dict[str, Any] = {"classes": evaluation.classes, "scores": evaluation.compute().to_dict(), "sums": sums}
+        if self.chosen:
+            scores["chosen_step"] = self.chosen.step
         write_atomic(folder / SCORES, json.dumps(scores, indent=2) + "\n")
 
     @classmethod
@@ -48,9 +53,10 @@ class FoldResults:
             evaluation.flow = FlowSums(**scores["sums"]["flow"])
             evaluation.landmarks = LandmarkSums(**scores["sums"]["landmarks"])
             samples = _unpack_samples(folder / SAMPLES)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            chosen = read_scoring(folder, scores["chosen_step"]) if "chosen_step" in scores else None
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, UserError):
             return None
-        return cls(evaluation, samples)
+        return cls(evaluation, samples, chosen)
 
 
 def _windows_table(evaluation: Evaluation) -> str:

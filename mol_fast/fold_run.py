@@ -18,6 +18,7 @@ from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, Scores
 from mol_fast.model import MOL, MOLOutput
 from mol_fast.report import Sample
+from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.settings import TrainSettings
 from mol_fast.step_log import StepLog
 from mol_fast.training import Batch, LossNotFinite, StepRecord, evaluate, train
@@ -41,8 +42,9 @@ def run_fold(
         LossNotFinite: the weights before that step are in `folder`.
         Stopped: a signal came; the same call goes on from the checkpoint that was written.
     """
+    by_test = settings.selection == "test"
     finished = FoldResults.read(folder)
-    if finished:
+    if finished and bool(finished.chosen) == by_test:
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, seed=fold.seed)
@@ -52,8 +54,18 @@ def run_fold(
     if model.landmark_head is not None:
         model.landmark_head.start_at(clips.mean_landmarks())
     info = {"classes": list(protocol.classes), "preset": settings.preset, "test_subjects": list(fold.subjects)}
-    _fit(model, clips, settings, fabric, folder, info, on_step)
+    scored = set(scored_steps(settings.steps, settings.score_every) if by_test else ())
+
+    def score_on_the_way(step: int) -> None:
+        if step in scored and step < settings.steps:
+            write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
+            model.train()
+
+    _fit(model, clips, settings, fabric, folder, info, on_step, score_on_the_way)
     results = score(model, held_out, fabric, settings.batch_size)
+    if by_test:
+        write_scoring(folder, Scoring(settings.steps, results.evaluation))
+        results = replace(results, chosen=choose([read_scoring(folder, step) for step in sorted(scored)]))
     with StepLog(folder, settings.steps) as log:
         log.add_scores(summary(results.evaluation.compute()), settings.steps)
     results.write(folder)
@@ -120,6 +132,7 @@ def _fit(
     folder: Path,
     info: dict[str, Any],
     on_step: Callable[[StepRecord], None],
+    on_weights: Callable[[int], None],
 ) -> None:
     identity = json.dumps([settings.identity(), info["test_subjects"], len(clips)])
     checkpoints = Checkpoints(
@@ -135,7 +148,7 @@ def _fit(
 
     try:
         with checkpoints.watching():
-            train(model, clips, settings, fabric, record, checkpoints)
+            train(model, clips, settings, fabric, record, checkpoints, on_weights)
         save_weights(folder / FILE_NAME, model, info | {"steps": settings.steps})
     except LossNotFinite as error:
         save_weights(folder / FILE_NAME, model, info | {"steps": error.step - 1})

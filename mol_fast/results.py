@@ -17,6 +17,7 @@ from mol_fast.fold_run import summary
 from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, Scores
 from mol_fast.report import Sample
+from mol_fast.selection import WARNING
 from mol_fast.step_log import FILE_NAME as STEPS
 from mol_fast.step_log import read_steps
 
@@ -72,6 +73,9 @@ class PooledResults:
             seed.merge(results.evaluation)
         self.scores: dict[int, Scores] = {seed: item.compute() for seed, item in self.evaluations.items()}
         self.first = min(self.scores)
+        chosen = {fold: FoldResults(item.chosen.evaluation, ()) for fold, item in self.folds.items() if item.chosen}
+        self.chosen = PooledResults(chosen) if len(chosen) == len(self.folds) else None
+        """The same folds, each at the step that was chosen on its held-out subjects (--selection test)."""
 
     def statistics(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation over the seeds of every main score; the deviation is 0 for one seed."""
@@ -86,6 +90,15 @@ class PooledResults:
         """Write scores.json, folds.csv, predictions.csv (videos) and megc2019.csv to the run folder."""
         scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
         values = {"seeds": scores, "statistics": self.statistics()}
+        if self.chosen:
+            seeds = {str(seed): item.to_dict() for seed, item in self.chosen.scores.items()}
+            steps = {fold.name: item.chosen.step for fold, item in self.folds.items() if item.chosen}
+            values["chosen_on_test"] = {
+                "warning": WARNING,
+                "seeds": seeds,
+                "statistics": self.chosen.statistics(),
+                "steps": steps,
+            }
         write_atomic(path / "scores.json", json.dumps(values, indent=2) + "\n")
         write_atomic(path / "folds.csv", _table(self._fold_rows()))
         write_atomic(path / "predictions.csv", _table(self._video_rows()))
@@ -120,6 +133,7 @@ class PooledResults:
         return [
             {"fold": fold.name, "seed": fold.seed, "videos": len(item.evaluation.videos())}
             | summary(item.evaluation.compute())
+            | _chosen_columns(item)
             for fold, item in self.folds.items()
         ]
 
@@ -147,6 +161,13 @@ class PooledResults:
             if fold.seed == self.first
             for video in item.evaluation.videos()
         ]
+
+
+def _chosen_columns(results: FoldResults) -> dict[str, Any]:
+    if results.chosen is None:
+        return {}
+    scores = summary(results.chosen.evaluation.compute())
+    return {"chosen_step": results.chosen.step} | {f"chosen_{name}": value for name, value in scores.items()}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

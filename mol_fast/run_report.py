@@ -1,12 +1,14 @@
 """The scores of a run, printed and as report.html."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mol_fast.report import write_report
-from mol_fast.report.html import Html, section, table
+from mol_fast.report.html import Html, element, section, table
 from mol_fast.results import PooledResults
+from mol_fast.selection import WARNING
 
 SYNTHETIC = "embedded"
 """Source of the videos whose scores are not those of real micro-expressions."""
@@ -26,7 +28,11 @@ def write_run_report(path: Path, pooled: PooledResults, about: Mapping[str, Any]
         samples=pooled.samples(),
         config={"settings": about["settings"], "model": about["model"]},
         environment=about["environment"],
-        more=[*([_seed_section(pooled)] if len(pooled.scores) > 1 else []), _subject_section(pooled)],
+        more=[
+            *_chosen_sections(pooled),
+            *([_seed_section(pooled)] if len(pooled.scores) > 1 else []),
+            _subject_section(pooled),
+        ],
     )
 
 
@@ -58,6 +64,35 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any]) -> None:
     if scores.landmarks is not None:
         rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
     Console(width=100).print(rows)
+    if pooled.chosen:
+        table = Table(title="chosen on the test subjects, beside the last step", title_justify="left")
+        for name in _BESIDE:
+            table.add_column(name, justify="left" if name == "score" else "right")
+        for cells in _chosen_rows(pooled, pooled.chosen):
+            table.add_row(*cells)
+        Console(width=100).print(table)
+        print(f"warning: {WARNING}", file=sys.stderr, flush=True)
+
+
+_BESIDE = ("score", "last step", "chosen on test")
+
+
+def _chosen_rows(pooled: PooledResults, chosen: PooledResults) -> list[tuple[str, str, str]]:
+    """Every main score of the last step, and of the step chosen on the held-out subjects."""
+    deviation = len(pooled.scores) > 1
+    parts = pooled.statistics(), chosen.statistics()
+
+    def cell(item: Mapping[str, float]) -> str:
+        return f"{item['mean']:.4f}" + (f" ± {item['std']:.4f}" if deviation else "")
+
+    return [(name, cell(item), cell(parts[1][name])) for name, item in parts[0].items() if name in parts[1]]
+
+
+def _chosen_sections(pooled: PooledResults) -> list[Html]:
+    if pooled.chosen is None:
+        return []
+    notice = element("p", element("strong", "Warning. "), WARNING, class_="notice", role="note")
+    return [section("Chosen on the test subjects", notice, table(_BESIDE, _chosen_rows(pooled, pooled.chosen)))]
 
 
 def _seed_section(pooled: PooledResults) -> Html:

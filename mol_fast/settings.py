@@ -11,7 +11,16 @@ from mol_fast.errors import UserError
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
-LEAST = {"steps": 1, "seeds": 1, "batch_size": 1, "warmup": 0, "workers": 0, "checkpoint_every": 0, "seed": 0}
+LEAST = {
+    "steps": 1,
+    "seeds": 1,
+    "batch_size": 1,
+    "score_every": 1,
+    "warmup": 0,
+    "workers": 0,
+    "checkpoint_every": 0,
+    "seed": 0,
+}
 """Smallest value of each whole number."""
 SEEDS = 2**31
 """Number of different seeds: seed and step together are a number of 64 bits."""
@@ -72,6 +81,12 @@ class TrainSettings:
     """Weight of the squared flow error (pixels squared, divided by the 7 pairs of a clip)."""
     landmark_weight: float = 0.3
     """Weight of the landmark error (distances of the eyes)."""
+    selection: Literal["last", "test"] = "last"
+    """"last": the weights of the last step are scored, once. "test": as in published code, the held-out subjects are
+    scored during the training, too, and the step that is best on them is reported BESIDE the last one: such scores are
+    optimistic. The weights that are kept are those of the last step."""
+    score_every: int = 50
+    """Steps between two scorings of the held-out subjects with --selection test."""
     seed: int = 0
     """Of weights, order and augmentation; the same seed on the same machine gives the same losses."""
     precision: Precision = "auto"

@@ -49,6 +49,7 @@ def train(
     fabric: Fabric,
     on_step: Callable[[StepRecord], None],
     checkpoints: Checkpoints | None = None,
+    on_weights: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Train `model`, on the device of `fabric`, until step `settings.steps` of AdamW on batches of `clips`.
 
@@ -57,6 +58,7 @@ def train(
 
     Args:
         checkpoints: where to go on from and what to leave behind; None for neither.
+        on_weights: called with the number of each step when `model` has its weights, before its checkpoint is written.
 
     Raises:
         LossNotFinite: and the weights are the last good ones.
@@ -83,6 +85,7 @@ def train(
             raise LossNotFinite(step)
         optimizer.step()
         on_step(StepRecord(step, terms.detach(), lr, norm))
+        on_weights(step)
         if checkpoints:
             checkpoints.after(step, model, optimizer.optimizer)
 
