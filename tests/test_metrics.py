@@ -1,4 +1,4 @@
-"""Scores against cases worked out by hand, torchmetrics' own ratios and, where installed, scikit-learn's."""
+"""Scores against cases worked out by hand, and against the ratios of torchmetrics and scikit-learn."""
 
 import json
 import math
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn import metrics as sklearn
 from torch import Tensor
 from torchmetrics.functional import classification
 
@@ -106,7 +107,6 @@ def test_ratios_are_those_of_torchmetrics(counts: list[list[int]]) -> None:
 
 
 def test_ratios_are_those_of_scikit_learn() -> None:
-    sklearn = pytest.importorskip("sklearn.metrics")
     for labels, predicted in torch.randint(3, (20, 2, 6), generator=torch.Generator().manual_seed(0)):
         scores = metrics.recognition_scores(metrics.confusion_matrix(predicted, labels, 3), CLASSES)
         assert scores.accuracy == pytest.approx(sklearn.accuracy_score(labels, predicted))
@@ -115,6 +115,17 @@ def test_ratios_are_those_of_scikit_learn() -> None:
         present = labels.unique()
         recall = sklearn.recall_score(labels, predicted, average="macro", labels=present)
         assert scores.uar == pytest.approx(recall)
+
+
+def test_many_confusion_matrices_at_once() -> None:
+    counts = torch.randint(4, (5, 7, 3, 3), generator=torch.Generator().manual_seed(0))
+    counts[..., 0, 1] += 1
+    counts[0, 0, 2, :] = counts[0, 0, :, 2] = 0
+    ratios = metrics.recognition_ratios(counts.numpy())
+    assert ratios.uf1.shape == (5, 7)
+    for place in ((0, 0), (0, 3), (4, 6)):
+        one = metrics.recognition_scores(counts[place], CLASSES)
+        assert [float(values[place]) for values in ratios] == [one.accuracy, one.uf1, one.uar, one.wf1]
 
 
 def test_recognition_refuses_what_it_cannot_score() -> None:

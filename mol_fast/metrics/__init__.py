@@ -10,6 +10,7 @@ from mol_fast.metrics.recognition import (
     ClassScores,
     Recognition,
     confusion_matrix,
+    recognition_ratios,
     recognition_scores,
     video_scores,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "flow_sums",
     "landmark_errors",
     "landmark_sums",
+    "recognition_ratios",
     "recognition_scores",
     "video_scores",
 ]

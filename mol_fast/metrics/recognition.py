@@ -2,9 +2,14 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,46 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Ten
     return counts
 
 
+class ClassRatios(NamedTuple):
+    """Recall, precision and F1 of each class, each (..., K), 0..1; NaN where there is nothing to divide by."""
+
+    recall: Array
+    precision: Array
+    f1: Array
+
+
+class Ratios(NamedTuple):
+    """The scores of `Recognition`, each (...), 0..1."""
+
+    accuracy: Array
+    uf1: Array
+    uar: Array
+    wf1: Array
+
+
+def class_ratios(confusion: npt.NDArray[Any]) -> ClassRatios:
+    """Ratios of each class of confusion matrices (..., K, K), row = true class, column = predicted class."""
+    right, videos, predicted = _counts(confusion)
+    return ClassRatios(_divide(right, videos), _divide(right, predicted), _divide(2 * right, videos + predicted))
+
+
+def recognition_ratios(confusion: npt.NDArray[Any]) -> Ratios:
+    """Scores of many confusion matrices at once, as `Recognition` defines them.
+
+    Args:
+        confusion: (..., K, K), each with a video at least.
+    """
+    right, videos, _ = _counts(confusion)
+    total = videos.sum(-1)
+    recall, _, f1 = class_ratios(confusion)
+    return Ratios(
+        accuracy=right.sum(-1) / total,
+        uf1=np.nanmean(f1, axis=-1),
+        uar=np.nanmean(recall, axis=-1),
+        wf1=(videos * np.nan_to_num(f1)).sum(-1) / total,
+    )
+
+
 def recognition_scores(confusion: Tensor, classes: Sequence[str]) -> Recognition:
     """Recognition scores from a confusion matrix (K, K), which may be the sum over folds.
 
@@ -104,38 +149,24 @@ def recognition_scores(confusion: Tensor, classes: Sequence[str]) -> Recognition
     """
     if confusion.shape != (len(classes), len(classes)):
         raise ValueError(f"confusion {tuple(confusion.shape)} must be (K, K) for {len(classes)} classes")
-    counts = confusion.tolist()
-    total = sum(map(sum, counts))
-    if not total:
+    counts = confusion.cpu().numpy()
+    if not counts.any():
         raise ValueError("confusion has no videos to score")
-    per_class = tuple(_class_scores(counts, place, name) for place, name in enumerate(classes))
+    videos, predicted = counts.sum(1).tolist(), counts.sum(0).tolist()
+    ratios = [[None if np.isnan(value) else value for value in row.tolist()] for row in class_ratios(counts)]
     return Recognition(
         classes=tuple(classes),
-        confusion=tuple(map(tuple, counts)),
-        accuracy=sum(counts[place][place] for place in range(len(classes))) / total,
-        uf1=_mean([scores.f1 for scores in per_class]),
-        uar=_mean([scores.recall for scores in per_class]),
-        wf1=sum(scores.videos * (scores.f1 or 0.0) for scores in per_class) / total,
-        per_class=per_class,
+        confusion=tuple(map(tuple, counts.tolist())),
+        **{name: float(value) for name, value in recognition_ratios(counts)._asdict().items()},
+        per_class=tuple(ClassScores(*row) for row in zip(classes, videos, predicted, *ratios, strict=True)),
     )
 
 
-def _class_scores(counts: list[list[int]], place: int, name: str) -> ClassScores:
-    right, videos, predicted = counts[place][place], sum(counts[place]), sum(row[place] for row in counts)
-    return ClassScores(
-        name=name,
-        videos=videos,
-        predicted=predicted,
-        recall=_ratio(right, videos),
-        precision=_ratio(right, predicted),
-        f1=_ratio(2 * right, videos + predicted),
-    )
+def _counts(confusion: npt.NDArray[Any]) -> tuple[Array, Array, Array]:
+    """Of each class, (..., K): videos predicted right, videos, and videos predicted as this class."""
+    counts = confusion.astype(np.float64)
+    return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined)
+def _divide(part: Array, whole: Array) -> Array:
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
