@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -45,7 +44,10 @@ class FoldResults:
 
     @classmethod
     def read(cls, folder: Path) -> "FoldResults | None":
-        """The results in `folder`, None when the fold is not finished or a file of it is damaged."""
+        """The results in `folder`, None when the fold is not finished or a file of it is damaged.
+
+        Damaged is also a table of windows that does not give the confusion matrix in scores.json.
+        """
         try:
             scores = json.loads((folder / SCORES).read_text())
             evaluation = Evaluation(scores["classes"])
@@ -53,6 +55,9 @@ class FoldResults:
             evaluation.flow = FlowSums(**scores["sums"]["flow"])
             evaluation.landmarks = LandmarkSums(**scores["sums"]["landmarks"])
             samples = _unpack_samples(folder / SAMPLES)
+            confusion = [list(row) for row in evaluation.compute().recognition.confusion]
+            if confusion != scores["scores"]["recognition"]["confusion"]:
+                return None
             chosen = read_scoring(folder, scores["chosen_step"]) if "chosen_step" in scores else None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, UserError):
             return None
@@ -75,10 +80,14 @@ def _windows_table(evaluation: Evaluation) -> str:
 
 def _read_windows(path: Path, classes: Sequence[str]) -> list[WindowPrediction]:
     with open(path, newline="") as file:
-        return [
+        windows = [
             WindowPrediction(row["video"], classes.index(row["label"]), tuple(float(row[name]) for name in classes))
             for row in csv.DictReader(file)
         ]
+    for window in windows:
+        if not abs(sum(window.probabilities) - 1) < 1e-6:
+            raise ValueError(f"the probabilities of a window of {window.video} do not add up to 1")
+    return windows
 
 
 def _pack_samples(samples: Sequence[Sample]) -> bytes:
@@ -101,10 +110,8 @@ def _unpack_samples(path: Path) -> tuple[Sample, ...]:
         texts: list[Mapping[str, Any]] = json.loads((archive.metadata() or {})["samples"])
         held = set(archive.keys())
 
-        def picture(key: str) -> npt.NDArray[Any] | None:
-            return archive.get_tensor(key).numpy() if key in held else None
+        def pictures(index: int) -> dict[str, Any]:
+            keys = {name: f"{index}.{name}" for name in _PICTURES}
+            return {name: archive.get_tensor(key).numpy() if key in held else None for name, key in keys.items()}
 
-        return tuple(
-            Sample(**text, **{name: picture(f"{index}.{name}") for name in _PICTURES})
-            for index, text in enumerate(texts)
-        )
+        return tuple(Sample(**text, **pictures(index)) for index, text in enumerate(texts))

@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from mol_fast.errors import UserError
 from mol_fast.files import write_atomic
 from mol_fast.fold_results import FoldResults
 from mol_fast.fold_run import summary
-from mol_fast.folds import Fold
+from mol_fast.megc2019 import fold_log
 from mol_fast.metrics import Evaluation, Scores
 from mol_fast.report import Sample
 from mol_fast.selection import WARNING
@@ -23,7 +23,19 @@ from mol_fast.step_log import read_steps
 
 CONFIG = "config.json"
 SAMPLES = 6
-TERMS = ("step", "total", "expression", "flow", "landmarks")
+TERMS = ["step", "total", "expression", "flow", "landmarks"]
+
+
+class NamedFold(Protocol):
+    """What results need to know of a fold: the name of its folder, and its seed."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+F = TypeVar("F", bound=NamedFold)
 
 
 def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -32,28 +44,50 @@ def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) 
     Raises:
         UserError: the folder holds something else, or a run of another configuration; or cannot be made.
     """
+    differing = open_folder(path, about, identity, "--name")
+    if differing:
+        parts = [f"{key} is {there} there and {here} here" for key, (there, here) in differing.items()]
+        raise UserError(f"{path} is a run of another configuration, choose another --name: {'; '.join(parts)}.")
+
+
+def open_folder(
+    path: Path, about: Mapping[str, Any], identity: Mapping[str, Any], option: str
+) -> dict[str, tuple[Any, Any]]:
+    """Make a folder of results with its config.json, or read the one there.
+
+    Args:
+        path: the folder.
+        about: content of config.json, to which "identity" is added.
+        identity: what the results have in common with others that may be written to the same folder.
+        option: of the command line, that chooses the folder.
+
+    Returns:
+        What of the identity differs: its value there and here, by name; nothing for a new folder.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be made.
+    """
     config = path / CONFIG
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not config.exists():
             if any(path.iterdir()):
-                raise UserError(f"{path} is not empty and not a run: choose another --name, or remove it.")
+                raise UserError(f"{path} is not empty and not a run: choose another {option}, or remove it.")
             values = {**about, "identity": identity}
             write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")
-            return
-        stored = json.loads(config.read_text())["identity"]
+            return {}
+        stored = dict(json.loads(config.read_text())["identity"])
     except OSError as error:
-        raise UserError(f"The run folder {path} cannot be used ({error}): choose another --out.") from error
+        raise UserError(f"The folder {path} cannot be used ({error}): choose another --out.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config} cannot be read: choose another --name, or remove {path}.") from error
+        raise UserError(f"{config} cannot be read: choose another {option}, or remove {path}.") from error
     wanted = json.loads(json.dumps(identity, default=str))
-    differing = [key for key in sorted({*stored, *wanted}) if stored.get(key) != wanted.get(key)]
-    if differing:
-        parts = [f"{key} is {stored.get(key)} there and {wanted.get(key)} here" for key in differing]
-        raise UserError(f"{path} is a run of another configuration, choose another --name: {'; '.join(parts)}.")
+    names = sorted({*stored, *wanted})
+    pairs = {name: (stored.get(name), wanted.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def fold_folder(path: Path, fold: Fold) -> Path:
+def fold_folder(path: Path, fold: NamedFold) -> Path:
     """Where the results of `fold` are in the run folder `path`."""
     return path / "folds" / fold.name
 
@@ -65,8 +99,8 @@ class PooledResults:
         folds: every fold with its results.
     """
 
-    def __init__(self, folds: Mapping[Fold, FoldResults]) -> None:
-        self.folds = dict(folds)
+    def __init__(self, folds: Mapping[F, FoldResults]) -> None:
+        self.folds: dict[NamedFold, FoldResults] = {fold: results for fold, results in folds.items()}  # noqa: C416
         self.evaluations: dict[int, Evaluation] = {}
         for fold, results in self.folds.items():
             seed = self.evaluations.setdefault(fold.seed, Evaluation(results.evaluation.classes))
@@ -86,10 +120,17 @@ class PooledResults:
             for name, values in columns.items()
         }
 
-    def write(self, path: Path) -> None:
-        """Write scores.json, folds.csv, predictions.csv (videos) and megc2019.csv to the run folder."""
+    def write(self, path: Path, unfinished: Sequence[str] = ()) -> None:
+        """Write scores.json, folds.csv, predictions.csv (videos), megc2019.csv and megc2019.log to the run folder.
+
+        Args:
+            path: the folder.
+            unfinished: names of the folds that the scores lack, for scores.json.
+        """
         scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
-        values = {"seeds": scores, "statistics": self.statistics()}
+        values: dict[str, Any] = {"seeds": scores, "statistics": self.statistics()}
+        if unfinished:
+            values["unfinished"] = list(unfinished)
         if self.chosen:
             seeds = {str(seed): item.to_dict() for seed, item in self.chosen.scores.items()}
             steps = {fold.name: item.chosen.step for fold, item in self.folds.items() if item.chosen}
@@ -103,17 +144,24 @@ class PooledResults:
         write_atomic(path / "folds.csv", _table(self._fold_rows()))
         write_atomic(path / "predictions.csv", _table(self._video_rows()))
         write_atomic(path / "megc2019.csv", _table(self._log_rows()))
+        write_atomic(path / "megc2019.log", fold_log(results for fold, results in self._first_seed()))
 
     def losses(self, path: Path) -> list[dict[str, float]]:
-        """Loss terms step by step, the mean over the folds; those of tasks that were not trained are left out."""
-        rows = [row for fold in self.folds for row in read_steps(fold_folder(path, fold) / STEPS)]
+        """Loss terms step by step, the mean over the folds; those of tasks that were not trained are left out.
+
+        Nothing where `path` has no record of the steps, since nothing was trained there.
+        """
+        files = [fold_folder(path, fold) / STEPS for fold in self.folds]
+        rows = [row for file in files if file.exists() for row in read_steps(file)]
+        if not rows:
+            return []
         frame = pd.DataFrame(rows)
         mean = frame[frame.columns.intersection(TERMS)].groupby("step", as_index=False).mean()
         return [{str(name): value for name, value in row.items()} for row in mean.to_dict("records")]
 
     def samples(self) -> list[Sample]:
         """Samples of the first seed: the worst of all folds, and others spread over them."""
-        samples = [sample for fold, item in self.folds.items() if fold.seed == self.first for sample in item.samples]
+        samples = [sample for _, item in self._first_seed() for sample in item.samples]
         samples.sort(key=lambda sample: sample.probabilities[sample.label])
         worst, rest = samples[: SAMPLES // 2], samples[SAMPLES // 2 :]
         step = max(1, len(rest) // (SAMPLES - len(worst)))
@@ -128,6 +176,9 @@ class PooledResults:
             row["videos"] += 1
             row["right"] += video.label == video.predicted
         return list(rows.values())
+
+    def _first_seed(self) -> list[tuple[NamedFold, FoldResults]]:
+        return [(fold, results) for fold, results in self.folds.items() if fold.seed == self.first]
 
     def _fold_rows(self) -> list[dict[str, Any]]:
         return [
@@ -157,8 +208,7 @@ class PooledResults:
                 "label": video.label,
                 "predicted": video.predicted,
             }
-            for fold, item in self.folds.items()
-            if fold.seed == self.first
+            for fold, item in self._first_seed()
             for video in item.evaluation.videos()
         ]
 
@@ -172,7 +222,8 @@ def _chosen_columns(results: FoldResults) -> dict[str, Any]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), restval="", lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(names), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

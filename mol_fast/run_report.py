@@ -1,7 +1,7 @@
 """The scores of a run, printed and as report.html."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,41 @@ SYNTHETIC = "embedded"
 """Source of the videos whose scores are not those of real micro-expressions."""
 
 
-def write_run_report(path: Path, pooled: PooledResults, about: Mapping[str, Any], date: str) -> None:
-    """Write report.html over all folds of the run in `path`."""
-    steps, subjects = about["settings"]["steps"], len(pooled.subject_rows())
+RECOGNITION = {"accuracy": "accuracy", "uf1": "UF1", "uar": "UAR", "wf1": "WF1"}
+"""Names of the recognition scores, and what they are called."""
+SUBJECTS = "held-out subjects"
+
+
+def write_run_report(
+    path: Path,
+    pooled: PooledResults,
+    about: Mapping[str, Any],
+    date: str,
+    *,
+    out: Path | None = None,
+    subjects: str = SUBJECTS,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write report.html over all folds of the run in `path`.
+
+    Args:
+        path: folder of the run.
+        pooled: its results.
+        about: content of its config.json.
+        date: of the report.
+        out: folder for the report, that of the run when not given.
+        subjects: what kind the subjects are of.
+        warnings: shown above the scores.
+    """
+    steps, count = about["settings"]["steps"], len(pooled.subject_rows())
     write_report(
-        path / "report.html",
-        name=path.name,
+        (out or path) / "report.html",
+        name=path.resolve().name,
         date=date,
-        summary=f"{steps} steps, folds: {len(pooled.folds)}, held-out subjects: {subjects}",
+        summary=f"{steps} steps, folds: {len(pooled.folds)}, {subjects}: {count}",
         synthetic=SYNTHETIC in about["sources"],
         scores=pooled.scores[pooled.first],
-        losses=pooled.losses(path),
+        losses=pooled.losses(path) or None,
         samples=pooled.samples(),
         config={"settings": about["settings"], "model": about["model"]},
         environment=about["environment"],
@@ -33,11 +57,18 @@ def write_run_report(path: Path, pooled: PooledResults, about: Mapping[str, Any]
             *([_seed_section(pooled)] if len(pooled.scores) > 1 else []),
             _subject_section(pooled),
         ],
+        warnings=warnings,
     )
 
 
-def print_scores(pooled: PooledResults, about: Mapping[str, Any]) -> None:
-    """Print the pooled scores as a table; mean and deviation where there are several seeds."""
+def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str = SUBJECTS) -> None:
+    """Print the pooled scores as a table; mean and deviation where there are several seeds.
+
+    Args:
+        pooled: the results.
+        about: content of config.json of the run.
+        subjects: what kind the subjects are of, for the title.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -50,9 +81,9 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any]) -> None:
         return f"{item['mean']:{form}}{deviation}"
 
     synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
-    rows = Table(title=f"held-out subjects{synthetic}", title_justify="left", show_header=False)
+    rows = Table(title=f"{subjects}{synthetic}", title_justify="left", show_header=False)
     rows.add_row("videos", str(sum(map(sum, scores.recognition.confusion))))
-    for name, label in (("accuracy", "accuracy"), ("uf1", "UF1"), ("uar", "UAR"), ("wf1", "WF1")):
+    for name, label in RECOGNITION.items():
         rows.add_row(label, value(name))
     if scores.flow is not None:
         zero = f"px, zero flow {scores.flow.zero_error:.3f} px"

@@ -37,7 +37,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
         UserError: no such file, not a safetensors file, or not weights of this project.
     """
     path = Path(path)
-    file = _find(path)
+    file = find_weights(path)
     try:
         with safe_open(file, framework="pt") as archive:
             header = (archive.metadata() or {}).get(_KEY)
@@ -74,8 +74,12 @@ def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | No
     return None
 
 
-def _find(path: Path) -> Path:
-    """The weights file that `path` means: itself, or the one of a run with one fold, or of a fold's folder."""
+def find_weights(path: Path) -> Path:
+    """The weights file that `path` means: itself, or the one of a run with one fold, or of a fold's folder.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
     if path.is_file():
         return path
     found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])

@@ -15,6 +15,7 @@ from mol_fast.report.samples import Sample, sample_section
 from mol_fast.report.sections import (
     class_section,
     loss_section,
+    notice,
     score_section,
     settings_section,
     synthetic_notice,
@@ -31,11 +32,12 @@ def write_report(
     summary: str,
     synthetic: bool,
     scores: Scores,
-    losses: Sequence[Mapping[str, object]] | pd.DataFrame,
+    losses: Sequence[Mapping[str, object]] | pd.DataFrame | None,
     samples: Sequence[Sample],
     config: Mapping[str, object],
     environment: Mapping[str, object],
     more: Sequence[Html] = (),
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the report of one run, atomically.
 
@@ -44,10 +46,12 @@ def write_report(
         name, date, summary: what stands on top; the summary says what was trained and what was held out.
         synthetic: the scores are of the embedded set, which the report then says above them.
         scores: of the held-out videos.
-        losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each.
+        losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each; None where nothing was
+            trained.
         samples: clips to show; each adds about 0.3 MB.
         config, environment: shown as tables; may be nested.
         more: further sections, shown after the classes.
+        warnings: what the reader of the scores must know, shown above them.
 
     Raises:
         ValueError: rows of losses have no ``step``, or a sample has values that are not finite.
@@ -55,8 +59,9 @@ def write_report(
     """
     content = [
         *([synthetic_notice()] if synthetic else []),
+        *(notice("Warning.", warning) for warning in warnings),
         score_section(scores),
-        loss_section(losses),
+        *([] if losses is None else [loss_section(losses)]),
         class_section(scores.recognition),
         *more,
         sample_section(samples),

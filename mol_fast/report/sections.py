@@ -17,7 +17,12 @@ _SYNTHETIC = (
 
 def synthetic_notice() -> Html:
     """The statement that must stand above every score of the embedded set."""
-    return element("p", element("strong", "Synthetic data. "), _SYNTHETIC, class_="notice", role="note")
+    return notice("Synthetic data.", _SYNTHETIC)
+
+
+def notice(title: str, text: str) -> Html:
+    """A statement that must not be overlooked, for the top of a report."""
+    return element("p", element("strong", f"{title} "), text, class_="notice", role="note")
 
 
 def score_section(scores: Scores, title: str = "Scores") -> Html:
