@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from mol_fast.balance import class_counts, missing_classes
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.errors import UserError
@@ -49,6 +51,7 @@ def run_fold(
     folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, seed=fold.seed)
     clips, held_out = fold.split(videos, protocol)
+    _warn_of_missing(fold, class_counts(clips), protocol.classes)
     torch.manual_seed(settings.seed)
     model = make_model(settings, protocol)
     if model.landmark_head is not None:
@@ -122,6 +125,15 @@ def summary(scores: Scores) -> dict[str, float]:
     if scores.landmarks is not None:
         values["landmark_error"] = scores.landmarks.error
     return values
+
+
+def _warn_of_missing(fold: Fold, counts: Sequence[int], classes: Sequence[str]) -> None:
+    missing = missing_classes(counts, classes)
+    if missing:
+        text = (
+            f"without the held-out subjects of fold {fold.name} there is no clip of {', '.join(missing)} to learn from"
+        )
+        print(f"warning: {text}; it is trained all the same", file=sys.stderr, flush=True)
 
 
 def _fit(

@@ -28,6 +28,9 @@ class JointLoss(nn.Module):
 
     Args:
         expression, flow, landmarks: weights of the terms; the released code uses 1, 10 and 0.5.
+        class_weights: factors `(K,)` on the cross-entropy of the clips of each class; None for 1. The sum over a batch
+            is divided by its number of clips, not by the sum of their weights, so that over an epoch every class has
+            the weight that was asked for, however batches are mixed.
 
     Outputs in half precision are compared in float32. Tasks that the model does not have add nothing.
 
@@ -35,14 +38,23 @@ class JointLoss(nn.Module):
         ValueError: flow or landmarks of another shape than the output's.
     """
 
-    def __init__(self, expression: float = 1.0, flow: float = 10.0, landmarks: float = 0.5) -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        expression: float = 1.0,
+        flow: float = 10.0,
+        landmarks: float = 0.5,
+        class_weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.weights = (expression, flow, landmarks)
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, output: MOLOutput, labels: Tensor, flow: Tensor, landmarks: Tensor) -> LossTerms:
         """`labels (B,)`, `flow (B, 2, T-1, H, W)` and `landmarks (B, T, 68, 2)` in pixels (frame 0 unused)."""
         w_expression, w_flow, w_landmarks = self.weights
-        expression = F.cross_entropy(_exact(output.logits), labels)
+        expression = self._expression(_exact(output.logits), labels)
         total = w_expression * expression
         squared = distance = None
         if output.flow is not None:
@@ -52,6 +64,11 @@ class JointLoss(nn.Module):
             distance = _landmark_error(output.landmarks, landmarks[:, 1:])
             total = total + w_landmarks * distance
         return LossTerms(total, expression, squared, distance)
+
+    def _expression(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, self.class_weights, reduction="sum") / len(labels)
 
 
 def _flow_error(flow: Tensor, true: Tensor) -> Tensor:

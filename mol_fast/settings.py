@@ -81,6 +81,9 @@ class TrainSettings:
     """Weight of the squared flow error (pixels squared, divided by the 7 pairs of a clip)."""
     landmark_weight: float = 0.3
     """Weight of the landmark error (distances of the eyes)."""
+    balance: Literal["none", "loss", "sampler"] = "none"
+    """Against classes of different sizes: "loss" weighs the cross-entropy of a clip inversely to the training clips of
+    its class, "sampler" draws equally many clips of each class in an epoch, those of rare classes several times."""
     selection: Literal["last", "test"] = "last"
     """"last": the weights of the last step are scored, once. "test": as in published code, the held-out subjects are
     scored during the training, too, and the step that is best on them is reported BESIDE the last one: such scores are

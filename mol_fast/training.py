@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
 from mol_fast.losses import JointLoss, LossTerms
@@ -67,7 +68,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
     network, optimizer = fabric.setup(model.train(), optimizer)
     done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
-    criterion = JointLoss(settings.expression_weight, settings.flow_weight, settings.landmark_weight)
+    criterion = _criterion(clips, settings).to(fabric.device)
     limit = settings.clip_norm or math.inf
     steps = range(done + 1, settings.steps + 1)
     for step, batch in zip(steps, batches(clips, settings, done), strict=False):
@@ -93,14 +94,15 @@ def train(
 def batches(clips: ClipDataset, settings: TrainSettings, done: int = 0) -> Iterator[Batch]:
     """Batches without end, those of the first `done` steps left out.
 
-    Each epoch has its own order, which depends on the seed and its number; its incomplete last batch is left out.
+    Each epoch has its own order, which depends on the seed and its number; its incomplete last batch is left out. With
+    `settings.balance` "sampler" an epoch has equally many clips of each class.
     """
     size = min(settings.batch_size, len(clips))
     per_epoch = len(clips) // size
     epoch, start = divmod(done, per_epoch)
     while True:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + epoch)
-        order = torch.randperm(len(clips), generator=generator)[: per_epoch * size].view(per_epoch, size)
+        order = _order(clips, settings, generator)[: per_epoch * size].view(per_epoch, size)
         clips.set_epoch(epoch)
         yield from DataLoader(
             clips,
@@ -109,6 +111,17 @@ def batches(clips: ClipDataset, settings: TrainSettings, done: int = 0) -> Itera
             pin_memory=torch.cuda.is_available(),
         )
         epoch, start = epoch + 1, 0
+
+
+def _order(clips: ClipDataset, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    if settings.balance == "sampler":
+        return balanced_order([label for _, _, label in clips.windows], generator)
+    return torch.randperm(len(clips), generator=generator)
+
+
+def _criterion(clips: ClipDataset, settings: TrainSettings) -> JointLoss:
+    weights = class_weights(class_counts(clips)) if settings.balance == "loss" else None
+    return JointLoss(settings.expression_weight, settings.flow_weight, settings.landmark_weight, weights)
 
 
 def learning_rate_factor(settings: TrainSettings, step: int) -> float:

@@ -1,0 +1,96 @@
+"""Class imbalance: equal shares by weights or by draws, repeatable, and classes without a clip to learn from."""
+
+import shutil
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compare import seeded
+from test_folds import options, outcome
+
+from mol_fast import JointLoss, MOLOutput
+from mol_fast.balance import balanced_order, class_counts, class_weights
+from mol_fast.data import ClipDataset, PreparedSet, get_protocol, write_index
+from mol_fast.settings import TrainSettings
+from mol_fast.train import main
+from mol_fast.training import batches
+
+LABELS = [0] * 13 + [2] * 5 + [3] * 2
+
+
+def order(seed: int) -> list[int]:
+    return balanced_order(LABELS, torch.Generator().manual_seed(seed)).tolist()
+
+
+def test_weights_give_each_class_the_same_share() -> None:
+    counts = [13, 0, 5, 2]
+    weights = class_weights(counts)
+    assert weights.tolist() == pytest.approx([20 / 39, 0, 20 / 15, 20 / 6])
+    assert float(weights @ torch.tensor(counts, dtype=torch.float32)) == pytest.approx(20)
+
+
+def test_weighted_loss_is_that_of_the_formula() -> None:
+    logits, labels = seeded(20, 4), torch.tensor(LABELS)
+    weights = class_weights([13, 0, 5, 2])
+    zeros = torch.zeros(20, 8, 68, 2)
+    terms = JointLoss(class_weights=weights)(MOLOutput(logits), labels, zeros, zeros)
+    per_class = [F.cross_entropy(logits[labels == label], labels[labels == label]) for label in (0, 2, 3)]
+    torch.testing.assert_close(terms.expression, torch.stack(per_class).mean())
+    same = JointLoss(class_weights=torch.ones(4))(MOLOutput(logits), labels, zeros, zeros)
+    torch.testing.assert_close(same.expression, F.cross_entropy(logits, labels))
+
+
+def test_draws_are_equal_and_in_rounds() -> None:
+    drawn = order(0)
+    assert len(drawn) == 20
+    assert sorted(Counter(LABELS[index] for index in drawn).values()) == [6, 7, 7]
+    for label in (0, 2, 3):
+        times = Counter(index for index in drawn if LABELS[index] == label)
+        members = [index for index, other in enumerate(LABELS) if other == label]
+        assert max(times.values()) - min(times[index] for index in members) <= 1
+    assert drawn == order(0) != order(1)
+    seen = {index for seed in range(20) for index in order(seed)}
+    assert seen == set(range(20))
+
+
+def test_batches_go_on_where_they_stopped(embedded_small: PreparedSet) -> None:
+    protocol = get_protocol("embedded-3")
+    clips = ClipDataset(embedded_small.videos, protocol, "random", True, 0)
+    settings = TrainSettings(batch_size=4, balance="sampler")
+    labels = torch.cat([batch["label"] for batch in islice(batches(clips, settings), len(clips) // 4)])
+    counts = torch.bincount(labels, minlength=3)
+    plain = torch.tensor(class_counts(clips))
+    assert counts.max() - counts.min() <= 1 + len(clips) % 4
+    assert plain.max() - plain.min() > 1 + len(clips) % 4
+    whole = [batch["frames"] for batch in islice(batches(clips, settings), 7)]
+    rest = [batch["frames"] for batch in islice(batches(clips, settings, 3), 4)]
+    assert all(torch.equal(*pair) for pair in zip(whole[3:], rest, strict=True))
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampler"])
+def test_balanced_runs_repeat(embedded_small: PreparedSet, tmp_path: Path, balance: str) -> None:
+    found = []
+    for name, more in (("a", []), ("b", []), ("plain", ["--balance", "none"])):
+        common = ["--tasks", "mer", "--steps", "2", "--balance", balance]
+        assert main(options(embedded_small, tmp_path / name, *common, *more)) == 0
+        found.append(outcome(tmp_path / name))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_class_without_clips_is_said(
+    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only one subject is left to train, of whose videos the surprised ones are taken away."""
+    folder = tmp_path / "set"
+    shutil.copytree(embedded_small.path, folder)
+    first = embedded_small.subjects[0]
+    prepared = PreparedSet.open(folder)
+    surprised = [video for video in prepared.videos if (video.subject, video.label) == (first, "surprise")]
+    assert surprised
+    write_index(folder, [video for video in prepared.videos if video not in surprised], prepared.info)
+    more = ["--data", str(folder), "--protocol", "embedded-3", "--tasks", "mer", "--steps", "1", "--balance", "loss"]
+    assert main(options(embedded_small, tmp_path / "out", *more)) == 0
+    assert "there is no clip of surprise to learn from" in capfd.readouterr().err
