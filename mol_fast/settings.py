@@ -9,6 +9,7 @@ from mol_fast.config import PRESETS, TASKS, MOLConfig
 from mol_fast.errors import UserError
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
+Recipe = Literal["default", "released"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 LEAST = {
@@ -24,7 +25,7 @@ LEAST = {
 """Smallest value of each whole number."""
 SEEDS = 2**31
 """Number of different seeds: seed and step together are a number of 64 bits."""
-INCIDENTAL = ("data", "data_dir", "out", "name", "device", "workers", "checkpoint_every")
+INCIDENTAL = ("data", "data_dir", "out", "name", "recipe", "device", "workers", "checkpoint_every")
 """Settings that may differ when a run goes on."""
 LISTS = ("test_subjects", "folds", "tasks")
 """Settings of several words, which may come in one, with commas between them."""
@@ -52,6 +53,13 @@ class TrainSettings:
     """Folder of the runs."""
     name: str | None = None
     """Name of the run, a folder in OUT; date and time when not given. The same command goes on where it stopped."""
+    recipe: Recipe = "default"
+    """Defaults of other options; those that are given win. "released": what the code released with the paper uses:
+    --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant --weight-decay 1e-3
+    --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test --precision float32. Not
+    repeated are its normalisation by the mean and maximum of a subject's file, its random start, and other leaks of
+    published code (weights carried from fold to fold, F1 averaged over folds, windows scored instead of videos). Frames
+    aligned one by one are made by prepare --align frame."""
     preset: Preset = "small"
     """Model: "small" (narrow flow head, for CPUs), "paper", "paper-exact" (not centred) or "official" (as released)."""
     center: bool = True

@@ -16,6 +16,7 @@ from mol_fast.cli import run_program
 from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
 from mol_fast.data.store import read_info
 from mol_fast.errors import FoldsFailed, Stopped, UserError
+from mol_fast.recipes import recipe_of
 from mol_fast.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return run_program(run, argv, "train", "train")
+    defaults = recipe_of(argv)
+
+    def program(settings: TrainSettings = defaults) -> None:
+        run(settings)
+
+    program.__doc__ = run.__doc__
+    return run_program(program, argv, "train", "train")
 
 
 def run(settings: TrainSettings) -> None:

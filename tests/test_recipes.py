@@ -1,0 +1,72 @@
+"""Recipes: what one sets, and that options on the command line win over it, wherever they stand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mol_fast import train
+from mol_fast.data import get_protocol
+from mol_fast.errors import UserError
+from mol_fast.fold_run import make_model
+from mol_fast.recipes import RECIPES
+from mol_fast.settings import TrainSettings
+from mol_fast.train import main
+
+Parse = Callable[..., TrainSettings]
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
+    """Gives the settings that the program would run with."""
+    found: list[TrainSettings] = []
+    monkeypatch.setattr(train, "run", found.append)
+
+    def settings(*argv: str) -> TrainSettings:
+        assert main(list(argv)) == 0
+        return found.pop()
+
+    return settings
+
+
+def test_the_default_recipe_changes_nothing(parse: Parse) -> None:
+    assert parse() == TrainSettings() == parse("--recipe", "default")
+
+
+@pytest.mark.parametrize("given", [("--recipe", "released"), ("--recipe=released",)])
+def test_the_released_settings(parse: Parse, given: tuple[str, ...]) -> None:
+    settings = parse(*given)
+    assert settings == RECIPES["released"]
+    assert (settings.preset, settings.selection, settings.schedule) == ("official", "test", "constant")
+    assert (settings.expression_weight, settings.flow_weight, settings.landmark_weight) == (1, 10, 0.5)
+    assert (settings.lr, settings.weight_decay, settings.batch_size, settings.steps) == (1e-4, 1e-3, 32, 1000)
+    assert (settings.warmup, settings.clip_norm, settings.precision) == (0, 0, "float32")
+    settings.check()
+
+
+def test_options_win(parse: Parse) -> None:
+    settings = parse("--steps", "7", "--recipe", "released", "--selection", "last", "--data", "a", "b")
+    assert settings == TrainSettings(**{**vars(RECIPES["released"]), "steps": 7, "selection": "last",
+        "data": (Path("a"), Path("b"))})  # fmt: skip
+
+
+def test_the_released_model(parse: Parse) -> None:
+    config = make_model(parse("--recipe", "released"), get_protocol("embedded-5")).config
+    assert (config.variant, config.center, config.norm_stats, config.flow_width) == ("official", False, "frame", 1.0)
+
+
+def test_help_and_unknown_recipes(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as unknown:
+        main(["--recipe", "grandmother"])
+    assert unknown.value.code == 2
+    assert "grandmother" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--recipe", "released", "--help"])
+    text = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    assert "the last weights are kept. (default: 1000)" in text
+    assert "Not repeated are" in text
+
+
+def test_score_every_is_checked() -> None:
+    with pytest.raises(UserError, match="--score-every must be at least 1"):
+        TrainSettings(score_every=0).check()
