@@ -9,6 +9,7 @@ from mol_fast.errors import UserError
 COMMANDS = {
     "prepare": "turn the raw release of a data set into clips to train on",
     "train": "train on the embedded set or on a prepared one, and score held-out subjects",
+    "evaluate": "score a run or weights again, or compare two runs",
     "predict": "micro-expression, optical flow and landmarks of a video",
     "doctor": "check this installation: versions, every operator against the reference, kernels",
 }

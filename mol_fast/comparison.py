@@ -1,0 +1,269 @@
+"""Two runs compared over the subjects that both hold out, with intervals from resampling subjects.
+
+Videos of one subject are alike, so subjects are what is drawn, with replacement, and both runs are scored on the same
+draw. Each draw pools the confusion matrices of its subjects and takes the scores from that.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.errors import UserError
+from mol_fast.fold_results import FoldResults
+from mol_fast.metrics import recognition_ratios
+from mol_fast.stored_run import StoredRun
+
+CONFIDENCE = 0.95
+FEW = 6
+"""Subjects from which on a difference can be shown: fewer agree by chance in more than 5 % of cases, 2 / 2^n."""
+_ZERO = 1e-12  # what differs by less, differs by rounding
+
+Array = npt.NDArray[np.float64]
+Labels = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score of two runs.
+
+    Attributes:
+        a, b: of the runs, the mean over seeds.
+        difference: b - a.
+        low, high: ends of its 95 % interval.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def contains_zero(self) -> bool:
+        """Whether the interval allows for no difference."""
+        return self.low <= _ZERO and self.high >= -_ZERO
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of two runs, by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
+
+    Attributes:
+        scores: the differences; errors of flow and landmarks only where both runs have them for every subject.
+        subjects: those that both runs hold out, in every seed.
+        videos: number of their videos.
+        left_out: subjects that are missing somewhere, by the run that has them, "a" or "b".
+        seeds: of each run.
+        notes: what to know of the intervals, and why a score is not compared.
+    """
+
+    scores: dict[str, Difference]
+    subjects: tuple[str, ...]
+    videos: int
+    left_out: dict[str, tuple[str, ...]]
+    seeds: dict[str, tuple[int, ...]]
+    notes: tuple[str, ...]
+
+    @property
+    def few(self) -> bool:
+        """Whether the subjects are too few for any interval to show a difference."""
+        return len(self.subjects) < FEW
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries, tuples and numbers, ready for JSON."""
+        scores = {name: asdict(item) | {"contains_zero": item.contains_zero} for name, item in self.scores.items()}
+        return asdict(self) | {"scores": scores}
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the scores of a run are taken from: a row per seed and subject.
+
+    Attributes:
+        confusion: (N, S, K, K).
+        errors: (N, S, 2), sum of errors and their number, by name of the score.
+    """
+
+    confusion: Array
+    errors: dict[str, Array]
+
+    def scores(self, draws: Array) -> dict[str, Array]:
+        """Scores of draws (R, S), which say how often each subject is drawn: each (R,), the mean over seeds."""
+        ratios = recognition_ratios(np.tensordot(draws, self.confusion, (1, 1)))._asdict()
+        for name, sums in self.errors.items():
+            total = np.tensordot(draws, sums, (1, 1))
+            ratios[name] = total[..., 0] / total[..., 1]
+        return {name: values.mean(-1) for name, values in ratios.items()}
+
+
+def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int = 0) -> Comparison:
+    """Score two runs on the subjects that both hold out, and their differences.
+
+    Args:
+        a, b: the runs.
+        resamples: number of draws of subjects.
+        seed: of the draws.
+
+    Raises:
+        UserError: the runs have different classes, videos or labels, or less than two subjects in common.
+    """
+    if a.classes != b.classes:
+        raise UserError(
+            f"{a.path} has the classes {', '.join(a.classes)} and {b.path} {', '.join(b.classes)}: "
+            "compare runs of the same protocol."
+        )
+    labels = _labels(a), _labels(b)
+    common = [subject for subject in labels[0] if subject in labels[1]]
+    _check_videos(a, b, common, labels)
+    if len(common) < 2:
+        raise UserError(
+            f"{a.path} and {b.path} have {len(common)} held-out subjects in common, at least 2 are needed: "
+            "train both with --folds all."
+        )
+    sums, notes = _paired_sums(a, b, common)
+    count = len(common)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    draws = np.concatenate([np.ones((1, count)), drawn])  # the first one is the scores themselves
+    scores = [side.scores(draws) for side in sums]
+    if count < FEW:
+        notes.append(
+            f"{count} subjects are too few to show a difference, whatever the interval: chance alone makes all of them "
+            "agree in more than 5 % of cases."
+        )
+    return Comparison(
+        scores={name: _difference(scores[0][name], scores[1][name]) for name in scores[0]},
+        subjects=tuple(common),
+        videos=sum(len(labels[0][subject]) for subject in common),
+        left_out={
+            "a": tuple(sorted(_subjects(a) - set(common))),
+            "b": tuple(sorted(_subjects(b) - set(common))),
+        },
+        seeds={"a": tuple(_by_seed(a)), "b": tuple(_by_seed(b))},
+        notes=tuple(notes),
+    )
+
+
+def _difference(a: Array, b: Array) -> Difference:
+    edge = (1 - CONFIDENCE) / 2
+    low, high = np.quantile((b - a)[1:], [edge, 1 - edge])
+    return Difference(float(a[0]), float(b[0]), float(b[0] - a[0]), float(low), float(high))
+
+
+def _by_seed(run: StoredRun) -> dict[int, list[FoldResults]]:
+    seeds: dict[int, list[FoldResults]] = {}
+    for fold, results in run.folds.items():
+        seeds.setdefault(fold.seed, []).append(results)
+    return seeds
+
+
+def _held_out(results: FoldResults) -> dict[str, Labels]:
+    """Of each subject of a fold, the true class of its videos."""
+    subjects: dict[str, Labels] = {}
+    for video in results.evaluation.videos():
+        subject, _, name = str(video.video).rpartition("/")
+        subjects.setdefault(subject, {})[name] = results.evaluation.classes[video.label]
+    return subjects
+
+
+def _subjects(run: StoredRun) -> set[str]:
+    return {subject for results in run.folds.values() for subject in _held_out(results)}
+
+
+def _labels(run: StoredRun) -> dict[str, Labels]:
+    """Videos and true classes of the subjects that every seed holds out.
+
+    Raises:
+        UserError: seeds of the run have different videos of a subject.
+    """
+    seeds = [
+        {subject: videos for results in folds for subject, videos in _held_out(results).items()}
+        for folds in _by_seed(run).values()
+    ]
+    common = {subject: videos for subject, videos in seeds[0].items() if all(subject in other for other in seeds)}
+    for subject, videos in common.items():
+        if any(other[subject] != videos for other in seeds):
+            raise UserError(f"The seeds of {run.path} hold out different videos of {subject}: train it again.")
+    return common
+
+
+def _check_videos(
+    a: StoredRun, b: StoredRun, subjects: list[str], labels: tuple[dict[str, Labels], dict[str, Labels]]
+) -> None:
+    for subject in subjects:
+        videos = labels[0][subject], labels[1][subject]
+        for name in sorted({*videos[0], *videos[1]}):
+            there, here = videos[0].get(name), videos[1].get(name)
+            if there != here:
+                says = [
+                    f"{run.path} {'has no such video' if label is None else f'says {label}'}"
+                    for run, label in ((a, there), (b, here))
+                ]
+                raise UserError(
+                    f"The runs are not of the same data: of video {name} of subject {subject}, {says[0]} and {says[1]}."
+                )
+
+
+def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[str]) -> tuple[tuple[_Sums, _Sums], list[str]]:
+    """The sums of both runs over the same subjects, and why some errors are left out."""
+    confusion = [_table(run, subjects, _confusion) for run in (a, b)]
+    assert confusion[0] is not None
+    assert confusion[1] is not None
+    errors: tuple[dict[str, Array], dict[str, Array]] = ({}, {})
+    notes = []
+    for name, (what, read) in _ERRORS.items():
+        tables = [_table(run, subjects, read) for run in (a, b)]
+        if tables[0] is None or tables[1] is None:
+            notes.append(f"The {what} is not compared: not every fold of both runs has it, for one subject alone.")
+        elif not np.allclose(tables[0][0, :, 1:], tables[1][0, :, 1:], rtol=1e-6):
+            notes.append(f"The {what} is not compared: the truth of the two runs is not the same.")
+        else:
+            for side, sums in zip(errors, tables, strict=True):
+                assert sums is not None
+                side[name] = sums[..., :2]
+    return (_Sums(confusion[0], errors[0]), _Sums(confusion[1], errors[1])), notes
+
+
+def _table(
+    run: StoredRun, subjects: list[str], read: Callable[[FoldResults, str], npt.ArrayLike | None]
+) -> Array | None:
+    """What `read` gives for each seed and subject, (N, S, ...); None where it gives nothing somewhere."""
+    rows = []
+    for folds in _by_seed(run).values():
+        of_subject = {subject: results for results in folds for subject in _held_out(results)}
+        values = [read(of_subject[subject], subject) for subject in subjects]
+        if any(value is None for value in values):
+            return None
+        rows.append(values)
+    return np.array(rows, dtype=np.float64)
+
+
+def _confusion(results: FoldResults, subject: str) -> npt.ArrayLike:
+    counts = np.zeros((len(results.evaluation.classes),) * 2)
+    for video in results.evaluation.videos():
+        if str(video.video).rpartition("/")[0] == subject:
+            counts[video.label, video.predicted] += 1
+    return counts
+
+
+def _moving(results: FoldResults, subject: str) -> npt.ArrayLike | None:
+    """Sum and number of errors of moving pixels, and the sum of zero flow, which is the same where the truth is."""
+    flow = results.evaluation.flow
+    if len(_held_out(results)) > 1 or not flow.moving_pixels:
+        return None
+    return flow.moving_error, flow.moving_pixels, flow.moving_zero_error
+
+
+def _landmarks(results: FoldResults, subject: str) -> npt.ArrayLike | None:
+    landmarks = results.evaluation.landmarks
+    if len(_held_out(results)) > 1 or not landmarks.frames:
+        return None
+    return landmarks.error, landmarks.frames
+
+
+_ERRORS: Mapping[str, tuple[str, Callable[[FoldResults, str], npt.ArrayLike | None]]] = {
+    "end_point_error_moving": ("end-point error of moving pixels", _moving),
+    "landmark_error": ("landmark error", _landmarks),
+}

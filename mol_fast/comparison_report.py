@@ -1,0 +1,118 @@
+"""A comparison of two runs, printed and as comparison.html."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mol_fast.comparison import Comparison, Difference
+from mol_fast.report.html import Html, element, section, table, write_page
+from mol_fast.report.sections import notice, synthetic_notice
+from mol_fast.run_report import RECOGNITION, SYNTHETIC
+from mol_fast.stored_run import StoredRun
+
+LABELS = RECOGNITION | {
+    "end_point_error_moving": "end-point error, moving (px, less is better)",
+    "landmark_error": "landmark error (%, less is better)",
+}
+HEAD = ("score", "A", "B", "B - A", "95 % interval", "")
+
+
+def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None:
+    """Print the scores of both runs and their differences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=120)
+    synthetic = ", synthetic data: not micro-expression accuracy" if _synthetic(a, b) else ""
+    rows = Table(title=f"{summary(comparison)}{synthetic}", title_justify="left")
+    for name in HEAD:
+        rows.add_column(name)
+    for cells in score_rows(comparison):
+        rows.add_row(*cells)
+    for letter, run in (("A", a), ("B", b)):
+        console.print(f"{letter}: {run.path}", markup=False, highlight=False, soft_wrap=True)
+    console.print(rows)
+    for text in remarks(comparison, a, b):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_comparison(
+    path: Path, comparison: Comparison, a: StoredRun, b: StoredRun, about: Mapping[str, Any], date: str
+) -> None:
+    """Write the comparison of two runs as a page.
+
+    Args:
+        path: the HTML file.
+        comparison: of `a` and `b`.
+        a, b: the runs.
+        about: how they were compared.
+        date: of the page.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    differing = settings_rows(a, b)
+    content = [
+        *([synthetic_notice()] if _synthetic(a, b) else []),
+        *(notice("Note.", text) for text in remarks(comparison, a, b)),
+        section("Scores", table(HEAD, score_rows(comparison)), element("p", _METHOD, class_="note")),
+        section("Settings that differ", _settings(differing)),
+        section("Comparison", table((), about.items(), class_="settings")),
+    ]
+    write_page(path, f"{a.path.resolve().name} and {b.path.resolve().name}", f"{date} · {summary(comparison)}", content)
+
+
+def score_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """A row per score: label, A, B, difference, interval, and whether the interval contains zero."""
+    return [(LABELS[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
+
+
+def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, Any, Any]]:
+    """Name and values of the settings, and of the model's, that differ between two runs."""
+    sides = [
+        run.about["settings"] | {f"model.{name}": value for name, value in run.about["model"].items()} for run in (a, b)
+    ]
+    names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if name not in ("name", "out")]
+    pairs = [(name, sides[0].get(name), sides[1].get(name)) for name in names]
+    return [row for row in pairs if row[1] != row[2]]
+
+
+def summary(comparison: Comparison) -> str:
+    """What was compared, in a few words."""
+    seeds = {letter: len(seeds) for letter, seeds in comparison.seeds.items()}
+    text = f"{comparison.videos} videos of {len(comparison.subjects)} subjects"
+    if max(seeds.values()) == 1:
+        return text
+    return f"{text}, mean over seeds ({seeds['a']} of A, {seeds['b']} of B)"
+
+
+def remarks(comparison: Comparison, a: StoredRun, b: StoredRun) -> list[str]:
+    """What must be known beside the scores: missing subjects, and what the notes of the comparison say."""
+    texts = []
+    for letter, subjects in comparison.left_out.items():
+        if subjects:
+            texts.append(
+                f"Left out are subjects of {letter.upper()} that the other run or a seed lacks: {', '.join(subjects)}."
+            )
+    return [*a.warnings, *b.warnings, *texts, *comparison.notes]
+
+
+_METHOD = (
+    "The interval is that of the difference when subjects are drawn again with replacement, the same for both runs. "
+    "One that contains zero means that the subjects do not show which run is better."
+)
+
+
+def _cells(item: Difference, few: bool) -> tuple[str, ...]:
+    verdict = "contains zero: no difference shown" if item.contains_zero else "does not contain zero"
+    verdict = "too few subjects" if few and not item.contains_zero else verdict
+    interval = f"{item.low:+.4f} to {item.high:+.4f}"
+    return f"{item.a:.4f}", f"{item.b:.4f}", f"{item.difference:+.4f}", interval, verdict
+
+
+def _settings(rows: list[tuple[str, Any, Any]]) -> Html:
+    return table(("setting", "A", "B"), rows, class_="settings") if rows else element("p", "None.")
+
+
+def _synthetic(a: StoredRun, b: StoredRun) -> bool:
+    return any(SYNTHETIC in run.about["sources"] for run in (a, b))

@@ -1,0 +1,231 @@
+"""Score a run again, score weights on prepared sets, or compare two runs: `python -m mol_fast.evaluate`."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mol_fast.cli import run_program
+from mol_fast.errors import UserError
+from mol_fast.files import write_atomic
+from mol_fast.settings import SEEDS, Precision, TrainSettings
+
+if TYPE_CHECKING:
+    from mol_fast.data import Protocol, Video
+
+MODES = {
+    "run": ("out", "partial"),
+    "weights": ("out", "data", "data_dir", "protocol", "subjects", "device", "precision", "batch_size"),
+    "compare": ("out", "partial", "resamples", "seed"),
+}
+"""What can be evaluated, and the options that go with it."""
+RESAMPLES = (100, 100_000)
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What to evaluate: exactly one of run, weights and compare."""
+
+    run: Path | None = None
+    """Folder of a run, to score again from its tables of windows: no data and no model are needed."""
+    weights: Path | None = None
+    """Folder of a fold or weights file, to score on prepared sets."""
+    compare: tuple[Path, Path] | None = None
+    """Folders of two runs, A and B, to compare over the subjects that both hold out."""
+    out: Path | None = None
+    """Folder for scores, tables and report: a new one. Without it, --run writes to the run itself, and the others only
+    print."""
+    partial: bool = False
+    """Take the finished folds of a run that is not finished."""
+    data: tuple[Path, ...] = ()
+    """Folders of prepared sets, used as one; the embedded set when not given."""
+    data_dir: Path | None = None
+    """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
+    protocol: str | None = None
+    """Which annotated labels make which classes, as in training."""
+    subjects: tuple[str, ...] = ()
+    """Subjects to score, by name; those that the weights were not trained on when not given."""
+    device: str = "auto"
+    """"cpu", "cuda", or "auto": a GPU where there is one."""
+    precision: Precision = "auto"
+    """"bfloat16" (autocast), "float32", or "auto": bfloat16 where the device has instructions for it."""
+    batch_size: int = 8
+    """Clips at once."""
+    resamples: int = 10_000
+    """Draws of subjects, from which the intervals are taken."""
+    seed: int = 0
+    """Of the draws."""
+
+    def check(self) -> str:
+        """What is to be evaluated, a key of `MODES`.
+
+        Raises:
+            UserError: it is not exactly one, an option does not go with it, or a number is out of range.
+        """
+        modes = [name for name in MODES if getattr(self, name) is not None]
+        if len(modes) != 1:
+            given = " and ".join(f"--{name}" for name in modes) or "none"
+            raise UserError(f"Give one of --run, --weights and --compare, got {given}.")
+        for field in fields(self):
+            if field.name not in (*modes, *MODES[modes[0]]) and getattr(self, field.name) != field.default:
+                raise UserError(f"--{field.name.replace('_', '-')} does not go with --{modes[0]}: leave it out.")
+        if not RESAMPLES[0] <= self.resamples <= RESAMPLES[1]:
+            raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}.")
+        if not 0 <= self.seed < SEEDS:
+            raise UserError(f"--seed must be from 0 to {SEEDS - 1}, got {self.seed}.")
+        return modes[0]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return run_program(run, argv, "evaluate", "train")
+
+
+def run(settings: EvaluateSettings) -> None:
+    """Score a run again, score trained weights on prepared sets, or compare two runs.
+
+    --run takes the scores from the tables of windows in a run's folder, and writes scores, tables and report again.
+    --weights scores a model, by default on the subjects that it was not trained on. --compare gives the differences of
+    two runs, with intervals from resampling subjects.
+
+    Raises:
+        UserError: an option cannot be used.
+    """
+    {"run": _score_run, "weights": _score_weights, "compare": _compare}[settings.check()](settings)
+
+
+def _score_run(settings: EvaluateSettings) -> None:
+    from mol_fast.results import PooledResults
+    from mol_fast.run_report import print_scores, write_run_report
+    from mol_fast.stored_run import read_run
+
+    assert settings.run is not None
+    stored = read_run(settings.run, settings.partial)
+    subjects = str(stored.about.get("subjects", "held-out subjects"))
+    out = settings.run
+    if settings.out is not None and settings.out.resolve() != settings.run.resolve():
+        out = settings.out
+        _open_out(out, {**stored.about, "evaluated": settings.run}, {"run": str(settings.run.resolve())})
+    pooled = PooledResults(stored.folds)
+    pooled.write(out, stored.unfinished)
+    write_run_report(stored.path, pooled, stored.about, _now(), out=out, subjects=subjects, warnings=stored.warnings)
+    print_scores(pooled, stored.about, subjects)
+    _conclude(stored.warnings, out / "report.html")
+
+
+def _score_weights(settings: EvaluateSettings) -> None:
+    from mol_fast.environment import environment
+    from mol_fast.folds import Fold
+    from mol_fast.results import PooledResults, fold_folder
+    from mol_fast.run_report import print_scores, write_run_report
+    from mol_fast.train import _sources, make_fabric
+    from mol_fast.weights_scores import Weights, choose_subjects, score_folds
+
+    assert settings.weights is not None
+    shared = {name: getattr(settings, name) for name in MODES["weights"] if name not in ("out", "subjects")}
+    training = TrainSettings(**shared)
+    training.check()
+    fabric = make_fabric(training)
+    weights = Weights.load(settings.weights)
+    videos, protocol = _open_data(training)
+    weights.check_protocol(protocol)
+    choice = choose_subjects(weights, videos, settings.subjects)
+    folds = [Fold((subject,), 0) for subject in choice.subjects]
+    title = "subjects" if choice.warnings else "held-out subjects"
+    about = {
+        "settings": {**asdict(settings), "protocol": protocol.name, "steps": weights.info.get("steps", "unknown")},
+        "model": weights.model.config.to_dict(),
+        "sources": _sources(videos),
+        "folds": [fold.name for fold in folds],
+        "subjects": title,
+        "warnings": choice.warnings,
+        "environment": environment(fabric.device),
+    }
+    if settings.out is not None:
+        digest = hashlib.sha256(weights.file.read_bytes()).hexdigest()
+        identity = {"weights": digest, "protocol": protocol.name, "precision": settings.precision}
+        _open_out(settings.out, about, {**identity, "videos": len(videos), "folds": about["folds"]})
+    with _progress(len(folds)) as advance:
+        results = score_folds(weights, videos, folds, protocol, fabric, settings.batch_size, advance)
+    pooled = PooledResults(results)
+    if settings.out is not None:
+        for fold, item in results.items():
+            folder = fold_folder(settings.out, fold)
+            folder.mkdir(parents=True, exist_ok=True)
+            item.write(folder)
+        pooled.write(settings.out)
+        write_run_report(settings.out, pooled, about, _now(), subjects=title, warnings=choice.warnings)
+    print_scores(pooled, about, title)
+    _conclude(choice.warnings, settings.out and settings.out / "report.html")
+
+
+def _compare(settings: EvaluateSettings) -> None:
+    from mol_fast.comparison import compare_runs
+    from mol_fast.comparison_report import print_comparison, write_comparison
+    from mol_fast.stored_run import read_run
+
+    assert settings.compare is not None
+    a, b = (read_run(path, settings.partial) for path in settings.compare)
+    comparison = compare_runs(a, b, settings.resamples, settings.seed)
+    about = {"A": str(a.path), "B": str(b.path), "resamples": settings.resamples, "seed": settings.seed}
+    if settings.out is not None:
+        _open_out(settings.out, about, {"compared": [str(path.resolve()) for path in settings.compare]})
+    print_comparison(comparison, a, b)
+    if settings.out is not None:
+        values = {**about, "warnings": [*a.warnings, *b.warnings], **comparison.to_dict()}
+        write_atomic(settings.out / "comparison.json", json.dumps(values, indent=2) + "\n")
+        write_comparison(settings.out / "comparison.html", comparison, a, b, about, _now())
+    _conclude((), settings.out and settings.out / "comparison.html")
+
+
+def _open_data(training: TrainSettings) -> tuple[list["Video"], "Protocol"]:
+    """The videos that the protocol selects, as in training."""
+    from mol_fast.train import _check_prepared_for, _open, _protocol, _warn_of_counts
+
+    videos = _open(training)
+    protocol = _protocol(training, videos)
+    _check_prepared_for(training, protocol)
+    videos = protocol.select(videos)
+    if training.data:
+        _warn_of_counts(protocol, videos)
+    return videos, protocol
+
+
+def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Make the folder of --out, or raise UserError where it holds anything but earlier results of the same."""
+    from mol_fast.results import open_folder
+
+    if open_folder(path, about, identity, "--out"):
+        raise UserError(f"{path} holds the results of something else: choose another --out, or remove it.")
+
+
+def _conclude(warnings: Iterable[str], page: Path | None) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    if page is not None:
+        print(f"written to {page.parent}: open {page}", flush=True)
+
+
+def _now() -> str:
+    return f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], object]]:
+    """A bar on stderr, where that is a terminal; gives the function to call after each subject."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring subjects", total=total)
+        yield lambda: progress.advance(task)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

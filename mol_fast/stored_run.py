@@ -1,0 +1,136 @@
+"""A run as its folder holds it, read again without its data and its model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mol_fast.errors import UserError
+from mol_fast.fold_results import SCORES, FoldResults
+from mol_fast.results import CONFIG, fold_folder
+
+_NEEDED = {"settings": dict, "model": dict, "sources": list, "environment": dict, "folds": list}
+
+
+@dataclass(frozen=True)
+class StoredFold:
+    """A fold by the name of its folder, which ends with its seed."""
+
+    name: str
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random.
+
+        Raises:
+            ValueError: the name does not end with a seed.
+        """
+        return int(self.name.rpartition("-seed")[2])
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """Configuration and finished folds of a run.
+
+    Attributes:
+        path: its folder.
+        about: content of config.json.
+        folds: the finished folds, with their results.
+        unfinished: names of the others.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    folds: Mapping[StoredFold, FoldResults]
+    unfinished: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the labels."""
+        return next(iter(self.folds.values())).evaluation.classes
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be said wherever scores of the run are shown."""
+        warnings = list(map(str, self.about.get("warnings", ())))
+        if self.unfinished:
+            count = len(self.folds) + len(self.unfinished)
+            missing = ", ".join(self.unfinished)
+            warnings.append(f"{len(self.unfinished)} of {count} folds of {self.path} are missing: {missing}.")
+        return warnings
+
+
+def read_run(path: Path, partial: bool = False) -> StoredRun:
+    """Read the run in `path`.
+
+    Args:
+        path: its folder.
+        partial: accept a run of which some folds are not finished.
+
+    Raises:
+        UserError: there is no run, its configuration or a fold cannot be used, no fold is finished, or one is not and
+            `partial` is false.
+    """
+    about = _read_config(path)
+    folds: dict[StoredFold, FoldResults] = {}
+    unfinished: list[str] = []
+    damaged: list[str] = []
+    for fold in map(StoredFold, about["folds"]):
+        folder = fold_folder(path, fold)
+        results = FoldResults.read(folder)
+        if results is not None:
+            folds[fold] = results
+        else:
+            (damaged if (folder / SCORES).exists() else unfinished).append(fold.name)
+    problems = [
+        f"{text} {', '.join(names)}" for text, names in (("not finished:", unfinished), ("damaged:", damaged)) if names
+    ]
+    if not folds:
+        raise UserError(f"No fold of {path} can be scored ({'; '.join(problems)}): finish it with its train command.")
+    if problems and not partial:
+        raise UserError(
+            f"{len(unfinished) + len(damaged)} of {len(about['folds'])} folds of {path} cannot be scored "
+            f"({'; '.join(problems)}): finish the run with its train command, or score the others with --partial."
+        )
+    _check_fit(path, folds)
+    return StoredRun(path, about, folds, (*unfinished, *damaged))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise UserError(f"There is no folder {path}: give the folder of a run, as runs/NAME.")
+    config = path / CONFIG
+    if not config.is_file():
+        raise UserError(f"{path} is not a run, it has no {CONFIG}: give the folder of a run, as runs/NAME.")
+    try:
+        about = json.loads(config.read_text(encoding="utf-8"))
+        usable = all(isinstance(about[name], kind) for name, kind in _NEEDED.items()) and about["folds"]
+        about["settings"]["steps"], [StoredFold(name).seed for name in about["folds"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        usable = False
+    if usable and "evaluated" in about:
+        raise UserError(f"{path} holds scores of the run {about['evaluated']} only: give that folder.")
+    if not usable:
+        raise UserError(f"{config} is not the configuration of a run: give another folder, or train again.")
+    return about
+
+
+def _check_fit(path: Path, folds: Mapping[StoredFold, FoldResults]) -> None:
+    """Refuse folds that cannot be pooled: of other classes, or with a video that another fold has, too."""
+    first = next(iter(folds))
+    seen: dict[tuple[int, Any], str] = {}
+    for fold, results in folds.items():
+        classes = results.evaluation.classes
+        if classes != folds[first].evaluation.classes:
+            raise UserError(
+                f"In {path} the fold {fold.name} has the classes {', '.join(classes)}, but {first.name} has "
+                f"{', '.join(folds[first].evaluation.classes)}: they are of different runs, remove one."
+            )
+        for video in results.evaluation.videos():
+            other = seen.setdefault((fold.seed, video.video), fold.name)
+            if other != fold.name:
+                raise UserError(
+                    f"In {path} the folds {other} and {fold.name} both hold out the video {video.video}: "
+                    "they are of different runs, remove one."
+                )

@@ -1,0 +1,161 @@
+"""Trained weights scored on prepared sets, subject by subject, and whether they were trained on those subjects."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mol_fast.data import ClipDataset, Protocol, Video
+from mol_fast.data.store import WINDOW
+from mol_fast.errors import UserError
+from mol_fast.fold_results import FoldResults
+from mol_fast.fold_run import score
+from mol_fast.folds import Fold
+from mol_fast.model import MOL
+from mol_fast.results import CONFIG
+from mol_fast.weights import find_weights, load_weights
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights, and what is known of how they came to be.
+
+    Attributes:
+        path: as given.
+        file: the weights file.
+        model: in evaluation mode.
+        info: what was saved with it.
+        trained_on: SOURCE/SUBJECT of each subject they were trained on; None where the run they come from is not beside
+            them, or does not tell.
+    """
+
+    path: Path
+    file: Path
+    model: MOL
+    info: Mapping[str, Any]
+    trained_on: frozenset[str] | None
+
+    @classmethod
+    def load(cls, path: Path) -> "Weights":
+        """Read weights and, where they lie in a run, its configuration.
+
+        Raises:
+            UserError: they cannot be used, or read clips of another number of frames.
+        """
+        file = find_weights(path)
+        model, info = load_weights(file)
+        if model.config.frames != WINDOW:
+            raise UserError(f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}.")
+        return cls(path, file, model, info, _trained_on(file, info))
+
+    def check_protocol(self, protocol: Protocol) -> None:
+        """Raise UserError where the classes of `protocol` are not those of the weights, in the same order."""
+        classes = tuple(self.info["classes"])
+        if classes != protocol.classes:
+            raise UserError(
+                f"{self.path} knows the classes {', '.join(classes)}, but the protocol {protocol.name} has "
+                f"{', '.join(protocol.classes)}: give the --protocol that the weights were trained under."
+            )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Subjects to score.
+
+    Attributes:
+        subjects: their names.
+        warnings: what is to be said of their scores.
+    """
+
+    subjects: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def choose_subjects(weights: Weights, videos: Sequence[Video], asked: Sequence[str]) -> Choice:
+    """The subjects asked for, or those that the weights were not trained on.
+
+    Raises:
+        UserError: a subject is not among those of `videos`, or all were trained on and none is asked for.
+    """
+    subjects = sorted({video.subject for video in videos if video.interval})
+    unknown = sorted(set(asked) - set(subjects))
+    if unknown:
+        raise UserError(f"There is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}.")
+    trained, uncertain = _trained(weights, videos, subjects)
+    chosen = list(dict.fromkeys(asked)) or [name for name in subjects if name not in trained | uncertain]
+    if not chosen and trained:
+        raise UserError(
+            f"{weights.path} was trained on all {len(subjects)} subjects of the data: "
+            "give others with --data, or name some with --subjects to score them all the same."
+        )
+    chosen = chosen or subjects
+    warnings = []
+    if seen := [name for name in chosen if name in trained]:
+        warnings.append(
+            f"The weights were trained on {', '.join(seen)} ({len(seen)} of {len(chosen)} subjects scored): "
+            "scores of such subjects do not show how well new ones are recognised."
+        )
+    if doubtful := [name for name in chosen if name in uncertain]:
+        warnings.append(
+            f"Whether the weights were trained on {', '.join(doubtful)} ({len(doubtful)} of {len(chosen)} subjects "
+            "scored) cannot be known: do not report the scores as those of new subjects."
+        )
+    return Choice(tuple(chosen), tuple(warnings))
+
+
+def score_folds(
+    weights: Weights,
+    videos: Sequence[Video],
+    folds: Iterable[Fold],
+    protocol: Protocol,
+    fabric: "Fabric",
+    batch_size: int,
+    on_fold: Callable[[], object] = lambda: None,
+) -> dict[Fold, FoldResults]:
+    """Score the videos of the subjects that each fold holds out; `on_fold` is called after each.
+
+    Raises:
+        UserError: the model gives values that are not finite.
+    """
+    model = weights.model.to(fabric.device)
+    results = {}
+    for fold in folds:
+        clips = ClipDataset([video for video in videos if video.subject in fold.subjects], protocol)
+        try:
+            results[fold] = score(model, clips, fabric, batch_size)
+        except ValueError as error:
+            subjects = ", ".join(fold.subjects)
+            raise UserError(f"{weights.path} cannot be scored on {subjects} ({error}): train it again.") from error
+        on_fold()
+    return results
+
+
+def _trained(weights: Weights, videos: Sequence[Video], subjects: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Of `subjects`, those that the weights were trained on, and those of which that cannot be known."""
+    if weights.trained_on is None:
+        return set(), set(subjects) - set(weights.info.get("test_subjects", ()))
+    known = weights.trained_on
+    return {video.subject for video in videos if _full_name(video.subject, [video.source]) in known}, set()
+
+
+def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[str] | None:
+    for folder in (file.parent, file.parent.parent.parent):
+        try:
+            about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            subjects = set(about["identity"]["subjects"]) - set(info["test_subjects"])
+            names = [_full_name(subject, about["sources"]) for subject in subjects]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return None if None in names else frozenset(name for name in names if name is not None)
+    return None
+
+
+def _full_name(subject: str, sources: Sequence[str]) -> str | None:
+    """SOURCE/SUBJECT of a subject of data from `sources`; None where its source is not certain."""
+    if any(subject.startswith(f"{source}/") for source in sources):
+        return subject
+    return f"{sources[0]}/{subject}" if len(sources) == 1 else None
