@@ -1,0 +1,270 @@
+"""The evaluation program on a run of one step: scores again, weights, comparison, and what it says of bad input."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+from sklearn import metrics as sklearn
+
+from mol_fast.data import PreparedSet
+from mol_fast.evaluate import main
+from mol_fast.train import main as train
+from mol_fast.weights import load_weights, save_weights
+
+TABLES = ("scores.json", "folds.csv", "predictions.csv", "megc2019.csv", "megc2019.log")
+
+
+@pytest.fixture(scope="module")
+def run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every subject held out in turn, with two seeds; tests must not change it."""
+    out = tmp_path_factory.mktemp("runs")
+    options = ["--data", str(embedded_small.path), "--out", str(out), "--name", "run", "--batch-size", "2"]
+    assert train([*options, "--precision", "float32", "--steps", "1", "--folds", "all", "--seeds", "2"]) == 0
+    return out / "run"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """The run, to be changed."""
+    shutil.copytree(run, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def weights_options(weights: Path, prepared: PreparedSet, *more: str) -> list[str]:
+    given = ["--weights", str(weights), "--data", str(prepared.path), "--precision", "float32", "--batch-size", "4"]
+    return [*given, *more]
+
+
+def test_scores_are_those_of_scikit_learn_on_the_predictions(run: Path) -> None:
+    scores = json.loads((run / "scores.json").read_text())["seeds"]
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert sorted(predictions["seed"].unique()) == [0, 1]
+    for seed, rows in predictions.groupby("seed"):
+        ours = scores[str(seed)]["recognition"]
+        true, predicted = rows["label"], rows["predicted"]
+        present = sorted(set(true))
+        theirs = {
+            "accuracy": sklearn.accuracy_score(true, predicted),
+            "uf1": sklearn.f1_score(true, predicted, average="macro"),
+            "uar": sklearn.recall_score(true, predicted, average="macro", labels=present),
+            "wf1": sklearn.f1_score(true, predicted, average="weighted"),
+        }
+        for name, value in theirs.items():
+            assert ours[name] == pytest.approx(value, abs=1e-12), name
+        confusion = sklearn.confusion_matrix(true, predicted, labels=ours["classes"])
+        assert confusion.tolist() == ours["confusion"]
+        assert rows[ours["classes"]].idxmax(axis=1).tolist() == predicted.tolist()
+
+
+def test_the_log_gives_the_scores_again(run: Path, embedded_small: PreparedSet) -> None:
+    confusion = np.zeros((3, 3), int)
+    subjects = []
+    for line in (run / "megc2019.log").read_text().splitlines():
+        if " " not in line:
+            subjects.append(line)
+            continue
+        _, true, predicted = line.split(" ")
+        confusion[int(true), int(predicted)] += 1
+    assert subjects == embedded_small.subjects
+    first = json.loads((run / "scores.json").read_text())["seeds"]["0"]
+    assert confusion.tolist() == first["recognition"]["confusion"]
+
+
+def test_a_run_is_scored_again_without_data_and_model(
+    run: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (*TABLES, "report.html"):
+        (copy / name).unlink()
+    for file in copy.rglob("weights.safetensors"):
+        file.unlink()
+    assert main(["--run", str(copy)]) == 0
+    assert all((copy / name).read_bytes() == (run / name).read_bytes() for name in TABLES)
+    uf1 = json.loads((run / "scores.json").read_text())["statistics"]["uf1"]
+    assert f"{uf1['mean']:.3f} ± {uf1['std']:.3f}" in capsys.readouterr().out
+    page = (copy / "report.html").read_text()
+    assert page.count("data:image/png;base64") > 6
+    assert "Warning." not in page
+
+
+def test_scores_may_go_to_another_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    out = tmp_path / "scores"
+    for _ in range(2):
+        assert main(["--run", str(run), "--out", str(out)]) == 0
+    assert all((out / name).read_bytes() == (run / name).read_bytes() for name in TABLES)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert main(["--run", str(out)]) == 2
+    assert f"holds scores of the run {run} only" in capsys.readouterr().err
+
+
+def test_unfinished_and_damaged_folds_are_named(
+    copy: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = embedded_small.subjects
+    (copy / f"folds/{first}-seed1/scores.json").unlink()
+    table = copy / f"folds/{second}-seed1/windows.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))  # the last window is lost
+    before = (copy / "scores.json").read_bytes()
+    assert main(["--run", str(copy)]) == 2
+    error = capsys.readouterr().err
+    assert f"not finished: {first}-seed1; damaged: {second}-seed1" in error
+    assert "--partial" in error
+    assert (copy / "scores.json").read_bytes() == before
+    assert main(["--run", str(copy), "--partial"]) == 0
+    warning = f"2 of 6 folds of {copy} are missing: {first}-seed1, {second}-seed1."
+    assert warning in capsys.readouterr().err
+    assert warning in (copy / "report.html").read_text()
+    scores = json.loads((copy / "scores.json").read_text())
+    assert scores["unfinished"] == [f"{first}-seed1", f"{second}-seed1"]
+    videos = [video for video in embedded_small.videos if video.subject == third and video.label != "others"]
+    assert sum(map(sum, scores["seeds"]["1"]["recognition"]["confusion"])) == len(videos)
+    shutil.rmtree(copy / "folds")
+    assert main(["--run", str(copy), "--partial"]) == 2
+    assert "No fold of" in capsys.readouterr().err
+
+
+def test_a_fold_of_another_run_is_not_pooled(
+    copy: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, _ = embedded_small.subjects
+    shutil.rmtree(copy / f"folds/{first}-seed0")
+    shutil.copytree(copy / f"folds/{second}-seed0", copy / f"folds/{first}-seed0")
+    assert main(["--run", str(copy)]) == 2
+    assert "both hold out the video" in capsys.readouterr().err
+
+
+def test_weights_are_scored_on_who_was_held_out(run: Path, embedded_small: PreparedSet, tmp_path: Path) -> None:
+    subject = embedded_small.subjects[1]
+    fold, out = run / f"folds/{subject}-seed1", tmp_path / "scores"
+    assert main(weights_options(fold, embedded_small, "--out", str(out))) == 0
+    with open(fold / "windows.csv", newline="") as file, open(out / f"folds/{subject}-seed0/windows.csv") as other:
+        pairs = list(zip(csv.DictReader(file), csv.DictReader(other), strict=True))
+    assert pairs
+    for trained, scored in pairs:
+        assert [trained[name] for name in ("video", "window", "label")] == [
+            scored[name] for name in ("video", "window", "label")
+        ]
+        for name in ("negative", "positive", "surprise"):
+            assert float(trained[name]) == pytest.approx(float(scored[name]), abs=1e-5)
+    assert "Warning." not in (out / "report.html").read_text()
+    assert main(["--run", str(out)]) == 0
+
+
+def test_subjects_of_the_training_are_warned_of(
+    run: Path, embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, _ = embedded_small.subjects
+    out = tmp_path / "scores"
+    options = weights_options(run / f"folds/{first}-seed0", embedded_small, "--out", str(out))
+    assert main([*options, "--subjects", second, first]) == 0
+    warning = f"The weights were trained on {second} (1 of 2 subjects scored)"
+    printed = capsys.readouterr()
+    assert warning in printed.err
+    assert "held-out" not in printed.out
+    assert warning in (out / "report.html").read_text()
+    assert main(["--run", str(out)]) == 0  # and the warning stays with the scores
+    assert warning in capsys.readouterr().err
+    assert main([*options, "--subjects", second]) == 2
+    assert "holds the results of something else" in capsys.readouterr().err
+
+
+def test_weights_without_their_run(
+    run: Path, embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, _ = embedded_small.subjects
+    file = tmp_path / "weights.safetensors"
+    shutil.copy(run / f"folds/{first}-seed0/weights.safetensors", file)
+    assert main(weights_options(file, embedded_small)) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert main(weights_options(file, embedded_small, "--subjects", second)) == 0
+    assert f"Whether the weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
+    model, info = load_weights(file)
+    save_weights(file, model, {"classes": info["classes"]})
+    assert main(weights_options(file, embedded_small)) == 0
+    assert f"Whether the weights were trained on {', '.join(embedded_small.subjects)}" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_finite(
+    embedded_small: PreparedSet, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = run / f"folds/{embedded_small.subjects[0]}-seed0"
+    model, info = load_weights(fold)
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    save_weights(tmp_path / "nan.safetensors", model, info)
+    assert main(weights_options(tmp_path / "nan.safetensors", embedded_small)) == 2
+    assert "not finite" in capsys.readouterr().err
+    assert all(value.isfinite().all() for value in load_file(fold / "weights.safetensors").values())
+
+
+def test_two_runs_are_compared(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "comparison"
+    options = ["--compare", str(run), str(run), "--resamples", "100", "--out", str(out)]
+    for _ in range(2):
+        assert main(options) == 0
+    printed = capsys.readouterr().out
+    assert "contains zero" in printed
+    assert "3 subjects are too few" in printed
+    values = json.loads((out / "comparison.json").read_text())
+    assert set(values["scores"]) == {"accuracy", "uf1", "uar", "wf1", "end_point_error_moving", "landmark_error"}
+    pooled = json.loads((run / "scores.json").read_text())["statistics"]
+    for name, score in values["scores"].items():
+        assert score["contains_zero"]
+        if name != "landmark_error":
+            assert score["a"] == score["b"] == pytest.approx(pooled[name]["mean"])
+    assert "no difference shown" in (out / "comparison.html").read_text()
+    assert main(["--compare", str(run), str(run), "--out", str(run)]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "Give one of --run, --weights and --compare, got none"),
+        (["--run", "{run}", "--weights", "x"], "got --run and --weights"),
+        (["--run", "{run}", "--subjects", "s01"], "--subjects does not go with --run"),
+        (["--run", "nowhere"], "There is no folder nowhere"),
+        (["--run", "{empty}"], "is not a run, it has no config.json"),
+        (["--run", "{broken}"], "is not the configuration of a run"),
+        (["--compare", "{run}", "nowhere"], "There is no folder nowhere"),
+        (["--compare", "{run}", "{run}", "--resamples", "1"], "--resamples must be from 100 to 100000, got 1"),
+        (["--compare", "{run}", "{run}", "--seed", "-1"], "--seed must be from 0"),
+        (["--weights", "nowhere"], "No weights at nowhere"),
+        (["--weights", "{run}"], "has the weights of 6 folds"),
+        (["--weights", "{fold}", "--data", "{empty}"], "is empty"),
+        (["--weights", "{fold}", "--data", "{set}", "--protocol", "embedded-5"], "knows the classes"),
+        (["--weights", "{fold}", "--data", "{set}", "--subjects", "s99"], "There is no subject s99"),
+        (["--weights", "{fold}", "--data", "{set}", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--weights", "{fold}", "--data", "{set}", "--out", "{run}"], "holds the results of something else"),
+        (["--weights", "{fold}", "--data", "{set}", "--out", "{set}"], "is not empty and not a run"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    run: Path,
+    embedded_small: PreparedSet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    sentence: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.json").write_text('{"folds": ["s01"]}')
+    places = {
+        "run": run,
+        "set": embedded_small.path,
+        "fold": run / f"folds/{embedded_small.subjects[0]}-seed0",
+        "empty": tmp_path / "empty",
+        "broken": tmp_path / "broken",
+    }
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert main([option.format(**places) for option in options]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
