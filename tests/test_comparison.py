@@ -102,7 +102,7 @@ def test_a_clear_difference_is_seen_and_the_seed_is_kept() -> None:
 
 
 def test_intervals_of_equal_runs_mostly_contain_zero() -> None:
-    """95 % of them, of 60: 51 or more by the binomial law but for three cases in a thousand, and not always all."""
+    """95 % of them, of 60: 51 or more by the binomial law but for one case in a thousand, and not always all."""
     pairs = [(random_run(f"a{n}", 0.5, 30), random_run(f"b{n}", 0.5, 30)) for n in range(60)]
     count = sum(compare_runs(a, b, resamples=200).scores["accuracy"].contains_zero for a, b in pairs)
     assert 51 <= count < 60
