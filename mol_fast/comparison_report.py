@@ -55,7 +55,7 @@ def write_comparison(
     content = [
         *([synthetic_notice()] if _synthetic(a, b) else []),
         *(notice("Note.", text) for text in remarks(comparison, a, b)),
-        section("Scores", table(HEAD, score_rows(comparison)), element("p", _METHOD, class_="note")),
+        section("Scores", element("p", _METHOD, class_="note"), table(HEAD, score_rows(comparison))),
         section("Settings that differ", _settings(differing)),
         section("Comparison", table((), about.items(), class_="settings")),
     ]
@@ -67,14 +67,14 @@ def score_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     return [(LABELS[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
 
 
-def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, Any, Any]]:
+def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
     """Name and values of the settings, and of the model's, that differ between two runs."""
     sides = [
         run.about["settings"] | {f"model.{name}": value for name, value in run.about["model"].items()} for run in (a, b)
     ]
     names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if name not in ("name", "out")]
     pairs = [(name, sides[0].get(name), sides[1].get(name)) for name in names]
-    return [row for row in pairs if row[1] != row[2]]
+    return [(name, _text(there), _text(here)) for name, there, here in pairs if there != here]
 
 
 def summary(comparison: Comparison) -> str:
@@ -110,7 +110,11 @@ def _cells(item: Difference, few: bool) -> tuple[str, ...]:
     return f"{item.a:.4f}", f"{item.b:.4f}", f"{item.difference:+.4f}", interval, verdict
 
 
-def _settings(rows: list[tuple[str, Any, Any]]) -> Html:
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _settings(rows: list[tuple[str, str, str]]) -> Html:
     return table(("setting", "A", "B"), rows, class_="settings") if rows else element("p", "None.")
 
 
