@@ -1,0 +1,72 @@
+"""Which subjects weights may be scored on: by set and subject, as the run beside the weights says."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mol_fast.config import MOLConfig
+from mol_fast.data import Video
+from mol_fast.errors import UserError
+from mol_fast.model import MOL
+from mol_fast.weights import save_weights
+from mol_fast.weights_scores import Weights, choose_subjects
+
+NONE: tuple[str, ...] = ()
+
+
+@pytest.fixture(scope="module")
+def model() -> MOL:
+    return MOL(config=MOLConfig(flow_width=0.25))
+
+
+def stored(
+    folder: Path, model: MOL, sources: Sequence[str], subjects: Sequence[str], held_out: Sequence[str]
+) -> Weights:
+    """Weights in the fold of a run that has these subjects, of these sets."""
+    fold = folder / "run/folds/fold-seed0"
+    fold.mkdir(parents=True)
+    save_weights(fold / "weights.safetensors", model, {"classes": ["a", "b", "c"], "test_subjects": list(held_out)})
+    about = {"sources": list(sources), "identity": {"subjects": list(subjects)}}
+    (folder / "run/config.json").write_text(json.dumps(about))
+    return Weights.load(fold)
+
+
+def videos(source: str, *subjects: str) -> list[Video]:
+    return [Video(subject, "v", "happiness", source, 16, Path("v")) for subject in subjects]
+
+
+def test_subjects_of_another_set_are_new_though_they_have_the_same_names(tmp_path: Path, model: MOL) -> None:
+    weights = stored(tmp_path, model, ["casme2"], ["sub01", "sub02"], ["sub02"])
+    assert weights.trained_on == {"casme2/sub01"}
+    choice = choose_subjects(weights, videos("samm", "sub01", "sub03"), NONE)
+    assert (choice.subjects, choice.warnings) == (("sub01", "sub03"), ())
+    assert choose_subjects(weights, videos("casme2", "sub01", "sub02"), NONE).subjects == ("sub02",)
+
+
+def test_subjects_of_joined_sets_are_known_in_each_of_them(tmp_path: Path, model: MOL) -> None:
+    names = ["casme2/sub01", "casme2/sub02", "samm/sub01"]
+    weights = stored(tmp_path, model, ["casme2", "samm"], names, ["samm/sub01"])
+    assert choose_subjects(weights, videos("casme2", "sub01", "sub03"), NONE).subjects == ("sub03",)
+    joined = [*videos("casme2", "casme2/sub01"), *videos("samm", "samm/sub01")]
+    assert choose_subjects(weights, joined, NONE).subjects == ("samm/sub01",)
+
+
+def test_a_set_of_several_sources_does_not_tell(tmp_path: Path, model: MOL) -> None:
+    weights = stored(tmp_path, model, ["a", "b"], ["sub01", "sub02"], ["sub02"])
+    assert weights.trained_on is None
+    choice = choose_subjects(weights, videos("a", "sub01", "sub02"), NONE)
+    assert (choice.subjects, choice.warnings) == (("sub02",), ())
+    choice = choose_subjects(weights, videos("a", "sub05"), NONE)
+    assert choice.subjects == ("sub05",)
+    assert "cannot be known" in choice.warnings[0]
+
+
+def test_when_all_were_trained_on_one_must_ask_for_them(tmp_path: Path, model: MOL) -> None:
+    weights = stored(tmp_path, model, ["casme2"], ["sub01", "sub02"], ["sub02"])
+    with pytest.raises(UserError, match="trained on all 1 subjects"):
+        choose_subjects(weights, videos("casme2", "sub01"), NONE)
+    choice = choose_subjects(weights, videos("casme2", "sub01"), ("sub01",))
+    assert choice.subjects == ("sub01",)
+    assert "The weights were trained on sub01" in choice.warnings[0]
