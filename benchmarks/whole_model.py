@@ -48,7 +48,6 @@ def build(norm_stats: str, training: bool, device: torch.device) -> MOL:
         module.train()(seeded(1, 1, module.config.frames, 128, 128, seed=1000))
     for norm in norms:
         norm.momentum = 0.1
-    module.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module.to(device).train(training)
 
 

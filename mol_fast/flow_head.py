@@ -3,38 +3,17 @@
 B clips, T frames, P = T - 1 pairs. All frames go through the encoder as one batch, all pairs through the rest.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_SIZE
+from mol_fast.flow_layers import SLOPE, Conv, Deconv, Predict
 from mol_fast.functional import correlation
-from mol_fast.norm import FrameBatchNorm2d
 
-SLOPE = 0.1
 SIDE, STRIDE = 21, 2
 DISPLACEMENTS = SIDE**2
-
-
-class _Conv(nn.Module):
-    """Convolution without bias, batch normalisation, LeakyReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
-        self.norm = FrameBatchNorm2d(outputs)
-
-    def forward(self, x: Tensor, calls: Sequence[int], weight: Tensor | None = None) -> Tensor:
-        """`weight`: in place of the layer's own, for input channels that are left out because they are zero."""
-        x = self.conv(x) if weight is None else F.conv2d(x, weight, None, self.conv.stride, self.conv.padding)
-        return F.leaky_relu(self.norm(x, calls), SLOPE)
-
-
-def _deconv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
 
 
 def _inside(x: Tensor) -> Tensor:
@@ -42,10 +21,6 @@ def _inside(x: Tensor) -> Tensor:
     reach, inside = SIDE // 2, (FEATURE_SIZE - 1) // STRIDE
     kept = slice(reach - inside, reach + inside + 1)
     return x.unflatten(1, (SIDE, SIDE))[:, kept, kept].flatten(1, 2)
-
-
-def _predict(inputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, 2, 3, padding=1, bias=False)
 
 
 class FlowHead(nn.Module):
@@ -68,25 +43,26 @@ class FlowHead(nn.Module):
         def w(channels: int) -> int:
             return max(1, round(width * channels))
 
-        self.conv1 = _Conv(1, w(64), 6, 2)
-        self.conv2 = _Conv(w(64), w(128), 4, 2)
-        self.conv3 = _Conv(w(128), w(256), 2, 2)
-        self.conv_redir = _Conv(w(256), w(32), 1)
-        self.conv3_1 = _Conv(w(32) + DISPLACEMENTS + 2 * features, w(256), 3)
-        self.conv4, self.conv4_1 = _Conv(w(256), w(512), 3, 2), _Conv(w(512), w(512), 3)
-        self.conv5, self.conv5_1 = _Conv(w(512), w(512), 3, 2), _Conv(w(512), w(512), 3)
-        self.conv6, self.conv6_1 = _Conv(w(512), w(1024), 3, 2), _Conv(w(1024), w(1024), 3)
+        self.conv1 = Conv(1, w(64), 6, 2)
+        self.conv2 = Conv(w(64), w(128), 4, 2)
+        self.conv3 = Conv(w(128), w(256), 2, 2)
+        self.conv_redir = Conv(w(256), w(32), 1)
+        self.conv3_1 = Conv(w(32) + DISPLACEMENTS + 2 * features, w(256), 3)
+        self.conv4, self.conv4_1 = Conv(w(256), w(512), 3, 2), Conv(w(512), w(512), 3)
+        self.conv5, self.conv5_1 = Conv(w(512), w(512), 3, 2), Conv(w(512), w(512), 3)
+        self.conv6, self.conv6_1 = Conv(w(512), w(1024), 3, 2), Conv(w(1024), w(1024), 3)
         # Level L+1 is decoded to level L, where it joins the encoder's map.
         skips = (w(512), w(512), w(256), w(128), w(64), 1)
         outputs = (w(512), w(256), w(128), w(128), w(64), w(32))
         inputs = w(1024)
         for level, skip, output in zip(range(5, -1, -1), skips, outputs, strict=True):
-            self.add_module(f"predict{level + 1}", _predict(inputs))
-            self.add_module(f"up{level + 1}", _deconv(2, 2))
-            self.add_module(f"deconv{level}", _deconv(inputs, output))
+            self.add_module(f"predict{level + 1}", Predict(inputs))
+            self.add_module(f"up{level + 1}", Deconv(2, 2))
+            self.add_module(f"deconv{level}", Deconv(inputs, output))
             inputs = skip + output + 2
-        self.predict0 = _predict(inputs)
+        self.predict0 = Predict(inputs)
         nn.init.zeros_(self.predict0.weight)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """`clip (B, 1, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
@@ -97,14 +73,16 @@ class FlowHead(nn.Module):
         conv2 = self.conv2(conv1, order)
         conv3 = self.conv3(conv2, order)
 
-        def earlier(x: Tensor) -> Tensor:
-            return x.unflatten(0, (b, t))[:, :-1].flatten(0, 1)
+        def earlier(x: Tensor, start: int = 0) -> Tensor:
+            maps = x.permute(0, 2, 3, 1).unflatten(0, (b, t))[:, start : start + t - 1]
+            return maps.flatten(0, 1).permute(0, 3, 1, 2)
 
-        conv3_t, conv3_t1 = earlier(conv3), conv3.unflatten(0, (b, t))[:, 1:].flatten(0, 1)
+        conv3_t, conv3_t1 = earlier(conv3), earlier(conv3, 1)
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         redir = self.conv_redir(conv3_t, pairs)
         cost = correlation(conv3_t, conv3_t1, negative_slope=SLOPE, backend=self.backend)
         maps = torch.cat([x.to(cost.dtype) for x in (redir, _inside(cost), first, second)], dim=1)
+        maps = maps.contiguous(memory_format=torch.channels_last)
         weights = self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1)
         conv3_1 = self.conv3_1(maps, pairs, torch.cat([weights[0], _inside(weights[1]), weights[2]], dim=1))
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
@@ -116,6 +94,6 @@ class FlowHead(nn.Module):
     def _decode(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         for level, skip in zip(range(5, -1, -1), skips, strict=True):
             flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
-            x = F.leaky_relu(self.get_submodule(f"deconv{level}")(x), SLOPE)
+            x = F.leaky_relu(self.get_submodule(f"deconv{level}")(x), SLOPE, inplace=True)
             x = torch.cat([skip.to(x.dtype), x, flow], dim=1)
         return self.predict0(x)

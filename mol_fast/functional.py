@@ -80,7 +80,7 @@ def fcc(
             _check_statistics("mean", mean, x, groups), _check_statistics("var", var, x, groups)
         )
     dtype = _compute_dtype(x)
-    with _no_autocast(x):
+    with no_autocast(x):
         if triton:
             from mol_fast.kernels import fcc as kernels
 
@@ -142,13 +142,13 @@ def ccc(
     dtype = _compute_dtype(x)
     linears = (node_weight, node_bias, edge_weight, edge_bias)
     if variant == "official":
-        with _no_autocast(x):
+        with no_autocast(x):
             return batched.ccc_official(x.to(dtype), *linears, k)
     if mix_weight is None or mix_bias is None:
         raise ValueError('mix_weight and mix_bias must be given for variant "paper"')
     _check_parameter("mix_weight", mix_weight, (c, c), x)
     _check_parameter("mix_bias", mix_bias, (c,), x)
-    with _no_autocast(x):
+    with no_autocast(x):
         if triton:
             from mol_fast.kernels import ccc as kernels
 
@@ -194,7 +194,7 @@ def correlation(
             f"stride must be positive and max_displacement at least 0, got {stride} and {max_displacement}"
         )
     dtype = _compute_dtype(a)
-    with _no_autocast(a):
+    with no_autocast(a):
         if triton:
             from mol_fast.kernels import correlation as kernels
 
@@ -267,6 +267,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def _no_autocast(x: Tensor) -> AbstractContextManager[object]:
+def no_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which autocast leaves operations on the device of `x` alone."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

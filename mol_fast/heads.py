@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE
+from mol_fast.functional import no_autocast
 
 LANDMARKS = 68
 
@@ -42,7 +43,9 @@ class LandmarkHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = F.relu(self.conv(features))
         x = F.relu(self.fc1(x.flatten(1)))
-        return self.fc2(x).unflatten(1, (LANDMARKS, 2))
+        exact = self.fc2.weight.dtype  # in bfloat16 a position would be a multiple of half a pixel
+        with no_autocast(x):
+            return self.fc2(x.to(exact)).unflatten(1, (LANDMARKS, 2))
 
     def start_at(self, landmarks: Tensor) -> None:
         """Let an untrained head answer about `landmarks (68, 2)`, in pixels of the crop, instead of the corner (0, 0).

@@ -6,6 +6,7 @@ B clips, T frames, P = T - 1 pairs of consecutive frames; all frames, and all pa
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfi
 from mol_fast.flow_head import FlowHead
 from mol_fast.heads import ExpressionHead, LandmarkHead, Stem
 from mol_fast.layers import F5C
+from mol_fast.optimized import optimized
 
 
 class MOLOutput(NamedTuple):
@@ -65,6 +67,7 @@ class MOL(nn.Module):
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
+        clip = clip.to(self.stem.conv1.weight.dtype)
         b, pairs = clip.shape[0], frames - 1
         stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, frames))
         groups = pairs if self.config.norm_stats == "frame" else 1
@@ -77,6 +80,22 @@ class MOL(nn.Module):
         sequence = rearrange([first, second], "block (b p) c h w -> b c h w (p block)", b=b, p=pairs)
         logits = self.expression_head(sequence)
         return MOLOutput(logits, flow, landmarks)
+
+    def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
+        """A copy in evaluation mode, without gradients, whose outputs are the same within the rounding of `dtype`.
+
+        Batch normalisations of the flow head are part of its convolutions, and the weights are in `dtype` once and for
+        all instead of being cast in every call; positions of landmarks stay float32. Call it under
+        `torch.inference_mode()`. It is not for training, nor for `save_weights`.
+
+        Args:
+            dtype: of weights and arithmetic; torch.bfloat16 where the device has instructions for it.
+            compile: compile it as one graph at its first call, anew for every batch size; takes a minute or more.
+
+        Raises:
+            ValueError: `dtype` is not floating point.
+        """
+        return optimized(self, dtype, compile)
 
     def _center(self, features: Tensor) -> Tensor:
         """Each map less the mean over time of its clip, scaled; motion is left, identity is gone."""

@@ -1,0 +1,80 @@
+"""The layers of the flow head: convolutions down, transposed convolutions up, and predictors of flow."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from mol_fast.norm import FrameBatchNorm2d
+
+SLOPE = 0.1
+FEW_CELLS = 4
+"""Cells of a map up to which a convolution is one matrix product."""
+
+
+class Conv(nn.Module):
+    """Convolution without bias, batch normalisation, LeakyReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
+        self.norm: FrameBatchNorm2d | None = FrameBatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, calls: Sequence[int], weight: Tensor | None = None) -> Tensor:
+        """`weight`: in place of the layer's own, for input channels that are left out because they are zero."""
+        weight = self.conv.weight if weight is None else weight
+        x = _convolve(x, weight, self.conv.bias, self.conv.stride[0], int(self.conv.padding[0]))
+        return F.leaky_relu(x if self.norm is None else self.norm(x, calls), SLOPE, inplace=True)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Put the batch normalisation of evaluation into the convolution, which gets a bias for it."""
+        if self.norm is None:
+            return
+        mean, var = (value.double() for value in self.norm.running())
+        scale = self.norm.weight.double() * torch.rsqrt(var + self.norm.eps)
+        shift = self.norm.bias.double() - mean * scale
+        weight = self.conv.weight
+        weight.copy_(weight.double() * scale[:, None, None, None])
+        self.conv.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
+        self.norm = None
+
+
+class Deconv(nn.ConvTranspose2d):
+    """Transposed convolution without bias that doubles the size of a map."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 4, 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        height, width = x.shape[2:]
+        if height * width > FEW_CELLS:
+            return super().forward(x)
+        rows = x.permute(0, 2, 3, 1).flatten(0, 2) @ self.weight.permute(0, 2, 3, 1).flatten(1)
+        # Tap 2 a + r of the kernel goes from cell y to place 2 (y + a) + r, one more than its place in the result.
+        taps = rearrange(rows, "(n y x) (a r b s c) -> a b n y r x s c", y=height, x=width, a=2, b=2, r=2, s=2)
+        wide = sum(
+            F.pad(taps[a, b], (0, 0, 0, 0, b, 1 - b, 0, 0, a, 1 - a)) for a, b in ((0, 0), (0, 1), (1, 0), (1, 1))
+        )
+        return rearrange(wide, "n y r x s c -> n c (y r) (x s)")[:, :, 1:-1, 1:-1]
+
+
+class Predict(nn.Conv2d):
+    """Flow from the maps of one level of the decoder."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs, 2, 3, padding=1, bias=False)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    """2-D convolution; to few cells as one matrix product, which costs less there, where most is reading weights."""
+    side = weight.shape[2]
+    height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
+    if height * width > FEW_CELLS:
+        return F.conv2d(x, weight, bias, stride, padding)
+    windows = F.pad(x, (padding,) * 4).unfold(2, side, stride).unfold(3, side, stride)
+    rows = rearrange(windows, "n c h w ky kx -> (n h w) (ky kx c)")
+    y = F.linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias)
+    return rearrange(y, "(n h w) c -> n c h w", h=height, w=width)
