@@ -16,7 +16,10 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # compare.py: runs of
 from measure import Machine, Measure
 from stopwatch import Clock, CPUClock, GPUClock, matrix_rate, memory_rate
 
+from mol_fast.allocation import keep_memory
 from mol_fast.environment import environment
+
+keep_memory()
 
 
 @cache
