@@ -74,7 +74,13 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
     height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
     if height * width > FEW_CELLS:
         return F.conv2d(x, weight, bias, stride, padding)
-    windows = F.pad(x, (padding,) * 4).unfold(2, side, stride).unfold(3, side, stride)
-    rows = rearrange(windows, "n c h w ky kx -> (n h w) (ky kx c)")
-    y = F.linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias)
-    return rearrange(y, "(n h w) c -> n c h w", h=height, w=width)
+    cells = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)
+    rows = torch.cat(
+        [
+            cells[:, ky : ky + stride * height : stride, kx : kx + stride * width : stride]
+            for ky in range(side)
+            for kx in range(side)
+        ],
+        dim=3,
+    )
+    return F.linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)
