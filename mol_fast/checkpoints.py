@@ -8,12 +8,14 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mol_fast.errors import Stopped
+from mol_fast.errors import Stopped, UserError
 from mol_fast.files import write_atomic
+from mol_fast.parallel import largest
 
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before should the newest be damaged."""
@@ -26,18 +28,30 @@ class Checkpoints:
         folder: made when needed.
         every: steps between two; 0 for none but on a signal.
         identity: what a run must have in common with a checkpoint to go on from it.
+        fabric: of the processes that split a batch; the first one writes, all read, and all stop after the same step.
     """
 
-    def __init__(self, folder: Path, every: int, identity: str) -> None:
-        self.folder, self.every, self.identity = folder, every, identity
+    def __init__(self, folder: Path, every: int, identity: str, fabric: Fabric | None = None) -> None:
+        self.folder, self.every, self.identity, self.fabric = folder, every, identity, fabric
         self.signal: int | None = None
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Load the newest checkpoint that is whole into `model` and `optimizer`; returns its step, 0 without one."""
+        """Load the newest checkpoint that is whole into `model` and `optimizer`; returns its step, 0 without one.
+
+        Raises:
+            UserError: not all processes found the same one.
+        """
+        step = self._load(model, optimizer)
+        if self.fabric and largest(self.fabric, step) != -largest(self.fabric, -step):
+            raise UserError(f"Not all processes see the checkpoints in {self.folder}: give an --out that all share.")
+        return step
+
+    def _load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
             tensors = self._read(path)
             if tensors is None:
-                print(f"{path} is damaged or of another run, and is passed over", flush=True)
+                if self._writes:
+                    print(f"{path} is damaged or of another run, and is passed over", flush=True)
                 continue
             step = int(tensors.pop("step"))
             weights = {name.removeprefix("model."): value for name, value in tensors.items() if name[:6] == "model."}
@@ -52,17 +66,21 @@ class Checkpoints:
         """Write a checkpoint where one is due after `step`.
 
         Raises:
-            Stopped: a signal came.
+            Stopped: a signal came, to this process or another one.
         """
-        if self.signal is not None:
+        number = largest(self.fabric, self.signal or 0) if self.fabric else self.signal
+        if number:
             self.save(step, model, optimizer)
-            name = signal.Signals(self.signal).name
-            raise Stopped(self.signal, f"Stopped by {name} after step {step}")
+            if self.fabric:
+                self.fabric.barrier()
+            raise Stopped(number, f"Stopped by {signal.Signals(number).name} after step {step}")
         if self.every and step % self.every == 0:
             self.save(step, model, optimizer)
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint and remove those that are older than the one before it."""
+        if not self._writes:
+            return
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
@@ -73,6 +91,10 @@ class Checkpoints:
         write_atomic(self.folder / f"step-{step:08d}.safetensors", save(tensors, metadata=header))
         for path in sorted(self.folder.glob("step-*.safetensors"))[:-KEPT]:
             path.unlink()
+
+    @property
+    def _writes(self) -> bool:
+        return self.fabric is None or self.fabric.is_global_zero
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from mol_fast.fold_results import FoldResults
 from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, Scores
 from mol_fast.model import MOL, MOLOutput
+from mol_fast.parallel import largest
 from mol_fast.report import Sample
 from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.settings import TrainSettings
@@ -37,21 +38,25 @@ def run_fold(
     fabric: Fabric,
     folder: Path,
     on_step: Callable[[StepRecord], None],
-) -> FoldResults:
-    """Train and score `fold` in `folder`; a fold that is finished there is only read.
+) -> None:
+    """Train and score `fold` in `folder`; nothing is done for one that is finished there.
+
+    Where the processes of `fabric` split the batches, all call this; the first one scores and writes.
 
     Raises:
         LossNotFinite: the weights before that step are in `folder`.
         Stopped: a signal came; the same call goes on from the checkpoint that was written.
     """
     by_test = settings.selection == "test"
-    finished = FoldResults.read(folder)
-    if finished and bool(finished.chosen) == by_test:
-        return finished
+    first = fabric.is_global_zero
+    finished = FoldResults.read(folder) if first else None
+    if largest(fabric, int(finished is not None and bool(finished.chosen) == by_test)):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, seed=fold.seed)
     clips, held_out = fold.split(videos, protocol)
-    _warn_of_missing(fold, class_counts(clips), protocol.classes)
+    if first:
+        _warn_of_missing(fold, class_counts(clips), protocol.classes)
     torch.manual_seed(settings.seed)
     model = make_model(settings, protocol)
     if model.landmark_head is not None:
@@ -60,21 +65,29 @@ def run_fold(
     scored = set(scored_steps(settings.steps, settings.score_every) if by_test else ())
 
     def score_on_the_way(step: int) -> None:
-        if step in scored and step < settings.steps:
+        if first and step in scored and step < settings.steps:
             write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
             model.train()
 
     _fit(model, clips, settings, fabric, folder, info, on_step, score_on_the_way)
+    if first:
+        _score_the_last(model, held_out, settings, fabric, folder, sorted(scored))
+    fabric.barrier()
+
+
+def _score_the_last(
+    model: MOL, held_out: ClipDataset, settings: TrainSettings, fabric: Fabric, folder: Path, scored: Sequence[int]
+) -> None:
+    """Score the weights of the last step, and write what makes the fold finished."""
     results = score(model, held_out, fabric, settings.batch_size)
-    if by_test:
+    if scored:
         write_scoring(folder, Scoring(settings.steps, results.evaluation))
-        results = replace(results, chosen=choose([read_scoring(folder, step) for step in sorted(scored)]))
+        results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
     with StepLog(folder, settings.steps) as log:
         log.add_scores(summary(results.evaluation.compute()), settings.steps)
     results.write(folder)
     for path in (folder / "checkpoints").glob("*"):
         path.unlink()
-    return results
 
 
 def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
@@ -147,23 +160,28 @@ def _fit(
     on_weights: Callable[[int], None],
 ) -> None:
     identity = json.dumps([settings.identity(), info["test_subjects"], len(clips)])
-    checkpoints = Checkpoints(
-        folder / "checkpoints", settings.checkpoint_every, hashlib.sha256(identity.encode()).hexdigest()
-    )
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every, digest, fabric)
     log: StepLog | None = None
 
     def record(step: StepRecord) -> None:
         nonlocal log
+        if not fabric.is_global_zero:
+            return
         log = log or StepLog(folder, step.step - 1)
         log.add(step.row())
         on_step(step)
 
+    def save(steps: int) -> None:
+        if fabric.is_global_zero:
+            save_weights(folder / FILE_NAME, model, info | {"steps": steps})
+
     try:
         with checkpoints.watching():
             train(model, clips, settings, fabric, record, checkpoints, on_weights)
-        save_weights(folder / FILE_NAME, model, info | {"steps": settings.steps})
+        save(settings.steps)
     except LossNotFinite as error:
-        save_weights(folder / FILE_NAME, model, info | {"steps": error.step - 1})
+        save(error.step - 1)
         raise
     finally:
         if log:

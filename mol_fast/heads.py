@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE
 from mol_fast.functional import no_autocast
+from mol_fast.synchronised import BatchDropout
 
 LANDMARKS = 68
 
@@ -63,7 +64,7 @@ class ExpressionHead(nn.Module):
         super().__init__()
         depth = (2 * (frames - 1) - 4) // 2
         self.conv = nn.Conv3d(FEATURE_CHANNELS, 32, (2, 2, 5), stride=(2, 2, 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = BatchDropout(dropout)
         self.fc1 = nn.Linear(32 * (FEATURE_SIZE // 4) ** 2 * depth, 256)
         self.fc2 = nn.Linear(256, num_classes)
 

@@ -1,11 +1,13 @@
 """The layers: FCC, CCC and the F5C block."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from mol_fast import functional
+from mol_fast import batched, functional
 from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice
 from mol_fast.norm import FrameBatchNorm2d, update_running
+from mol_fast.synchronised import pool_statistics
 
 __all__ = ["CCC", "F5C", "FCC"]
 
@@ -45,6 +47,9 @@ class FCC(nn.Module):
     the map, the other half in the other order, after batch normalisation and learned positions. The second kernels
     start at zero, so that the layer starts as the identity.
 
+    When `synchronised` (see `mol_fast.synchronised`) the statistics of training are over the batches of all processes,
+    which must be of one size; that runs on PyTorch, since the Triton kernels have no gradient for given statistics.
+
     Args:
         channels: C, even.
         size: H = W, or (H, W).
@@ -53,6 +58,8 @@ class FCC(nn.Module):
     Raises:
         ValueError: a size or number of channels that is not possible.
     """
+
+    synchronised = False
 
     def __init__(self, channels: int, size: Size, backend: str = "auto") -> None:
         super().__init__()
@@ -72,13 +79,22 @@ class FCC(nn.Module):
         if not self.training:
             mean, var = (torch.cat(halves) for halves in zip(*(norm.running() for norm in norms), strict=True))
             return functional.fcc(x, vh, hv, mean=mean, var=var, eps=self.vh.norm.eps, backend=self.backend)[0]
-        y, mean, var = functional.fcc(x, vh, hv, groups=groups, eps=self.vh.norm.eps, backend=self.backend)
+        shared = self.synchronised and x.shape[0] > 0
+        given = dict(zip(("mean", "var"), self._shared_statistics(x, groups), strict=True)) if shared else {}
+        backend = "torch" if shared else self.backend
+        y, mean, var = functional.fcc(x, vh, hv, **given, groups=groups, eps=self.vh.norm.eps, backend=backend)
         if x.shape[0]:
-            count = x.numel() // (groups * self.channels)
+            count = x.numel() // (groups * self.channels) * (dist.get_world_size() if shared else 1)
             halves = zip(norms, mean.detach().chunk(2, dim=1), var.detach().chunk(2, dim=1), strict=True)
             for norm, half_mean, half_var in halves:
                 update_running(norm, half_mean, half_var, count, range(groups))
         return y
+
+    def _shared_statistics(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance `(G, C)` of the maps of all processes plus the first positions, differentiable."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        positions = self.vh.pos1.to(exact), self.hv.pos1.to(exact)
+        return pool_statistics(*batched.batch_statistics(x.to(exact), *positions, groups))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, size={self.size}, backend={self.backend!r}"

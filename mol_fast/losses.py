@@ -1,5 +1,6 @@
 """The loss of the joint training, term by term."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,13 @@ class LossTerms(NamedTuple):
         """The same numbers without their graph."""
         flow, landmarks = (None if term is None else term.detach() for term in (self.flow, self.landmarks))
         return LossTerms(self.total.detach(), self.expression.detach(), flow, landmarks)
+
+    def mean(self, over: Callable[[Tensor], Tensor]) -> "LossTerms":
+        """Terms of which each is what `over`, a mean over processes, makes of all of them at once."""
+        held = [place for place, term in enumerate(self) if term is not None]
+        values = over(torch.stack([term for term in self.detach() if term is not None])).unbind()
+        found: dict[int, Tensor] = dict(zip(held, values, strict=True))
+        return LossTerms(found[0], found[1], found.get(2), found.get(3))
 
 
 class JointLoss(nn.Module):

@@ -8,7 +8,10 @@ and the running statistics are updated from the frames' statistics in the order 
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+
+from mol_fast.synchronised import pool_statistics
 
 
 def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: int, calls: Sequence[int]) -> None:
@@ -39,8 +42,11 @@ def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: i
 class FrameBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation of `(B G, C, H, W)`, map n being frame n mod G, with statistics per frame.
 
-    With one group it is `torch.nn.BatchNorm2d`. Parameters and buffers have the same names.
+    With one group it is `torch.nn.BatchNorm2d`. Parameters and buffers have the same names. When `synchronised` (see
+    `mol_fast.synchronised`) the statistics are over the batches of all processes, which must be of one size.
     """
+
+    synchronised = False
 
     def running(self) -> tuple[Tensor, Tensor]:
         """Running mean and variance `(C,)`, of evaluation."""
@@ -51,12 +57,16 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor, calls: Sequence[int] = (0,)) -> Tensor:
         """Normalise; `calls` lists the frame index of each call that is emulated, so G is its largest plus one."""
         groups = max(calls) + 1
-        if not self.training or groups == 1 == len(calls) or not x.shape[0]:
+        if not self.training or (groups == 1 == len(calls) and not self.synchronised) or not x.shape[0]:
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         frames = exact.unflatten(0, (-1, groups))
         var, mean = torch.var_mean(frames, dim=(0, 3, 4), correction=0)  # (G, C)
-        update_running(self, mean.detach(), var.detach(), frames.numel() // (groups * x.shape[1]), calls)
+        count = frames.numel() // (groups * x.shape[1])
+        if self.synchronised:
+            mean, var = pool_statistics(mean, var)
+            count *= dist.get_world_size()
+        update_running(self, mean.detach(), var.detach(), count, calls)
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         y = frames * scale[:, :, None, None] + shift[:, :, None, None]

@@ -71,7 +71,8 @@ def open_folder(
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not config.exists():
-            if any(path.iterdir()):
+            others = [file for file in path.iterdir() if not file.name.endswith(".tmp")]
+            if others and not config.exists():  # another process may just have made it
                 raise UserError(f"{path} is not empty and not a run: choose another {option}, or remove it.")
             values = {**about, "identity": identity}
             write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mol_fast.config import PRESETS, TASKS, MOLConfig
 from mol_fast.errors import UserError
+from mol_fast.processes import world_size
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Recipe = Literal["default", "released"]
@@ -25,7 +26,7 @@ LEAST = {
 """Smallest value of each whole number."""
 SEEDS = 2**31
 """Number of different seeds: seed and step together are a number of 64 bits."""
-INCIDENTAL = ("data", "data_dir", "out", "name", "recipe", "device", "workers", "checkpoint_every")
+INCIDENTAL = ("data", "data_dir", "out", "name", "recipe", "parallel", "device", "workers", "checkpoint_every")
 """Settings that may differ when a run goes on."""
 LISTS = ("test_subjects", "folds", "tasks")
 """Settings of several words, which may come in one, with commas between them."""
@@ -106,6 +107,11 @@ class TrainSettings:
     """"cpu", "cuda", or "auto": a GPU where there is one."""
     workers: int = 0
     """Processes that read clips beside the one that trains."""
+    parallel: Literal["folds", "batch"] = "folds"
+    """What several processes (torchrun --nproc-per-node N) share: "folds", each trains some of them, with the results
+    of one process; or "batch", each takes a part of every batch of the same fold, with the losses of one process but
+    for rounding: batch statistics and gradients are those of the whole batch. FCC then runs on PyTorch, and the folder
+    of the run must be on a disk that all processes share."""
     checkpoint_every: int = 100
     """Steps between two checkpoints; 0 for none but when the run is stopped."""
 
@@ -134,8 +140,12 @@ class TrainSettings:
                 raise UserError(f"--{option} must be a finite number that is not negative, got {getattr(self, name)}.")
 
     def identity(self) -> dict[str, Any]:
-        """The settings that a run must have in common with another to go on with it, as plain values."""
-        return {name: value for name, value in asdict(self).items() if name not in INCIDENTAL}
+        """The settings that a run must have in common with another to go on with it, as plain values.
+
+        Among them is the number of processes that split a batch, since it changes how sums are rounded.
+        """
+        values = {name: value for name, value in asdict(self).items() if name not in INCIDENTAL}
+        return values | {"processes": world_size() if self.parallel == "batch" else 1}
 
     def model_config(self, num_classes: int) -> MOLConfig:
         """The configuration of the model of this run; ValueError names what is not possible."""

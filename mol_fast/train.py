@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -16,6 +16,17 @@ from mol_fast.cli import run_program
 from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
 from mol_fast.data.store import read_info
 from mol_fast.errors import FoldsFailed, Stopped, UserError
+from mol_fast.parallel import (
+    Meeting,
+    check_processes,
+    concludes,
+    fabric_options,
+    first_alone,
+    own_share,
+    part,
+    splits_batches,
+)
+from mol_fast.processes import rank
 from mol_fast.recipes import recipe_of
 from mol_fast.settings import TrainSettings
 
@@ -55,6 +66,7 @@ def run(settings: TrainSettings) -> None:
     from mol_fast.results import open_run
 
     settings.check()
+    check_processes(settings)
     fabric = make_fabric(settings)
     videos = _open(settings)
     protocol = _protocol(settings, videos)
@@ -73,11 +85,20 @@ def run(settings: TrainSettings) -> None:
         "folds": [fold.name for fold in folds],
         "environment": environment(fabric.device),
     }
-    open_run(path, about, {**settings.identity(), "videos": len(videos), "subjects": _subjects(videos)})
-    trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
-    print(f"{len(videos)} videos of {len(_subjects(videos))} subjects, {trainings}, in {path}", flush=True)
-    _run_folds(_share(folds), videos, protocol, settings, fabric, path)
-    _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}")
+    identity = {**settings.identity(), "videos": len(videos), "subjects": _subjects(videos)}
+    first_alone(fabric, lambda: open_run(path, about, identity))
+    if fabric.is_global_zero:
+        trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
+        print(f"{len(videos)} videos of {len(_subjects(videos))} subjects, {trainings}, in {path}", flush=True)
+    meeting = Meeting(settings)
+    failed = meeting.gather(_run_folds(own_share(folds, settings), videos, protocol, settings, fabric, path))
+    try:
+        if concludes(settings):
+            _check_failed(failed, len(folds), path)
+            _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}")
+    finally:
+        meeting.end()
+        part(fabric)
 
 
 def make_fabric(settings: TrainSettings) -> "Fabric":
@@ -100,8 +121,13 @@ def make_fabric(settings: TrainSettings) -> "Fabric":
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if kind == "cuda" else torch.cpu._is_avx512_bf16_supported()
         precision = "bfloat16" if fast else "float32"
+    digits: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bfloat16" else "32-true"
+    if splits_batches(settings):
+        fabric = Fabric(accelerator=kind, precision=digits, **fabric_options(settings))
+        fabric.launch()
+        return fabric
     devices = [int(index)] if index else [int(os.environ.get("LOCAL_RANK", 0))] if kind == "cuda" else 1
-    return Fabric(accelerator=kind, devices=devices, precision="bf16-mixed" if precision == "bfloat16" else "32-true")
+    return Fabric(accelerator=kind, devices=devices, precision=digits)
 
 
 def _open(settings: TrainSettings) -> list[Video]:
@@ -143,7 +169,7 @@ def _warn_of_counts(protocol: Protocol, videos: list[Video]) -> None:
     from mol_fast.preparing.counts import compare
 
     comparison = compare(protocol, videos)
-    if comparison is not None and not comparison.agrees and int(os.environ.get("RANK", 0)) == 0:
+    if comparison is not None and not comparison.agrees and rank() == 0:
         print(
             f"warning: the data are not what the protocol asks for\n{comparison.table()}", file=sys.stderr, flush=True
         )
@@ -157,14 +183,10 @@ def _subjects(videos: list[Video]) -> list[str]:
     return sorted({video.subject for video in videos})
 
 
-def _share(folds: list["Fold"]) -> list["Fold"]:
-    """The folds of this process, where torchrun started several."""
-    return folds[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
-
-
 def _run_folds(
     folds: list["Fold"], videos: list[Video], protocol: Protocol, settings: TrainSettings, fabric: "Fabric", path: Path
-) -> None:
+) -> list[str]:
+    """Train `folds`; gives those whose loss was not finite."""
     from mol_fast.fold_run import run_fold
     from mol_fast.results import fold_folder
     from mol_fast.training import LossNotFinite
@@ -180,8 +202,12 @@ def _run_folds(
             except Stopped as stop:
                 command = f"the same command with --name {path.name} goes on"
                 raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}.") from stop
+    return failed
+
+
+def _check_failed(failed: list[str], folds: int, path: Path) -> None:
     if failed:
-        kind = UserError if len(folds) == 1 else FoldsFailed
+        kind = UserError if folds == 1 else FoldsFailed
         raise kind(
             f"The loss is not finite at {', '.join(failed)}; the weights before it are in {path}: "
             "look for broken values in the data, or lower --lr."

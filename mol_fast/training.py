@@ -12,10 +12,12 @@ from torch.utils.data import DataLoader
 from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
+from mol_fast.errors import UserError
 from mol_fast.losses import JointLoss, LossTerms
 from mol_fast.metrics import Evaluation
 from mol_fast.model import MOL, MOLOutput
 from mol_fast.settings import TrainSettings
+from mol_fast.synchronised import synchronise
 
 Batch = dict[str, Tensor]
 
@@ -65,13 +67,16 @@ def train(
         LossNotFinite: and the weights are the last good ones.
         Stopped: a signal asked to stop; a checkpoint of the last step is written.
     """
+    processes = fabric.world_size
+    if processes > 1:
+        synchronise(model)
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
     network, optimizer = fabric.setup(model.train(), optimizer)
     done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
     criterion = _criterion(clips, settings).to(fabric.device)
     limit = settings.clip_norm or math.inf
     steps = range(done + 1, settings.steps + 1)
-    for step, batch in zip(steps, batches(clips, settings, done), strict=False):
+    for step, batch in zip(steps, batches(clips, settings, done, fabric.global_rank, processes), strict=False):
         torch.manual_seed(settings.seed * 2**32 + step)
         lr = settings.lr * learning_rate_factor(settings, step - 1)
         for group in optimizer.param_groups:
@@ -82,22 +87,32 @@ def train(
         optimizer.zero_grad()
         fabric.backward(terms.total)
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+        terms = terms.mean(fabric.all_reduce) if processes > 1 else terms.detach()
         if not torch.isfinite(terms.total + norm):
             raise LossNotFinite(step)
         optimizer.step()
-        on_step(StepRecord(step, terms.detach(), lr, norm))
+        on_step(StepRecord(step, terms, lr, norm))
         on_weights(step)
         if checkpoints:
             checkpoints.after(step, model, optimizer.optimizer)
 
 
-def batches(clips: ClipDataset, settings: TrainSettings, done: int = 0) -> Iterator[Batch]:
+def batches(
+    clips: ClipDataset, settings: TrainSettings, done: int = 0, rank: int = 0, processes: int = 1
+) -> Iterator[Batch]:
     """Batches without end, those of the first `done` steps left out.
 
     Each epoch has its own order, which depends on the seed and its number; its incomplete last batch is left out. With
-    `settings.balance` "sampler" an epoch has equally many clips of each class.
+    `settings.balance` "sampler" an epoch has equally many clips of each class. Of `processes` that split each batch the
+    one numbered `rank` gets its part, in the order of the numbers.
+
+    Raises:
+        UserError: a batch cannot be split over the processes.
     """
     size = min(settings.batch_size, len(clips))
+    if size % processes:
+        raise UserError(f"{size} clips cannot be split over {processes} processes: give another --batch-size.")
+    part = slice(rank * size // processes, (rank + 1) * size // processes)
     per_epoch = len(clips) // size
     epoch, start = divmod(done, per_epoch)
     while True:
@@ -106,7 +121,7 @@ def batches(clips: ClipDataset, settings: TrainSettings, done: int = 0) -> Itera
         clips.set_epoch(epoch)
         yield from DataLoader(
             clips,
-            batch_sampler=order[start:].tolist(),
+            batch_sampler=order[start:, part].tolist(),
             num_workers=settings.workers,
             pin_memory=torch.cuda.is_available(),
         )
