@@ -34,6 +34,7 @@ class Checkpoints:
     def __init__(self, folder: Path, every: int, identity: str, fabric: Fabric | None = None) -> None:
         self.folder, self.every, self.identity, self.fabric = folder, every, identity, fabric
         self.signal: int | None = None
+        self._stop = 0
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Load the newest checkpoint that is whole into `model` and `optimizer`; returns its step, 0 without one.
@@ -62,20 +63,25 @@ class Checkpoints:
             return step
         return 0
 
+    def due(self, step: int) -> bool:
+        """Whether `after` will write a checkpoint at `step`; all processes must call it, once a step.
+
+        A signal that comes later waits for the next step.
+        """
+        self._stop = largest(self.fabric, self.signal or 0) if self.fabric else self.signal or 0
+        return bool(self._stop or (self.every and step % self.every == 0))
+
     def after(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint where one is due after `step`.
+        """Write the checkpoint of `step`, which is due.
 
         Raises:
             Stopped: a signal came, to this process or another one.
         """
-        number = largest(self.fabric, self.signal or 0) if self.fabric else self.signal
-        if number:
-            self.save(step, model, optimizer)
+        self.save(step, model, optimizer)
+        if self._stop:
             if self.fabric:
                 self.fabric.barrier()
-            raise Stopped(number, f"Stopped by {signal.Signals(number).name} after step {step}")
-        if self.every and step % self.every == 0:
-            self.save(step, model, optimizer)
+            raise Stopped(self._stop, f"Stopped by {signal.Signals(self._stop).name} after step {step}")
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint and remove those that are older than the one before it."""

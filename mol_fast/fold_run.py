@@ -24,7 +24,8 @@ from mol_fast.report import Sample
 from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.settings import TrainSettings
 from mol_fast.step_log import StepLog
-from mol_fast.training import Batch, LossNotFinite, StepRecord, evaluate, train
+from mol_fast.step_record import StepRecord
+from mol_fast.training import Batch, LossNotFinite, evaluate, train
 from mol_fast.weights import FILE_NAME, save_weights
 
 SAMPLES = 6
@@ -100,8 +101,6 @@ def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
         model = MOL(config=settings.model_config(len(protocol.classes)))
     except ValueError as error:
         raise UserError(f"{error}.") from error
-    if model.flow_head is not None:
-        model.flow_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 

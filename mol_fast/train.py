@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from mol_fast.folds import Fold
-    from mol_fast.training import StepRecord
+    from mol_fast.step_record import StepRecord
 
 
 def main(argv: list[str] | None = None) -> int:

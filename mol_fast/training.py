@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
@@ -13,10 +12,11 @@ from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
 from mol_fast.errors import UserError
-from mol_fast.losses import JointLoss, LossTerms
+from mol_fast.losses import JointLoss
 from mol_fast.metrics import Evaluation
 from mol_fast.model import MOL, MOLOutput
 from mol_fast.settings import TrainSettings
+from mol_fast.step_record import PendingRecord, StepRecord
 from mol_fast.synchronised import synchronise
 
 Batch = dict[str, Tensor]
@@ -28,21 +28,6 @@ class LossNotFinite(Exception):
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss at step {step} is not finite")
         self.step = step
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What is known of one step: its number from 1 on, its loss terms, learning rate and gradient norm."""
-
-    step: int
-    terms: LossTerms
-    lr: float
-    gradient_norm: Tensor
-
-    def row(self) -> dict[str, float]:
-        """Plain numbers by name."""
-        terms = {name: float(term) for name, term in self.terms._asdict().items() if term is not None}
-        return {"step": self.step, **terms, "lr": self.lr, "gradient_norm": float(self.gradient_norm)}
 
 
 def train(
@@ -63,6 +48,9 @@ def train(
         checkpoints: where to go on from and what to leave behind; None for neither.
         on_weights: called with the number of each step when `model` has its weights, before its checkpoint is written.
 
+    The host never waits for the device: the numbers of a step are read when the next one is in work. A step whose loss
+    or gradient is not finite does not change the weights, nor does any after it.
+
     Raises:
         LossNotFinite: and the weights are the last good ones.
         Stopped: a signal asked to stop; a checkpoint of the last step is written.
@@ -75,6 +63,9 @@ def train(
     done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
     criterion = _criterion(clips, settings).to(fabric.device)
     limit = settings.clip_norm or math.inf
+    broken = torch.zeros((), device=fabric.device)
+    optimizer.optimizer.found_inf = broken  # the fused optimiser changes nothing while it is 1
+    pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
     for step, batch in zip(steps, batches(clips, settings, done, fabric.global_rank, processes), strict=False):
         torch.manual_seed(settings.seed * 2**32 + step)
@@ -88,13 +79,26 @@ def train(
         fabric.backward(terms.total)
         norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
         terms = terms.mean(fabric.all_reduce) if processes > 1 else terms.detach()
-        if not torch.isfinite(terms.total + norm):
-            raise LossNotFinite(step)
+        broken.logical_or_(~torch.isfinite(terms.total + norm))
         optimizer.step()
-        on_step(StepRecord(step, terms, lr, norm))
+        before, pending = pending, PendingRecord(step, terms, lr, norm)
+        _report(before, on_step)
+        due = checkpoints is not None and checkpoints.due(step)
+        if due or step == settings.steps:
+            _report(pending, on_step)
+            pending = None
         on_weights(step)
-        if checkpoints:
+        if checkpoints and due:
             checkpoints.after(step, model, optimizer.optimizer)
+
+
+def _report(pending: PendingRecord | None, on_step: Callable[[StepRecord], None]) -> None:
+    if pending is None:
+        return
+    record = pending.read()
+    if not math.isfinite(record.terms["total"] + record.gradient_norm):
+        raise LossNotFinite(record.step)
+    on_step(record)
 
 
 def batches(
