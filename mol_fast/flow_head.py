@@ -3,14 +3,20 @@
 B clips, T frames, P = T - 1 pairs. All frames go through the encoder as one batch, all pairs through the rest.
 """
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mol_fast.config import FEATURE_SIZE
 from mol_fast.flow_layers import SLOPE, Conv, Deconv, Predict
 from mol_fast.functional import correlation
+from mol_fast.norm import kept_statistics
 
 SIDE, STRIDE = 21, 2
 DISPLACEMENTS = SIDE**2
@@ -33,8 +39,11 @@ class FlowHead(nn.Module):
         backend: of the correlation.
 
     The last predictor starts at zero, so that training starts at the error of zero flow. Displacements that always
-    lead out of the map are not convolved; the weight of conv3_1 has the paper's shape all the same.
+    lead out of the map are not convolved; the weight of conv3_1 has the paper's shape all the same. With the attribute
+    `recompute` set, activations are not kept for the backward pass but computed again, half of the head at a time.
     """
+
+    recompute = False
 
     def __init__(self, features: int, width: float = 1.0, frame_stats: bool = False, backend: str = "auto") -> None:
         super().__init__()
@@ -66,6 +75,23 @@ class FlowHead(nn.Module):
 
     def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """`clip (B, 1, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
+        maps = self._part(self._encode, clip, first, second)
+        flow: Tensor = self._part(self._decode, *maps)
+        return rearrange(flow, "(b p) c h w -> b c p h w", b=len(clip))
+
+    def _part(self, part: Callable[..., Any], *inputs: Tensor) -> Any:
+        if not (self.recompute and torch.is_grad_enabled()):
+            return part(*inputs)
+        return checkpoint(
+            part,
+            *inputs,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), kept_statistics(self)),
+        )
+
+    def _encode(self, clip: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        """The coarsest map of each pair, and the maps that join on the way back to full size."""
         b, _, t = clip.shape[:3]
         frames = rearrange(clip, "b c t h w -> (b t) c h w")
         order = [frame for pair in range(t - 1) for frame in (pair, pair + 1)] if self.frame_stats else [0]
@@ -88,10 +114,9 @@ class FlowHead(nn.Module):
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
         conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
         conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)
-        flow = self._decode(conv6_1, [conv5_1, conv4_1, conv3_1, earlier(conv2), earlier(conv1), earlier(frames)])
-        return rearrange(flow, "(b p) c h w -> b c p h w", b=b, p=t - 1)
+        return conv6_1, conv5_1, conv4_1, conv3_1, earlier(conv2), earlier(conv1), earlier(frames)
 
-    def _decode(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+    def _decode(self, x: Tensor, *skips: Tensor) -> Tensor:
         for level, skip in zip(range(5, -1, -1), skips, strict=True):
             flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
             x = F.leaky_relu(self.get_submodule(f"deconv{level}")(x), SLOPE, inplace=True)

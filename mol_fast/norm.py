@@ -5,7 +5,8 @@ running statistics updated once per call. Here all frames are one batch `(B G, C
 and the running statistics are updated from the frames' statistics in the order of the calls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -37,6 +38,19 @@ def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: i
                 value = torch.lerp(value, statistic[group].to(exact), norm.momentum)
             running.copy_(value)
         norm.num_batches_tracked.add_(len(calls))
+
+
+@contextmanager
+def kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of `module` as they are while the context lasts, though it is in training."""
+    norms = [layer for layer in module.modules() if isinstance(layer, FrameBatchNorm2d)]
+    before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, before, strict=True):
+            for name, value in buffers.items():
+                norm.get_buffer(name).copy_(value)
 
 
 class FrameBatchNorm2d(nn.BatchNorm2d):

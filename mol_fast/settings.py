@@ -26,7 +26,18 @@ LEAST = {
 """Smallest value of each whole number."""
 SEEDS = 2**31
 """Number of different seeds: seed and step together are a number of 64 bits."""
-INCIDENTAL = ("data", "data_dir", "out", "name", "recipe", "parallel", "device", "workers", "checkpoint_every")
+INCIDENTAL = (
+    "data",
+    "data_dir",
+    "out",
+    "name",
+    "recipe",
+    "parallel",
+    "device",
+    "workers",
+    "checkpoint_every",
+    "recompute",
+)
 """Settings that may differ when a run goes on."""
 LISTS = ("test_subjects", "folds", "tasks")
 """Settings of several words, which may come in one, with commas between them."""
@@ -105,6 +116,12 @@ class TrainSettings:
     """"bfloat16" (autocast), "float32", or "auto": bfloat16 where the device has instructions for it."""
     device: str = "auto"
     """"cpu", "cuda", or "auto": a GPU where there is one."""
+    compile: bool = False
+    """Compile the model (torch.compile) before the first step, and let a GPU repeat it as CUDA graphs. It takes minutes
+    and pays on GPUs only."""
+    recompute: bool = False
+    """Compute activations of the flow head again in the backward pass instead of keeping them: less memory, more time,
+    the same numbers."""
     workers: int = 0
     """Processes that read clips beside the one that trains."""
     parallel: Literal["folds", "batch"] = "folds"
@@ -129,6 +146,8 @@ class TrainSettings:
             raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}.")
         if "mer" not in self.tasks:
             raise UserError("--tasks lacks mer, on which scores and samples hang: add it.")
+        if self.compile and self.recompute:
+            raise UserError("--compile and --recompute cannot be combined: leave out one of them.")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")

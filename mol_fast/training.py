@@ -58,6 +58,10 @@ def train(
     processes = fabric.world_size
     if processes > 1:
         synchronise(model)
+    if model.flow_head is not None:
+        model.flow_head.recompute = settings.recompute
+    if settings.compile:
+        model.compile(fullgraph=True, mode="reduce-overhead" if fabric.device.type == "cuda" else None)
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
     network, optimizer = fabric.setup(model.train(), optimizer)
     done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
