@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from mol_fast.functional import HAS_TRITON
 BACKENDS = ("reference", "torch", "torch.compile", "triton")
 """The literal loops; batched PyTorch; the same compiled; the Triton kernels."""
 DTYPES = (torch.float32, torch.bfloat16)
+N = TypeVar("N", bound=nn.Module)
 
 torch._dynamo.config.recompile_limit = 256  # modules of many benchmarks share the code that is compiled
 
@@ -28,12 +29,18 @@ class Implementation:
     buffers: dict[str, Tensor]
 
 
-def of_module(module: nn.Module, backend: str) -> Implementation:
-    """A copy of `module` on a backend in PyTorch or Triton."""
+def on_backend(module: N, backend: str) -> N:
+    """A copy of `module` whose operators are those of PyTorch or Triton."""
     module = copy.deepcopy(module)
     for part in module.modules():
         if hasattr(part, "backend"):
             part.backend = "triton" if backend == "triton" else "torch"
+    return module
+
+
+def of_module(module: nn.Module, backend: str) -> Implementation:
+    """A copy of `module` on a backend in PyTorch or Triton."""
+    module = on_backend(module, backend)
     forward = torch.compile(module, fullgraph=True) if backend == "torch.compile" else module
     kept = module.state_dict().keys()
     buffers = {name: value for name, value in module.named_buffers() if name in kept}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import torch
-from backends import Implementation, autocast, of_loops, of_module
+from backends import Implementation, autocast, of_loops, of_module, on_backend
 from compare import Params, assert_runs_equal, neighbour_gap, randomise, seeded
 from gate import Errors, Results, errors_of
 from torch import Tensor
@@ -111,6 +111,12 @@ def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:
         return ref.mol(params, x, config.neighbors, "paper", module.training, 0.0, config.feature_scale)
 
     return of_loops(forward, module, dtype)
+
+
+def for_inference(module: MOL, backend: str, dtype: torch.dtype) -> Implementation:
+    """A copy of `module` as it predicts, on a backend in PyTorch or Triton."""
+    compile = backend == "torch.compile"
+    return Implementation(on_backend(module, backend).optimize_for_inference(dtype, compile), {}, {})
 
 
 def timed(ours: Implementation, batch: Batch, training: bool, dtype: torch.dtype) -> Callable[[], Results]:

@@ -55,9 +55,9 @@ class Deconv(nn.ConvTranspose2d):
         rows = x.permute(0, 2, 3, 1).flatten(0, 2) @ self.weight.permute(0, 2, 3, 1).flatten(1)
         # Tap 2 a + r of the kernel goes from cell y to place 2 (y + a) + r, one more than its place in the result.
         taps = rearrange(rows, "(n y x) (a r b s c) -> a b n y r x s c", y=height, x=width, a=2, b=2, r=2, s=2)
-        wide = sum(
-            F.pad(taps[a, b], (0, 0, 0, 0, b, 1 - b, 0, 0, a, 1 - a)) for a, b in ((0, 0), (0, 1), (1, 0), (1, 1))
-        )
+        wide = torch.stack(
+            [F.pad(taps[a, b], (0, 0, 0, 0, b, 1 - b, 0, 0, a, 1 - a)) for a in range(2) for b in range(2)]
+        ).sum(dim=0)
         return rearrange(wide, "n y r x s c -> n c (y r) (x s)")[:, :, 1:-1, 1:-1]
 
 
