@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mol_fast.moments import moments
 from mol_fast.synchronised import pool_statistics
 
 
@@ -75,7 +76,7 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         frames = exact.unflatten(0, (-1, groups))
-        var, mean = torch.var_mean(frames, dim=(0, 3, 4), correction=0)  # (G, C)
+        mean, var = moments(frames, (0, 3, 4))  # (G, C)
         count = frames.numel() // (groups * x.shape[1])
         if self.synchronised:
             mean, var = pool_statistics(mean, var)
