@@ -77,7 +77,7 @@ class FlowHead(nn.Module):
         """`clip (B, 1, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
         maps = self._part(self._encode, clip, first, second)
         flow: Tensor = self._part(self._decode, *maps)
-        return rearrange(flow, "(b p) c h w -> b c p h w", b=len(clip))
+        return rearrange(flow, "(b p) c h w -> b c p h w", p=clip.shape[2] - 1)
 
     def _part(self, part: Callable[..., Any], *inputs: Tensor) -> Any:
         if not (self.recompute and torch.is_grad_enabled()):
