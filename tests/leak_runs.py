@@ -45,11 +45,9 @@ def main() -> int:
             last, chosen, (low, high) = run(folder, options.steps, options.processes)
         honest, leaks = low <= last <= high, chosen > high
         wrong += not (honest and leaks)
-        print(
-            f"labels {repeat + 1}: UF1 of chance {low:.3f} to {high:.3f}; last weights {last:.3f}"
-            f"{'' if honest else ' NOT WITHIN'}; chosen on the test subject {chosen:.3f}{'' if leaks else ' NOT ABOVE'}",
-            flush=True,
-        )
+        print(f"labels {repeat + 1}: UF1 of chance {low:.3f} to {high:.3f}", end="; ")
+        print(f"last weights {last:.3f}{'' if honest else ' NOT WITHIN'}", end="; ")
+        print(f"chosen on the test subject {chosen:.3f}{'' if leaks else ' NOT ABOVE'}", flush=True)
     return 1 if wrong else 0
 
 
