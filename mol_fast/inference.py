@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from mol_fast.align import CROP_SIZE, centre_crop, inverse, transform
 from mol_fast.data.clips import CROP, normalise_frames
@@ -44,7 +43,7 @@ class Predictor:
         self.tasks = model.config.tasks
         self.device = _device(device)
         self.batch_size = batch_size
-        self._model: nn.Module = model.to(self.device).eval()
+        self._model = model.to(self.device).optimize_for_inference()
 
     def run(
         self,

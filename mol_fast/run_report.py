@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.report import write_report
-from mol_fast.report.html import Html, element, section, table
+from mol_fast.report.html import Html, element, section, share_bar, table
 from mol_fast.results import PooledResults
 from mol_fast.selection import WARNING
 
@@ -16,6 +16,13 @@ SYNTHETIC = "embedded"
 
 RECOGNITION = {"accuracy": "accuracy", "uf1": "UF1", "uar": "UAR", "wf1": "WF1"}
 """Names of the recognition scores, and what they are called."""
+LABELS = RECOGNITION | {
+    "end_point_error": "end-point error, px",
+    "end_point_error_moving": "end-point error, moving pixels, px",
+    "end_point_error_moving_share": "the same, relative to zero flow",
+    "landmark_error": "landmark error, % of inter-ocular distance",
+}
+"""Those of all main scores."""
 SUBJECTS = "held-out subjects"
 
 
@@ -116,7 +123,7 @@ def _chosen_rows(pooled: PooledResults, chosen: PooledResults) -> list[tuple[str
     def cell(item: Mapping[str, float]) -> str:
         return f"{item['mean']:.4f}" + (f" ± {item['std']:.4f}" if deviation else "")
 
-    return [(name, cell(item), cell(parts[1][name])) for name, item in parts[0].items() if name in parts[1]]
+    return [(LABELS[name], cell(item), cell(parts[1][name])) for name, item in parts[0].items() if name in parts[1]]
 
 
 def _chosen_sections(pooled: PooledResults) -> list[Html]:
@@ -127,13 +134,13 @@ def _chosen_sections(pooled: PooledResults) -> list[Html]:
 
 
 def _seed_section(pooled: PooledResults) -> Html:
-    rows = [(name, f"{item['mean']:.4f}", f"{item['std']:.4f}") for name, item in pooled.statistics().items()]
+    rows = [(LABELS[name], f"{item['mean']:.4f}", f"{item['std']:.4f}") for name, item in pooled.statistics().items()]
     return section(f"Over {len(pooled.scores)} seeds", table(("score", "mean", "standard deviation"), rows))
 
 
 def _subject_section(pooled: PooledResults) -> Html:
-    rows = [
-        (row["subject"], row["videos"], row["right"], f"{100 * row['right'] / row['videos']:.0f} %")
-        for row in pooled.subject_rows()
-    ]
-    return section("Subjects", table(("subject", "videos", "right", "accuracy"), rows))
+    rows = []
+    for row in pooled.subject_rows():
+        accuracy = row["right"] / row["videos"]
+        rows.append((row["subject"], row["videos"], row["right"], share_bar(accuracy), f"{100 * accuracy:.0f} %"))
+    return section("Subjects", table(("subject", "videos", "right", "", "accuracy"), rows))

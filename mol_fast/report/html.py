@@ -47,6 +47,11 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], class_: str 
     return element("table", *parts, class_=class_)
 
 
+def share_bar(value: float) -> Html:
+    """A bar of which the part `value`, from 0 to 1, is filled."""
+    return element("span", element("span", style=f"width: {100 * value:.1f}%"), class_="share")
+
+
 def picture(png: bytes, alt: str, class_: str = "") -> Html:
     """A PNG inside the page."""
     data = base64.b64encode(png).decode("ascii")

@@ -10,7 +10,7 @@ import torch
 from mol_fast.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
 from mol_fast.report.figures import landmarks_png, pixels_png
-from mol_fast.report.html import Html, captioned, element, picture, section, table
+from mol_fast.report.html import Html, captioned, element, picture, section, share_bar, table
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def _flow_error(errors: FlowScores) -> str:
 def _probabilities(sample: Sample) -> Html:
     rows = []
     for name, value in sample.probabilities.items():
-        bar = element("span", element("span", style=f"width: {100 * value:.1f}%"), class_="share")
-        rows.append((name, bar, f"{value:.3f}"))
+        rows.append((name, share_bar(value), f"{value:.3f}"))
     return table((), rows)
 
 
