@@ -63,16 +63,16 @@ def run_fold(
     if model.landmark_head is not None:
         model.landmark_head.start_at(clips.mean_landmarks())
     info = {"classes": list(protocol.classes), "preset": settings.preset, "test_subjects": list(fold.subjects)}
-    scored = set(scored_steps(settings.steps, settings.score_every) if by_test else ())
+    scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
 
     def score_on_the_way(step: int) -> None:
-        if first and step in scored and step < settings.steps:
+        if first and step < settings.steps:
             write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
             model.train()
 
-    _fit(model, clips, settings, fabric, folder, info, on_step, score_on_the_way)
+    _fit(model, clips, settings, fabric, folder, info, on_step, scored, score_on_the_way)
     if first:
-        _score_the_last(model, held_out, settings, fabric, folder, sorted(scored))
+        _score_the_last(model, held_out, settings, fabric, folder, scored)
     fabric.barrier()
 
 
@@ -156,7 +156,8 @@ def _fit(
     folder: Path,
     info: dict[str, Any],
     on_step: Callable[[StepRecord], None],
-    on_weights: Callable[[int], None],
+    scored: Sequence[int],
+    on_scored: Callable[[int], None],
 ) -> None:
     identity = json.dumps([settings.identity(), info["test_subjects"], len(clips)])
     digest = hashlib.sha256(identity.encode()).hexdigest()
@@ -177,7 +178,7 @@ def _fit(
 
     try:
         with checkpoints.watching():
-            train(model, clips, settings, fabric, record, checkpoints, on_weights)
+            train(model, clips, settings, fabric, record, checkpoints, scored, on_scored)
         save(settings.steps)
     except LossNotFinite as error:
         save(error.step - 1)

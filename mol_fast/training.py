@@ -1,7 +1,7 @@
 """The training loop and the scoring of held-out clips."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from lightning_fabric import Fabric
@@ -37,7 +37,8 @@ def train(
     fabric: Fabric,
     on_step: Callable[[StepRecord], None],
     checkpoints: Checkpoints | None = None,
-    on_weights: Callable[[int], None] = lambda step: None,
+    scored: Collection[int] = (),
+    on_scored: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Train `model`, on the device of `fabric`, until step `settings.steps` of AdamW on batches of `clips`.
 
@@ -46,10 +47,11 @@ def train(
 
     Args:
         checkpoints: where to go on from and what to leave behind; None for neither.
-        on_weights: called with the number of each step when `model` has its weights, before its checkpoint is written.
+        scored: numbers of steps.
+        on_scored: called with each of them when `model` has its weights, before its checkpoint is written.
 
-    The host never waits for the device: the numbers of a step are read when the next one is in work. A step whose loss
-    or gradient is not finite does not change the weights, nor does any after it.
+    The host does not wait for the device: the numbers of a step are read when the next one is in work. A step whose
+    loss or gradient is not finite changes neither weights nor running statistics, nor does any after it.
 
     Raises:
         LossNotFinite: and the weights are the last good ones.
@@ -69,6 +71,7 @@ def train(
     limit = settings.clip_norm or math.inf
     broken = torch.zeros((), device=fabric.device)
     optimizer.optimizer.found_inf = broken  # the fused optimiser changes nothing while it is 1
+    buffers = list(model.buffers())
     pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
     for step, batch in zip(steps, batches(clips, settings, done, fabric.global_rank, processes), strict=False):
@@ -77,6 +80,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         batch = fabric.to_device(batch)
+        held = [buffer.clone() for buffer in buffers]
         output: MOLOutput = network(batch["frames"])
         terms = criterion(output, batch["label"], batch["flow"], batch["landmarks"])
         optimizer.zero_grad()
@@ -85,13 +89,16 @@ def train(
         terms = terms.mean(fabric.all_reduce) if processes > 1 else terms.detach()
         broken.logical_or_(~torch.isfinite(terms.total + norm))
         optimizer.step()
+        for buffer, value in zip(buffers, held, strict=True):
+            buffer.copy_(torch.where(broken > 0, value, buffer))
         before, pending = pending, PendingRecord(step, terms, lr, norm)
         _report(before, on_step)
         due = checkpoints is not None and checkpoints.due(step)
-        if due or step == settings.steps:
+        if due or step in scored or step == settings.steps:
             _report(pending, on_step)
             pending = None
-        on_weights(step)
+        if step in scored:
+            on_scored(step)
         if checkpoints and due:
             checkpoints.after(step, model, optimizer.optimizer)
 

@@ -82,12 +82,12 @@ def run(folder: Path, steps: int, processes: int) -> tuple[float, float, tuple[f
 
 def interval_of_chance(labels: "pd.Series[str]", predicted: "pd.Series[str]") -> tuple[float, float]:
     """95 % interval of the UF1 that `predicted` has against random orders of `labels`."""
-    classes = sorted(set(labels))
+    classes = sorted({*labels, *predicted})
     true, guess = (np.array([classes.index(name) for name in names]) for names in (labels, predicted))
     rng = np.random.default_rng(0)
     count = len(classes)
     cells = np.stack([np.bincount(count * rng.permutation(true) + guess, minlength=count**2) for _ in range(DRAWS)])
-    scores: npt.NDArray[np.float64] = recognition_ratios(cells.reshape(-1, count, count))["uf1"]
+    scores: npt.NDArray[np.float64] = recognition_ratios(cells.reshape(-1, count, count)).uf1
     low, high = np.quantile(scores, (0.025, 0.975))
     return float(low), float(high)
 

@@ -112,19 +112,23 @@ def test_loss_not_finite_keeps_the_last_good_weights(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
     _poison(broken, [video for video in embedded_small.videos if video.subject == embedded_small.subjects[0]])
-    code = main(
-        options(
-            PreparedSet.open(broken), tmp_path, "run", "--steps", "50", "--test-subjects", embedded_small.subjects[-1]
-        )
-    )
+    subject = embedded_small.subjects[-1]
+    more = ["--test-subjects", subject, "--schedule", "constant", "--selection", "test", "--score-every", "1"]
+    prepared = PreparedSet.open(broken)
+    code = main(options(prepared, tmp_path, "run", "--steps", "50", *more))
     error = capfd.readouterr().err
     found = re.search(r"error: The loss is not finite at step (\d+) of fold", error)
     assert code == 2
     assert found is not None, error
     _, info = load_weights(tmp_path / "run")
     fold = only_fold(tmp_path / "run")
-    assert info["steps"] == int(found[1]) - 1 == len(losses(fold))
-    assert all(value.isfinite().all() for value in load_file(fold / "weights.safetensors").values())
+    good = int(found[1]) - 1
+    assert info["steps"] == good == len(losses(fold)) > 0
+    assert main(options(prepared, tmp_path, "shorter", "--steps", str(good), *more)) == 0
+    weights, same = (load_file(path / "weights.safetensors") for path in (fold, only_fold(tmp_path / "shorter")))
+    assert weights.keys() == same.keys()
+    for name, value in same.items():
+        assert torch.equal(weights[name], value), name
 
 
 def _poison(folder: Path, videos: list) -> None:
