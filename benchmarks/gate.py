@@ -11,6 +11,9 @@ import torch
 from compare import errors, mean_square
 from torch import Tensor
 
+MOST = 0.9
+"""Relative error from which on nothing can be judged: a result of zeros has 1."""
+
 
 class Results(NamedTuple):
     """What a function gave, by name; `gradients` holds running statistics too and is empty after a forward."""
@@ -50,6 +53,8 @@ def refuse_wrong(actual: Results, exact: Results, plain: Errors, dtype: torch.dt
         pytest.fail(f"wrong result, nothing is timed: {difference}")
     for part, error, theirs in zip(Errors._fields, ours, plain, strict=True):
         budget = 2 * theirs + torch.finfo(dtype).eps
+        if not budget < MOST:
+            pytest.fail(f"a plain implementation is too inexact to judge {part} by, nothing is timed: {theirs:.1e}")
         if not error <= budget:
             pytest.fail(f"wrong {part}, nothing is timed: relative error {error:.1e} where {budget:.1e} is allowed")
     return {"error": ours.outputs, "budget": 2 * plain.outputs + torch.finfo(dtype).eps}

@@ -26,10 +26,10 @@ def class_weights(counts: Sequence[int]) -> Tensor:
 
 
 def balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
-    """As many indices as there are `labels`, from each class that occurs equally many (or one more), in random order.
+    """N draws `(N, 2)` from N `labels`: of each the index, and its round from 0 on, in which no index comes twice.
 
-    The clips of a class are drawn in rounds, each of them once in a round; those of rare classes come several times,
-    and not all of frequent ones come. The order depends on the state of `generator` only.
+    From each class that occurs equally many are drawn (or one more), in random order. Those of rare classes come in
+    several rounds, and not all of frequent ones come. The order depends on the state of `generator` only.
     """
     known = torch.tensor(labels)
     classes = known.unique()
@@ -41,7 +41,8 @@ def balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
         wanted = share + (place in extra)
         rounds = -(-wanted // len(members))
         order = torch.cat([torch.randperm(len(members), generator=generator) for _ in range(rounds)])
-        drawn.append(members[order[:wanted]])
+        draw = torch.arange(wanted) // len(members)
+        drawn.append(torch.stack([members[order[:wanted]], draw], dim=1))
     together = torch.cat(drawn)
     return together[torch.randperm(len(together), generator=generator)]
 

@@ -96,7 +96,7 @@ class Checkpoints:
         header = {"identity": self.identity, "sha256": _digest(tensors)}
         write_atomic(self.folder / f"step-{step:08d}.safetensors", save(tensors, metadata=header))
         for path in sorted(self.folder.glob("step-*.safetensors"))[:-KEPT]:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     @property
     def _writes(self) -> bool:

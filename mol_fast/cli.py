@@ -4,7 +4,6 @@ import importlib
 import sys
 from collections.abc import Callable
 
-from mol_fast.allocation import keep_memory
 from mol_fast.errors import UserError
 
 COMMANDS = {
@@ -43,7 +42,6 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
     Returns:
         The exit code: 0; that of the `UserError` that one sentence on stderr explains, mostly 2; 130 when interrupted.
     """
-    keep_memory()
     try:
         import tyro
 

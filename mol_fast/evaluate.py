@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mol_fast.cli import run_program
 from mol_fast.errors import UserError
 from mol_fast.files import write_atomic
 from mol_fast.settings import SEEDS, Precision, TrainSettings
-
-if TYPE_CHECKING:
-    from mol_fast.data import Protocol, Video
 
 MODES = {
     "run": ("out", "partial"),
@@ -119,11 +116,12 @@ def _score_run(settings: EvaluateSettings) -> None:
 
 
 def _score_weights(settings: EvaluateSettings) -> None:
+    from mol_fast.device import make_fabric
     from mol_fast.environment import environment
     from mol_fast.folds import Fold
+    from mol_fast.open_data import open_data, sources
     from mol_fast.results import PooledResults, fold_folder
     from mol_fast.run_report import print_scores, write_run_report
-    from mol_fast.train import _sources, make_fabric
     from mol_fast.weights_scores import Weights, choose_subjects, score_folds
 
     assert settings.weights is not None
@@ -132,7 +130,7 @@ def _score_weights(settings: EvaluateSettings) -> None:
     training.check()
     fabric = make_fabric(training)
     weights = Weights.load(settings.weights)
-    videos, protocol = _open_data(training)
+    videos, protocol = open_data(training)
     weights.check_protocol(protocol)
     choice = choose_subjects(weights, videos, settings.subjects)
     folds = [Fold((subject,), 0) for subject in choice.subjects]
@@ -140,7 +138,7 @@ def _score_weights(settings: EvaluateSettings) -> None:
     about = {
         "settings": {**asdict(settings), "protocol": protocol.name, "steps": weights.info.get("steps", "unknown")},
         "model": weights.model.config.to_dict(),
-        "sources": _sources(videos),
+        "sources": sources(videos),
         "folds": [fold.name for fold in folds],
         "subjects": title,
         "warnings": choice.warnings,
@@ -181,19 +179,6 @@ def _compare(settings: EvaluateSettings) -> None:
         write_atomic(settings.out / "comparison.json", json.dumps(values, indent=2) + "\n")
         write_comparison(settings.out / "comparison.html", comparison, a, b, about, _now())
     _conclude((), settings.out and settings.out / "comparison.html")
-
-
-def _open_data(training: TrainSettings) -> tuple[list["Video"], "Protocol"]:
-    """The videos that the protocol selects, as in training."""
-    from mol_fast.train import _check_prepared_for, _open, _protocol, _warn_of_counts
-
-    videos = _open(training)
-    protocol = _protocol(training, videos)
-    _check_prepared_for(training, protocol)
-    videos = protocol.select(videos)
-    if training.data:
-        _warn_of_counts(protocol, videos)
-    return videos, protocol
 
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ class FoldResults:
             evaluation.landmarks = LandmarkSums(**scores["sums"]["landmarks"])
             samples = _unpack_samples(folder / SAMPLES)
             chosen = read_scoring(folder, scores["chosen_step"]) if "chosen_step" in scores else None
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError, UserError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError):
             return None
         return cls(evaluation, samples, chosen)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,11 +15,13 @@ from lightning_fabric import Fabric
 from mol_fast.balance import class_counts, missing_classes
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
-from mol_fast.errors import UserError
+from mol_fast.device import fabric_precision
+from mol_fast.errors import Stopped, UserError
 from mol_fast.fold_results import FoldResults
 from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, Scores
 from mol_fast.model import MOL, MOLOutput
+from mol_fast.open_data import fingerprint, sources
 from mol_fast.parallel import largest
 from mol_fast.report import Sample
 from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
@@ -62,7 +65,14 @@ def run_fold(
     model = make_model(settings, protocol)
     if model.landmark_head is not None:
         model.landmark_head.start_at(clips.mean_landmarks())
-    info = {"classes": list(protocol.classes), "preset": settings.preset, "test_subjects": list(fold.subjects)}
+    info = {
+        "classes": list(protocol.classes),
+        "preset": settings.preset,
+        "protocol": protocol.name,
+        "sources": sources(videos),
+        "train_subjects": clips.full_subjects(),
+        "test_subjects": list(fold.subjects),
+    }
     scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
 
     def score_on_the_way(step: int) -> None:
@@ -70,7 +80,7 @@ def run_fold(
             write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
             model.train()
 
-    _fit(model, clips, settings, fabric, folder, info, on_step, scored, score_on_the_way)
+    _fit(model, clips, settings, fabric, folder, info, fingerprint(videos), on_step, scored, score_on_the_way)
     if first:
         _score_the_last(model, held_out, settings, fabric, folder, scored)
     fabric.barrier()
@@ -88,7 +98,7 @@ def _score_the_last(
         log.add_scores(summary(results.evaluation.compute()), settings.steps)
     results.write(folder)
     for path in (folder / "checkpoints").glob("*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
@@ -155,11 +165,13 @@ def _fit(
     fabric: Fabric,
     folder: Path,
     info: dict[str, Any],
+    labels: str,
     on_step: Callable[[StepRecord], None],
     scored: Sequence[int],
     on_scored: Callable[[int], None],
 ) -> None:
-    identity = json.dumps([settings.identity(), info["test_subjects"], len(clips)])
+    precision = fabric_precision(fabric)
+    identity = json.dumps([settings.identity(), precision, info["classes"], info["test_subjects"], labels])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every, digest, fabric)
     log: StepLog | None = None
@@ -182,10 +194,13 @@ def _fit(
         save(settings.steps)
     except LossNotFinite as error:
         save(error.step - 1)
-        raise
+        if checkpoints.signal is None:
+            raise
     finally:
         if log:
             log.close()
+    if checkpoints.signal is not None:
+        raise Stopped(checkpoints.signal, f"Stopped by {signal.Signals(checkpoints.signal).name} at the end")
 
 
 def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:

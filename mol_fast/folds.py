@@ -1,5 +1,6 @@
 """Folds of a leave-one-subject-out evaluation: which subjects are held out, with which seed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,4 +56,8 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
                 f"Of {len(subjects)} subjects {len(part)} are held out: none is left to train or to test on; "
                 "choose others with --test-subjects or --folds."
             )
+    folders = Counter(Fold(part, 0).name.casefold() for part in held_out)
+    shared = [", ".join(part) for part in held_out if folders[Fold(part, 0).name.casefold()] > 1]
+    if shared:
+        raise UserError(f"The subjects {' and '.join(shared)} would share a folder: give them names of other letters.")
     return [Fold(part, settings.seed + number) for number in range(settings.seeds) for part in held_out]

@@ -84,13 +84,15 @@ class MOL(nn.Module):
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
         """A copy in evaluation mode, without gradients, whose outputs are the same within the rounding of `dtype`.
 
-        Batch normalisations of the flow head are part of its convolutions, and the weights are in `dtype` once and for
-        all instead of being cast in every call; positions of landmarks stay float32. Call it under
-        `torch.inference_mode()`. It is not for training, nor for `save_weights`.
+        Batch normalisations of the flow head are part of its convolutions, and weights are in `dtype` once and for all
+        instead of being cast in every call; those of the F5C blocks and of the last layer before the landmarks are in
+        float32 or better, and so are the landmarks. Call it under `torch.inference_mode()`. It is not for training, nor
+        for `save_weights`.
 
         Args:
             dtype: of weights and arithmetic; torch.bfloat16 where the device has instructions for it.
-            compile: compile it as one graph at its first call, anew for every batch size; takes a minute or more.
+            compile: compile it as one graph at its first call, which takes a minute or more, and again when the batch
+                size changes.
 
         Raises:
             ValueError: `dtype` is not floating point.

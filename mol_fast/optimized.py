@@ -16,15 +16,18 @@ def optimized(model: "MOL", dtype: torch.dtype, compile: bool) -> "MOL":
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be floating point, got {dtype}")
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    model.to(torch.promote_types(dtype, torch.float32))
     for module in model.modules():
         if isinstance(module, Conv):
             module.fold()
-    for part in (model.stem, model.flow_head, model.expression_head):
-        if part is not None:
-            part.to(dtype)
+    if model.flow_head is not None:
+        model.flow_head.recompute = False
+        model.flow_head.to(dtype)
     if model.landmark_head is not None:
         model.landmark_head.conv.to(dtype)
         model.landmark_head.fc1.to(dtype)
+    model.stem.to(dtype)
+    model.expression_head.to(dtype)
     if compile:
         model.compile(fullgraph=True, options={"freezing": True})
     return model

@@ -36,6 +36,8 @@ def splits_batches(settings: TrainSettings) -> bool:
 def check_processes(settings: TrainSettings) -> None:
     """Raise UserError where the processes cannot do what `settings` asks for."""
     count = world_size()
+    if not 0 <= rank() < count:
+        raise UserError(f"RANK is {rank()} where WORLD_SIZE is {count}: it must be from 0 to {count - 1}.")
     if count > 1 and settings.name is None:
         raise UserError(f"{count} processes need one folder for their run: give --name.")
     if not splits_batches(settings):

@@ -2,12 +2,21 @@
 
 import os
 
+from mol_fast.errors import UserError
+
 
 def rank() -> int:
     """Number of this process, from 0 on."""
-    return int(os.environ.get("RANK", 0))
+    return _number("RANK", 0)
 
 
 def world_size() -> int:
     """Number of processes."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UserError(f"The environment variable {name} is {text!r}: it must be a whole number.")
+    return int(text)

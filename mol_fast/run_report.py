@@ -88,7 +88,9 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
         return f"{item['mean']:{form}}{deviation}"
 
     synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
-    rows = Table(title=f"{subjects}{synthetic}", title_justify="left", show_header=False)
+    console = Console(width=100)
+    console.print(f"{subjects}{synthetic}")
+    rows = Table(show_header=False)
     rows.add_row("videos", str(sum(map(sum, scores.recognition.confusion))))
     for name, label in RECOGNITION.items():
         rows.add_row(label, value(name))
@@ -101,14 +103,15 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
             rows.add_row("end-point error, moving pixels", f"{value('end_point_error_moving')} {zero}")
     if scores.landmarks is not None:
         rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
-    Console(width=100).print(rows)
+    console.print(rows)
     if pooled.chosen:
-        table = Table(title="chosen on the test subjects, beside the last step", title_justify="left")
+        console.print("chosen on the test subjects, beside the last step")
+        table = Table()
         for name in _BESIDE:
             table.add_column(name, justify="left" if name == "score" else "right")
         for cells in _chosen_rows(pooled, pooled.chosen):
             table.add_row(*cells)
-        Console(width=100).print(table)
+        console.print(table)
         print(f"warning: {WARNING}", file=sys.stderr, flush=True)
 
 

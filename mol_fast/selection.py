@@ -69,7 +69,7 @@ def read_scoring(folder: Path, step: int) -> Scoring:
         )
         evaluation.flow = FlowSums(**content["flow"])
         evaluation.landmarks = LandmarkSums(**content["landmarks"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"The scoring {path} is missing or damaged: remove {folder} to train its fold again."
         ) from error

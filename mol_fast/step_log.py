@@ -61,10 +61,15 @@ class StepLog:
 
 
 def read_steps(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv; a last row that was cut short is left out."""
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values() and "" not in row.values()]
-    return [{key: int(value) if key == "step" else float(value) for key, value in row.items()} for row in rows]
+    """The rows of a metrics.csv; those that were cut short or damaged are left out."""
+    rows = []
+    with open(path, newline="", errors="replace") as file:
+        for row in csv.DictReader(file):
+            try:
+                rows.append({key: int(value) if key == "step" else float(value) for key, value in row.items()})
+            except (TypeError, ValueError):
+                continue
+    return [row for row in rows if "step" in row]
 
 
 def _table(rows: list[dict[str, float]]) -> str:

@@ -1,32 +1,20 @@
 """Train on the embedded set or on prepared ones, and score held-out subjects: `python -m mol_fast.train`."""
 
-import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from mol_fast.allocation import keep_memory
 from mol_fast.cli import run_program
-from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
-from mol_fast.data.store import read_info
+from mol_fast.data import Protocol, Video
+from mol_fast.device import fabric_precision, make_fabric
 from mol_fast.errors import FoldsFailed, Stopped, UserError
-from mol_fast.parallel import (
-    Meeting,
-    check_processes,
-    concludes,
-    fabric_options,
-    first_alone,
-    own_share,
-    part,
-    splits_batches,
-)
-from mol_fast.processes import rank
+from mol_fast.open_data import fingerprint, open_data, sources
+from mol_fast.parallel import Meeting, check_processes, concludes, first_alone, own_share, part
 from mol_fast.recipes import recipe_of
 from mol_fast.settings import TrainSettings
 
@@ -39,6 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
+    keep_memory()
     defaults = recipe_of(argv)
 
     def program(settings: TrainSettings = defaults) -> None:
@@ -57,8 +46,8 @@ def run(settings: TrainSettings) -> None:
     goes on with a run that was interrupted; finished folds are not repeated.
 
     Raises:
-        UserError: an option cannot be used.
-        FoldsFailed: the loss of a fold is not finite; the other folds are finished.
+        UserError: an option cannot be used, or the loss of the only fold is not finite.
+        FoldsFailed: the loss of one of several folds is not finite; the other folds are finished.
     """
     from mol_fast.environment import environment
     from mol_fast.fold_run import make_model
@@ -68,24 +57,26 @@ def run(settings: TrainSettings) -> None:
     settings.check()
     check_processes(settings)
     fabric = make_fabric(settings)
-    videos = _open(settings)
-    protocol = _protocol(settings, videos)
-    _check_prepared_for(settings, protocol)
-    videos = protocol.select(videos)
-    if settings.data:
-        _warn_of_counts(protocol, videos)
+    videos, protocol = open_data(settings)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)
     started = datetime.now().astimezone()
-    path = settings.out / (settings.name or f"{'-'.join(_sources(videos))}-{started:%Y%m%d-%H%M%S}")
+    path = settings.out / (settings.name or f"{'-'.join(sources(videos))}-{started:%Y%m%d-%H%M%S}")
     about = {
         "settings": asdict(settings),
         "model": model,
-        "sources": _sources(videos),
+        "sources": sources(videos),
         "folds": [fold.name for fold in folds],
         "environment": environment(fabric.device),
     }
-    identity = {**settings.identity(), "videos": len(videos), "subjects": _subjects(videos)}
+    identity = {
+        **settings.identity(),
+        "precision": fabric_precision(fabric),
+        "protocol": protocol.name,
+        "videos": len(videos),
+        "subjects": _subjects(videos),
+        "labels": fingerprint(videos),
+    }
     first_alone(fabric, lambda: open_run(path, about, identity))
     if fabric.is_global_zero:
         trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
@@ -99,84 +90,6 @@ def run(settings: TrainSettings) -> None:
     finally:
         meeting.end()
         part(fabric)
-
-
-def make_fabric(settings: TrainSettings) -> "Fabric":
-    """Device and precision of a run.
-
-    Raises:
-        UserError: the device is not there.
-    """
-    from lightning_fabric import Fabric
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    known = [str(number) for number in range(torch.cuda.device_count())] if kind == "cuda" else []
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not known) or (index and index not in known):
-        raise UserError(f"The device {settings.device!r} is not available: use --device cpu.")
-    precision = settings.precision
-    if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if kind == "cuda" else torch.cpu._is_avx512_bf16_supported()
-        precision = "bfloat16" if fast else "float32"
-    digits: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bfloat16" else "32-true"
-    if splits_batches(settings):
-        fabric = Fabric(accelerator=kind, precision=digits, **fabric_options(settings))
-        fabric.launch()
-        return fabric
-    devices = [int(index)] if index else [int(os.environ.get("LOCAL_RANK", 0))] if kind == "cuda" else 1
-    return Fabric(accelerator=kind, devices=devices, precision=digits)
-
-
-def _open(settings: TrainSettings) -> list[Video]:
-    if settings.data:
-        return open_sets(settings.data)
-    from rich.progress import Progress
-
-    with Progress(transient=True) as progress:
-        task = progress.add_task("making the embedded set", total=None, visible=False)
-        prepared = embedded_set(
-            settings.data_dir,
-            lambda done, total: progress.update(task, completed=done, total=total, visible=True),
-        )
-    return prepared.videos
-
-
-def _protocol(settings: TrainSettings, videos: list[Video]) -> Protocol:
-    prepared = {str(name) for folder in settings.data if (name := read_info(folder).get("protocol"))}
-    if settings.protocol:
-        return get_protocol(settings.protocol)
-    if len(prepared) == 1:
-        return get_protocol(prepared.pop())
-    return get_protocol("embedded-3") if _sources(videos) == ["embedded"] else label_protocol(videos)
-
-
-def _check_prepared_for(settings: TrainSettings, protocol: Protocol) -> None:
-    """Raise UserError for a set that lacks videos of the protocol, since it was prepared for another one."""
-    for folder in settings.data if settings.protocol else ():
-        info = read_info(folder)
-        held = info.get("protocol")
-        if held and held not in (protocol.name, protocol.parts.get(info.get("source", ""))):
-            raise UserError(
-                f"{folder} was prepared for the protocol {held}, not for {protocol.name}: "
-                f"train with --protocol {held}, or prepare the set again."
-            )
-
-
-def _warn_of_counts(protocol: Protocol, videos: list[Video]) -> None:
-    from mol_fast.preparing.counts import compare
-
-    comparison = compare(protocol, videos)
-    if comparison is not None and not comparison.agrees and rank() == 0:
-        print(
-            f"warning: the data are not what the protocol asks for\n{comparison.table()}", file=sys.stderr, flush=True
-        )
-
-
-def _sources(videos: list[Video]) -> list[str]:
-    return sorted({video.source for video in videos})
 
 
 def _subjects(videos: list[Video]) -> list[str]:

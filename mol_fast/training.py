@@ -118,8 +118,9 @@ def batches(
     """Batches without end, those of the first `done` steps left out.
 
     Each epoch has its own order, which depends on the seed and its number; its incomplete last batch is left out. With
-    `settings.balance` "sampler" an epoch has equally many clips of each class. Of `processes` that split each batch the
-    one numbered `rank` gets its part, in the order of the numbers.
+    `settings.balance` "sampler" an epoch has equally many clips of each class, and one that comes again has another
+    crop and flip. Of `processes` that split each batch the one numbered `rank` gets its part, in the order of the
+    numbers.
 
     Raises:
         UserError: a batch cannot be split over the processes.
@@ -132,7 +133,7 @@ def batches(
     epoch, start = divmod(done, per_epoch)
     while True:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + epoch)
-        order = _order(clips, settings, generator)[: per_epoch * size].view(per_epoch, size)
+        order = _order(clips, settings, generator)[: per_epoch * size].unflatten(0, (per_epoch, size))
         clips.set_epoch(epoch)
         yield from DataLoader(
             clips,
@@ -144,6 +145,7 @@ def batches(
 
 
 def _order(clips: ClipDataset, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """Items of an epoch: indices, or with the sampler pairs of index and draw."""
     if settings.balance == "sampler":
         return balanced_order([label for _, _, label in clips.windows], generator)
     return torch.randperm(len(clips), generator=generator)

@@ -29,8 +29,8 @@ class Weights:
         file: the weights file.
         model: in evaluation mode.
         info: what was saved with it.
-        trained_on: SOURCE/SUBJECT of each subject they were trained on; None where the run they come from is not beside
-            them, or does not tell.
+        trained_on: SOURCE/SUBJECT of each subject they were trained on; None where neither they nor a run beside them
+            tell.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Weights:
 
     @classmethod
     def load(cls, path: Path) -> "Weights":
-        """Read weights and, where they lie in a run, its configuration.
+        """Read weights and, where they do not tell their subjects and lie in a run, its configuration.
 
         Raises:
             UserError: they cannot be used, or read clips of another number of frames.
@@ -55,10 +55,11 @@ class Weights:
     def check_protocol(self, protocol: Protocol) -> None:
         """Raise UserError where the classes of `protocol` are not those of the weights, in the same order."""
         classes = tuple(self.info["classes"])
+        name = f", {self.info['protocol']}" if "protocol" in self.info else ""
         if classes != protocol.classes:
             raise UserError(
                 f"{self.path} knows the classes {', '.join(classes)}, but the protocol {protocol.name} has "
-                f"{', '.join(protocol.classes)}: give the --protocol that the weights were trained under."
+                f"{', '.join(protocol.classes)}: give the --protocol that the weights were trained under{name}."
             )
 
 
@@ -139,10 +140,12 @@ def _trained(weights: Weights, videos: Sequence[Video], subjects: Sequence[str])
     if weights.trained_on is None:
         return set(), set(subjects) - set(weights.info.get("test_subjects", ()))
     known = weights.trained_on
-    return {video.subject for video in videos if _full_name(video.subject, [video.source]) in known}, set()
+    return {video.subject for video in videos if video.full_subject in known}, set()
 
 
 def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[str] | None:
+    if "train_subjects" in info:
+        return frozenset(info["train_subjects"])
     for folder in (file.parent, file.parent.parent.parent):
         try:
             about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

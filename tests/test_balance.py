@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from compare import seeded
 from test_folds import options, outcome
+from torch import Tensor
 
 from mol_fast import JointLoss, MOLOutput
 from mol_fast.balance import balanced_order, class_counts, class_weights
@@ -21,8 +22,12 @@ from mol_fast.training import batches
 LABELS = [0] * 13 + [2] * 5 + [3] * 2
 
 
+def draws(seed: int) -> list[tuple[int, int]]:
+    return [(index, draw) for index, draw in balanced_order(LABELS, torch.Generator().manual_seed(seed)).tolist()]
+
+
 def order(seed: int) -> list[int]:
-    return balanced_order(LABELS, torch.Generator().manual_seed(seed)).tolist()
+    return [index for index, _ in draws(seed)]
 
 
 def test_weights_give_each_class_the_same_share() -> None:
@@ -51,6 +56,7 @@ def test_draws_are_equal_and_in_rounds() -> None:
         times = Counter(index for index in drawn if LABELS[index] == label)
         members = [index for index, other in enumerate(LABELS) if other == label]
         assert max(times.values()) - min(times[index] for index in members) <= 1
+    assert sorted(draws(0)) == sorted((index, draw) for index in set(drawn) for draw in range(drawn.count(index)))
     assert drawn == order(0) != order(1)
     seen = {index for seed in range(20) for index in order(seed)}
     assert seen == set(range(20))
@@ -65,6 +71,13 @@ def test_batches_go_on_where_they_stopped(embedded_small: PreparedSet) -> None:
     plain = torch.tensor(class_counts(clips))
     assert counts.max() - counts.min() <= 1 + len(clips) % 4
     assert plain.max() - plain.min() > 1 + len(clips) % 4
+    seen: dict[tuple[int, int], list[Tensor]] = {}
+    for batch in islice(batches(clips, settings), len(clips) // 4):
+        for video, window, landmarks in zip(*(batch[name] for name in ("video", "window", "landmarks")), strict=True):
+            seen.setdefault((int(video), int(window)), []).append(landmarks)
+    again = [pair for draws_of_one in seen.values() for pair in combinations(draws_of_one, 2)]
+    assert again
+    assert not any(torch.equal(*pair) for pair in again), "one crop for two draws"
     whole = [batch["frames"] for batch in islice(batches(clips, settings), 7)]
     rest = [batch["frames"] for batch in islice(batches(clips, settings, 3), 4)]
     assert all(torch.equal(*pair) for pair in zip(whole[3:], rest, strict=True))

@@ -176,14 +176,19 @@ def test_subjects_of_the_training_are_warned_of(
 def test_weights_without_their_run(
     run: Path, embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second, _ = embedded_small.subjects
+    first, second, third = embedded_small.subjects
     file = tmp_path / "weights.safetensors"
     shutil.copy(run / f"folds/{first}-seed0/weights.safetensors", file)
     assert main(weights_options(file, embedded_small)) == 0
     assert "warning" not in capsys.readouterr().err
     assert main(weights_options(file, embedded_small, "--subjects", second)) == 0
-    assert f"Whether the weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
+    assert f"The weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
     model, info = load_weights(file)
+    assert info["train_subjects"] == [f"embedded/{second}", f"embedded/{third}"]
+    assert (info["sources"], info["protocol"]) == (["embedded"], "embedded-3")
+    save_weights(file, model, {"classes": info["classes"], "test_subjects": [first]})  # as earlier versions wrote them
+    assert main(weights_options(file, embedded_small, "--subjects", second)) == 0
+    assert f"Whether the weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
     save_weights(file, model, {"classes": info["classes"]})
     assert main(weights_options(file, embedded_small)) == 0
     assert f"Whether the weights were trained on {', '.join(embedded_small.subjects)}" in capsys.readouterr().err

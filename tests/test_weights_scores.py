@@ -1,4 +1,4 @@
-"""Which subjects weights may be scored on: by set and subject, as the run beside the weights says."""
+"""Which subjects weights may be scored on: by set and subject, as the weights or the run beside them say."""
 
 import json
 from collections.abc import Sequence
@@ -61,6 +61,20 @@ def test_a_set_of_several_sources_does_not_tell(tmp_path: Path, model: MOL) -> N
     choice = choose_subjects(weights, videos("a", "sub05"), NONE)
     assert choice.subjects == ("sub05",)
     assert "cannot be known" in choice.warnings[0]
+
+
+def test_weights_without_a_run_know_who_they_were_trained_on(tmp_path: Path, model: MOL) -> None:
+    file = tmp_path / "weights.safetensors"
+    info = {"classes": ["a", "b", "c"], "test_subjects": ["sub02"]}
+    save_weights(file, model, {**info, "train_subjects": ["casme2/sub01"]})
+    weights = Weights.load(file)
+    assert choose_subjects(weights, videos("samm", "sub01"), NONE).warnings == ()
+    choice = choose_subjects(weights, videos("casme2", "sub01", "sub03"), NONE)
+    assert (choice.subjects, choice.warnings) == (("sub03",), ())
+    joined = videos("casme2", "casme2/sub01", "casme2/sub03")
+    assert choose_subjects(weights, joined, NONE).subjects == ("casme2/sub03",)
+    save_weights(file, model, info)
+    assert Weights.load(file).trained_on is None
 
 
 def test_when_all_were_trained_on_one_must_ask_for_them(tmp_path: Path, model: MOL) -> None:

@@ -76,7 +76,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
 
     An item is a dict of frames float32 (1, 8, 128, 128), normalised over the clip; flow float32
     (2, 7, 128, 128) and landmarks float32 (8, 68, 2), in pixels of the crop; label, the class; video, the index
-    into `videos`; window. It depends on `seed`, the epoch and the index only.
+    into `videos`; window. It depends on `seed`, the epoch and the index only. Instead of an index a pair (index, draw)
+    may be given: the draws of an index in an epoch have each their own offsets and flips, 0 those of the index alone.
 
     Args:
         videos: videos whose labels the protocol leaves out give no items.
@@ -121,16 +122,22 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.windows)
 
+    def full_subjects(self) -> list[str]:
+        """SOURCE/SUBJECT of each subject that has clips, sorted by name."""
+        return sorted({self.videos[index].full_subject for index, _, _ in self.windows})
+
     def mean_landmarks(self) -> Tensor:
         """Mean face of the videos, (68, 2) in pixels of the centre crop."""
         faces = [self.videos[index].read().landmarks.mean(dim=0) for index in sorted({row[0] for row in self.windows})]
         return torch.stack(faces).mean(dim=0) - (SIZE - CROP) // 2
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, item: int | Sequence[int]) -> dict[str, Tensor]:
+        index, draw = item if isinstance(item, Sequence) else (item, 0)
         video, window, label = self.windows[index]
         clip = cut_window(self.videos[video].read(), window)
         x = y = (SIZE - CROP) // 2
-        rng = np.random.default_rng([self.seed, self.epoch, index % len(self)])
+        place = [self.seed, self.epoch, index % len(self)]
+        rng = np.random.default_rng([*place, draw] if draw else place)
         if self.crop == "random":
             x, y = rng.integers(SIZE - CROP + 1, size=2).tolist()
         clip = crop_clip(clip, x, y)

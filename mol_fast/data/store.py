@@ -57,6 +57,11 @@ class Video:
         """Frames from one frame of a window to the next, which is also the number of windows."""
         return self.frames // WINDOW
 
+    @property
+    def full_subject(self) -> str:
+        """SOURCE/SUBJECT, which tells subjects of different sets apart."""
+        return f"{self.source}/{self.subject.removeprefix(f'{self.source}/')}"
+
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> "Video":
         """Describe a video file by its own header.
