@@ -26,12 +26,14 @@ from torch import Tensor, nn
 
 from mol_fast import CCC, F5C, FCC, functional
 from mol_fast import reference as ref
+from mol_fast.batched import neighbours
 
 CHANNELS, SIDE, NEIGHBOURS, SLOPE = 128, 16, 4, 0.1
 SMALL = 4
 """Maps up to which the reference itself runs in float64; beyond, the batched path, checked at this number."""
-CLEAR, SHARE = 3e-6, 0.8
-"""Difference of similarity that float32 cannot bridge, and the share of the maps that must have it."""
+CLEAR, APART, SHARE = 3e-6, 1.5e-6, 0.8
+"""Differences that float32 cannot bridge, of similarities and, in their scale, of what a maximum or a ReLU compares;
+and the share of the maps that must have them."""
 
 
 class Correlation(nn.Module):
@@ -175,7 +177,7 @@ def representable(n: int, channels: int, seed: int = 0) -> Tensor:
 
 
 def clear_maps(operator: Operator, module: nn.Module, n: int) -> tuple[Tensor, Tensor]:
-    """Maps, and for each whether no rounding of float32 can change its neighbours."""
+    """Maps, and for each whether no rounding of float32 can change its neighbours, nor a winner of CCC's maximum."""
     double = copy.deepcopy(module).double()
     for seed in range(100):
         x = representable(n, operator.inputs, seed).to(next(module.parameters()).device)
@@ -183,10 +185,30 @@ def clear_maps(operator: Operator, module: nn.Module, n: int) -> tuple[Tensor, T
             return x, torch.ones(n, dtype=torch.bool, device=x.device)
         with torch.no_grad():
             nodes = operator.nodes(double, x.double())
-        clear = [neighbour_gap(maps[None], NEIGHBOURS, "paper") > CLEAR for maps in nodes]
+        weights = getattr(double, "ccc", double)
+        clear = [
+            neighbour_gap(maps[None], NEIGHBOURS, "paper") > CLEAR and winner_gap(weights, maps) > APART
+            for maps in nodes
+        ]
         if sum(clear) > SHARE * n:
             return x, torch.tensor(clear, device=x.device)
     raise AssertionError("no maps with clear neighbours")
+
+
+@torch.no_grad()
+def winner_gap(layer: nn.Module, maps: Tensor) -> float:
+    """Smallest distance of `layer` (CCC) on `maps (C, H, W)` between the two largest of a maximum, or of a ReLU from 0.
+
+    Relative to the root mean square of the values. A gradient goes another way on the other side.
+    """
+    nodes = maps.flatten(1)
+    index = neighbours(nodes[None], NEIGHBOURS)[0]
+    edge = F.linear(nodes, layer.edge.weight)
+    own = F.linear(nodes, layer.node.weight - layer.edge.weight, layer.node.bias + layer.edge.bias)
+    largest = edge[index].topk(2, dim=1).values  # (V, 2, D)
+    before = own + largest[:, 0]
+    apart = torch.where(before > 0, torch.minimum(before, largest[:, 0] - largest[:, 1]), -before)
+    return float(apart.min() / before.square().mean().sqrt())
 
 
 def candidate(problem: Problem, backend: str, dtype: torch.dtype) -> Callable[[], Results]:

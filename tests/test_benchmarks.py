@@ -52,6 +52,12 @@ def test_budget_is_twice_the_plain_error() -> None:
         gate.refuse_wrong(results(X * 1.0021, X), results(X, X), plain, torch.float32)
 
 
+def test_zeros_never_pass() -> None:
+    """However inexact a plain implementation is."""
+    with pytest.raises(pytest.fail.Exception, match="wrong gradients"):
+        gate.refuse_wrong(results(X, X * 0), results(X, X), gate.Errors(1.0, 1.0), torch.bfloat16)
+
+
 def test_counts() -> None:
     """The figures of the specification, in its roundings."""
     assert round(counts.fcc(1) / 1e6, 1) == 2.1
