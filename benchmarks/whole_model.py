@@ -135,8 +135,6 @@ def timed(ours: Implementation, batch: Batch, training: bool, dtype: torch.dtype
             output = ours.forward(batch.frames)
         loss = criterion(output, batch.labels, batch.flow, batch.landmarks).total
         gradients = torch.autograd.grad(loss, list(ours.parameters.values()))
-        outputs = {"loss": loss, "logits": output.logits, "flow": output.flow, "landmarks": output.landmarks}
-        outputs = {name: value.detach() for name, value in outputs.items()}
-        return Results(outputs, dict(zip(ours.parameters, gradients, strict=True)) | ours.buffers)
+        return Results({"loss": loss.detach()}, dict(zip(ours.parameters, gradients, strict=True)) | ours.buffers)
 
     return step if training else forward
