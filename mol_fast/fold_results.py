@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mol_fast.errors import UserError
 from mol_fast.files import write_atomic
-from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
+from mol_fast.metrics import Evaluation, WindowPrediction
 from mol_fast.report import Sample
 from mol_fast.selection import Scoring, read_scoring
 
@@ -38,8 +38,11 @@ class FoldResults:
         windows = _windows_table(evaluation).encode()
         write_atomic(folder / WINDOWS, windows)
         write_atomic(folder / SAMPLES, _pack_samples(self.samples))
-        sums = {"flow": asdict(evaluation.flow), "landmarks": asdict(evaluation.landmarks)}
-        scores: dict[str, Any] = {"classes": evaluation.classes, "scores": evaluation.compute().to_dict(), "sums": sums}
+        scores: dict[str, Any] = {
+            "classes": evaluation.classes,
+            "scores": evaluation.compute().to_dict(),
+            "sums": evaluation.sums(),
+        }
         scores["windows"] = _digest(windows)
         if self.chosen:
             scores["chosen_step"] = self.chosen.step
@@ -56,10 +59,8 @@ class FoldResults:
             windows = (folder / WINDOWS).read_bytes()
             if _digest(windows) != scores.get("windows", _digest(windows)):
                 return None
-            evaluation = Evaluation(scores["classes"])
-            evaluation.add_windows(_read_windows(windows.decode(), evaluation.classes))
-            evaluation.flow = FlowSums(**scores["sums"]["flow"])
-            evaluation.landmarks = LandmarkSums(**scores["sums"]["landmarks"])
+            rows = _read_windows(windows.decode(), scores["classes"])
+            evaluation = Evaluation.restored(scores["classes"], rows, scores["sums"])
             samples = _unpack_samples(folder / SAMPLES)
             chosen = read_scoring(folder, scores["chosen_step"]) if "chosen_step" in scores else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError):

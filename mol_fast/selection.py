@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mol_fast.errors import UserError
 from mol_fast.files import write_atomic
-from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
+from mol_fast.metrics import Evaluation, WindowPrediction
 
 WARNING = (
     "The step was chosen for each fold by its accuracy on the held-out subjects, as published code does: these scores "
@@ -46,8 +46,7 @@ def write_scoring(folder: Path, scoring: Scoring) -> None:
         "step": scoring.step,
         "classes": evaluation.classes,
         "windows": [asdict(window) for window in evaluation.windows()],
-        "flow": asdict(evaluation.flow),
-        "landmarks": asdict(evaluation.landmarks),
+        **evaluation.sums(),
     }
     path = _path(folder, scoring.step)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,12 +62,10 @@ def read_scoring(folder: Path, step: int) -> Scoring:
     path = _path(folder, step)
     try:
         content = json.loads(path.read_text())
-        evaluation = Evaluation(content["classes"])
-        evaluation.add_windows(
-            [WindowPrediction(row["video"], row["label"], tuple(row["probabilities"])) for row in content["windows"]]
-        )
-        evaluation.flow = FlowSums(**content["flow"])
-        evaluation.landmarks = LandmarkSums(**content["landmarks"])
+        windows = [
+            WindowPrediction(row["video"], row["label"], tuple(row["probabilities"])) for row in content["windows"]
+        ]
+        evaluation = Evaluation.restored(content["classes"], windows, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"The scoring {path} is missing or damaged: remove {folder} to train its fold again."

@@ -1,7 +1,7 @@
 """Scores of recognition, optical flow and landmarks together."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -135,6 +135,26 @@ class Evaluation:
             WindowPrediction(video, self._labels[video], tuple(row))
             for video, row in zip(self._videos, rows, strict=True)
         ]
+
+    @classmethod
+    def restored(
+        cls, classes: Sequence[str], windows: Sequence[WindowPrediction], sums: Mapping[str, Any]
+    ) -> "Evaluation":
+        """The evaluation that gave `windows` and `sums`; entries of `sums` other than its two are passed over.
+
+        Raises:
+            KeyError, TypeError: `sums` lacks something.
+            ValueError: the windows do not fit the classes.
+        """
+        evaluation = cls(classes)
+        evaluation.add_windows(windows)
+        evaluation.flow = FlowSums(**sums["flow"])
+        evaluation.landmarks = LandmarkSums(**sums["landmarks"])
+        return evaluation
+
+    def sums(self) -> dict[str, dict[str, Any]]:
+        """What the errors of flow and landmarks are taken from, ready for JSON."""
+        return {"flow": asdict(self.flow), "landmarks": asdict(self.landmarks)}
 
     def add_windows(self, windows: Sequence[WindowPrediction]) -> None:
         """Add windows as `windows` gave them; flow and landmarks are added to `flow` and `landmarks` apart.
