@@ -202,7 +202,8 @@ def winner_gap(layer: nn.Module, maps: Tensor) -> float:
     Relative to the root mean square of the values. A gradient goes another way on the other side.
     """
     nodes = maps.flatten(1)
-    index = neighbours(nodes[None], NEIGHBOURS)[0]
+    others = neighbours(nodes[None], NEIGHBOURS)[0]
+    index = torch.cat([torch.arange(len(nodes), device=nodes.device)[:, None], others], dim=1)
     edge = F.linear(nodes, layer.edge.weight)
     own = F.linear(nodes, layer.node.weight - layer.edge.weight, layer.node.bias + layer.edge.bias)
     largest = edge[index].topk(2, dim=1).values  # (V, 2, D)

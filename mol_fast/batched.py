@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mol_fast.branch import FCCBranch
-from mol_fast.moments import moments
 
 NORM_FLOOR = 1e-12
 FEW = 8
@@ -24,107 +23,156 @@ def circulant(kernel: Tensor) -> Tensor:
     return torch.cat([kernel, kernel], dim=1).unfold(1, length, 1)[:, 1:].flip(1)
 
 
-def circulant_product(x: Tensor, vertical: Tensor, horizontal: Tensor, scale: Tensor) -> Tensor:
-    """scale * A X B^T of every plane of `x (N, C, H, W)`, with the kernels `(C, H)`, `(C, W)` and `scale (G, C)`."""
-    n, c, h, w = x.shape
-    a, b = circulant(vertical), circulant(horizontal).to(x.dtype)
-    a = (a * scale[0, :, None, None] if scale.shape[0] == 1 else a).to(x.dtype)
-    planes = x.permute(1, 2, 0, 3).reshape(c, h, n * w)
-    planes = torch.bmm(a, planes).view(c, h * n, w)
-    y = torch.bmm(planes, b.transpose(1, 2)).view(c, h, n, w).permute(2, 0, 1, 3)
-    if scale.shape[0] > 1:
-        y = (y.unflatten(0, (-1, scale.shape[0])) * scale[:, :, None, None].to(x.dtype)).flatten(0, 1)
-    return y
-
-
 def batch_statistics(x: Tensor, vh_pos: Tensor, hv_pos: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance `(G, C)` of x plus the positions of the two halves; 0 and 1 when there are no maps."""
-    if not x.shape[0]:
-        return x.new_zeros(groups, x.shape[1]), x.new_ones(groups, x.shape[1])
-    half = x.shape[1] // 2
-    x = x.unflatten(0, (x.shape[0] // groups, groups))
-    parts = (x[:, :, :half] + vh_pos[:, :, None], x[:, :, half:] + hv_pos[:, None, :])
-    statistics = [moments(part, (0, 3, 4)) for part in parts]
-    mean, var = (torch.cat(values, dim=1) for values in zip(*statistics, strict=True))
-    return mean, var
+    """Mean and biased variance `(G, C)` of x plus the positions of the two halves."""
+    frames, positions = x.unflatten(0, (-1, groups)), _halves(vh_pos, hv_pos, *x.shape[2:])
+    mean = _mean(frames, positions)
+    return mean, _centred(frames, positions, mean).square().mean(dim=_ALL)
 
 
-def affine_maps(vh: FCCBranch, hv: FCCBranch, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of FCC that does not depend on x: rows `(G, C, H)` and columns `(G, C, W)` to add to every plane.
+_ALL = (0, 3, 4)
+"""The dimensions of frames `(N / G, G, C, H, W)` that a statistic goes over."""
 
-    With S1, S2 the sums of the two kernels, a branch adds along its first direction
-    scale S2 circ(pos1) + (bias_norm - scale mean) S1 S2 + bias1 S2 + bias2, along its second circ(pos2).
+
+def _halves(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    """Maps `(C, H, W)`: one half with equal columns `rows (C/2, H)`, the other with equal rows `columns (C/2, W)`."""
+    return torch.cat([rows[:, :, None].expand(-1, -1, width), columns[:, None, :].expand(-1, height, -1)])
+
+
+def _mean(frames: Tensor, positions: Tensor) -> Tensor:
+    return frames.mean(dim=_ALL) + positions.mean(dim=(1, 2))
+
+
+def _centred(frames: Tensor, positions: Tensor, mean: Tensor) -> Tensor:
+    return frames + (positions - mean[:, :, None, None])
+
+
+class _Normalise(torch.autograd.Function):
+    """Frames plus positions `(C, H, W)`, batch-normalised, and the mean and biased variance `(G, C)`.
+
+    Autograd of these steps would do the same in several times the memory traffic. `bias` gets no gradient.
     """
-    half = vh.kernel1.shape[0]
-    first, second = [], []
-    for branch, channels in ((vh, slice(None, half)), (hv, slice(half, None))):
-        s, mu = scale[:, channels, None], mean[:, channels, None]
-        sum1, sum2 = branch.kernel1.sum(dim=1)[:, None], branch.kernel2.sum(dim=1)[:, None]
-        position = torch.bmm(circulant(branch.kernel1), branch.pos1[:, :, None])[:, :, 0]
-        constant = (branch.bias[:, None] - s * mu) * sum1 * sum2 + branch.bias1[:, None] * sum2 + branch.bias2[:, None]
-        first.append(s * sum2 * position + constant)
-        along = torch.bmm(circulant(branch.kernel2), branch.pos2[:, :, None])[:, :, 0]
-        second.append(along.expand(scale.shape[0], -1, -1))
-    return torch.cat([first[0], second[1]], dim=1), torch.cat([second[0], first[1]], dim=1)
+
+    @staticmethod
+    def forward(
+        frames: Tensor, positions: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean = _mean(frames, positions)
+        centred = _centred(frames, positions, mean)
+        var = torch.linalg.vector_norm(centred, dim=_ALL).square() / frames[:, 0, 0].numel()
+        scale = weight * torch.rsqrt(var + eps)
+        return centred * scale[:, :, None, None] + bias[:, None, None], mean, var
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        frames, positions, weight, _, ctx.eps = inputs
+        ctx.save_for_backward(frames, positions, weight, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, d_mean: Tensor, d_var: Tensor) -> tuple[Tensor | None, ...]:
+        frames, positions, weight, mean, var = ctx.saved_tensors
+        count = frames[:, 0, 0].numel()
+        centred = _centred(frames, positions, mean)
+        deviation = torch.rsqrt(var + ctx.eps)
+        scale = weight * deviation
+        along, total = (grad * centred).sum(dim=_ALL), grad.sum(dim=_ALL)
+        d_mean = (d_mean - total * scale) / count
+        d_var = (2 * d_var - along * scale * deviation.square()) / count
+        d_frames = centred * d_var[:, :, None, None] + d_mean[:, :, None, None] + grad * scale[:, :, None, None]
+        return d_frames, d_frames.sum(dim=(0, 1)), (along * deviation).sum(dim=0), None, None
+
+
+def _normalise(
+    frames: Tensor, vh: FCCBranch, hv: FCCBranch, mean: Tensor | None, var: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames plus the first positions, batch-normalised, and the mean and variance `(G, C)` that were used.
+
+    The biases get no gradient here, but in `_added`.
+    """
+    positions = _halves(vh.pos1, hv.pos1, *frames.shape[3:])
+    weight, bias = torch.cat([vh.weight, hv.weight]), torch.cat([vh.bias, hv.bias]).detach()
+    if mean is None or var is None:
+        if frames.numel():
+            return _Normalise.apply(frames, positions, weight, bias, eps)
+        mean, var = (frames.new_full(frames.shape[1:3], value) for value in (0.0, 1.0))
+    mean, var = mean.to(frames.dtype), var.to(frames.dtype)
+    scale = weight * torch.rsqrt(var + eps)
+    return _centred(frames, positions, mean) * scale[:, :, None, None] + bias[:, None, None], mean, var
+
+
+def _added(branch: FCCBranch) -> Tensor:
+    """What the biases of a branch add to all of a plane, `(C/2,)`.
+
+    That of the normalisation is in the planes already. Its gradient goes this way, where in half precision it does not
+    suffer from the rounding of every cell.
+    """
+    bias = branch.bias - branch.bias.detach()
+    return (bias * branch.kernel1.sum(dim=1) + branch.bias1) * branch.kernel2.sum(dim=1) + branch.bias2
 
 
 def fcc(
     x: Tensor, vh: FCCBranch, hv: FCCBranch, mean: Tensor | None, var: Tensor | None, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FCC as x + scale A X B^T + rows + columns; see `mol_fast.functional.fcc`."""
+    """FCC as x + A Z B^T + Y, Z being x with the first positions, normalised; see `mol_fast.functional.fcc`.
+
+    Y does not depend on x: the second positions through the second kernel, plus bias1 sum(kernel2) + bias2.
+    """
     exact = torch.promote_types(x.dtype, torch.float32)
     vh, hv = (FCCBranch(*(p.to(exact) for p in branch)) for branch in (vh, hv))
-    if mean is None or var is None:
-        mean, var = batch_statistics(x.to(exact), vh.pos1, hv.pos1, groups)
-    mean, var = mean.to(exact), var.to(exact)
-    weight = torch.cat([vh.weight, hv.weight])
-    scale = weight * torch.rsqrt(var + eps)
-    rows, columns = affine_maps(vh, hv, mean, scale)
-    vertical = torch.cat([vh.kernel1, hv.kernel2])
-    horizontal = torch.cat([vh.kernel2, hv.kernel1])
-    y = circulant_product(x, vertical, horizontal, scale)
-    shift = (rows[:, :, :, None] + columns[:, :, None, :]).to(x.dtype)
-    if shift.shape[0] > 1:
-        shift = shift.repeat(x.shape[0] // groups, 1, 1, 1)
-    return (x + y).add_(shift), mean, var
+    half, (n, c, h, w) = vh.kernel1.shape[0], x.shape
+    z, mean, var = _normalise(x.to(exact).unflatten(0, (n // groups, groups)), vh, hv, mean, var, eps)
+    a = circulant(torch.cat([vh.kernel1, hv.kernel2]))
+    b = circulant(torch.cat([vh.kernel2, hv.kernel1])).transpose(1, 2)
+    planes = z.flatten(0, 1).permute(1, 2, 0, 3).to(x.dtype, memory_format=torch.contiguous_format)  # (C, H, N, W)
+    y = torch.bmm(a.to(x.dtype), planes.reshape(c, h, n * w)).view(c, h * n, w)
+    y = torch.bmm(y, b.to(x.dtype)).view(c, h, n, w)
+    columns = torch.bmm(vh.pos2[:, None], b[:half]) + _added(vh)[:, None, None]
+    rows = torch.bmm(a[half:], hv.pos2[:, :, None]) + _added(hv)[:, None, None]
+    second = torch.cat([columns.expand(-1, h, -1), rows.expand(-1, -1, w)]).to(x.dtype)
+    return (x + y.permute(2, 0, 1, 3)).add_(second), mean, var
 
 
 def neighbours(nodes: Tensor, k: int) -> Tensor:
-    """Indices `(N, V, k)` of the k most similar of the V `nodes (N, V, features)`, most similar first.
+    """Indices `(N, V, k - 1)` of the nodes most similar to each of the V `nodes (N, V, features)`, most similar first.
 
-    By cosine similarity. The order matters between positions, where a linear mixes the r-th neighbours of all nodes.
-    Similarities are computed in float32 or better whatever the input, without gradient.
+    By cosine similarity, without the node itself, which is the most similar to itself. The order matters between
+    positions, where a linear mixes the r-th neighbours of all nodes. Similarities are computed in float32 or better
+    whatever the input, without gradient.
     """
     with torch.no_grad():
         nodes = nodes if nodes.dtype == torch.float64 else nodes.float()
-        unit = nodes / torch.linalg.vector_norm(nodes, dim=2, keepdim=True).clamp_min(NORM_FLOOR)
-        return _largest(torch.bmm(unit, unit.transpose(1, 2)), k)
+        products = torch.bmm(nodes, nodes.transpose(1, 2))
+        squares = products.diagonal(dim1=1, dim2=2)
+        # The norm of the node that looks for neighbours is the same for all of them, and left out.
+        similarity = products * squares.clamp_min(NORM_FLOOR**2).rsqrt()[:, None]
+        similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+        return _largest(similarity, k - 1)
 
 
-def _largest(values: Tensor, k: int) -> Tensor:
-    """Indices of the k largest along the last dimension, the largest first; `values` are overwritten.
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Indices of the largest along the last dimension, the largest first; `values` are overwritten.
 
     For few of them repeated maxima take half the time of a selection.
     """
-    if k > FEW:
-        return values.topk(k, dim=-1).indices
-    indices = []
-    for _ in range(k):
-        indices.append(values.max(dim=-1, keepdim=True).indices)
+    if not 0 < count <= FEW:
+        return values.topk(count, dim=-1).indices
+    indices = [values.max(dim=-1, keepdim=True).indices]
+    while len(indices) < count:
         values.scatter_(-1, indices[-1], -torch.inf)
+        indices.append(values.max(dim=-1, keepdim=True).indices)
     return torch.cat(indices, dim=-1)
 
 
 class _GatherMax(torch.autograd.Function):
-    """max over r of rows index[r, i] of `q (rows, D)`; the gradient goes to the first row that has the maximum.
+    """max of row i and rows index[r, i] of `q (rows, D)`; the gradient goes to one row that has the maximum.
 
     Autograd of gather and maximum would do the same in several times the memory traffic.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, index: Tensor) -> Tensor:
-        best = q.index_select(0, index[0])
-        for row in index[1:]:
+        best = q
+        for row in index:
             best = torch.maximum(best, q.index_select(0, row))
         ctx.save_for_backward(q, index, best)
         return best
@@ -137,12 +185,14 @@ class _GatherMax(torch.autograd.Function):
             rest = grad * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
             d_q = d_q.index_add_(0, row, grad - rest)
             grad = rest
-        return d_q, None
+        return d_q.add_(grad), None
 
 
 def gather_max(q: Tensor, index: Tensor) -> Tensor:
-    """max over r of q[n, index[n, v, r], :], for `q (N, V, D)` and `index (N, V, k)`: `(N, V, D)`."""
+    """max of q[n, v, :] and all q[n, index[n, v, r], :], for `q (N, V, D)` and `index (N, V, k - 1)`: `(N, V, D)`."""
     n, v, d = q.shape
+    if not index.shape[2]:
+        return q
     rows = index + torch.arange(n, device=q.device)[:, None, None] * v
     return _GatherMax.apply(q.reshape(n * v, d), rows.permute(2, 0, 1).flatten(1)).view(n, v, d)
 
@@ -181,9 +231,9 @@ def ccc_official(
     node_weight, node_bias, edge_weight, edge_bias = (p.to(exact) for p in linears)
     own = F.linear(f, (node_weight - 2 * edge_weight).to(x.dtype), (node_bias + edge_bias).to(x.dtype))
     edge_weight = edge_weight.to(x.dtype)
-    best = _edge(f, index[:, :, 0], edge_weight)
-    for r in range(1, k):
-        best = torch.maximum(best, _edge(f, index[:, :, r], edge_weight))
+    best = F.linear(f, edge_weight)
+    for nearest in index.unbind(dim=2):
+        best = torch.maximum(best, _edge(f, nearest, edge_weight))
     return x + torch.relu(own + best).view_as(x)
 
 

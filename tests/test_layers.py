@@ -143,6 +143,33 @@ def test_one_value_per_channel(variant: str) -> None:
     assert all(torch.isfinite(value.double()).all() for value in results.values())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_large_mean_costs_no_accuracy(training: bool) -> None:
+    """Maps are centred before they are multiplied, so that no large numbers cancel."""
+    module = FCC(6, (5, 12)).train(training)
+    randomise(module)
+    x, g = seeded(8, 6, 5, 12) + 30, seeded(8, 6, 5, 12, seed=99)
+    if not training:
+        module.vh.norm.running_mean.fill_(30)
+        module.hv.norm.running_mean.fill_(30)
+    exact = run(lambda p, x: ref.fcc(p, x, training), state(module, torch.float64), x.double(), g.double())
+    plain = run(lambda p, x: plain_fcc(p, x, training), state(module), x, g)
+    assert_within_budget(run(as_layer(module), state(module), x, g), plain, exact, torch.float32)
+
+
+def test_second_derivatives_of_fcc() -> None:
+    module = FCC(4, (2, 3)).double()
+    randomise(module)
+    params = list(module.parameters())
+    x = seeded(4, 4, 2, 3, dtype=torch.float64).requires_grad_()
+
+    def layer(x: Tensor, *values: Tensor) -> Tensor:
+        named = dict(zip((name for name, _ in module.named_parameters()), values, strict=True))
+        return torch.func.functional_call(module, named, (x,), {"groups": 2})
+
+    assert torch.autograd.gradgradcheck(layer, (x, *params))
+
+
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -387,15 +414,14 @@ def test_circulant() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *HALF])
 def test_neighbours_are_the_most_similar(dtype: torch.dtype) -> None:
-    """By similarity, the most similar first, which is the node itself; near-ties may be taken in any order."""
+    """By similarity, the most similar first, after the node itself; near-ties may be taken in any order."""
     nodes = seeded(3, 20, 7, dtype=dtype)
-    index = neighbours(nodes, 5)
+    index = torch.cat([torch.arange(20)[:, None].expand(3, -1, -1), neighbours(nodes, 5)], dim=2)
     unit = torch.nn.functional.normalize(nodes.double(), dim=2)
     similarity = unit @ unit.transpose(1, 2)
     taken = similarity.gather(2, index)
     tolerance = 1e-14 if dtype == torch.float64 else 1e-6
     assert_close(taken, similarity.topk(5, dim=2).values, atol=tolerance, rtol=0)
-    assert torch.equal(index[:, :, 0], torch.arange(20).expand(3, -1))
     assert (taken.diff(dim=2) <= tolerance).all()
     assert all(len(set(row.tolist())) == 5 for row in index.flatten(0, 1))
 
