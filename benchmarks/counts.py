@@ -49,21 +49,21 @@ def deconv(inputs: int, outputs: int, side: int) -> int:
     return 2 * inputs * outputs * 4 * side**2
 
 
-def encoder() -> int:
-    """Of one frame, conv1 to conv3 of the flow head."""
-    return conv(1, 64, 6, 64) + conv(64, 128, 4, 32) + conv(128, 256, 2, 16)
+def encoder(inputs: int) -> int:
+    """Of one frame, of `inputs` channels, conv1 to conv3 of the flow head."""
+    return conv(inputs, 64, 6, 64) + conv(64, 128, 4, 32) + conv(128, 256, 2, 16)
 
 
-def flow_of_pair() -> int:
+def flow_of_pair(inputs: int) -> int:
     """The flow head of one pair of frames, less the encoder."""
     coarser = conv(256, 512, 3, 8) + conv(512, 512, 3, 8) + 2 * conv(512, 512, 3, 4)
     coarsest = conv(512, 1024, 3, 2) + conv(1024, 1024, 3, 2)
     total = conv(256, 32, 1, 16) + correlation(1) + conv(32 + DISPLACEMENTS + 256, 256, 3, 16) + coarser + coarsest
-    inputs, side = 1024, 2
-    for skip, outputs in ((512, 512), (512, 256), (256, 128), (128, 128), (64, 64), (1, 32)):
-        total += conv(inputs, 2, 3, side) + deconv(inputs, outputs, 2 * side) + deconv(2, 2, 2 * side)
-        inputs, side = skip + outputs + 2, 2 * side
-    return total + conv(inputs, 2, 3, side)
+    channels, side = 1024, 2
+    for skip, outputs in ((512, 512), (512, 256), (256, 128), (128, 128), (64, 64), (inputs, 32)):
+        total += conv(channels, 2, 3, side) + deconv(channels, outputs, 2 * side) + deconv(2, 2, 2 * side)
+        channels, side = skip + outputs + 2, 2 * side
+    return total + conv(channels, 2, 3, side)
 
 
 def stem() -> int:
@@ -82,8 +82,9 @@ def expression(frames: int, classes: int) -> int:
     return 2 * 128 * 32 * 2 * 2 * 5 * 8 * 8 * depth + 2 * (32 * 4 * 4 * (depth // 2) * 256 + 256 * classes)
 
 
-def model(clips: int, training: bool = False, frames: int = 8, classes: int = 3) -> int:
-    """MOL in the preset "paper"."""
+def model(clips: int, training: bool = False, frames: int = 8, classes: int = 3, inputs: int = 2) -> int:
+    """MOL in the preset "paper"; `inputs`: 1 without the differences of frames."""
     pairs = frames - 1
-    plain = frames * (stem() + encoder()) + pairs * (flow_of_pair() + landmarks()) + expression(frames, classes)
+    of_frames = frames * (stem() + encoder(inputs)) + pairs * (flow_of_pair(inputs) + landmarks())
+    plain = of_frames + expression(frames, classes)
     return clips * (plain * (3 if training else 1) + f5c(2 * pairs, training))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mol_fast import MOL, PRESETS, JointLoss
 from mol_fast import reference as ref
+from mol_fast.flow_head import DIFFERENCE_SCALE
 
 CLASSES, CLEAR = 3, 1e-6
 
@@ -108,7 +109,9 @@ def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:
     config = module.config
 
     def forward(params: Params, x: Tensor) -> ref.Output:
-        return ref.mol(params, x, config.neighbors, "paper", module.training, 0.0, config.feature_scale)
+        return ref.mol(
+            params, x, config.neighbors, "paper", module.training, 0.0, config.feature_scale, DIFFERENCE_SCALE
+        )
 
     return of_loops(forward, module, dtype)
 

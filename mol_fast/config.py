@@ -26,6 +26,8 @@ class MOLConfig:
         center: centre the features of each block over time before the flow and the expression head (not in the
             paper; without it identity drowns the motion, see the README).
         feature_scale: factor on the centred features.
+        difference: give the flow head, beside each frame, its difference to the next (not in the paper; the features
+            reach it at an eighth of the size, which is too coarse to see where a small motion ends).
         norm_stats: batch statistics per frame index ("frame", as the released code, which calls the network pair by
             pair) or over all frames of the batch ("clip"). Evaluation is the same for both.
         flow_width: width of the flow head relative to the paper.
@@ -41,6 +43,7 @@ class MOLConfig:
     frames: int = 8
     center: bool = True
     feature_scale: float = 4.0
+    difference: bool = True
     norm_stats: str = "clip"
     flow_width: float = 1.0
     dropout: float = 0.5
@@ -82,13 +85,13 @@ class MOLConfig:
 PRESETS: dict[str, MOLConfig] = {
     "small": MOLConfig(flow_width=0.25),
     "paper": MOLConfig(),
-    "paper-exact": MOLConfig(center=False),
-    "official": MOLConfig(variant="official", center=False, norm_stats="frame"),
+    "paper-exact": MOLConfig(center=False, difference=False),
+    "official": MOLConfig(variant="official", center=False, difference=False, norm_stats="frame"),
 }
 """Named configurations.
 
 - "small": the flow head at a quarter of its width, for CPUs and quick experiments.
-- "paper": the paper's sizes, features centred over time.
+- "paper": the paper's sizes, features centred over time, differences of frames for the flow head.
 - "paper-exact": the paper as published.
 - "official": what the released code computes.
 """

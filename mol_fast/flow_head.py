@@ -20,6 +20,17 @@ from mol_fast.norm import kept_statistics
 
 SIDE, STRIDE = 21, 2
 DISPLACEMENTS = SIDE**2
+DIFFERENCE_SCALE = 8.0
+"""Brings the differences of frames of a micro-expression to the size of the frames."""
+
+
+def with_difference(clip: Tensor) -> Tensor:
+    """`clip (B, 1, T, H, W)` and, as a second channel, the scaled difference of each frame to the next one.
+
+    The last frame has that of the pair before.
+    """
+    difference = DIFFERENCE_SCALE * clip.diff(dim=2)
+    return torch.cat([clip, torch.cat([difference, difference[:, :, -1:]], dim=2)], dim=1)
 
 
 def _inside(x: Tensor) -> Tensor:
@@ -34,6 +45,7 @@ class FlowHead(nn.Module):
 
     Args:
         features: channels of the injected feature maps.
+        inputs: channels of a frame, 2 with its difference to the next.
         width: of every layer, relative to the paper.
         frame_stats: batch statistics per frame index instead of over all frames.
         backend: of the correlation.
@@ -45,14 +57,16 @@ class FlowHead(nn.Module):
 
     recompute = False
 
-    def __init__(self, features: int, width: float = 1.0, frame_stats: bool = False, backend: str = "auto") -> None:
+    def __init__(
+        self, features: int, inputs: int = 1, width: float = 1.0, frame_stats: bool = False, backend: str = "auto"
+    ) -> None:
         super().__init__()
         self.frame_stats, self.backend = frame_stats, backend
 
         def w(channels: int) -> int:
             return max(1, round(width * channels))
 
-        self.conv1 = Conv(1, w(64), 6, 2)
+        self.conv1 = Conv(inputs, w(64), 6, 2)
         self.conv2 = Conv(w(64), w(128), 4, 2)
         self.conv3 = Conv(w(128), w(256), 2, 2)
         self.conv_redir = Conv(w(256), w(32), 1)
@@ -61,20 +75,20 @@ class FlowHead(nn.Module):
         self.conv5, self.conv5_1 = Conv(w(512), w(512), 3, 2), Conv(w(512), w(512), 3)
         self.conv6, self.conv6_1 = Conv(w(512), w(1024), 3, 2), Conv(w(1024), w(1024), 3)
         # Level L+1 is decoded to level L, where it joins the encoder's map.
-        skips = (w(512), w(512), w(256), w(128), w(64), 1)
+        skips = (w(512), w(512), w(256), w(128), w(64), inputs)
         outputs = (w(512), w(256), w(128), w(128), w(64), w(32))
-        inputs = w(1024)
+        channels = w(1024)
         for level, skip, output in zip(range(5, -1, -1), skips, outputs, strict=True):
-            self.add_module(f"predict{level + 1}", Predict(inputs))
+            self.add_module(f"predict{level + 1}", Predict(channels))
             self.add_module(f"up{level + 1}", Deconv(2, 2))
-            self.add_module(f"deconv{level}", Deconv(inputs, output))
-            inputs = skip + output + 2
-        self.predict0 = Predict(inputs)
+            self.add_module(f"deconv{level}", Deconv(channels, output))
+            channels = skip + output + 2
+        self.predict0 = Predict(channels)
         nn.init.zeros_(self.predict0.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """`clip (B, 1, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
+        """`clip (B, inputs, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
         maps = self._part(self._encode, clip, first, second)
         flow: Tensor = self._part(self._decode, *maps)
         return rearrange(flow, "(b p) c h w -> b c p h w", p=clip.shape[2] - 1)
@@ -93,7 +107,7 @@ class FlowHead(nn.Module):
     def _encode(self, clip: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
         """The coarsest map of each pair, and the maps that join on the way back to full size."""
         b, _, t = clip.shape[:3]
-        frames = rearrange(clip, "b c t h w -> (b t) c h w")
+        frames = rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
         order = [frame for pair in range(t - 1) for frame in (pair, pair + 1)] if self.frame_stats else [0]
         conv1 = self.conv1(frames, order)
         conv2 = self.conv2(conv1, order)

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
-from mol_fast.flow_head import FlowHead
+from mol_fast.flow_head import FlowHead, with_difference
 from mol_fast.heads import ExpressionHead, LandmarkHead, Stem
 from mol_fast.layers import F5C
 from mol_fast.optimized import optimized
@@ -55,7 +55,9 @@ class MOL(nn.Module):
         self.flow_head: FlowHead | None = None
         self.landmark_head: LandmarkHead | None = None
         if "flow" in config.tasks:
-            self.flow_head = FlowHead(FEATURE_CHANNELS, config.flow_width, frame_stats, config.backend)
+            self.flow_head = FlowHead(
+                FEATURE_CHANNELS, 1 + config.difference, config.flow_width, frame_stats, config.backend
+            )
         if "landmarks" in config.tasks:
             self.landmark_head = LandmarkHead()
         self.expression_head = ExpressionHead(config.num_classes, config.frames, config.dropout)
@@ -67,7 +69,9 @@ class MOL(nn.Module):
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
-        clip = clip.to(self.stem.conv1.weight.dtype)
+        dtype = self.stem.conv1.weight.dtype
+        seen = with_difference(clip) if self.config.difference else clip  # before a rounding hides small differences
+        clip, seen = clip.to(dtype), seen.to(dtype)
         b, pairs = clip.shape[0], frames - 1
         stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, frames))
         groups = pairs if self.config.norm_stats == "frame" else 1
@@ -76,7 +80,7 @@ class MOL(nn.Module):
         landmarks = None if self.landmark_head is None else self.landmark_head(second).unflatten(0, (b, pairs))
         if self.config.center:
             first, second = self._center(first), self._center(second)
-        flow = None if self.flow_head is None else self.flow_head(clip, first, second)
+        flow = None if self.flow_head is None else self.flow_head(seen, first, second)
         sequence = rearrange([first, second], "block (b p) c h w -> b c h w (p block)", b=b, p=pairs)
         logits = self.expression_head(sequence)
         return MOLOutput(logits, flow, landmarks)

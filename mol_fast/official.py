@@ -35,7 +35,9 @@ def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4)
     head = weights.get("mer_3dcnn.fc2.weight")
     if head is None or head.dim() != 2:
         raise ValueError("weights lack the matrix mer_3dcnn.fc2.weight: not the released network")
-    model = MOL(head.shape[0], variant="official", center=False, norm_stats="frame", neighbors=neighbors)
+    model = MOL(
+        head.shape[0], variant="official", center=False, difference=False, norm_stats="frame", neighbors=neighbors
+    )
     expected = model.state_dict()
     names = {name: official_name(name) for name in expected}
     missing = sorted(set(names.values()) - set(weights))

@@ -73,9 +73,12 @@ class TrainSettings:
     published code (weights carried from fold to fold, F1 averaged over folds, windows scored instead of videos). Frames
     aligned one by one are made by prepare --align frame."""
     preset: Preset = "small"
-    """Model: "small" (narrow flow head, for CPUs), "paper", "paper-exact" (not centred) or "official" (as released)."""
+    """Model: "small" (narrow flow head, for CPUs), "paper", "paper-exact" (without the two options that follow) or
+    "official" (as released)."""
     center: bool = True
     """Centre features over time before the flow and expression heads, where the preset does."""
+    difference: bool = True
+    """Give the flow head, beside each frame, its difference to the next, where the preset does."""
     neighbors: int = 4
     """Neighbours of a node in CCC, the node itself included."""
     tasks: tuple[str, ...] = TASKS
@@ -169,5 +172,11 @@ class TrainSettings:
     def model_config(self, num_classes: int) -> MOLConfig:
         """The configuration of the model of this run; ValueError names what is not possible."""
         preset = PRESETS[self.preset]
-        center = preset.center and self.center
-        return replace(preset, num_classes=num_classes, neighbors=self.neighbors, center=center, tasks=self.tasks)
+        return replace(
+            preset,
+            num_classes=num_classes,
+            neighbors=self.neighbors,
+            center=preset.center and self.center,
+            difference=preset.difference and self.difference,
+            tasks=self.tasks,
+        )

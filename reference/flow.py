@@ -56,7 +56,9 @@ def decode(params: Params, maps: list[Tensor]) -> Tensor:
 def flow_head(
     params: Params, frame_t: Tensor, frame_t1: Tensor, feature_t: Tensor, feature_t1: Tensor, training: bool
 ) -> Tensor:
-    """Flow t -> t+1 in pixels `(B, 2, H, W)`, channel 0 along x, from frames `(B, 1, H, W)` and their features."""
+    """Flow t -> t+1 in pixels `(B, 2, H, W)`, channel 0 along x, from frames `(B, 1, H, W)`, or with a second channel
+    for their difference to the next, and their features.
+    """
     conv1, conv2, conv3_t = encode(params, frame_t, training)
     _, _, conv3_t1 = encode(params, frame_t1, training)
     redir = conv(sub(params, "conv_redir"), conv3_t, 1, training)

@@ -28,9 +28,11 @@ def mol(
     training: bool,
     dropout: float = 0.5,
     feature_scale: float | None = None,
+    difference_scale: float | None = None,
 ) -> Output:
     """MOL on `clip (B, 1, T, H, W)`; `feature_scale` given: the features of each block are centred over time and
-    multiplied by it before the flow and the micro-expression heads, None: the paper's exact form.
+    multiplied by it before the flow and the micro-expression heads; `difference_scale` given: the flow head sees the
+    frames beside their differences, times it. None for both: the paper's exact form.
     """
     pairs = range(clip.shape[2] - 1)
     first: list[Tensor] = []
@@ -46,10 +48,21 @@ def mol(
     if feature_scale is not None:
         first, second = centre(first, feature_scale), centre(second, feature_scale)
     flow_params = sub(params, "flow_head")
-    flow = [flow_head(flow_params, clip[:, :, t], clip[:, :, t + 1], first[t], second[t], training) for t in pairs]
+    seen = clip if difference_scale is None else beside_difference(clip, difference_scale)
+    flow = [flow_head(flow_params, seen[:, :, t], seen[:, :, t + 1], first[t], second[t], training) for t in pairs]
     sequence = torch.stack([maps[t] for t in pairs for maps in (first, second)], dim=-1)
     logits = expression_head(sub(params, "expression_head"), sequence, training, dropout)
     return Output(logits, torch.stack(flow, dim=2), torch.stack(landmarks, dim=1))
+
+
+def beside_difference(clip: Tensor, scale: float) -> Tensor:
+    """`(B, 2, T, H, W)`: every frame, and `scale` times the next one less it; the last has that of the pair before."""
+    last = clip.shape[2] - 1
+    frames = []
+    for t in range(last + 1):
+        start = min(t, last - 1)
+        frames.append(torch.cat([clip[:, :, t], scale * (clip[:, :, start + 1] - clip[:, :, start])], dim=1))
+    return torch.stack(frames, dim=2)
 
 
 def centre(maps: list[Tensor], scale: float) -> list[Tensor]:

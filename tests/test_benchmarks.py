@@ -62,12 +62,13 @@ def test_counts() -> None:
     """The figures of the specification, in its roundings."""
     assert round(counts.fcc(1) / 1e6, 1) == 2.1
     assert round(counts.ccc(1) / 1e6) == 50
-    assert round(counts.model(1) / 1e9, 1) == 26.9
-    assert round(8 * counts.encoder() / 1e9, 1) == 2.8
-    assert round(counts.flow_of_pair() / 1e9, 1) == 3.3
+    assert round(counts.model(1, inputs=1) / 1e9, 1) == 26.9
+    assert round(8 * counts.encoder(1) / 1e9, 1) == 2.8
+    assert round(counts.flow_of_pair(1) / 1e9, 1) == 3.3
     assert round(counts.f5c(14) / 1e9, 2) == 0.73
     assert counts.model(1, training=True) == pytest.approx(3 * counts.model(1), rel=0.005)
     assert counts.model(4) == 4 * counts.model(1)
+    assert counts.model(1) > counts.model(1, inputs=1)
 
 
 def test_correlation_counts_the_products_inside() -> None:

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mol_fast import MOL, PRESETS, JointLoss, MOLConfig, MOLOutput
 from mol_fast import reference as ref
+from mol_fast.flow_head import DIFFERENCE_SCALE
 from mol_fast.norm import FrameBatchNorm2d
 
 FRAMES = 5
@@ -46,9 +47,9 @@ def run_model(forward: Callable[[dict[str, Tensor], Tensor], MOLOutput | ref.Out
 @pytest.mark.parametrize(("variant", "center"), [("paper", True), ("official", False)])
 def test_training_per_frame_is_the_reference(variant: str, center: bool) -> None:
     """Outputs, every gradient, and every running statistic."""
-    module = model(variant=variant, center=center, norm_stats="frame", feature_scale=2.0).train()
-    scale = 2.0 if center else None
-    exact = run_model(lambda p, x: ref.mol(p, x, 4, variant, True, 0.0, scale), module)
+    module = model(variant=variant, center=center, difference=center, norm_stats="frame", feature_scale=2.0).train()
+    scales = (2.0, DIFFERENCE_SCALE) if center else (None, None)
+    exact = run_model(lambda p, x: ref.mol(p, x, 4, variant, True, 0.0, *scales), module)
     actual = run_model(lambda p, x: torch.func.functional_call(module, p, (x,)), module)
     assert actual.keys() == exact.keys()
     for name, value in exact.items():
@@ -58,9 +59,11 @@ def test_training_per_frame_is_the_reference(variant: str, center: bool) -> None
 
 @pytest.mark.parametrize(("variant", "center"), [("paper", False), ("official", True)])
 def test_evaluation_is_the_reference(variant: str, center: bool) -> None:
-    module = model(variant=variant, center=center).eval()
+    module = model(variant=variant, center=center, difference=not center).eval()
     with torch.no_grad():
-        exact = ref.mol(state(module), clips(), 4, variant, False, 0.0, 4.0 if center else None)
+        exact = ref.mol(
+            state(module), clips(), 4, variant, False, 0.0, *((4.0, None) if center else (None, DIFFERENCE_SCALE))
+        )
         assert_close(flat(module(clips())), flat(exact), atol=1e-10, rtol=1e-9)
 
 
@@ -88,7 +91,7 @@ def test_statistics_per_clip_are_pooled() -> None:
         assert int(params[f"{name}.num_batches_tracked"]) == 1
         params[f"{name}.running_var"] *= (count - 1) / count
     with torch.no_grad():
-        exact = ref.mol(params, clips(), 4, "paper", False, 0.0, 4.0)
+        exact = ref.mol(params, clips(), 4, "paper", False, 0.0, 4.0, DIFFERENCE_SCALE)
     assert_close(flat(output), flat(exact), atol=1e-9, rtol=1e-8)
 
 
@@ -162,7 +165,9 @@ def test_wrong_clips_are_named(shape: tuple[int, ...]) -> None:
 
 
 def test_configuration_travels_through_json() -> None:
-    config = MOLConfig(num_classes=7, variant="official", center=False, flow_width=0.5, norm_stats="frame")
+    config = MOLConfig(
+        num_classes=7, variant="official", center=False, difference=False, flow_width=0.5, norm_stats="frame"
+    )
     assert MOLConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(ValueError, match="unknown configuration fields: depth, width"):
         MOLConfig.from_dict({**config.to_dict(), "width": 1, "depth": 2})

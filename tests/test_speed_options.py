@@ -123,6 +123,18 @@ def test_positions_of_landmarks_keep_their_digits_under_autocast() -> None:
     assert float((landmarks * 2 - (landmarks * 2).round()).abs().max()) > 0.1
 
 
+def test_differences_of_frames_are_taken_before_they_are_rounded() -> None:
+    """Two frames that bfloat16 would make equal: their difference still reaches the flow head."""
+    fast = model().optimize_for_inference(torch.bfloat16)
+    clip = torch.ones(1, 1, FRAMES, 128, 128) + 1e-3 * torch.arange(FRAMES)[:, None, None]
+    seen: list[Tensor] = []
+    fast.flow_head.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        fast(clip)
+    assert seen[0].dtype == torch.bfloat16
+    assert_close(seen[0][:, 1].float(), torch.full((FRAMES, 128, 128), 8e-3), rtol=0.01, atol=0)
+
+
 def test_the_flow_head_stays_in_channels_last() -> None:
     """Copies between memory formats cost more than the arithmetic of a layer."""
     module = model().eval()

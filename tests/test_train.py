@@ -92,12 +92,13 @@ def test_same_seed_same_losses(run: Path, embedded_small: PreparedSet, tmp_path:
     assert losses(only_fold(tmp_path / "other"))[0] != losses(first)[0]
 
 
-def test_no_center_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> None:
+def test_ablations_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> None:
     subject = embedded_small.subjects[0]
-    more = ["--steps", "1", "--no-center", "--test-subjects", subject, "--protocol", "embedded-5"]
+    more = ["--steps", "1", "--no-center", "--no-difference", "--test-subjects", subject, "--protocol", "embedded-5"]
     assert main(options(embedded_small, tmp_path, "run", *more)) == 0
     model, info = load_weights(tmp_path / "run")
     assert not model.config.center
+    assert not model.config.difference
     assert len(info["classes"]) == 5
     assert info["test_subjects"] == [subject]
 
