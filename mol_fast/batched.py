@@ -40,10 +40,11 @@ def _halves(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
 
 
 def _mean(frames: Tensor, positions: Tensor) -> Tensor:
-    return frames.mean(dim=_ALL) + positions.mean(dim=(1, 2))
+    return frames.mean(dim=_ALL, dtype=positions.dtype) + positions.mean(dim=(1, 2))
 
 
 def _centred(frames: Tensor, positions: Tensor, mean: Tensor) -> Tensor:
+    """In the precision of the positions, which is float32 or better."""
     return frames + (positions - mean[:, :, None, None])
 
 
@@ -94,8 +95,8 @@ def _normalise(
     if mean is None or var is None:
         if frames.numel():
             return _Normalise.apply(frames, positions, weight, bias, eps)
-        mean, var = (frames.new_full(frames.shape[1:3], value) for value in (0.0, 1.0))
-    mean, var = mean.to(frames.dtype), var.to(frames.dtype)
+        mean, var = (positions.new_full(frames.shape[1:3], value) for value in (0.0, 1.0))
+    mean, var = mean.to(positions.dtype), var.to(positions.dtype)
     scale = weight * torch.rsqrt(var + eps)
     return _centred(frames, positions, mean) * scale[:, :, None, None] + bias[:, None, None], mean, var
 
@@ -120,7 +121,7 @@ def fcc(
     exact = torch.promote_types(x.dtype, torch.float32)
     vh, hv = (FCCBranch(*(p.to(exact) for p in branch)) for branch in (vh, hv))
     half, (n, c, h, w) = vh.kernel1.shape[0], x.shape
-    z, mean, var = _normalise(x.to(exact).unflatten(0, (n // groups, groups)), vh, hv, mean, var, eps)
+    z, mean, var = _normalise(x.unflatten(0, (n // groups, groups)), vh, hv, mean, var, eps)
     a = circulant(torch.cat([vh.kernel1, hv.kernel2]))
     b = circulant(torch.cat([vh.kernel2, hv.kernel1])).transpose(1, 2)
     planes = z.flatten(0, 1).permute(1, 2, 0, 3).to(x.dtype, memory_format=torch.contiguous_format)  # (C, H, N, W)
