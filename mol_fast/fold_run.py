@@ -131,7 +131,8 @@ def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> Fo
 def summary(scores: Scores) -> dict[str, float]:
     """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
 
-    Those of flow or landmarks are left out where these were not predicted.
+    Names with "zero_flow" are the errors of predicting no motion. Scores of flow or landmarks are left out where these
+    were not predicted, those of moving pixels where nothing moves.
     """
     values = {
         "accuracy": scores.recognition.accuracy,
@@ -141,11 +142,14 @@ def summary(scores: Scores) -> dict[str, float]:
     }
     if scores.flow is not None:
         values["end_point_error"] = scores.flow.error
+        values["end_point_error_zero_flow"] = scores.flow.zero_error
         if scores.flow.moving_error is not None and scores.flow.moving_zero_error is not None:
             values["end_point_error_moving"] = scores.flow.moving_error
+            values["end_point_error_moving_zero_flow"] = scores.flow.moving_zero_error
             values["end_point_error_moving_share"] = scores.flow.moving_error / scores.flow.moving_zero_error
     if scores.landmarks is not None:
         values["landmark_error"] = scores.landmarks.error
+        values["landmark_failure_rate"] = scores.landmarks.failure_rate
     return values
 
 

@@ -124,6 +124,8 @@ class PooledResults:
     def write(self, path: Path, unfinished: Sequence[str] = ()) -> None:
         """Write scores.json, folds.csv, predictions.csv (videos), megc2019.csv and megc2019.log to the run folder.
 
+        The last two are of the first seed, since such a log has each video once.
+
         Args:
             path: the folder.
             unfinished: names of the folds that the scores lack, for scores.json.
@@ -168,15 +170,18 @@ class PooledResults:
         step = max(1, len(rest) // (SAMPLES - len(worst)))
         return [*worst, *rest[step - 1 :: step][: SAMPLES - len(worst)]]
 
-    def subject_rows(self) -> list[dict[str, Any]]:
-        """Per held-out subject, of the first seed: videos, and how many of them are right."""
-        rows: dict[str, dict[str, Any]] = {}
-        for video in self.evaluations[self.first].videos():
-            subject = str(video.video).rpartition("/")[0]
-            row = rows.setdefault(subject, {"subject": subject, "videos": 0, "right": 0})
-            row["videos"] += 1
-            row["right"] += video.label == video.predicted
-        return list(rows.values())
+    def videos(self) -> list[int]:
+        """Number of held-out videos, by seed."""
+        return [sum(map(sum, scores.recognition.confusion)) for scores in self.scores.values()]
+
+    def right(self) -> dict[str, dict[int, list[bool]]]:
+        """By held-out subject and seed, whether each of the videos is predicted right."""
+        right: dict[str, dict[int, list[bool]]] = {}
+        for seed, evaluation in self.evaluations.items():
+            for video in evaluation.videos():
+                seeds = right.setdefault(str(video.video).rpartition("/")[0], {})
+                seeds.setdefault(seed, []).append(video.label == video.predicted)
+        return right
 
     def _first_seed(self) -> list[tuple[NamedFold, FoldResults]]:
         return [(fold, results) for fold, results in self.folds.items() if fold.seed == self.first]

@@ -1,12 +1,16 @@
 """The scores of a run, printed and as report.html."""
 
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mol_fast.fold_run import summary
+from mol_fast.metrics import FAILURE
 from mol_fast.report import write_report
 from mol_fast.report.html import Html, element, section, share_bar, table
+from mol_fast.report.spread import count, over_seeds, spread
 from mol_fast.results import PooledResults
 from mol_fast.selection import WARNING
 
@@ -18,9 +22,12 @@ RECOGNITION = {"accuracy": "accuracy", "uf1": "UF1", "uar": "UAR", "wf1": "WF1"}
 """Names of the recognition scores, and what they are called."""
 LABELS = RECOGNITION | {
     "end_point_error": "end-point error, px",
+    "end_point_error_zero_flow": "of zero flow, px",
     "end_point_error_moving": "end-point error, moving pixels, px",
-    "end_point_error_moving_share": "the same, relative to zero flow",
+    "end_point_error_moving_zero_flow": "of zero flow, moving pixels, px",
+    "end_point_error_moving_share": "moving pixels, relative to zero flow",
     "landmark_error": "landmark error, % of inter-ocular distance",
+    "landmark_failure_rate": f"landmark failures, share of frames over {FAILURE:.0f} %",
 }
 """Those of all main scores."""
 SUBJECTS = "held-out subjects"
@@ -47,15 +54,17 @@ def write_run_report(
         subjects: what kind the subjects are of.
         warnings: shown above the scores.
     """
-    steps, count = about["settings"]["steps"], len(pooled.subject_rows())
+    seeds = f" {over_seeds(pooled.scores)}" if len(pooled.scores) > 1 else ""
     write_report(
         (out or path) / "report.html",
         name=path.resolve().name,
         date=date,
-        summary=f"{steps} steps, folds: {len(pooled.folds)}, {subjects}: {count}",
+        summary=f"{about['settings']['steps']} steps, folds{seeds}: {len(pooled.folds)}, "
+        f"{subjects}: {len(pooled.right())}",
         synthetic=SYNTHETIC in about["sources"],
-        scores=pooled.scores[pooled.first],
+        scores=pooled.scores,
         losses=pooled.losses(path) or None,
+        trainings=len(pooled.folds),
         samples=pooled.samples(),
         config={"settings": about["settings"], "model": about["model"]},
         environment=about["environment"],
@@ -79,30 +88,35 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
     from rich.console import Console
     from rich.table import Table
 
-    scores = pooled.scores[pooled.first]
-    statistics = pooled.statistics()
+    found = pooled.statistics()
 
     def value(name: str, form: str = ".3f") -> str:
-        item = statistics[name]
+        item = found[name]
         deviation = f" ± {item['std']:{form}}" if len(pooled.scores) > 1 else ""
         return f"{item['mean']:{form}}{deviation}"
+
+    def zero(name: str) -> str:
+        return f"px, zero flow {found[name]['mean']:.3f} px"
 
     synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
     console = Console(width=100)
     console.print(f"{subjects}{synthetic}")
+    if len(pooled.scores) > 1:
+        console.print(f"mean ± standard deviation {over_seeds(pooled.scores)}", highlight=False)
     rows = Table(show_header=False)
-    rows.add_row("videos", str(sum(map(sum, scores.recognition.confusion))))
+    rows.add_row("videos", count(pooled.videos()))
     for name, label in RECOGNITION.items():
         rows.add_row(label, value(name))
-    if scores.flow is not None:
-        zero = f"px, zero flow {scores.flow.zero_error:.3f} px"
-        rows.add_row("end-point error, all pixels", f"{value('end_point_error')} {zero}")
-        if scores.flow.moving_zero_error is not None:
-            share = 100 * statistics["end_point_error_moving_share"]["mean"]
-            zero = f"px, zero flow {scores.flow.moving_zero_error:.3f} px ({share:.0f} %)"
-            rows.add_row("end-point error, moving pixels", f"{value('end_point_error_moving')} {zero}")
-    if scores.landmarks is not None:
+    if "end_point_error" in found:
+        text = f"{value('end_point_error')} {zero('end_point_error_zero_flow')}"
+        rows.add_row("end-point error, all pixels", text)
+    if "end_point_error_moving" in found:
+        share = 100 * found["end_point_error_moving_share"]["mean"]
+        text = f"{value('end_point_error_moving')} {zero('end_point_error_moving_zero_flow')} ({share:.0f} %)"
+        rows.add_row("end-point error, moving pixels", text)
+    if "landmark_error" in found:
         rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
+        rows.add_row("landmark failures", f"{value('landmark_failure_rate')} of the frames, over {FAILURE:.0f} %")
     console.print(rows)
     if pooled.chosen:
         console.print("chosen on the test subjects, beside the last step")
@@ -137,13 +151,23 @@ def _chosen_sections(pooled: PooledResults) -> list[Html]:
 
 
 def _seed_section(pooled: PooledResults) -> Html:
-    rows = [(LABELS[name], f"{item['mean']:.4f}", f"{item['std']:.4f}") for name, item in pooled.statistics().items()]
-    return section(f"Over {len(pooled.scores)} seeds", table(("score", "mean", "standard deviation"), rows))
+    """Every main score of each seed, with mean and standard deviation."""
+    rows: list[tuple[str, ...]] = [("videos", *map(str, pooled.videos()), "", "")]
+    scores = [summary(item) for item in pooled.scores.values()]
+    for name, item in pooled.statistics().items():
+        cells = [f"{row[name]:.4f}" if name in row else "n/a" for row in scores]
+        rows.append((LABELS[name], *cells, f"{item['mean']:.4f}", f"{item['std']:.4f}"))
+    head = ("score", *(f"seed {seed}" for seed in pooled.scores), "mean", "standard deviation")
+    return section("Seeds", table(head, rows))
 
 
 def _subject_section(pooled: PooledResults) -> Html:
     rows = []
-    for row in pooled.subject_rows():
-        accuracy = row["right"] / row["videos"]
-        rows.append((row["subject"], row["videos"], row["right"], share_bar(accuracy), f"{100 * accuracy:.0f} %"))
-    return section("Subjects", table(("subject", "videos", "right", "", "accuracy"), rows))
+    for subject, seeds in pooled.right().items():
+        right = [sum(item) for item in seeds.values()]
+        shares = [100 * sum(item) / len(item) for item in seeds.values()]
+        bar = share_bar(statistics.fmean(shares) / 100)
+        rows.append((subject, count(list(map(len, seeds.values()))), count(right), bar, spread(shares, ".0f", " %")))
+    text = f"Means {over_seeds(pooled.scores)}; ± is the standard deviation."
+    note = [element("p", text, class_="note")] if len(pooled.scores) > 1 else []
+    return section("Subjects", *note, table(("subject", "videos", "right", "", "accuracy"), rows))

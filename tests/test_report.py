@@ -100,7 +100,7 @@ def write(path: Path, **changes: Any) -> tuple[str, Page]:
         "date": "2030-01-02 03:04",
         "summary": "Trained on 8 & held out <2>.",
         "synthetic": True,
-        "scores": scores(),
+        "scores": {0: scores()},
         "losses": [],
         "samples": [],
         "config": {"steps": 300, EVIL: "<a href='x'>", "weights": {"flow": 100.0}, "held_out": ["s09", "s10"]},
@@ -150,7 +150,7 @@ def test_scores_are_in_the_tables(full: tuple[str, Page]) -> None:
 def test_undefined_scores_are_said_to_be_so(tmp_path: Path) -> None:
     still = metrics.FlowScores(0.0, 0.0, None, None, pixels=10, moving_pixels=0)
     absent = metrics.recognition_scores(torch.tensor([[1, 0], [0, 0]]), ("one", "two"))
-    source, _ = write(tmp_path / "r.html", scores=dataclasses.replace(scores(), flow=still, recognition=absent))
+    source, _ = write(tmp_path / "r.html", scores={0: dataclasses.replace(scores(), flow=still, recognition=absent)})
     assert row(source, "all pixels")[1:] == ["0.000", "0.000", "n/a"]
     assert row(source, "moving pixels (&gt; 0.1 px)")[1:] == ["n/a", "n/a", "n/a"]
     assert ["two", "0", "0", "n/a", "n/a", "n/a"] in [[c for c in cells if c] for cells in rows_of(source)]
@@ -159,12 +159,38 @@ def test_undefined_scores_are_said_to_be_so(tmp_path: Path) -> None:
 def test_tasks_that_are_not_predicted_are_left_out(tmp_path: Path) -> None:
     only = dataclasses.replace(scores(), flow=None, landmarks=None)
     shown = [sample(flow_predicted=None), sample(landmarks_predicted=None)]
-    source, page = write(tmp_path / "r.html", scores=only, samples=shown)
+    source, page = write(tmp_path / "r.html", scores={0: only}, samples=shown)
     assert row(source, "UF1")[1] == f"{only.recognition.uf1:.3f}"
     assert "end-point error, px" not in page.text
     assert "failure rate" not in page.text
     assert len(page.pictures()) == 2 + 5
     assert page.text.count("Predicted flow:") == page.text.count("Landmarks: mean error") == 1
+
+
+def test_several_seeds_are_shown_as_means(tmp_path: Path) -> None:
+    """Nothing is of one seed without saying so; a ratio that a seed lacks does not count."""
+    other = metrics.Scores(
+        metrics.recognition_scores(torch.tensor([[45, 0, 0], [8, 11, 0], [16, 0, 0]]), CLASSES),
+        metrics.FlowScores(0.1634, 0.2468, 0.2277, 0.3172, pixels=1000, moving_pixels=400),
+        metrics.LandmarkScores(error=6.678, failure_rate=0.0632, frames=1200),
+    )
+    source, page = write(tmp_path / "r.html", scores={3: scores(), 4: other}, samples=[sample()], trainings=2)
+    assert "Mean ± standard deviation over 2 seeds (3, 4)" in page.text
+    assert page.text.index("over 2 seeds (3, 4)") < page.text.index("accuracy (WAR)")
+    assert row(source, "accuracy (WAR)")[1] == "0.787 ± 0.124"  # 70 and 56 of 80
+    assert row(source, "all pixels")[1:] == ["0.143 ± 0.028", "0.247", "58 % ± 11 %"]
+    assert row(source, "mean error (inter-ocular)")[1:] == ["6.18 % ± 0.71 %"]
+    assert row(source, "failure rate (&gt; 10 %)")[1:] == ["5.3 % ± 1.4 %"]
+    assert row(source, "surprise")[1:] == ["8.0", "50 %", "2.0", "12 %", "6.0", "38 %"]  # confusion matrix
+    classes = [[c for c in cells if c] for cells in rows_of(source)]
+    assert ["surprise", "16", "6.5", "0.375 ± 0.530", "0.923", "0.414 ± 0.585"] in classes
+    assert "Both tables: means over 2 seeds (3, 4)" in page.text
+    assert "All clips are of seed 3." in page.text
+    source, page = write(tmp_path / "r.html", losses=losses(), samples=[sample()])
+    assert "seed" not in page.text
+    assert "±" not in page.text
+    _, page = write(tmp_path / "r.html", losses=losses(), trainings=12)
+    assert "mean over 12 trainings" in page.text
 
 
 def test_text_of_the_user_is_escaped(full: tuple[str, Page]) -> None:

@@ -31,8 +31,9 @@ def write_report(
     date: str,
     summary: str,
     synthetic: bool,
-    scores: Scores,
+    scores: Mapping[int, Scores],
     losses: Sequence[Mapping[str, object]] | pd.DataFrame | None,
+    trainings: int = 1,
     samples: Sequence[Sample],
     config: Mapping[str, object],
     environment: Mapping[str, object],
@@ -45,10 +46,11 @@ def write_report(
         path: the HTML file.
         name, date, summary: what stands on top; the summary says what was trained and what was held out.
         synthetic: the scores are of the embedded set, which the report then says above them.
-        scores: of the held-out videos.
+        scores: of the held-out videos, by seed; means over the seeds are shown where there are several.
         losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each; None where nothing was
             trained.
-        samples: clips to show; each adds about 0.3 MB.
+        trainings: number of trainings that the losses are the mean of.
+        samples: clips to show, of the first seed; each adds about 0.3 MB.
         config, environment: shown as tables; may be nested.
         more: further sections, shown after the classes.
         warnings: what the reader of the scores must know, shown above them.
@@ -61,10 +63,10 @@ def write_report(
         *([synthetic_notice()] if synthetic else []),
         *(notice("Warning.", warning) for warning in warnings),
         score_section(scores),
-        *([] if losses is None else [loss_section(losses)]),
-        class_section(scores.recognition),
+        *([] if losses is None else [loss_section(losses, trainings)]),
+        class_section({seed: item.recognition for seed, item in scores.items()}),
         *more,
-        sample_section(samples),
+        sample_section(samples, f"All clips are of seed {min(scores)}." if len(scores) > 1 else ""),
         settings_section("Configuration", config),
         settings_section("Environment", environment),
     ]

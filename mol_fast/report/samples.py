@@ -59,8 +59,8 @@ class Sample:
                 raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(value)}")
 
 
-def sample_section(samples: Sequence[Sample], title: str = "Sample clips") -> Html:
-    """Frames with landmarks, flow in colour and class probabilities of each sample."""
+def sample_section(samples: Sequence[Sample], of: str = "") -> Html:
+    """Frames with landmarks, flow in colour and class probabilities of each sample; `of` says where all come from."""
     legend = element(
         "p",
         "Landmarks: ",
@@ -71,7 +71,8 @@ def sample_section(samples: Sequence[Sample], title: str = "Sample clips") -> Ht
         "true motion of the pair, and darker colours are longer. True and predicted flow have the same scale.",
         class_="note",
     )
-    return section(title, legend, *map(_article, samples))
+    origin = [element("p", of, class_="note")] if of else []
+    return section("Sample clips", *origin, legend, *map(_article, samples))
 
 
 def _article(sample: Sample) -> Html:

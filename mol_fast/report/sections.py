@@ -1,6 +1,10 @@
-"""Sections of numbers: scores, loss curves, confusion matrix, classes, settings."""
+"""Sections of numbers: scores, loss curves, confusion matrix, classes, settings.
+
+Scores come by seed; where there are several, cells are means over them, and the section says so.
+"""
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -8,6 +12,7 @@ import pandas as pd
 from mol_fast.metrics import FAILURE, MOVING, FlowScores, LandmarkScores, Recognition, Scores
 from mol_fast.report.figures import curves_png
 from mol_fast.report.html import Html, element, picture, section, table
+from mol_fast.report.spread import count, over_seeds, spread
 
 _SYNTHETIC = (
     "These scores were obtained on the embedded synthetic set, made from photographs by known motion. They show "
@@ -25,18 +30,25 @@ def notice(title: str, text: str) -> Html:
     return element("p", element("strong", f"{title} "), text, class_="notice", role="note")
 
 
-def score_section(scores: Scores, title: str = "Scores") -> Html:
+def score_section(scores: Mapping[int, Scores]) -> Html:
     """Recognition, flow and landmark scores side by side, those that there are."""
-    parts = [_recognition(scores.recognition)]
-    if scores.flow is not None:
-        parts.append(_flow(scores.flow))
-    if scores.landmarks is not None:
-        parts.append(_landmarks(scores.landmarks))
-    return section(title, element("div", *parts, class_="columns"))
+    items = scores.values()
+    parts = [_recognition([item.recognition for item in items])]
+    if flow := [item.flow for item in items if item.flow is not None]:
+        parts.append(_flow(flow))
+    if landmarks := [item.landmarks for item in items if item.landmarks is not None]:
+        parts.append(_landmarks(landmarks))
+    text = f"Mean ± standard deviation {over_seeds(scores)}; zero flow and numbers of videos and frames: the mean."
+    note = [element("p", text, class_="note")] if len(scores) > 1 else []
+    return section("Scores", *note, element("div", *parts, class_="columns"))
 
 
-def loss_section(losses: Sequence[Mapping[str, object]] | pd.DataFrame, title: str = "Losses") -> Html:
+def loss_section(losses: Sequence[Mapping[str, object]] | pd.DataFrame, trainings: int = 1) -> Html:
     """A curve of each column but ``step`` over the step; columns without a finite number are left out.
+
+    Args:
+        losses: a row per step.
+        trainings: number of trainings that each row is the mean of.
 
     Raises:
         ValueError: there are rows without a column ``step``.
@@ -44,18 +56,22 @@ def loss_section(losses: Sequence[Mapping[str, object]] | pd.DataFrame, title: s
     rows = pd.DataFrame(losses).apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
     rows = rows.dropna(axis="columns", how="all")
     if rows.columns.drop("step", errors="ignore").empty:
-        return section(title, element("p", "No losses were recorded."))
+        return section("Losses", element("p", "No losses were recorded."))
     if "step" not in rows:
         raise ValueError("losses has no column step")
-    note = element("p", "Light: as recorded; dark: running mean.", class_="note")
-    return section(title, picture(curves_png(rows), alt="Loss terms over the training steps"), note)
+    light = "as recorded" if trainings == 1 else f"mean over {trainings} trainings (folds and seeds)"
+    note = element("p", f"Light: {light}; dark: running mean.", class_="note")
+    return section("Losses", picture(curves_png(rows), alt="Loss terms over the training steps"), note)
 
 
-def class_section(recognition: Recognition, title: str = "Classes") -> Html:
+def class_section(recognition: Mapping[int, Recognition]) -> Html:
     """The confusion matrix beside the scores of each class."""
-    note = element("p", "Confusion matrix in videos; the share is of the videos of the true class.", class_="note")
-    parts = (_confusion(recognition), _classes(recognition))
-    return section(title, note, element("div", *parts, class_="columns"))
+    text = "Confusion matrix in videos; the share is of the videos of the true class."
+    if len(recognition) > 1:
+        text += f" Both tables: means {over_seeds(recognition)}; ± is the standard deviation."
+    items = list(recognition.values())
+    columns = element("div", _confusion(items), _classes(items), class_="columns")
+    return section("Classes", element("p", text, class_="note"), columns)
 
 
 def settings_section(title: str, settings: Mapping[str, object]) -> Html:
@@ -63,72 +79,76 @@ def settings_section(title: str, settings: Mapping[str, object]) -> Html:
     return section(title, table((), _flatten(settings), class_="settings"))
 
 
-def _recognition(scores: Recognition) -> Html:
+def _recognition(scores: Sequence[Recognition]) -> Html:
     rows = [
-        ("accuracy (WAR)", _number(scores.accuracy)),
-        ("UF1", _number(scores.uf1)),
-        ("UAR", _number(scores.uar)),
-        ("WF1", _number(scores.wf1)),
+        ("accuracy (WAR)", spread([item.accuracy for item in scores])),
+        ("UF1", spread([item.uf1 for item in scores])),
+        ("UAR", spread([item.uar for item in scores])),
+        ("WF1", spread([item.wf1 for item in scores])),
     ]
-    videos = sum(map(sum, scores.confusion))
+    videos = count([sum(map(sum, item.confusion)) for item in scores])
     return table((f"recognition, {videos} videos", ""), rows)
 
 
-def _flow(scores: FlowScores) -> Html:
+def _flow(scores: Sequence[FlowScores]) -> Html:
     rows = [
-        ("all pixels", *_flow_cells(scores.error, scores.zero_error)),
-        (f"moving pixels (> {MOVING} px)", *_flow_cells(scores.moving_error, scores.moving_zero_error)),
+        ("all pixels", *_flow_cells([(item.error, item.zero_error) for item in scores])),
+        (
+            f"moving pixels (> {MOVING} px)",
+            *_flow_cells([(item.moving_error, item.moving_zero_error) for item in scores]),
+        ),
     ]
     return table(("end-point error, px", "model", "zero flow", "model / zero"), rows)
 
 
-def _flow_cells(error: float | None, zero_error: float | None) -> tuple[str, str, str]:
-    share = f"{100 * error / zero_error:.0f} %" if error is not None and zero_error else "n/a"
-    return _number(error), _number(zero_error), share
+def _flow_cells(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[str, str, str]:
+    zero = [zero_error for _, zero_error in pairs if zero_error is not None]
+    shares = [100 * error / zero_error for error, zero_error in pairs if error is not None and zero_error]
+    mean = f"{statistics.fmean(zero):.3f}" if zero else "n/a"
+    return spread([error for error, _ in pairs]), mean, spread(shares, ".0f", " %")
 
 
-def _landmarks(scores: LandmarkScores) -> Html:
+def _landmarks(scores: Sequence[LandmarkScores]) -> Html:
     rows = [
-        ("mean error (inter-ocular)", f"{scores.error:.2f} %"),
-        (f"failure rate (> {FAILURE:.0f} %)", f"{100 * scores.failure_rate:.1f} %"),
+        ("mean error (inter-ocular)", spread([item.error for item in scores], ".2f", " %")),
+        (f"failure rate (> {FAILURE:.0f} %)", spread([100 * item.failure_rate for item in scores], ".1f", " %")),
     ]
-    return table((f"landmarks, {scores.frames} frames", ""), rows)
+    return table((f"landmarks, {count([item.frames for item in scores])} frames", ""), rows)
 
 
-def _confusion(recognition: Recognition) -> Html:
-    head = ("true, predicted →", *recognition.classes)
+def _confusion(recognition: Sequence[Recognition]) -> Html:
+    classes = recognition[0].classes
+    head = ("true, predicted →", *classes)
     body = []
-    for name, counts in zip(recognition.classes, recognition.confusion, strict=True):
-        cells = (_confusion_cell(count, sum(counts)) for count in counts)
+    for true, name in enumerate(classes):
+        rows = [item.confusion[true] for item in recognition]
+        total = sum(map(sum, rows))
+        cells = (_confusion_cell(counts, total) for counts in zip(*rows, strict=True))
         body.append(element("tr", element("th", name, scope="row"), *cells))
     columns = (element("th", name, scope="col") for name in head)
     header = element("thead", element("tr", *columns))
     return element("table", header, element("tbody", *body), class_="confusion")
 
 
-def _confusion_cell(count: int, total: int) -> Html:
-    share = count / total if total else 0.0
+def _confusion_cell(counts: Sequence[int], total: int) -> Html:
+    share = sum(counts) / total if total else 0.0
     style = f"background: rgba(31, 95, 168, {0.06 + 0.94 * share:.2f}); color: {'#fff' if share > 0.5 else '#1d2530'}"
-    return element("td", count, element("small", f"{100 * share:.0f} %"), style=style)
+    return element("td", count(counts), element("small", f"{100 * share:.0f} %"), style=style)
 
 
-def _classes(recognition: Recognition) -> Html:
+def _classes(recognition: Sequence[Recognition]) -> Html:
     rows = [
         (
-            scores.name,
-            scores.videos,
-            scores.predicted,
-            _number(scores.recall),
-            _number(scores.precision),
-            _number(scores.f1),
+            scores[0].name,
+            count([item.videos for item in scores]),
+            count([item.predicted for item in scores]),
+            spread([item.recall for item in scores]),
+            spread([item.precision for item in scores]),
+            spread([item.f1 for item in scores]),
         )
-        for scores in recognition.per_class
+        for scores in zip(*(item.per_class for item in recognition), strict=True)
     ]
     return table(("class", "videos", "predicted", "recall", "precision", "F1"), rows)
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
 
 
 def _flatten(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -1,0 +1,116 @@
+"""Tables and report over folds and seeds. The folds are made up, not trained."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mol_fast.fold_results import FoldResults
+from mol_fast.folds import Fold
+from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
+from mol_fast.results import PooledResults
+from mol_fast.run_report import print_scores, write_run_report
+
+CLASSES = ("negative", "positive", "surprise")
+ABOUT = {"settings": {"steps": 7}, "model": {}, "sources": ["casme2"], "environment": {}}
+RIGHT = {("s01", 0): 1, ("s02", 0): 3, ("s01", 1): 4, ("s02", 1): 3}
+"""How many of the four videos of a subject are predicted right, by seed."""
+
+
+def fold(subject: str, right: int, tasks: bool) -> FoldResults:
+    evaluation = Evaluation(CLASSES)
+    windows = []
+    for number in range(4):
+        best = number % 3 if number < right else (number + 1) % 3
+        probabilities = tuple(0.8 if place == best else 0.1 for place in range(3))
+        windows.append(WindowPrediction(f"{subject}/v{number}", number % 3, probabilities))
+    evaluation.add_windows(windows)
+    if tasks:
+        evaluation.flow = FlowSums(right * 10.0, 60.0, right * 6.0, 30.0, 100, 20)
+        evaluation.landmarks = LandmarkSums(error=right * 40.0, failures=right, frames=8)
+    return FoldResults(evaluation, ())
+
+
+def pooled(seeds: tuple[int, ...] = (0, 1), tasks: bool = True) -> PooledResults:
+    names = [(subject, seed) for subject, seed in RIGHT if seed in seeds]
+    return PooledResults(
+        {Fold((subject,), seed): fold(subject, RIGHT[subject, seed], tasks) for subject, seed in names}
+    )
+
+
+def page_of(folder: Path, results: PooledResults) -> str:
+    (folder / "run").mkdir()
+    write_run_report(folder / "run", results, ABOUT, "2030-01-02 03:04")
+    return (folder / "run/report.html").read_text()
+
+
+def test_every_error_is_in_the_tables(tmp_path: Path) -> None:
+    pooled().write(tmp_path)
+    with open(tmp_path / "folds.csv", newline="") as file:
+        rows = {row["fold"]: row for row in csv.DictReader(file)}
+    expected = {
+        "videos": 4,
+        "end_point_error": 0.3,
+        "end_point_error_zero_flow": 0.6,
+        "end_point_error_moving": 0.9,
+        "end_point_error_moving_zero_flow": 1.5,
+        "end_point_error_moving_share": 0.6,
+        "landmark_error": 15,
+        "landmark_failure_rate": 0.375,
+    }
+    assert {name: float(rows["s02-seed0"][name]) for name in expected} == pytest.approx(expected)
+    statistics = json.loads((tmp_path / "scores.json").read_text())["statistics"]
+    assert set(statistics) == set(rows["s02-seed0"]) - {"fold", "seed", "videos"}
+    assert statistics["landmark_failure_rate"] == pytest.approx({"mean": (4 + 7) / 32, "std": 3 / 16 / 2**0.5})
+
+
+def test_tasks_that_are_not_learned_have_no_columns(tmp_path: Path) -> None:
+    pooled(tasks=False).write(tmp_path)
+    header = (tmp_path / "folds.csv").read_text().splitlines()[0]
+    assert header == "fold,seed,videos,accuracy,uf1,uar,wf1"
+
+
+def test_report_of_several_seeds(tmp_path: Path) -> None:
+    page = page_of(tmp_path, pooled())
+    assert "7 steps, folds over 2 seeds (0, 1): 4, held-out subjects: 2" in page
+    assert "0.688 ± 0.265" in page  # 4 and 7 of 8 videos
+    assert '<th scope="col">seed 0</th><th scope="col">seed 1</th><th scope="col">mean</th>' in page
+    subjects = page[page.index(">Subjects</h2>") :]
+    assert "Means over 2 seeds (0, 1)" in subjects
+    assert '>s01</th><td>4</td><td>2.5</td><td><span class="share"><span style="width: 62.5%">' in subjects
+    assert "62 % ± 53 %" in subjects
+    assert '>s02</th><td>4</td><td>3</td><td><span class="share"><span style="width: 75.0%">' in subjects
+    assert "75 % ± 0 %" in subjects
+    assert "All clips are of seed 0." in page
+
+
+def test_report_of_one_seed_says_nothing_of_seeds(tmp_path: Path) -> None:
+    page = page_of(tmp_path, pooled(seeds=(1,)))
+    assert "7 steps, folds: 2, held-out subjects: 2" in page
+    assert "seed" not in page.lower()
+    assert "±" not in page
+
+
+def test_seeds_that_lack_folds(tmp_path: Path) -> None:
+    """As with evaluate --partial: a subject counts in the seeds that hold it out."""
+    folds = dict(pooled().folds)
+    del folds[Fold(("s01",), 0)]
+    page = page_of(tmp_path, PooledResults(folds))
+    assert '<th scope="row">videos</th><td>4</td><td>8</td>' in page
+    assert "recognition, 6.0 videos" in page
+    assert ">s01</th><td>4</td><td>4</td>" in page
+
+
+def test_printed_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    print_scores(pooled(), ABOUT)
+    printed = capsys.readouterr().out
+    assert "mean ± standard deviation over 2 seeds (0, 1)" in printed
+    assert "0.688 ± 0.265" in printed
+    assert "0.275 ± 0.106 px, zero flow 0.600 px" in printed
+    assert "0.344 ± 0.133 of the frames, over 10 %" in printed
+    print_scores(pooled(seeds=(0,)), ABOUT)
+    printed = capsys.readouterr().out
+    assert "seed" not in printed
+    assert "±" not in printed
+    assert "0.250 of the frames, over 10 %" in printed
