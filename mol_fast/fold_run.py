@@ -17,6 +17,7 @@ from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.device import fabric_precision
 from mol_fast.errors import Stopped, UserError
+from mol_fast.fold_config import write_fold_config
 from mol_fast.fold_results import FoldResults
 from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, Scores
@@ -73,6 +74,8 @@ def run_fold(
         "train_subjects": clips.full_subjects(),
         "test_subjects": list(fold.subjects),
     }
+    if first:
+        write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)
     scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
 
     def score_on_the_way(step: int) -> None:

@@ -42,8 +42,8 @@ def run(settings: TrainSettings) -> None:
 
     Without options the embedded synthetic set is generated and used. Held-out subjects serve the final scores only.
     OUT/NAME receives config.json, scores.json, predictions.csv, folds.csv, megc2019.csv and report.html, and a folder
-    per fold with its metrics.csv, TensorBoard events, weights.safetensors and predictions of windows. The same command
-    goes on with a run that was interrupted; finished folds are not repeated.
+    per fold with its config.json, metrics.csv, TensorBoard events, weights.safetensors and predictions of windows. The
+    same command goes on with a run that was interrupted; finished folds are not repeated.
 
     Raises:
         UserError: an option cannot be used, or the loss of the only fold is not finite.

@@ -4,8 +4,8 @@
     python tests/kill_runs.py --runs 5 --signal TERM
 
 Every run is killed again and again, until it has had its number of kills or ends by itself. Losses, scores,
-predictions, scorings and weights must then be the same, byte for byte. It prints what was killed when, and exits with 1
-on any difference. The tests do not collect this program: it takes minutes.
+predictions, scorings, configurations of folds and weights must then be the same, byte for byte. It prints what was
+killed when, and exits with 1 on any difference. The tests do not collect this program: it takes minutes.
 """
 
 import argparse
@@ -64,6 +64,7 @@ def contents(out: Path) -> dict[str, str]:
     """Digest of every file in the run's folder that must not depend on interruptions."""
     names = {*TABLES, *TENSORS}
     paths = [path for path in out.rglob("*") if path.name in names or path.parent.name == "scorings"]
+    paths += out.rglob("folds/*/config.json")
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

@@ -29,9 +29,9 @@ def options(prepared: PreparedSet, out: Path, *more: str) -> list[str]:
 
 
 def outcome(out: Path) -> dict[str, object]:
-    """What must not depend on interruptions: losses, predictions, scores, weights."""
+    """What must not depend on interruptions: configurations of folds, losses, predictions, scores, weights."""
     found: dict[str, object] = {}
-    for name in ("metrics.csv", "windows.csv", "scores.json"):
+    for name in ("folds/*/config.json", "metrics.csv", "windows.csv", "scores.json"):
         found |= {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob(name))}
     for path in sorted(out.rglob("weights.safetensors")):
         found[str(path.relative_to(out))] = {

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mol_fast.config import MOLConfig
 from mol_fast.data import PreparedSet
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main
@@ -82,14 +83,35 @@ def test_weights_rebuild_the_model(run: Path) -> None:
         assert model(torch.randn(1, 1, 8, 128, 128)).logits.shape == (1, 3)
 
 
+def test_a_fold_says_what_made_it(run: Path, embedded_small: PreparedSet) -> None:
+    text = (only_fold(run) / "config.json").read_text()
+    config = json.loads(text)
+    model, info = load_weights(run)
+    first, *held_out = embedded_small.subjects
+    assert (config["seed"], config["precision"]) == (0, "float32")
+    assert config["train_subjects"] == [f"embedded/{first}"]
+    assert config["test_subjects"] == held_out
+    for name in ("classes", "preset", "protocol", "sources", "train_subjects", "test_subjects"):
+        assert config[name] == info[name]
+    assert MOLConfig.from_dict(config["model"]) == model.config
+    assert config["settings"]["steps"] == 3
+    assert config["settings"]["lr"] == TrainSettings().lr
+    told = {*config, *config["settings"], *config["model"]}
+    assert told >= {name for name in TrainSettings().identity() if name not in ("folds", "seeds")}
+    assert not set(config["settings"]) & {*config, *config["model"]}, "nothing is said twice"
+    assert str(run.parent) not in text
+
+
 def test_same_seed_same_losses(run: Path, embedded_small: PreparedSet, tmp_path: Path) -> None:
     assert main(options(embedded_small, tmp_path, "again", "--steps", "3")) == 0
     again, first = only_fold(tmp_path / "again"), only_fold(run)
     assert losses(again) == losses(first)
+    assert (again / "config.json").read_bytes() == (first / "config.json").read_bytes()
     weights = load_file(again / "weights.safetensors"), load_file(first / "weights.safetensors")
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
     assert main(options(embedded_small, tmp_path, "other", "--steps", "1", "--seed", "1")) == 0
     assert losses(only_fold(tmp_path / "other"))[0] != losses(first)[0]
+    assert json.loads((only_fold(tmp_path / "other") / "config.json").read_text())["seed"] == 1
 
 
 def test_ablations_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> None:

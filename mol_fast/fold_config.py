@@ -1,0 +1,32 @@
+"""What made a fold: config.json in its folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mol_fast.config import MOLConfig
+from mol_fast.files import write_atomic
+from mol_fast.settings import TrainSettings
+
+FILE_NAME = "config.json"
+_OF_THE_RUN = ("folds", "seeds")
+
+
+def write_fold_config(
+    folder: Path, settings: TrainSettings, precision: str, info: Mapping[str, Any], model: MOLConfig
+) -> None:
+    """Write config.json to the folder of a fold. It says each thing once, and nothing of machine, paths or time.
+
+    Args:
+        folder: of the fold.
+        settings: of its training, with its seed.
+        precision: in which it computes.
+        info: what its weights say of it, as plain values: classes, protocol, subjects.
+        model: its configuration.
+    """
+    top = {"seed": settings.seed, "precision": precision, **info}
+    told = {*top, *model.to_dict(), *_OF_THE_RUN}
+    rest = {name: value for name, value in settings.identity().items() if name not in told}
+    values = {**top, "settings": rest, "model": model.to_dict()}
+    write_atomic(folder / FILE_NAME, json.dumps(values, indent=2) + "\n")
