@@ -149,18 +149,19 @@ class PooledResults:
         write_atomic(path / "megc2019.csv", _table(self._log_rows()))
         write_atomic(path / "megc2019.log", fold_log(results for fold, results in self._first_seed()))
 
-    def losses(self, path: Path) -> list[dict[str, float]]:
-        """Loss terms step by step, the mean over the folds; those of tasks that were not trained are left out.
+    def losses(self, path: Path) -> tuple[list[dict[str, float]], int]:
+        """Loss terms step by step, the mean over folds and seeds, and the number of trainings that it is over.
 
-        Nothing where `path` has no record of the steps, since nothing was trained there.
+        Terms of tasks that were not trained are left out. Nothing and 0 where `path` has no record of the steps, since
+        nothing was trained there.
         """
-        files = [fold_folder(path, fold) / STEPS for fold in self.folds]
-        rows = [row for file in files if file.exists() for row in read_steps(file)]
+        files = [file for fold in self.folds if (file := fold_folder(path, fold) / STEPS).exists()]
+        rows = [row for file in files for row in read_steps(file)]
         if not rows:
-            return []
+            return [], 0
         frame = pd.DataFrame(rows)
         mean = frame[frame.columns.intersection(TERMS)].groupby("step", as_index=False).mean()
-        return [{str(name): value for name, value in row.items()} for row in mean.to_dict("records")]
+        return [{str(name): value for name, value in row.items()} for row in mean.to_dict("records")], len(files)
 
     def samples(self) -> list[Sample]:
         """Samples of the first seed: the worst of all folds, and others spread over them."""

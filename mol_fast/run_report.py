@@ -54,6 +54,7 @@ def write_run_report(
         subjects: what kind the subjects are of.
         warnings: shown above the scores.
     """
+    losses, trainings = pooled.losses(path)
     seeds = f" {over_seeds(pooled.scores)}" if len(pooled.scores) > 1 else ""
     write_report(
         (out or path) / "report.html",
@@ -63,8 +64,8 @@ def write_run_report(
         f"{subjects}: {len(pooled.right())}",
         synthetic=SYNTHETIC in about["sources"],
         scores=pooled.scores,
-        losses=pooled.losses(path) or None,
-        trainings=len(pooled.folds),
+        losses=losses or None,
+        trainings=trainings,
         samples=pooled.samples(),
         config={"settings": about["settings"], "model": about["model"]},
         environment=about["environment"],
@@ -147,7 +148,8 @@ def _chosen_sections(pooled: PooledResults) -> list[Html]:
     if pooled.chosen is None:
         return []
     notice = element("p", element("strong", "Warning. "), WARNING, class_="notice", role="note")
-    return [section("Chosen on the test subjects", notice, table(_BESIDE, _chosen_rows(pooled, pooled.chosen)))]
+    rows = table(_BESIDE, _chosen_rows(pooled, pooled.chosen))
+    return [section("Chosen on the test subjects", notice, *_seed_note(pooled), rows)]
 
 
 def _seed_section(pooled: PooledResults) -> Html:
@@ -168,6 +170,9 @@ def _subject_section(pooled: PooledResults) -> Html:
         shares = [100 * sum(item) / len(item) for item in seeds.values()]
         bar = share_bar(statistics.fmean(shares) / 100)
         rows.append((subject, count(list(map(len, seeds.values()))), count(right), bar, spread(shares, ".0f", " %")))
+    return section("Subjects", *_seed_note(pooled), table(("subject", "videos", "right", "", "accuracy"), rows))
+
+
+def _seed_note(pooled: PooledResults) -> list[Html]:
     text = f"Means {over_seeds(pooled.scores)}; ± is the standard deviation."
-    note = [element("p", text, class_="note")] if len(pooled.scores) > 1 else []
-    return section("Subjects", *note, table(("subject", "videos", "right", "", "accuracy"), rows))
+    return [element("p", text, class_="note")] if len(pooled.scores) > 1 else []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
 from mol_fast.results import PooledResults
 from mol_fast.run_report import print_scores, write_run_report
+from mol_fast.selection import Scoring
 
 CLASSES = ("negative", "positive", "surprise")
 ABOUT = {"settings": {"steps": 7}, "model": {}, "sources": ["casme2"], "environment": {}}
@@ -100,6 +102,23 @@ def test_seeds_that_lack_folds(tmp_path: Path) -> None:
     assert '<th scope="row">videos</th><td>4</td><td>8</td>' in page
     assert "recognition, 6.0 videos" in page
     assert ">s01</th><td>4</td><td>4</td>" in page
+
+
+def test_losses_are_over_the_trainings_that_have_a_record(tmp_path: Path) -> None:
+    results = pooled()
+    assert results.losses(tmp_path) == ([], 0)
+    for name, total in (("s01-seed0", 1.0), ("s02-seed1", 4.0)):
+        (tmp_path / "folds" / name).mkdir(parents=True)
+        (tmp_path / "folds" / name / "metrics.csv").write_text(f"step,total,rate\n1,{total},9\n")
+    assert results.losses(tmp_path) == ([{"step": 1, "total": 2.5}], 2)
+
+
+def test_the_choice_on_the_test_is_shown_over_seeds(tmp_path: Path) -> None:
+    chosen = {key: replace(item, chosen=Scoring(5, item.evaluation)) for key, item in pooled().folds.items()}
+    page = page_of(tmp_path, PooledResults(chosen))
+    section = page[page.index(">Chosen on the test subjects</h2>") : page.index(">Seeds</h2>")]
+    assert "Means over 2 seeds (0, 1)" in section
+    assert ">0.6875 ± 0.2652</td><td>0.6875 ± 0.2652</td>" in section
 
 
 def test_printed_scores(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def loss_section(losses: Sequence[Mapping[str, object]] | pd.DataFrame, training
         return section("Losses", element("p", "No losses were recorded."))
     if "step" not in rows:
         raise ValueError("losses has no column step")
-    light = "as recorded" if trainings == 1 else f"mean over {trainings} trainings (folds and seeds)"
+    light = "as recorded" if trainings == 1 else f"mean over {trainings} trainings"
     note = element("p", f"Light: {light}; dark: running mean.", class_="note")
     return section("Losses", picture(curves_png(rows), alt="Loss terms over the training steps"), note)
 
