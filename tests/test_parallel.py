@@ -54,7 +54,7 @@ def test_a_split_step_is_the_whole_one(tmp_path: Path) -> None:
             assert float((split[name] - value).double().norm()) <= 1e-9 * max(size, 1e-3), (norm_stats, name)
 
 
-SPLIT = ("--batch-size", "2", "--steps", "8", "--selection", "test", "--score-every", "4")
+SPLIT = ("--batch-size", "2", "--steps", "6", "--selection", "test", "--score-every", "3", "--test-subjects", "s03")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_split_batches_have_the_losses_of_one_process(
     """
     assert main(options(embedded_small, tmp_path, *SPLIT)) == 0
     expected, found = losses(tmp_path), losses(split_run)
-    assert len(expected) == len(found) == 8
+    assert len(expected) == len(found) == 6
     for row, wanted in zip(found, expected, strict=True):
         for name in ("total", "expression", "flow", "landmarks"):
             assert row[name] == pytest.approx(wanted[name], rel=64 * EPS), (row["step"], name)
@@ -122,7 +122,7 @@ fit = fold_run._fit
 
 def failing(model, clips, settings, fabric, folder, *rest):
     if not folder.name.startswith("s02"):
-        raise LossNotFinite(3)
+        raise LossNotFinite(1)
     fit(model, clips, settings, fabric, folder, *rest)
 
 fold_run._fit = failing
@@ -134,9 +134,9 @@ def test_a_failed_fold_leaves_others_their_work(embedded_small: PreparedSet, tmp
     """The first process fails in both of its folds at once; the other one finishes, then the first lists them."""
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
-    more = ["--steps", "3", "--folds", "all", "--tasks", "mer"]
+    more = ["--steps", "1", "--folds", "all", "--tasks", "mer"]
     _, error = run_two(str(script), *options(embedded_small, tmp_path, *more), code=1)
-    assert error.count("The loss is not finite at step 3 of fold s01-seed0, step 3 of fold s03-seed0") == 1
+    assert error.count("The loss is not finite at step 1 of fold s01-seed0, step 1 of fold s03-seed0") == 1
     folds = tmp_path / "run/folds"
     assert [path.parent.name for path in sorted(folds.glob("*/scores.json"))] == ["s02-seed0"]
 
