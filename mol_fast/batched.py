@@ -171,22 +171,38 @@ class _GatherMax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, index: Tensor) -> Tensor:
+    def forward(q: Tensor, index: Tensor) -> Tensor:
         best = q
         for row in index:
             best = torch.maximum(best, q.index_select(0, row))
-        ctx.save_for_backward(q, index, best)
         return best
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         q, index, best = (saved.detach() for saved in ctx.saved_tensors)
-        d_q = torch.zeros_like(q)
-        for row in index:
+        for rank, row in enumerate(index):
             rest = grad * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
+            if rank == 0:
+                d_q = rest.new_zeros(q.shape)  # of `rest`, under vmap batched as soon as anything is
             d_q = d_q.index_add_(0, row, grad - rest)
             grad = rest
         return d_q.add_(grad), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], q: Tensor, index: Tensor) -> tuple[Tensor, int]:
+        """The rows of a whole batch, one after the other, are those of one call."""
+        size = info.batch_size
+        q, index = (
+            value.expand(size, -1, -1) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip((q, index), in_dims, strict=True)
+        )
+        index = index + torch.arange(size, device=q.device)[:, None, None] * q.shape[1]
+        best = _GatherMax.apply(q.flatten(0, 1), index.transpose(0, 1).flatten(1))
+        return best.unflatten(0, (size, -1)), 0
 
 
 def gather_max(q: Tensor, index: Tensor) -> Tensor:
