@@ -1,0 +1,144 @@
+"""The layers of the flow head held to PyTorch's convolutions, on maps of few cells and of more."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compare import randomise, seeded
+from torch import Tensor
+from torch.testing import assert_close
+
+from mol_fast.flow_head import FlowHead
+from mol_fast.flow_layers import FEW_CELLS, SLOPE, Conv, Deconv, _convolve
+
+N, INPUTS, OUTPUTS = 3, 5, 4
+CONVOLUTIONS = [(6, 2), (4, 2), (2, 2), (1, 1), (3, 1), (3, 2)]
+"""Kernel and stride of every convolution of the flow head."""
+RESULTS = [(1, 1), (1, 4), (4, 1), (2, 2), (1, 5), (2, 3), (4, 4)]
+"""Sizes of their results; those of up to 4 cells are a matrix product."""
+FORMATS = [torch.contiguous_format, torch.channels_last]
+
+
+def assert_same(
+    actual: Callable[[Tensor, Tensor], Tensor], expected: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor
+) -> None:
+    """Results, and gradients of both arguments, in float64, where sums of a hundred products keep 13 digits."""
+    results = []
+    for function in (actual, expected):
+        leaves = [value.detach().clone().requires_grad_() for value in (x, weight)]
+        y = function(*leaves)
+        g = seeded(*y.shape, seed=9, dtype=y.dtype)
+        results.append([y.detach(), *torch.autograd.grad(y, leaves, g)])
+    assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Filled with the names of PyTorch's convolutions that are called."""
+    called: list[str] = []
+    for name in ("conv2d", "conv_transpose2d"):
+        function = getattr(F, name)
+        monkeypatch.setattr(
+            F, name, lambda *given, name=name, function=function: (called.append(name), function(*given))[1]
+        )
+    return called
+
+
+def test_the_flow_head_has_these_convolutions() -> None:
+    head = FlowHead(8, 0.05)
+    convolutions = [layer.conv for layer in head.modules() if isinstance(layer, Conv)]
+    assert {(conv.kernel_size[0], conv.stride[0]) for conv in convolutions} == set(CONVOLUTIONS)
+    assert all(conv.padding == ((conv.kernel_size[0] - 1) // 2,) * 2 for conv in convolutions)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize(("kernel", "stride"), CONVOLUTIONS)
+def test_convolution(
+    kernel: int, stride: int, result: tuple[int, int], memory_format: torch.memory_format, native: list[str]
+) -> None:
+    """Every size that gives this result, even and odd."""
+    padding = (kernel - 1) // 2
+    weight = seeded(OUTPUTS, INPUTS, kernel, kernel, seed=1, dtype=torch.float64)
+    weight = weight.contiguous(memory_format=memory_format)
+    bias = seeded(OUTPUTS, seed=2, dtype=torch.float64)
+    reference = F.conv2d
+    for more in range(stride):
+        height, width = (max(1, (cells - 1) * stride + kernel - 2 * padding) + more for cells in result)
+        x = seeded(N, INPUTS, height, width, dtype=torch.float64).contiguous(memory_format=memory_format)
+        assert_same(
+            lambda x, w: _convolve(x, w, bias, stride, padding),
+            lambda x, w: reference(x, w, bias, stride, padding),
+            x,
+            weight,
+        )
+        native.clear()
+        assert tuple(_convolve(x, weight, None, stride, padding).shape[2:]) == result
+        assert bool(native) == (result[0] * result[1] > FEW_CELLS)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("size", RESULTS)
+def test_transposed_convolution(size: tuple[int, int], memory_format: torch.memory_format, native: list[str]) -> None:
+    layer = Deconv(INPUTS, OUTPUTS).double()
+    reference = F.conv_transpose2d
+    x = seeded(N, INPUTS, *size, dtype=torch.float64).contiguous(memory_format=memory_format)
+    weight = seeded(*layer.weight.shape, seed=1, dtype=torch.float64).contiguous(memory_format=memory_format)
+    assert_same(
+        lambda x, w: torch.func.functional_call(layer, {"weight": w}, (x,)),
+        lambda x, w: reference(x, w, None, 2, 1),
+        x,
+        weight,
+    )
+    native.clear()
+    assert tuple(layer(x).shape) == (N, OUTPUTS, 2 * size[0], 2 * size[1])
+    assert bool(native) == (size[0] * size[1] > FEW_CELLS)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (6, 10)])
+def test_no_maps(size: tuple[int, int]) -> None:
+    x = torch.zeros(0, INPUTS, *size)
+    assert Conv(INPUTS, OUTPUTS, 3)(x, [0]).shape == (0, OUTPUTS, *size)
+    assert Conv(INPUTS, OUTPUTS, 4, 2)(x, [0]).shape == (0, OUTPUTS, size[0] // 2, size[1] // 2)
+    assert Deconv(INPUTS, OUTPUTS)(x).shape == (0, OUTPUTS, 2 * size[0], 2 * size[1])
+
+
+def normalised(kernel: int, stride: int) -> Conv:
+    """A layer in evaluation mode whose normalisation has factors of either sign."""
+    layer = Conv(INPUTS, OUTPUTS, kernel, stride).double().eval()
+    randomise(layer)
+    return layer
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 3), (7, 6), (8, 12)])
+@pytest.mark.parametrize(("kernel", "stride"), CONVOLUTIONS)
+def test_folded(kernel: int, stride: int, size: tuple[int, int]) -> None:
+    """Convolution, normalisation by the running statistics and LeakyReLU; folding keeps it, a second time too."""
+    size = size if kernel < 4 else (2 * size[0], 2 * size[1])
+    layer = normalised(kernel, stride)
+    norm, conv = layer.norm, layer.conv
+    assert norm is not None
+    x = seeded(N, INPUTS, *size, dtype=torch.float64)
+    with torch.no_grad():
+        y = F.conv2d(x, conv.weight, None, stride, (kernel - 1) // 2)
+        y = F.batch_norm(y, *norm.running(), norm.weight, norm.bias, False, 0.1, norm.eps)
+        expected = F.leaky_relu(y, SLOPE)
+        assert_close(layer(x, [0]), expected, rtol=1e-12, atol=1e-12)
+        layer.fold()
+        folded = conv.weight.clone(), conv.bias.clone()
+        assert_close(layer(x, [0]), expected, rtol=1e-12, atol=1e-12)
+        layer.fold()
+    assert layer.norm is None
+    assert torch.equal(conv.weight, folded[0])
+    assert torch.equal(conv.bias, folded[1])
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 4)])
+def test_left_out_channels(size: tuple[int, int]) -> None:
+    """Input channels that are zero may be left out, with the part of the weight that is theirs."""
+    layer = normalised(3, 1)
+    x = seeded(N, INPUTS, *size, dtype=torch.float64)
+    x[:, 3:] = 0
+    with torch.no_grad():
+        assert_close(layer(x[:, :3], [0], layer.conv.weight[:, :3]), layer(x, [0]), rtol=1e-12, atol=1e-12)
