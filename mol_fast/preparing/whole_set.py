@@ -16,6 +16,7 @@ from mol_fast.files import write_atomic
 from mol_fast.preparing.contact_sheet import contact_sheet
 from mol_fast.preparing.counts import compare
 from mol_fast.preparing.listing import Listing, RawVideo
+from mol_fast.preparing.lock import locked
 from mol_fast.preparing.manifest import Entry, Manifest
 from mol_fast.preparing.pool import Outcome, Worker, prepare_all
 from mol_fast.preparing.process import Finder, Settings
@@ -116,15 +117,25 @@ def prepare_set(
 ) -> tuple[Manifest, list[Outcome]]:
     """Prepare the videos of a plan in the folder `out`; those that are done there already are verified and kept.
 
-    The index is removed first and written last: a folder with an index holds a whole set.
+    The index is removed first and written last: a folder with an index holds a whole set. The folder is locked until
+    the end (see `mol_fast.preparing.lock`).
 
     Raises:
-        UserError: the folder cannot be used, or no video can be.
+        UserError: the folder cannot be used, another run is preparing it, or no video can be used.
         CountMismatch: videos cannot be used, so that the counts differ from those of the protocol; the manifest is
             written then, the index is not.
     """
-    _open_folder(out, plan.listing.source)
-    outcomes = prepare_all(plan.chosen, Worker(out, settings, make_finder), workers, on_done)
+    _make_folder(out)
+    with locked(out):
+        _clear_folder(out, plan.listing.source)
+        outcomes = prepare_all(plan.chosen, Worker(out, settings, make_finder), workers, on_done)
+        return _account(plan, out, settings, outcomes, allow_count_mismatch), outcomes
+
+
+def _account(
+    plan: Plan, out: Path, settings: Settings, outcomes: Sequence[Outcome], allow_count_mismatch: bool
+) -> Manifest:
+    """Write what became of every video and, where the set is whole, its index."""
     pairs = list(zip(plan.chosen, outcomes, strict=True))
     used = [(video, outcome) for video, outcome in pairs if not outcome.record.reason]
     info = _info(plan, settings)
@@ -135,7 +146,7 @@ def prepare_set(
     if not used:
         raise UserError(f"None of the {len(pairs)} videos can be used, {out / 'summary.txt'} says why.")
     _write_set(out, info, used)
-    return manifest, outcomes
+    return manifest
 
 
 def _told(video: RawVideo) -> tuple[str, str, str]:
@@ -150,16 +161,19 @@ def _entry(video: RawVideo, outcome: Outcome, out: Path) -> Entry:
     return Entry(*_told(video), "used", "", record.fixes, record.frames, record.apex, record.score, file, record.sha256)
 
 
-def _open_folder(out: Path, source: str) -> None:
-    """Make the folder ready: what a killed run left half-written goes, and the index until all is done."""
+def _make_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is not a folder; give another one.")
     if out.exists() and any(out.iterdir()) and not (out / "records").is_dir():
         raise UserError(f"--out {out} is not empty and holds no set that was prepared here; give another folder.")
+    (out / "records").mkdir(parents=True, exist_ok=True)
+
+
+def _clear_folder(out: Path, source: str) -> None:
+    """Make the folder ready: what a killed run left half-written goes, and the index until all is done."""
     held = _source(out)
     if held not in (None, source):
         raise UserError(f"--out {out} holds videos of {held}, not of {source}; give another folder.")
-    (out / "records").mkdir(parents=True, exist_ok=True)
     for name in _INDEX:
         (out / name).unlink(missing_ok=True)
     remove_leftovers(out)

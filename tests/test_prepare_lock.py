@@ -1,0 +1,89 @@
+"""Two runs of `prepare` into the same folder: the second one stops, and the first one does not notice."""
+
+import errno
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_releases import Fake, write_casme2
+
+from mol_fast.data import PreparedSet
+from mol_fast.prepare import main
+from mol_fast.preparing.lock import locked
+
+VIDEOS = 2
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    videos = [Fake(number, "EP01_01f", "fear") for number in range(1, VIDEOS + 1)]
+    return write_casme2(tmp_path_factory.mktemp("casme2"), videos)
+
+
+def options(release: Path, out: Path) -> list[str]:
+    return ["casme2", "--root", str(release), "--out", str(out), "--workers", "1"]
+
+
+def stopped_run(release: Path, out: Path) -> subprocess.Popen[bytes]:
+    """The program in a process of its own, halted after its first video."""
+    command = [sys.executable, "-m", "mol_fast.prepare", *options(release, out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.rglob("records/*/*.json")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)
+    assert len(list(out.rglob("records/*/*.json"))) == 1
+    return process
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_second_run_stops(release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], killed: bool) -> None:
+    """While the first one lives: when it is done or dead, the folder can be used."""
+    out = tmp_path / "out"
+    first = stopped_run(release, out)
+    try:
+        before = content(out)
+        assert main(options(release, out)) == 2
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1
+        assert f"error: --out {out} is being prepared by another run; wait until that has ended" in error
+        assert content(out) == before
+        if not killed:
+            first.send_signal(signal.SIGCONT)
+            assert first.wait() == 0
+    finally:
+        first.kill()
+        first.wait()
+    assert main(options(release, out)) == 0
+    assert f"{1 if killed else VIDEOS} were done before" in capfd.readouterr().out
+    assert len(PreparedSet.open(out).videos) == VIDEOS
+
+
+def test_another_folder_is_free(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name / "records").mkdir(parents=True)
+    with locked(tmp_path / "a"), locked(tmp_path / "b"):
+        pass
+    with locked(tmp_path / "a"):
+        pass
+
+
+def test_a_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / "records").mkdir()
+    with locked(tmp_path):
+        assert capfd.readouterr().err == (
+            f"warning: {tmp_path} is on a disk without locks (No locks available); start no second run into it\n"
+        )
