@@ -1,0 +1,89 @@
+"""The model through torch.compile, which changes nothing but the rounding."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from compare import randomise, seeded
+from torch import Tensor, nn
+
+from mol_fast import MOL, PRESETS
+from mol_fast.data import ClipDataset, PreparedSet, get_protocol
+from mol_fast.device import make_fabric
+from mol_fast.fold_run import make_model
+from mol_fast.settings import TrainSettings
+from mol_fast.training import train
+
+FRAMES = 5
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler() -> Iterator[None]:
+    """The C++ compiler spends no time on optimising what runs once."""
+    torch._dynamo.reset()
+    with torch._inductor.config.patch({"aot_inductor.debug_compile": True}):
+        yield
+    torch._dynamo.reset()
+
+
+def model() -> MOL:
+    torch.manual_seed(0)
+    module = MOL(3, flow_width=0.02, frames=FRAMES, dropout=0.0).eval()
+    for block in (module.f5c_first, module.f5c_second):
+        randomise(block)
+    assert module.flow_head is not None
+    nn.init.normal_(module.flow_head.predict0.weight, std=0.1)
+    return module
+
+
+def clips(b: int) -> Tensor:
+    return seeded(b, 1, FRAMES, 128, 128)
+
+
+def test_the_model_for_inference() -> None:
+    """To native code; float32 keeps 4 digits of the largest value of every output."""
+    plain, compiled = model().optimize_for_inference(), model().optimize_for_inference(compile=True)
+    with torch.inference_mode():
+        expected, actual = plain(clips(2)), compiled(clips(2))
+    for name, value in expected._asdict().items():
+        error = float((getattr(actual, name) - value).abs().max() / value.abs().max())
+        assert error < 1e-4, f"{name}: {error:.2e}"
+
+
+def test_another_batch_size_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one graph each; the graphs themselves run in Python here."""
+    compile = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda module, fullgraph, options: compile(module, fullgraph=fullgraph, backend="eager")
+    )
+    compiled = model().optimize_for_inference(compile=True)
+    graphs = torch._dynamo.utils.counters["stats"]
+    graphs.clear()
+    found = []
+    with torch.inference_mode():
+        for b in (1, 1, 2, 2):
+            compiled(clips(b))
+            found.append(graphs["unique_graphs"])
+    assert found == [1, 1, 2, 2]
+
+
+def losses(prepared: PreparedSet, compiled: bool) -> list[float]:
+    """Of three steps of training."""
+    settings = TrainSettings(
+        steps=3, batch_size=2, precision="float32", device="cpu", checkpoint_every=0, compile=compiled
+    )
+    protocol = get_protocol("embedded-3")
+    clips = ClipDataset(protocol.select(prepared.videos), protocol, "random", True, 0)
+    torch.manual_seed(0)
+    found: list[float] = []
+    module = make_model(settings, protocol)
+    train(module, clips, settings, make_fabric(settings), lambda step: found.append(step.terms["total"]))
+    assert len(found) == settings.steps
+    return found
+
+
+def test_training(embedded_small: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train --compile` has the losses of training without it; compiled dropout draws other masks, so none here."""
+    monkeypatch.setitem(PRESETS, "small", replace(PRESETS["small"], flow_width=0.02, dropout=0.0))
+    assert losses(embedded_small, compiled=True) == pytest.approx(losses(embedded_small, compiled=False), rel=1e-4)
