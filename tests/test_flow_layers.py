@@ -46,7 +46,7 @@ def native(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_flow_head_has_these_convolutions() -> None:
-    head = FlowHead(8, 0.05)
+    head = FlowHead(8, width=0.05)
     convolutions = [layer.conv for layer in head.modules() if isinstance(layer, Conv)]
     assert {(conv.kernel_size[0], conv.stride[0]) for conv in convolutions} == set(CONVOLUTIONS)
     assert all(conv.padding == ((conv.kernel_size[0] - 1) // 2,) * 2 for conv in convolutions)

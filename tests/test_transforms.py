@@ -141,6 +141,7 @@ def test_gathering_of_batches(dims: tuple[int | None, ...]) -> None:
     for i in range(size):
         q, index, g = (value[0 if dim is None else i] for value, dim in zip(values, dims, strict=True))
         q = q.clone().requires_grad_()
-        expected = q.gather(1, index.flatten(1)[:, :, None].expand(-1, -1, d)).unflatten(1, (v, k)).amax(dim=2)
+        others = q.gather(1, index.flatten(1)[:, :, None].expand(-1, -1, d)).unflatten(1, (v, k))
+        expected = torch.cat([q[:, :, None], others], dim=2).amax(dim=2)
         assert torch.equal(y[i], expected)
         assert_close(d_q[i], torch.autograd.grad(expected, q, g)[0], rtol=1e-14, atol=1e-14)
