@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from mol_fast import F5C, MOL
+from mol_fast.allocation import keep_memory
 from mol_fast.environment import environment
 from mol_fast.files import write_atomic
 
@@ -132,6 +133,7 @@ def table(sweeps: list[Sweep]) -> str:
 
 
 def main() -> None:
+    keep_memory()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write points, exponents and conditions there")
     parser.add_argument("--only", choices=SWEEPS, metavar="SWEEP", help=f"one of: {'; '.join(SWEEPS)}")

@@ -14,6 +14,8 @@ from mol_fast.branch import FCCBranch
 NORM_FLOOR = 1e-12
 FEW = 8
 """Neighbours up to which they are selected one by one."""
+_ALL = (0, 3, 4)
+"""The dimensions of frames `(N / G, G, C, H, W)` that a statistic goes over."""
 
 
 def circulant(kernel: Tensor) -> Tensor:
@@ -28,10 +30,6 @@ def batch_statistics(x: Tensor, vh_pos: Tensor, hv_pos: Tensor, groups: int) -> 
     frames, positions = x.unflatten(0, (-1, groups)), _halves(vh_pos, hv_pos, *x.shape[2:])
     mean = _mean(frames, positions)
     return mean, _centred(frames, positions, mean).square().mean(dim=_ALL)
-
-
-_ALL = (0, 3, 4)
-"""The dimensions of frames `(N / G, G, C, H, W)` that a statistic goes over."""
 
 
 def _halves(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
@@ -88,7 +86,7 @@ def _normalise(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Frames plus the first positions, batch-normalised, and the mean and variance `(G, C)` that were used.
 
-    The biases get no gradient here, but in `_added`.
+    The biases get no gradient here, but in `_constant`.
     """
     positions = _halves(vh.pos1, hv.pos1, *frames.shape[3:])
     weight, bias = torch.cat([vh.weight, hv.weight]), torch.cat([vh.bias, hv.bias]).detach()
@@ -101,7 +99,7 @@ def _normalise(
     return _centred(frames, positions, mean) * scale[:, :, None, None] + bias[:, None, None], mean, var
 
 
-def _added(branch: FCCBranch) -> Tensor:
+def _constant(branch: FCCBranch) -> Tensor:
     """What the biases of a branch add to all of a plane, `(C/2,)`.
 
     That of the normalisation is in the planes already. Its gradient goes this way, where in half precision it does not
@@ -127,8 +125,8 @@ def fcc(
     planes = z.flatten(0, 1).permute(1, 2, 0, 3).to(x.dtype, memory_format=torch.contiguous_format)  # (C, H, N, W)
     y = torch.bmm(a.to(x.dtype), planes.reshape(c, h, n * w)).view(c, h * n, w)
     y = torch.bmm(y, b.to(x.dtype)).view(c, h, n, w)
-    columns = torch.bmm(vh.pos2[:, None], b[:half]) + _added(vh)[:, None, None]
-    rows = torch.bmm(a[half:], hv.pos2[:, :, None]) + _added(hv)[:, None, None]
+    columns = torch.bmm(vh.pos2[:, None], b[:half]) + _constant(vh)[:, None, None]
+    rows = torch.bmm(a[half:], hv.pos2[:, :, None]) + _constant(hv)[:, None, None]
     second = torch.cat([columns.expand(-1, h, -1), rows.expand(-1, -1, w)]).to(x.dtype)
     return (x + y.permute(2, 0, 1, 3)).add_(second), mean, var
 
@@ -136,7 +134,7 @@ def fcc(
 def neighbours(nodes: Tensor, k: int) -> Tensor:
     """Indices `(N, V, k - 1)` of the nodes most similar to each of the V `nodes (N, V, features)`, most similar first.
 
-    By cosine similarity, without the node itself, which is the most similar to itself. The order matters between
+    By cosine similarity, without the node itself, which always counts as the first. The order matters between
     positions, where a linear mixes the r-th neighbours of all nodes. Similarities are computed in float32 or better
     whatever the input, without gradient.
     """

@@ -72,7 +72,7 @@ def run_fold(
         "protocol": protocol.name,
         "sources": sources(videos),
         "train_subjects": clips.full_subjects(),
-        "test_subjects": list(fold.subjects),
+        "test_subjects": held_out.full_subjects(),
     }
     if first:
         write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)

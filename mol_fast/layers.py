@@ -154,8 +154,8 @@ class F5C(nn.Module):
     It starts as the identity (variant "paper"), which was measured to train faster than random kernels (see README).
 
     On PyTorch, `torch.func` transforms it (grad, vmap, jacrev) and gradients can be differentiated again; derivatives
-    in forward mode (jvp, jacfwd) are refused. As with any batch normalisation in training, grad needs the buffers as
-    arguments of the function, and vmap needs evaluation.
+    in forward mode (jvp, jacfwd) are refused in training, and by variant "paper" with more than one neighbour. As with
+    any batch normalisation in training, grad needs the buffers as arguments of the function, and vmap needs evaluation.
 
     Args:
         channels: C, even.

@@ -115,7 +115,8 @@ class PooledResults:
     def statistics(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation over the seeds of every main score; the deviation is 0 for one seed."""
         rows = [summary(scores) for scores in self.scores.values()]
-        columns = {name: [row[name] for row in rows if name in row] for name in rows[0]}
+        names = dict.fromkeys(name for row in rows for name in row)  # a seed may lack folds, and with them scores
+        columns = {name: [row[name] for row in rows if name in row] for name in names}
         return {
             name: {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
             for name, values in columns.items()

@@ -90,7 +90,7 @@ def test_a_fold_says_what_made_it(run: Path, embedded_small: PreparedSet) -> Non
     first, *held_out = embedded_small.subjects
     assert (config["seed"], config["precision"]) == (0, "float32")
     assert config["train_subjects"] == [f"embedded/{first}"]
-    assert config["test_subjects"] == held_out
+    assert config["test_subjects"] == [f"embedded/{subject}" for subject in held_out]
     for name in ("classes", "preset", "protocol", "sources", "train_subjects", "test_subjects"):
         assert config[name] == info[name]
     assert MOLConfig.from_dict(config["model"]) == model.config
@@ -122,7 +122,7 @@ def test_ablations_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> 
     assert not model.config.center
     assert not model.config.difference
     assert len(info["classes"]) == 5
-    assert info["test_subjects"] == [subject]
+    assert info["test_subjects"] == [f"embedded/{subject}"]
 
 
 def test_loss_not_finite_keeps_the_last_good_weights(
