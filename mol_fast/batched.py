@@ -14,8 +14,6 @@ from mol_fast.branch import FCCBranch
 NORM_FLOOR = 1e-12
 FEW = 8
 """Neighbours up to which they are selected one by one."""
-_ALL = (0, 3, 4)
-"""The dimensions of frames `(N / G, G, C, H, W)` that a statistic goes over."""
 
 
 def circulant(kernel: Tensor) -> Tensor:
@@ -29,7 +27,7 @@ def batch_statistics(x: Tensor, vh_pos: Tensor, hv_pos: Tensor, groups: int) -> 
     """Mean and biased variance `(G, C)` of x plus the positions of the two halves."""
     frames, positions = x.unflatten(0, (-1, groups)), _halves(vh_pos, hv_pos, *x.shape[2:])
     mean = _mean(frames, positions)
-    return mean, _centred(frames, positions, mean).square().mean(dim=_ALL)
+    return mean, _over_maps(_centred(frames, positions, mean).square())
 
 
 def _halves(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
@@ -37,8 +35,13 @@ def _halves(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
     return torch.cat([rows[:, :, None].expand(-1, -1, width), columns[:, None, :].expand(-1, height, -1)])
 
 
+def _over_maps(frames: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Mean `(G, C)` of `frames (N / G, G, C, H, W)`; one map at a time, as one long sum would lose two digits."""
+    return frames.mean(dim=(3, 4), dtype=dtype).mean(dim=0)
+
+
 def _mean(frames: Tensor, positions: Tensor) -> Tensor:
-    return frames.mean(dim=_ALL, dtype=positions.dtype) + positions.mean(dim=(1, 2))
+    return _over_maps(frames, positions.dtype) + positions.mean(dim=(1, 2))
 
 
 def _centred(frames: Tensor, positions: Tensor, mean: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         mean = _mean(frames, positions)
         centred = _centred(frames, positions, mean)
-        var = torch.linalg.vector_norm(centred, dim=_ALL).square() / frames[:, 0, 0].numel()
+        var = _over_maps(centred.square())
         scale = weight * torch.rsqrt(var + eps)
         return centred * scale[:, :, None, None] + bias[:, None, None], mean, var
 
@@ -74,11 +77,11 @@ class _Normalise(torch.autograd.Function):
         centred = _centred(frames, positions, mean)
         deviation = torch.rsqrt(var + ctx.eps)
         scale = weight * deviation
-        along, total = (grad * centred).sum(dim=_ALL), grad.sum(dim=_ALL)
-        d_mean = (d_mean - total * scale) / count
-        d_var = (2 * d_var - along * scale * deviation.square()) / count
+        along, total = _over_maps(grad * centred), _over_maps(grad)
+        d_mean = d_mean / count - total * scale
+        d_var = 2 * d_var / count - along * scale * deviation.square()
         d_frames = centred * d_var[:, :, None, None] + d_mean[:, :, None, None] + grad * scale[:, :, None, None]
-        return d_frames, d_frames.sum(dim=(0, 1)), (along * deviation).sum(dim=0), None, None
+        return d_frames, d_frames.sum(dim=(0, 1)), count * (along * deviation).sum(dim=0), None, None
 
 
 def _normalise(

@@ -157,6 +157,17 @@ def test_a_large_mean_costs_no_accuracy(training: bool) -> None:
     assert_within_budget(run(as_layer(module), state(module), x, g), plain, exact, torch.float32)
 
 
+def test_statistics_of_many_maps_are_exact() -> None:
+    """A sum of half a million squares, one after the other, would lose two digits."""
+    module = FCC(2, (16, 16))
+    x = seeded(2048, 2, 16, 16)
+    mean, var = functional.fcc(x, module.vh.tensors(), module.hv.tensors())[1:]
+    positions = torch.stack([module.vh.pos1[0][:, None].expand(16, 16), module.hv.pos1[0].expand(16, 16)])
+    exact = x.double() + positions.double()
+    assert_close(var[0].double(), exact.var(dim=(0, 2, 3), unbiased=False), rtol=3e-7, atol=0)
+    assert_close(mean[0].double(), exact.mean(dim=(0, 2, 3)), rtol=0, atol=3e-7)
+
+
 def test_second_derivatives_of_fcc() -> None:
     module = FCC(4, (2, 3)).double()
     randomise(module)
