@@ -69,9 +69,7 @@ class MOL(nn.Module):
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
-        dtype = self.stem.conv1.weight.dtype
-        seen = with_difference(clip) if self.config.difference else clip  # before a rounding hides small differences
-        clip, seen = clip.to(dtype), seen.to(dtype)
+        exact, clip = clip, clip.to(self.stem.conv1.weight.dtype)
         b, pairs = clip.shape[0], frames - 1
         stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, frames))
         groups = pairs if self.config.norm_stats == "frame" else 1
@@ -80,7 +78,10 @@ class MOL(nn.Module):
         landmarks = None if self.landmark_head is None else self.landmark_head(second).unflatten(0, (b, pairs))
         if self.config.center:
             first, second = self._center(first), self._center(second)
-        flow = None if self.flow_head is None else self.flow_head(seen, first, second)
+        flow = None
+        if self.flow_head is not None:
+            seen = with_difference(exact) if self.config.difference else exact  # rounding would hide small differences
+            flow = self.flow_head(seen.to(clip.dtype), first, second)
         sequence = rearrange([first, second], "block (b p) c h w -> b c h w (p block)", b=b, p=pairs)
         logits = self.expression_head(sequence)
         return MOLOutput(logits, flow, landmarks)
