@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mol_fast.branch import FCCBranch
+from mol_fast.edges import edge_max
 
 NORM_FLOOR = 1e-12
 FEW = 8
@@ -165,56 +166,6 @@ def _largest(values: Tensor, count: int) -> Tensor:
     return torch.cat(indices, dim=-1)
 
 
-class _GatherMax(torch.autograd.Function):
-    """max of row i and rows index[r, i] of `q (rows, D)`; the gradient goes to one row that has the maximum.
-
-    Autograd of gather and maximum would do the same in several times the memory traffic.
-    """
-
-    @staticmethod
-    def forward(q: Tensor, index: Tensor) -> Tensor:
-        best = q
-        for row in index:
-            best = torch.maximum(best, q.index_select(0, row))
-        return best
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        q, index, best = (saved.detach() for saved in ctx.saved_tensors)
-        for rank, row in enumerate(index):
-            rest = grad * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
-            if rank == 0:
-                d_q = rest.new_zeros(q.shape)  # of `rest`, under vmap batched as soon as anything is
-            d_q = d_q.index_add_(0, row, grad - rest)
-            grad = rest
-        return d_q.add_(grad), None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], q: Tensor, index: Tensor) -> tuple[Tensor, int]:
-        """The rows of a whole batch, one after the other, are those of one call."""
-        size = info.batch_size
-        q, index = (
-            value.expand(size, -1, -1) if dim is None else value.movedim(dim, 0)
-            for value, dim in zip((q, index), in_dims, strict=True)
-        )
-        index = index + torch.arange(size, device=q.device)[:, None, None] * q.shape[1]
-        best = _GatherMax.apply(q.flatten(0, 1), index.transpose(0, 1).flatten(1))
-        return best.unflatten(0, (size, -1)), 0
-
-
-def gather_max(q: Tensor, index: Tensor) -> Tensor:
-    """max of q[n, v, :] and all q[n, index[n, v, r], :], for `q (N, V, D)` and `index (N, V, k - 1)`: `(N, V, D)`."""
-    n, v, d = q.shape
-    if not index.shape[2]:
-        return q
-    rows = index + torch.arange(n, device=q.device)[:, None, None] * v
-    return _GatherMax.apply(q.reshape(n * v, d), rows.permute(2, 0, 1).flatten(1)).view(n, v, d)
-
-
 def ccc_paper(
     x: Tensor,
     node_weight: Tensor,
@@ -231,9 +182,10 @@ def ccc_paper(
     exact = torch.promote_types(x.dtype, torch.float32)
     linears = (node_weight, node_bias, edge_weight, edge_bias)
     node_weight, node_bias, edge_weight, edge_bias = (p.to(exact) for p in linears)
-    q = F.linear(f, edge_weight.to(x.dtype), (node_bias + edge_bias).to(x.dtype))
-    own = (node_weight - edge_weight).to(x.dtype)
-    edges = torch.addmm(gather_max(q, index).flatten(0, 1), f.flatten(0, 1), own.t()).relu_().view_as(f)
+    weight = torch.cat([node_weight - edge_weight, edge_weight]).to(x.dtype)
+    bias = node_bias + edge_bias
+    p, q = F.linear(f, weight, torch.cat([bias, torch.zeros_like(bias)]).to(x.dtype)).chunk(2, dim=2)
+    edges = edge_max(p, q, index)
     start = f + mix_bias.to(x.dtype)[:, None]
     return start.baddbmm_(mix_weight.to(x.dtype).expand(x.shape[0], -1, -1), edges).view_as(x)
 

@@ -35,7 +35,7 @@ CASES = [  # channels, size, maps, k
     (4, (1, 7), 3, 2),
     (4, (7, 1), 3, ALL),
     (2, (3, 4), 1, 1),
-    (2, (1, 1), 3, 1),
+    (2, (1, 1), 5, 1),
 ]
 
 
@@ -360,6 +360,13 @@ def test_compile_to_native_code() -> None:
     for name, parameter in module.named_parameters():
         assert_close(compiled.get_parameter(name).grad, parameter.grad, atol=1e-5, rtol=1e-4, msg=name)
     assert_close(dict(compiled.named_buffers()), dict(module.named_buffers()))
+
+
+@pytest.mark.parametrize("layout", [lambda g: g, lambda g: g.t().contiguous().t()], ids=["rows", "columns"])
+def test_gradient_of_the_edges_as_the_compiler_sees_it(layout: Callable[[Tensor], Tensor]) -> None:
+    q, index = seeded(5, 4), torch.tensor([[1, 2, 3, 4, 0], [1, 0, 0, 0, 2]])
+    best = torch.maximum(q, q[index].amax(dim=0))
+    torch.library.opcheck(torch.ops.mol_fast.edge_gradients, (layout(seeded(5, 4, seed=1)), q, index, best - 1, best))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

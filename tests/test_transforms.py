@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 from torch.testing import assert_close
 
 from mol_fast import F5C
-from mol_fast.batched import gather_max
+from mol_fast.edges import edge_max
 
 VARIANTS = ("paper", "official")
 
@@ -119,29 +120,27 @@ def test_forward_mode_is_refused() -> None:
         torch.func.jvp(block("paper"), (x,), (x,))
 
 
-@pytest.mark.parametrize(
-    "dims",
-    [(0, 0, 0), (0, 0, None), (2, 1, 0), (0, None, 0), (0, None, None), (None, 0, 0), (None, 0, None), (None, None, 0)],
-)
-def test_gathering_of_batches(dims: tuple[int | None, ...]) -> None:
-    """Rows, neighbours, and gradients that come back: each may be the same for the whole batch."""
+@pytest.mark.parametrize("dims", [(2, 1, 0, 1), *(dims for dims in product((0, None), repeat=4) if 0 in dims)])
+def test_edges_of_batches(dims: tuple[int | None, ...]) -> None:
+    """Products, neighbours, and gradients that come back: each may be the same for the whole batch."""
     size, n, v, d, k = 3, 2, 5, 4, 2
     values = (
         seeded(size, n, v, d, dtype=torch.float64),
-        torch.randint(0, v, (size, n, v, k), generator=torch.Generator().manual_seed(0)),
         seeded(size, n, v, d, seed=1, dtype=torch.float64),
+        torch.randint(0, v, (size, n, v, k), generator=torch.Generator().manual_seed(0)),
+        seeded(size, n, v, d, seed=2, dtype=torch.float64),
     )
 
-    def both(q: Tensor, index: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        y, backward = torch.func.vjp(lambda q: gather_max(q, index), q)
-        return y, backward(g)[0]
+    def both(p: Tensor, q: Tensor, index: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        y, backward = torch.func.vjp(lambda p, q: edge_max(p, q, index), p, q)
+        return y, *backward(g)
 
     given = [value[0] if dim is None else value.movedim(0, dim) for value, dim in zip(values, dims, strict=True)]
-    y, d_q = vmap(both, dims)(*given)
+    actual = vmap(both, dims)(*given)
     for i in range(size):
-        q, index, g = (value[0 if dim is None else i] for value, dim in zip(values, dims, strict=True))
-        q = q.clone().requires_grad_()
+        p, q, index, g = (value[0 if dim is None else i] for value, dim in zip(values, dims, strict=True))
+        p, q = p.clone().requires_grad_(), q.clone().requires_grad_()
         others = q.gather(1, index.flatten(1)[:, :, None].expand(-1, -1, d)).unflatten(1, (v, k))
-        expected = torch.cat([q[:, :, None], others], dim=2).amax(dim=2)
-        assert torch.equal(y[i], expected)
-        assert_close(d_q[i], torch.autograd.grad(expected, q, g)[0], rtol=1e-14, atol=1e-14)
+        expected = torch.relu(p + torch.cat([q[:, :, None], others], dim=2).amax(dim=2))
+        for ours, true in zip(actual, (expected, *torch.autograd.grad(expected, (p, q), g)), strict=True):
+            assert_close(ours[i], true, rtol=1e-14, atol=1e-14)
