@@ -223,9 +223,11 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int, stride: int) -> Ten
     reach_y, reach_x = min(reach, (h - 1) // stride), min(reach, (w - 1) // stride)
     pairs = torch.bmm(a.flatten(2).transpose(1, 2) / c, b.flatten(2))  # (N, D, D)
     index = _targets(h, w, reach_y, reach_x, stride, a.device)  # (D, displacements)
-    inside = F.pad(pairs, (0, 1)).gather(2, index.expand(n, -1, -1)).transpose(1, 2)
-    inside = inside.reshape(n, 2 * reach_y + 1, 2 * reach_x + 1, h, w)
+    inside = F.pad(pairs, (0, 1)).gather(2, index.expand(n, -1, -1)).transpose(1, 2).unflatten(2, (h, w))
     margin_y, margin_x = reach - reach_y, reach - reach_x
+    if margin_y == margin_x == 0:
+        return inside
+    inside = inside.unflatten(1, (2 * reach_y + 1, 2 * reach_x + 1))
     return F.pad(inside, (0, 0, 0, 0, margin_x, margin_x, margin_y, margin_y)).flatten(1, 2)
 
 

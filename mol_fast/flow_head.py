@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mol_fast.config import FEATURE_SIZE
-from mol_fast.flow_layers import SLOPE, Conv, Deconv, Predict
+from mol_fast.flow_layers import SLOPE, Conv, Deconv
+from mol_fast.flow_predictor import Predict
 from mol_fast.functional import correlation
 from mol_fast.norm import kept_statistics
 
-SIDE, STRIDE = 21, 2
-DISPLACEMENTS = SIDE**2
+REACH, STRIDE = 10, 2
+DISPLACEMENTS = (2 * REACH + 1) ** 2
+"""Of the correlation: up to 10 steps of 2 cells in every direction."""
+INSIDE = (FEATURE_SIZE - 1) // STRIDE
+"""Steps that can stay inside the map."""
 DIFFERENCE_SCALE = 8.0
 """Brings the differences of frames of a micro-expression to the size of the frames."""
 
@@ -33,11 +37,10 @@ def with_difference(clip: Tensor) -> Tensor:
     return torch.cat([clip, torch.cat([difference, difference[:, :, -1:]], dim=2)], dim=1)
 
 
-def _inside(x: Tensor) -> Tensor:
-    """Of the channels `(dy, dx)` of `x (N, 21 * 21, ...)` those whose displacement can stay inside the map."""
-    reach, inside = SIDE // 2, (FEATURE_SIZE - 1) // STRIDE
-    kept = slice(reach - inside, reach + inside + 1)
-    return x.unflatten(1, (SIDE, SIDE))[:, kept, kept].flatten(1, 2)
+def _inside(weight: Tensor) -> Tensor:
+    """Of the input channels `(dy, dx)` of `weight` those whose displacement can stay inside the map."""
+    side, kept = 2 * REACH + 1, slice(REACH - INSIDE, REACH + INSIDE + 1)
+    return weight.unflatten(1, (side, side))[:, kept, kept].flatten(1, 2)
 
 
 class FlowHead(nn.Module):
@@ -120,9 +123,9 @@ class FlowHead(nn.Module):
         conv3_t, conv3_t1 = earlier(conv3), earlier(conv3, 1)
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         redir = self.conv_redir(conv3_t, pairs)
-        cost = correlation(conv3_t, conv3_t1, negative_slope=SLOPE, backend=self.backend)
-        maps = torch.cat([x.to(cost.dtype) for x in (redir, _inside(cost), first, second)], dim=1)
-        maps = maps.contiguous(memory_format=torch.channels_last)
+        cost = correlation(conv3_t, conv3_t1, INSIDE * STRIDE, STRIDE, negative_slope=SLOPE, backend=self.backend)
+        channels_last = [x.to(cost.dtype).permute(0, 2, 3, 1) for x in (redir, cost, first, second)]
+        maps = torch.cat(channels_last, dim=3).permute(0, 3, 1, 2)
         weights = self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1)
         conv3_1 = self.conv3_1(maps, pairs, torch.cat([weights[0], _inside(weights[1]), weights[2]], dim=1))
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)

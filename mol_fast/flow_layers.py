@@ -1,4 +1,4 @@
-"""The layers of the flow head: convolutions down, transposed convolutions up, and predictors of flow."""
+"""The layers of the flow head: convolutions down and transposed convolutions up."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from mol_fast.norm import FrameBatchNorm2d
 
 SLOPE = 0.1
-FEW_CELLS = 4
-"""Cells of a map up to which a convolution is one matrix product."""
 
 
 class Conv(nn.Module):
@@ -50,7 +48,7 @@ class Deconv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         height, width = x.shape[2:]
-        if height * width > FEW_CELLS:
+        if height * width > few_cells(x):
             return super().forward(x)
         rows = x.permute(0, 2, 3, 1).flatten(0, 2) @ self.weight.permute(0, 2, 3, 1).flatten(1)
         # Tap 2 a + r of the kernel goes from cell y to place 2 (y + a) + r, one more than its place in the result.
@@ -61,18 +59,19 @@ class Deconv(nn.ConvTranspose2d):
         return rearrange(wide, "n y r x s c -> n c (y r) (x s)")[:, :, 1:-1, 1:-1]
 
 
-class Predict(nn.Conv2d):
-    """Flow from the maps of one level of the decoder."""
+def few_cells(x: Tensor) -> int:
+    """Cells of a map up to which a convolution of `x` is one matrix product.
 
-    def __init__(self, inputs: int) -> None:
-        super().__init__(inputs, 2, 3, padding=1, bias=False)
+    Most of the time goes there into reading weights. In half precision, products on a CPU are ahead for longer.
+    """
+    return 16 if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else 4
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """2-D convolution; to few cells as one matrix product, which costs less there, where most is reading weights."""
+    """2-D convolution; to few cells as one matrix product."""
     side = weight.shape[2]
     height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
-    if height * width > FEW_CELLS:
+    if height * width > few_cells(x):
         return F.conv2d(x, weight, bias, stride, padding)
     cells = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)
     rows = torch.cat(

@@ -10,13 +10,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mol_fast.flow_head import FlowHead
-from mol_fast.flow_layers import FEW_CELLS, SLOPE, Conv, Deconv, _convolve
+from mol_fast.flow_layers import SLOPE, Conv, Deconv, _convolve
+from mol_fast.flow_predictor import LARGE, Predict
 
 N, INPUTS, OUTPUTS = 3, 5, 4
 CONVOLUTIONS = [(6, 2), (4, 2), (2, 2), (1, 1), (3, 1), (3, 2)]
 """Kernel and stride of every convolution of the flow head."""
 RESULTS = [(1, 1), (1, 4), (4, 1), (2, 2), (1, 5), (2, 3), (4, 4)]
-"""Sizes of their results; those of up to 4 cells are a matrix product."""
+"""Sizes of their results; those of up to `FEW` cells are a matrix product."""
+FEW = 4
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -40,7 +42,9 @@ def native(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("conv2d", "conv_transpose2d"):
         function = getattr(F, name)
         monkeypatch.setattr(
-            F, name, lambda *given, name=name, function=function: (called.append(name), function(*given))[1]
+            F,
+            name,
+            lambda *given, name=name, function=function, **named: (called.append(name), function(*given, **named))[1],
         )
     return called
 
@@ -75,7 +79,7 @@ def test_convolution(
         )
         native.clear()
         assert tuple(_convolve(x, weight, None, stride, padding).shape[2:]) == result
-        assert bool(native) == (result[0] * result[1] > FEW_CELLS)
+        assert bool(native) == (result[0] * result[1] > FEW)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -93,15 +97,65 @@ def test_transposed_convolution(size: tuple[int, int], memory_format: torch.memo
     )
     native.clear()
     assert tuple(layer(x).shape) == (N, OUTPUTS, 2 * size[0], 2 * size[1])
-    assert bool(native) == (size[0] * size[1] > FEW_CELLS)
+    assert bool(native) == (size[0] * size[1] > FEW)
 
 
-@pytest.mark.parametrize("size", [(2, 2), (4, 4), (6, 10)])
+@pytest.mark.parametrize(("cells", "product"), [((4, 4), True), ((4, 5), False)])
+def test_half_precision_multiplies_up_to_more_cells(cells: tuple[int, int], product: bool, native: list[str]) -> None:
+    """Results and gradients are those of float32 but for a few roundings."""
+    down, up = Conv(64, 32, 3), Deconv(64, 32)
+    x = seeded(N, 64, *cells).bfloat16()
+    for layer, function in (
+        (down.conv, lambda x, w: _convolve(x, w, None, 1, 1)),
+        (up, lambda x, w: torch.func.functional_call(up, {"weight": w}, (x,))),
+    ):
+        weight = layer.weight.detach().bfloat16()
+        native.clear()
+        y = function(x, weight)
+        assert bool(native) != product
+        leaves = [value.float().requires_grad_() for value in (x, weight)]
+        half = [value.detach().bfloat16().requires_grad_() for value in leaves]
+        g = seeded(*y.shape, seed=9).bfloat16()
+        expected = torch.autograd.grad(function(*leaves), leaves, g.float())
+        for actual, true in zip(torch.autograd.grad(function(*half), half, g), expected, strict=True):
+            assert float((actual.float() - true).norm() / true.norm()) < 2 * torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 3), (LARGE, LARGE), (LARGE, LARGE + 1), (LARGE + 2, LARGE)])
+def test_predictor(size: tuple[int, int], memory_format: torch.memory_format) -> None:
+    layer = Predict(INPUTS).double()
+    x = seeded(N, INPUTS, *size, dtype=torch.float64).contiguous(memory_format=memory_format)
+    weight = seeded(*layer.weight.shape, seed=1, dtype=torch.float64)
+    assert_same(
+        lambda x, w: torch.func.functional_call(layer, {"weight": w}, (x,)),
+        lambda x, w: F.conv2d(x, w, None, 1, 1),
+        x,
+        weight,
+    )
+
+
+def test_predictor_under_autocast_and_twice_differentiated() -> None:
+    layer = Predict(INPUTS)
+    x = seeded(N, INPUTS, LARGE, LARGE).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        flow = layer(x)
+    assert flow.dtype == torch.bfloat16
+    flow.sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    assert torch.autograd.gradgradcheck(
+        Predict(2).double(), (seeded(1, 2, LARGE, LARGE, dtype=torch.float64).requires_grad_(),), fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (6, 10), (LARGE, LARGE)])
 def test_no_maps(size: tuple[int, int]) -> None:
     x = torch.zeros(0, INPUTS, *size)
     assert Conv(INPUTS, OUTPUTS, 3)(x, [0]).shape == (0, OUTPUTS, *size)
     assert Conv(INPUTS, OUTPUTS, 4, 2)(x, [0]).shape == (0, OUTPUTS, size[0] // 2, size[1] // 2)
     assert Deconv(INPUTS, OUTPUTS)(x).shape == (0, OUTPUTS, 2 * size[0], 2 * size[1])
+    assert Predict(INPUTS)(x).shape == (0, 2, *size)
 
 
 def normalised(kernel: int, stride: int) -> Conv:

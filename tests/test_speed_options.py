@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from mol_fast import MOL, JointLoss, MOLOutput
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol
 from mol_fast.device import make_fabric
-from mol_fast.flow_layers import Conv, Deconv, Predict
+from mol_fast.flow_layers import Conv, Deconv
+from mol_fast.flow_predictor import Predict
 from mol_fast.fold_run import make_model
 from mol_fast.settings import TrainSettings
 from mol_fast.step_record import StepRecord
@@ -136,9 +137,10 @@ def test_differences_of_frames_are_taken_before_they_are_rounded() -> None:
 
 
 def test_the_flow_head_stays_in_channels_last() -> None:
-    """Copies between memory formats cost more than the arithmetic of a layer."""
+    """Copies between memory formats cost more than the arithmetic of a layer; but not those of flow, two channels."""
     module = model().eval()
     layers = [layer for layer in module.flow_head.modules() if isinstance(layer, Conv | Deconv | Predict)]
+    layers = [layer for layer in layers if not isinstance(layer, Deconv) or layer.in_channels > 2]
     seen: list[bool] = []
     for layer in layers:
         layer.register_forward_pre_hook(
