@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ def device() -> torch.device:
 
 @pytest.fixture(scope="module")
 def machine(device: torch.device, threads: int) -> Machine:
-    """Limits are measured anew for every file, as machines grow warm."""
+    """The matrix rate is measured after every benchmark, as the clocks of a machine go up and down."""
     clock = _clock()
-    rate = cache(lambda dtype: matrix_rate(device, dtype, clock))
+    rate = partial(matrix_rate, device, clock=clock)
     return Machine(device, threads, clock, rate, memory_rate(device, clock) if device.type == "cuda" else None)
 
 

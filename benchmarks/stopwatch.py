@@ -70,7 +70,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, clock: Clock) -> float
     """Floating-point operations per second of a product of two square matrices."""
     side = MATRIX_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / median_time(lambda: a @ b, clock, 9)
+    return 2 * side**3 / median_time(lambda: a @ b, clock, 5)
 
 
 def memory_rate(device: torch.device, clock: Clock) -> float:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from chart import draw
@@ -51,12 +52,11 @@ def conditions(result: dict[str, Any]) -> str:
     first = next(b["extra_info"] for b in result["benchmarks"] if "backend" in b["extra_info"])
     if first["device"] == "cpu":
         name = machine.get("cpu", {}).get("brand_raw", name)
-    rates = {
-        b["extra_info"]["dtype"]: b["extra_info"]["matrix_rate"]
-        for b in result["benchmarks"]
-        if "backend" in b["extra_info"]
-    }
-    limits = ", ".join(f"{rates[dtype] / 1e9:.0f} GFLOP/s {dtype}" for dtype in DTYPES if dtype in rates)
+    rates: dict[str, list[float]] = {}
+    for row in rows_of(result["benchmarks"]).values():
+        for (_, dtype), benchmark in row.items():
+            rates.setdefault(dtype, []).append(benchmark["extra_info"]["matrix_rate"])
+    limits = ", ".join(f"{median(rates[dtype]) / 1e9:.0f} GFLOP/s {dtype}" for dtype in DTYPES if dtype in rates)
     state = " with changes" if commit.get("dirty") else ""
     return (
         f"{name}, {first['threads']} threads; matrix product {limits}; torch {environment['torch']}, "
@@ -65,10 +65,10 @@ def conditions(result: dict[str, Any]) -> str:
 
 
 def cell(benchmark: Benchmark, reference: Benchmark | None) -> str:
-    info, median = benchmark["extra_info"], benchmark["stats"]["median"]
-    parts = [f"{duration(median)} ± {spread(benchmark):.0%}"]
+    info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
+    parts = [f"{duration(seconds)} ± {spread(benchmark):.0%}"]
     if reference is not None and reference is not benchmark:
-        parts.append(f"{reference['stats']['median'] / median:.1f}x")
+        parts.append(f"{reference['stats']['median'] / seconds:.1f}x")
     parts.append(f"{info['matrix_share']:.0%}")
     if "roofline_share" in info:
         parts.append(f"roof {info['roofline_share']:.0%}")
@@ -96,7 +96,7 @@ def markdown(result: dict[str, Any], chart: str) -> str:
     lines = [
         conditions(result) + ".",
         "",
-        "Median ± interquartile range, times faster than the reference in float32, share of the matrix rate.",
+        "Median ± interquartile range, times faster than the reference in float32, share of the matrix rate then.",
         "",
         "| | " + " | ".join(f"{backend} {dtype}" for backend, dtype in columns) + " |",
         "|---|" + "---|" * len(columns),
