@@ -8,13 +8,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mol_fast.config import FEATURE_SIZE
-from mol_fast.flow_layers import SLOPE, Conv, Deconv
+from mol_fast.flow_layers import SLOPE, Conv, Deconv, leaky_relu
 from mol_fast.flow_predictor import Predict
 from mol_fast.functional import correlation
 from mol_fast.norm import kept_statistics
@@ -136,6 +135,6 @@ class FlowHead(nn.Module):
     def _decode(self, x: Tensor, *skips: Tensor) -> Tensor:
         for level, skip in zip(range(5, -1, -1), skips, strict=True):
             flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
-            x = F.leaky_relu(self.get_submodule(f"deconv{level}")(x), SLOPE, inplace=True)
+            x = leaky_relu(self.get_submodule(f"deconv{level}")(x))
             x = torch.cat([skip.to(x.dtype), x, flow], dim=1)
         return self.predict0(x)

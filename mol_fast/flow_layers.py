@@ -1,6 +1,7 @@
 """The layers of the flow head: convolutions down and transposed convolutions up."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ class Conv(nn.Module):
         """`weight`: in place of the layer's own, for input channels that are left out because they are zero."""
         weight = self.conv.weight if weight is None else weight
         x = _convolve(x, weight, self.conv.bias, self.conv.stride[0], int(self.conv.padding[0]))
-        return F.leaky_relu(x if self.norm is None else self.norm(x, calls), SLOPE, inplace=True)
+        return leaky_relu(x if self.norm is None else self.norm(x, calls))
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -57,6 +58,34 @@ class Deconv(nn.ConvTranspose2d):
             [F.pad(taps[a, b], (0, 0, 0, 0, b, 1 - b, 0, 0, a, 1 - a)) for a in range(2) for b in range(2)]
         ).sum(dim=0)
         return rearrange(wide, "n y r x s c -> n c (y r) (x s)")[:, :, 1:-1, 1:-1]
+
+
+class _LeakyReLU(torch.autograd.Function):
+    """For the compiler, which otherwise keeps a mask of booleans for the backward pass.
+
+    On a CPU it takes longer to write and read one than for all else between two convolutions.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return F.leaky_relu(x, SLOPE)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return grad * (SLOPE + (1 - SLOPE) * output.sign().clamp_min(0))
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """LeakyReLU of the flow head; `x` may be overwritten."""
+    if torch.compiler.is_compiling() and x.device.type == "cpu":
+        y: Tensor = _LeakyReLU.apply(x)
+        return y
+    return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 def few_cells(x: Tensor) -> int:
