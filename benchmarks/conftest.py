@@ -42,8 +42,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """The versions that matter, and not the computer's name."""
-    machine_info.pop("node", None)
+    """The versions that matter, and not the computer's name or kernel."""
+    for key in ("node", "release"):
+        machine_info.pop(key, None)
     machine_info["environment"] = environment(_device())
 
 

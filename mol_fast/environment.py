@@ -13,7 +13,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and threads, as plain values."""
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(terse=True),
+        "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         **{package: _version(package) for package in PACKAGES},
