@@ -65,7 +65,7 @@ def device() -> torch.device:
 
 @pytest.fixture(scope="module")
 def machine(device: torch.device, threads: int) -> Machine:
-    """The matrix rate is measured after every benchmark, as the clocks of a machine go up and down."""
+    """The memory rate is measured once per file, the matrix rate after every benchmark: clocks go up and down."""
     clock = _clock()
     rate = partial(matrix_rate, device, clock=clock)
     return Machine(device, threads, clock, rate, memory_rate(device, clock) if device.type == "cuda" else None)

@@ -75,7 +75,7 @@ def _opaque_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, bes
 
 @_opaque_gradients.register_fake
 def _(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(edges), torch.empty_like(edges)
+    return edges.new_empty(edges.shape), edges.new_empty(edges.shape)
 
 
 def edge_max(p: Tensor, q: Tensor, index: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from mol_fast.norm import kept_statistics
 
 REACH, STRIDE = 10, 2
 DISPLACEMENTS = (2 * REACH + 1) ** 2
-"""Of the correlation: up to 10 steps of 2 cells in every direction."""
+"""Of FlowNetC's correlation, and input channels of conv3_1 for them: up to 10 steps of 2 cells in every direction."""
 INSIDE = (FEATURE_SIZE - 1) // STRIDE
 """Steps that can stay inside the map."""
 DIFFERENCE_SCALE = 8.0
@@ -53,7 +53,7 @@ class FlowHead(nn.Module):
         backend: of the correlation.
 
     The last predictor starts at zero, so that training starts at the error of zero flow. Displacements that always
-    lead out of the map are not convolved; the weight of conv3_1 has the paper's shape all the same. With the attribute
+    lead out of the map are left out; the weight of conv3_1 has the paper's shape all the same. With the attribute
     `recompute` set, activations are not kept for the backward pass but computed again, half of the head at a time.
     """
 

@@ -11,24 +11,37 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from mol_fast.functional import no_autocast
-
 LARGE = 16
 """Rows and columns of a map from which four cells are predicted at once."""
 
 
 class Predict(nn.Conv2d):
-    """Flow `(N, 2, H, W)` from maps `(N, inputs, H, W)`."""
+    """Flow `(N, 2, H, W)` from maps `(N, inputs, H, W)`.
+
+    A value that is not finite may reach one cell further than in a plain convolution. Derivatives in forward mode are
+    refused where gradients are wanted.
+    """
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 2, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda:
+        if x.device.type != "cpu":
             return super().forward(x)
-        with no_autocast(x):
-            flow: Tensor = _Predict.apply(x, self.weight.to(x.dtype))
+        if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
+            return _predict(x, self.weight)
+        flow: Tensor = _Predict.apply(x, self.weight)
         return flow
+
+
+def _predict(x: Tensor, weight: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    if min(height, width) < LARGE or height % 2 or width % 2:
+        return F.conv2d(x, weight, padding=1)
+    # Of four cells, 2 x 2, at once: a convolution of stride 2 whose kernel holds this one in four places.
+    places = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in range(2) for right in range(2)]
+    four = torch.stack(places, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return rearrange(F.conv2d(x, four, stride=2, padding=1), "n (c a b) y x -> n c (y a) (x b)", a=2, b=2)
 
 
 class _Predict(torch.autograd.Function):
@@ -36,27 +49,24 @@ class _Predict(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        if min(height, width) < LARGE or height % 2 or width % 2:
-            return F.conv2d(x, weight, padding=1)
-        # Of four cells, 2 x 2, at once: a convolution of stride 2 whose kernel holds this one in four places.
-        places = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in range(2) for right in range(2)]
-        four = torch.stack(places, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return rearrange(F.conv2d(x, four, stride=2, padding=1), "n (c a b) y x -> n c (y a) (x b)", a=2, b=2)
+        return _predict(x, weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """As products with the 18 gradients, of two outputs at nine places, that every cell of x meets."""
-        x, weight = ctx.saved_tensors
-        n, _, height, width = x.shape
+        x, weight = (saved.to(grad.dtype) for saved in ctx.saved_tensors)  # under autocast they may have another
+        n, inputs, height, width = x.shape
         wide = F.pad(grad.transpose(0, 1), (1, 1, 1, 1))
         places = [wide[:, :, i : i + height, j : j + width] for i in (2, 1, 0) for j in (2, 1, 0)]
         met = torch.stack(places, dim=1).flatten(2).flatten(0, 1)  # (18, N H W)
-        taps = weight.permute(0, 2, 3, 1).flatten(0, 2)
-        d_x = (met.t() @ taps).view(n, height, width, -1).permute(0, 3, 1, 2)
-        d_weight = (met @ x.permute(0, 2, 3, 1).flatten(0, 2)).view(2, 3, 3, -1).permute(0, 3, 1, 2)
+        d_x = d_weight = None
+        if ctx.needs_input_grad[0]:
+            taps = weight.permute(0, 2, 3, 1).flatten(0, 2)
+            d_x = (met.t() @ taps).view(n, height, width, inputs).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1]:
+            d_weight = (met @ x.permute(0, 2, 3, 1).flatten(0, 2)).view(2, 3, 3, inputs).permute(0, 3, 1, 2)
         return d_x, d_weight

@@ -100,29 +100,34 @@ def test_transposed_convolution(size: tuple[int, int], memory_format: torch.memo
     assert bool(native) == (size[0] * size[1] > FEW)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("cells", "product"), [((4, 4), True), ((4, 5), False)])
-def test_half_precision_multiplies_up_to_more_cells(cells: tuple[int, int], product: bool, native: list[str]) -> None:
+def test_half_precision_multiplies_up_to_more_cells(
+    cells: tuple[int, int], product: bool, dtype: torch.dtype, native: list[str]
+) -> None:
     """Results and gradients are those of float32 but for a few roundings."""
     down, up = Conv(64, 32, 3), Deconv(64, 32)
-    x = seeded(N, 64, *cells).bfloat16()
+    x = seeded(N, 64, *cells).to(dtype)
     for layer, function in (
         (down.conv, lambda x, w: _convolve(x, w, None, 1, 1)),
         (up, lambda x, w: torch.func.functional_call(up, {"weight": w}, (x,))),
     ):
-        weight = layer.weight.detach().bfloat16()
+        weight = layer.weight.detach().to(dtype)
         native.clear()
         y = function(x, weight)
         assert bool(native) != product
         leaves = [value.float().requires_grad_() for value in (x, weight)]
-        half = [value.detach().bfloat16().requires_grad_() for value in leaves]
-        g = seeded(*y.shape, seed=9).bfloat16()
+        half = [value.detach().to(dtype).requires_grad_() for value in leaves]
+        g = seeded(*y.shape, seed=9).to(dtype)
         expected = torch.autograd.grad(function(*leaves), leaves, g.float())
         for actual, true in zip(torch.autograd.grad(function(*half), half, g), expected, strict=True):
-            assert float((actual.float() - true).norm() / true.norm()) < 2 * torch.finfo(torch.bfloat16).eps
+            assert float((actual.float() - true).norm() / true.norm()) < 2 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 3), (LARGE, LARGE), (LARGE, LARGE + 1), (LARGE + 2, LARGE)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 2), (5, 3), (LARGE, LARGE), (LARGE, LARGE + 1), (LARGE + 1, LARGE), (LARGE + 2, LARGE)]
+)
 def test_predictor(size: tuple[int, int], memory_format: torch.memory_format) -> None:
     layer = Predict(INPUTS).double()
     x = seeded(N, INPUTS, *size, dtype=torch.float64).contiguous(memory_format=memory_format)
@@ -135,27 +140,72 @@ def test_predictor(size: tuple[int, int], memory_format: torch.memory_format) ->
     )
 
 
-def test_predictor_under_autocast_and_twice_differentiated() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_predictor_under_autocast(dtype: torch.dtype) -> None:
     layer = Predict(INPUTS)
-    x = seeded(N, INPUTS, LARGE, LARGE).bfloat16()
+    x = seeded(N, INPUTS, LARGE, LARGE).to(dtype).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         flow = layer(x)
+        with torch.no_grad():
+            assert torch.equal(layer(x), flow)
     assert flow.dtype == torch.bfloat16
     flow.sum().backward()
-    assert layer.weight.grad is not None
-    assert layer.weight.grad.dtype == torch.float32
+    for leaf in (layer.weight, x):
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == leaf.dtype
+        true = torch.autograd.grad(F.conv2d(x.float(), layer.weight, None, 1, 1).sum(), leaf)[0]
+        assert float((leaf.grad - true).norm() / true.norm()) < torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_predictor_gives_the_gradients_that_are_wanted(wanted: int) -> None:
+    """Of the maps under a frozen predictor, or of the weight."""
+    layer = Predict(INPUTS).double()
+    leaves = [seeded(N, INPUTS, 3, 4, dtype=torch.float64), layer.weight.detach()]
+    leaves[wanted].requires_grad_()
+    y = torch.func.functional_call(layer, {"weight": leaves[1]}, (leaves[0],))
+    expected = F.conv2d(leaves[0], leaves[1], None, 1, 1)
+    g = seeded(*y.shape, seed=9, dtype=y.dtype)
+    assert_close(*(torch.autograd.grad(flow, leaves[wanted], g) for flow in (y, expected)))
+
+
+def test_predictor_transformed() -> None:
+    """Differentiated twice, with respect to both arguments, and vectorised."""
+    layer = Predict(2).double()
+    x = seeded(1, 2, LARGE, LARGE, dtype=torch.float64)
+    weight = layer.weight.detach()
+
+    def flow(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (x,))
+
     assert torch.autograd.gradgradcheck(
-        Predict(2).double(), (seeded(1, 2, LARGE, LARGE, dtype=torch.float64).requires_grad_(),), fast_mode=True
+        flow, (x.clone().requires_grad_(), weight.clone().requires_grad_()), fast_mode=True
     )
+    small = x[:, :, :2, :3]
+    actual = torch.func.jacrev(flow, (0, 1))(small, weight)
+    assert_close(actual, torch.func.jacrev(lambda x, w: F.conv2d(x, w, None, 1, 1), (0, 1))(small, weight))
+
+
+def test_a_frozen_predictor_can_be_traced() -> None:
+    layer = Predict(2).requires_grad_(False)
+    x = seeded(1, 2, LARGE, LARGE)
+    traced = torch.jit.trace(layer, x)
+    assert_close(traced(x + 1), F.conv2d(x + 1, layer.weight, None, 1, 1))
 
 
 @pytest.mark.parametrize("size", [(2, 2), (4, 4), (6, 10), (LARGE, LARGE)])
 def test_no_maps(size: tuple[int, int]) -> None:
-    x = torch.zeros(0, INPUTS, *size)
-    assert Conv(INPUTS, OUTPUTS, 3)(x, [0]).shape == (0, OUTPUTS, *size)
-    assert Conv(INPUTS, OUTPUTS, 4, 2)(x, [0]).shape == (0, OUTPUTS, size[0] // 2, size[1] // 2)
-    assert Deconv(INPUTS, OUTPUTS)(x).shape == (0, OUTPUTS, 2 * size[0], 2 * size[1])
-    assert Predict(INPUTS)(x).shape == (0, 2, *size)
+    x = torch.zeros(0, INPUTS, *size, requires_grad=True)
+    results = (
+        Conv(INPUTS, OUTPUTS, 3)(x, [0]),
+        Conv(INPUTS, OUTPUTS, 4, 2)(x, [0]),
+        Deconv(INPUTS, OUTPUTS)(x),
+        Predict(INPUTS)(x),
+    )
+    sizes = (size, (size[0] // 2, size[1] // 2), (2 * size[0], 2 * size[1]), size)
+    for result, channels, cells in zip(results, (OUTPUTS, OUTPUTS, OUTPUTS, 2), sizes, strict=True):
+        assert result.shape == (0, channels, *cells)
+        assert torch.autograd.grad(result.sum(), x)[0].shape == x.shape
 
 
 def normalised(kernel: int, stride: int) -> Conv:

@@ -18,8 +18,10 @@ from compare import (
     seeded,
     state,
 )
+from functorch.compile import make_boxed_func
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 from torch.testing import assert_close
 
 from mol_fast import CCC, F5C, FCC, functional
@@ -362,11 +364,30 @@ def test_compile_to_native_code() -> None:
     assert_close(dict(compiled.named_buffers()), dict(module.named_buffers()))
 
 
-@pytest.mark.parametrize("layout", [lambda g: g, lambda g: g.t().contiguous().t()], ids=["rows", "columns"])
-def test_gradient_of_the_edges_as_the_compiler_sees_it(layout: Callable[[Tensor], Tensor]) -> None:
+@pytest.mark.parametrize("columns", ["grad", "edges", "neither"])
+def test_gradient_of_the_edges_as_the_compiler_sees_it(columns: str) -> None:
+    """Of every layout: what is stored by columns does not make the results so."""
     q, index = seeded(5, 4), torch.tensor([[1, 2, 3, 4, 0], [1, 0, 0, 0, 2]])
     best = torch.maximum(q, q[index].amax(dim=0))
-    torch.library.opcheck(torch.ops.mol_fast.edge_gradients, (layout(seeded(5, 4, seed=1)), q, index, best - 1, best))
+    grad, edges = (
+        value.t().contiguous().t() if columns == name else value
+        for name, value in (("grad", seeded(5, 4, seed=1)), ("edges", best - 1))
+    )
+    torch.library.opcheck(torch.ops.mol_fast.edge_gradients, (grad, q, index, edges, best))
+
+
+def test_compiled_for_a_cpu_the_gradient_of_the_edges_is_one_operator() -> None:
+    found: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        found.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    torch._dynamo.reset()
+    function = torch.compile(block(4, (2, 3), 2, "paper"), backend=aot_autograd(fw_compiler=backend))
+    function(seeded(3, 4, 2, 3)).sum().backward()
+    assert "mol_fast.edge_gradients.default" in found
+    assert not any("index_add" in name for name in found)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
