@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mol_fast.flow_head import FlowHead
-from mol_fast.flow_layers import SLOPE, Conv, Deconv, _convolve
+from mol_fast.flow_layers import SLOPE, Conv, Deconv, _convolve, _LeakyReLU
 from mol_fast.flow_predictor import LARGE, Predict
 
 N, INPUTS, OUTPUTS = 3, 5, 4
@@ -98,6 +98,15 @@ def test_transposed_convolution(size: tuple[int, int], memory_format: torch.memo
     native.clear()
     assert tuple(layer(x).shape) == (N, OUTPUTS, 2 * size[0], 2 * size[1])
     assert bool(native) == (size[0] * size[1] > FEW)
+
+
+def test_leaky_relu_for_the_compiler() -> None:
+    """The gradient that it takes from the sign of the result, at zero, too."""
+    x = torch.tensor([-2.0, -1e-30, -0.0, 0.0, 1e-30, 3.0]).requires_grad_()
+    g = torch.arange(1.0, 7.0)
+    y, expected = _LeakyReLU.apply(x), F.leaky_relu(x, SLOPE)
+    assert torch.equal(y, expected)
+    assert_close(*(torch.autograd.grad(value, x, g)[0] for value in (y, expected)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
