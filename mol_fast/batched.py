@@ -19,9 +19,10 @@ FEW = 8
 
 def circulant(kernel: Tensor) -> Tensor:
     """Matrices `A (C, L, L)` of the circular convolutions by `kernel (C, L)`: (A u)_i = sum_s kernel_s u_(i+s)."""
-    length = kernel.shape[1]
-    # A[i, m] = kernel[(m - i) mod L]: rows of the Hankel matrix of the doubled kernel, upside down.
-    return torch.cat([kernel, kernel], dim=1).unfold(1, length, 1)[:, 1:].flip(1)
+    channels, length = kernel.shape
+    # A[i, m] = kernel[(m - i) mod L]: without the last column, row after row, that is the kernel over and over.
+    first = kernel.repeat(1, length - 1).view(channels, length, length - 1)
+    return torch.cat([first, kernel.flip(1)[:, :, None]], dim=2)
 
 
 def batch_statistics(x: Tensor, vh_pos: Tensor, hv_pos: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -145,11 +146,16 @@ def neighbours(nodes: Tensor, k: int) -> Tensor:
     with torch.no_grad():
         nodes = nodes if nodes.dtype == torch.float64 else nodes.float()
         products = torch.bmm(nodes, nodes.transpose(1, 2))
-        squares = products.diagonal(dim1=1, dim2=2)
         # The norm of the node that looks for neighbours is the same for all of them, and left out.
-        similarity = products * squares.clamp_min(NORM_FLOOR**2).rsqrt()[:, None]
+        if torch.compiler.is_compiling() and 1 < k <= FEW + 1:
+            return _largest_of_columns(products * _inverse_norm(nodes.square().sum(dim=2))[:, :, None], k - 1)
+        similarity = products * _inverse_norm(products.diagonal(dim1=1, dim2=2))[:, None]
         similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
         return _largest(similarity, k - 1)
+
+
+def _inverse_norm(squares: Tensor) -> Tensor:
+    return squares.clamp_min(NORM_FLOOR**2).rsqrt()
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
@@ -164,6 +170,20 @@ def _largest(values: Tensor, count: int) -> Tensor:
         values.scatter_(-1, indices[-1], -torch.inf)
         indices.append(values.max(dim=-1, keepdim=True).indices)
     return torch.cat(indices, dim=-1)
+
+
+def _largest_of_columns(values: Tensor, count: int) -> Tensor:
+    """Indices `(N, V, count)` of the largest of every column of `values (N, V, V)`, without those on the diagonal.
+
+    For the compiler, which makes vector instructions of maxima across rows and of masks, but not of `_largest`.
+    """
+    place = torch.arange(values.shape[1], device=values.device)
+    index, indices = place, []
+    for _ in range(count):
+        values = values.where(place[:, None] != index, -torch.inf)
+        index = values.max(dim=1, keepdim=True).indices
+        indices.append(index)
+    return torch.cat(indices, dim=1).transpose(1, 2)
 
 
 def ccc_paper(

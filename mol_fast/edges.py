@@ -31,10 +31,16 @@ class _EdgeMax(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, Tensor | None, None]:
         if grad is None:
             return None, None, None
-        saved = (tensor.detach() for tensor in ctx.saved_tensors)
+        q, index, edges, best = (tensor.detach() for tensor in ctx.saved_tensors)
+        d_p = rest = grad * edges.sign()
+        won = []
+        for row in index:
+            others = rest * _below(q.index_select(0, row), best)
+            won.append(rest - others)
+            rest = others
         # What the compiler makes of the additions to rows, atomic ones, takes several times as long on a CPU.
         whole = torch.compiler.is_compiling() and grad.device.type == "cpu"
-        return *(_opaque_gradients if whole else _gradients)(grad, *saved), None
+        return d_p, (_opaque_add_rows if whole else _add_rows)(rest, index, won), None
 
     @staticmethod
     def vmap(
@@ -54,28 +60,31 @@ class _EdgeMax(torch.autograd.Function):
         return (edges, best), (0, 0)
 
 
-def _gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Of p and q, from that of the edges."""
-    d_p = rest = torch.ops.aten.threshold_backward(grad, edges, 0)
-    for rank, row in enumerate(index):
-        others = rest * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
-        if rank == 0:
-            d_q = others.new_zeros(q.shape)  # of `others`, under vmap batched as soon as anything is
-        d_q = d_q.index_add_(0, row, rest - others)
-        rest = others
-    return d_p, d_q.add_(rest)
+def _below(values: Tensor, bound: Tensor) -> Tensor:
+    """1 where values are below the bound, 0 elsewhere; `values` may be overwritten.
+
+    The compiler would keep a comparison for the backward pass as booleans, which are slow on a CPU.
+    """
+    return (bound - values).sign() if torch.compiler.is_compiling() else values.lt_(bound)
 
 
-@torch.library.custom_op("mol_fast::edge_gradients", mutates_args=())
-def _opaque_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """`_gradients`, which the compiler does not look into."""
-    d_p, d_q = _gradients(grad, q, index, edges, best)
-    return d_p.contiguous(), d_q
+def _add_rows(rows: Tensor, index: Tensor, added: list[Tensor]) -> Tensor:
+    """`rows` plus row i of added[r] in row index[r, i], for all r and i."""
+    total = rows.index_add(0, index[0], added[0])
+    for row, values in zip(index[1:], added[1:], strict=True):
+        total.index_add_(0, row, values)
+    return total
 
 
-@_opaque_gradients.register_fake
-def _(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    return edges.new_empty(edges.shape), edges.new_empty(edges.shape)
+@torch.library.custom_op("mol_fast::add_rows", mutates_args=())
+def _opaque_add_rows(rows: Tensor, index: Tensor, added: list[Tensor]) -> Tensor:
+    """`_add_rows`, which the compiler does not look into."""
+    return _add_rows(rows, index, added)
+
+
+@_opaque_add_rows.register_fake
+def _(rows: Tensor, index: Tensor, added: list[Tensor]) -> Tensor:
+    return rows.new_empty(rows.shape)
 
 
 def edge_max(p: Tensor, q: Tensor, index: Tensor) -> Tensor:

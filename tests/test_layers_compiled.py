@@ -56,19 +56,15 @@ def test_compile_to_native_code() -> None:
     assert_close(dict(compiled.named_buffers()), dict(module.named_buffers()))
 
 
-@pytest.mark.parametrize("columns", ["grad", "edges", "neither"])
-def test_gradient_of_the_edges_as_the_compiler_sees_it(columns: str) -> None:
-    """Of every layout: what is stored by columns does not make the results so."""
-    q, index = seeded(5, 4), torch.tensor([[1, 2, 3, 4, 0], [1, 0, 0, 0, 2]])
-    best = torch.maximum(q, q[index].amax(dim=0))
-    grad, edges = (
-        value.t().contiguous().t() if columns == name else value
-        for name, value in (("grad", seeded(5, 4, seed=1)), ("edges", best - 1))
-    )
-    torch.library.opcheck(torch.ops.mol_fast.edge_gradients, (grad, q, index, edges, best))
+@pytest.mark.parametrize("columns", [True, False])
+def test_rows_are_added_as_the_compiler_expects(columns: bool) -> None:
+    """Of every layout: what is stored by columns does not make the result so."""
+    rows, added = (x.t().contiguous().t() if columns else x for x in (seeded(5, 4), seeded(5, 4, seed=1)))
+    index = torch.tensor([[1, 2, 3, 4, 0], [1, 0, 0, 0, 2]])
+    torch.library.opcheck(torch.ops.mol_fast.add_rows, (rows, index, [added, added]))
 
 
-def test_compiled_for_a_cpu_the_gradient_of_the_edges_is_one_operator() -> None:
+def test_compiled_for_a_cpu_rows_are_added_by_one_operator() -> None:
     found: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
@@ -78,7 +74,7 @@ def test_compiled_for_a_cpu_the_gradient_of_the_edges_is_one_operator() -> None:
     torch._dynamo.reset()
     function = torch.compile(block("paper"), backend=aot_autograd(fw_compiler=backend))
     function(seeded(3, 4, 2, 3)).sum().backward()
-    assert "mol_fast.edge_gradients.default" in found
+    assert "mol_fast.add_rows.default" in found
     assert not any("index_add" in name for name in found)
 
 
