@@ -1,7 +1,8 @@
 """A trained model prepared for inference."""
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,5 +30,20 @@ def optimized(model: "MOL", dtype: torch.dtype, compile: bool) -> "MOL":
     model.stem.to(dtype)
     model.expression_head.to(dtype)
     if compile:
-        model.compile(fullgraph=True, options={"freezing": True})
+        model.compile(fullgraph=True)
+        model._compiled_call_impl = _frozen(model._compiled_call_impl)  # type: ignore[arg-type]
     return model
+
+
+def _frozen(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled call that takes weights for constants.
+
+    The option of `torch.compile` for that is not enough, as it is not yet in force where parameters become inputs.
+    """
+    import torch._inductor.config as compiler  # which takes a second
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with compiler.patch(freezing=True):
+            return call(*args, **kwargs)
+
+    return run
