@@ -58,7 +58,7 @@ class LandmarkHead(nn.Module):
 
 
 class ExpressionHead(nn.Module):
-    """Class logits `(B, K)` from the 2(T-1) maps of a clip stacked as depth, `(B, 128, 16, 16, 2(T-1))`."""
+    """Class logits `(B, K)` from the maps `(B, P, 128, 16, 16)` of the frames of P = T - 1 pairs, in turns as depth."""
 
     def __init__(self, num_classes: int, frames: int, dropout: float) -> None:
         super().__init__()
@@ -68,7 +68,11 @@ class ExpressionHead(nn.Module):
         self.fc1 = nn.Linear(32 * (FEATURE_SIZE // 4) ** 2 * depth, 256)
         self.fc2 = nn.Linear(256, num_classes)
 
-    def forward(self, sequence: Tensor) -> Tensor:
-        x = self.dropout(F.max_pool3d(self.conv(sequence), 2))
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        sides = [maps.permute(0, 3, 4, 1, 2) for maps in (first, second)]
+        depth = torch.stack(sides, dim=4).flatten(
+            3, 4
+        )  # (B, H, W, 2 P, C), so that maps in channels-last are copied whole
+        x = self.dropout(F.max_pool3d(self.conv(depth.movedim(4, 1)), 2))
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(self.dropout(x))

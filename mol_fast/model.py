@@ -78,12 +78,12 @@ class MOL(nn.Module):
         landmarks = None if self.landmark_head is None else self.landmark_head(second).unflatten(0, (b, pairs))
         if self.config.center:
             first, second = self._center(first), self._center(second)
+        first, second = (maps.contiguous(memory_format=torch.channels_last) for maps in (first, second))
         flow = None
         if self.flow_head is not None:
             seen = with_difference(exact) if self.config.difference else exact  # rounding would hide small differences
             flow = self.flow_head(seen.to(clip.dtype), first, second)
-        sequence = rearrange([first, second], "block (b p) c h w -> b c h w (p block)", b=b, p=pairs)
-        logits = self.expression_head(sequence)
+        logits = self.expression_head(first.unflatten(0, (b, pairs)), second.unflatten(0, (b, pairs)))
         return MOLOutput(logits, flow, landmarks)
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
