@@ -136,5 +136,7 @@ class FlowHead(nn.Module):
         for level, skip in zip(range(5, -1, -1), skips, strict=True):
             flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
             x = leaky_relu(self.get_submodule(f"deconv{level}")(x))
-            x = torch.cat([skip.to(x.dtype), x, flow], dim=1)
-        return self.predict0(x)
+            skip = skip.to(x.dtype)
+            if level:
+                x = torch.cat([skip, x, flow], dim=1)
+        return self.predict0(x, (skip, flow))

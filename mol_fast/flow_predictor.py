@@ -16,7 +16,7 @@ LARGE = 16
 
 
 class Predict(nn.Conv2d):
-    """Flow `(N, 2, H, W)` from maps `(N, inputs, H, W)`.
+    """Flow `(N, 2, H, W)` from maps of `inputs` channels, `(N, ..., H, W)`.
 
     A value that is not finite may reach one cell further than in a plain convolution. Derivatives in forward mode are
     refused where gradients are wanted.
@@ -25,12 +25,24 @@ class Predict(nn.Conv2d):
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 2, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, beside: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """`beside`: a few channels that the weight has before those of x, and after them.
+
+        At full size it would take about as long to write and read all of them as one map.
+        """
+        if beside is None:
+            return self._flow(x, self.weight)
+        before, after = beside
+        weights = self.weight.split([part.shape[1] for part in (before, x, after)], dim=1)
+        few, weight = torch.cat(beside, dim=1), torch.cat([weights[0], weights[2]], dim=1)
+        return self._flow(x, weights[1]) + F.conv2d(few, weight, padding=1)
+
+    def _flow(self, x: Tensor, weight: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            return super().forward(x)
-        if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
-            return _predict(x, self.weight)
-        flow: Tensor = _Predict.apply(x, self.weight)
+            return F.conv2d(x, weight, padding=1)
+        if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+            return _predict(x, weight)
+        flow: Tensor = _Predict.apply(x, weight)
         return flow
 
 

@@ -149,6 +149,19 @@ def test_predictor(size: tuple[int, int], memory_format: torch.memory_format) ->
     )
 
 
+@pytest.mark.parametrize("size", [(5, 3), (LARGE, LARGE)])
+def test_predictor_of_maps_in_parts(size: tuple[int, int]) -> None:
+    layer = Predict(INPUTS).double()
+    x = seeded(N, INPUTS, *size, dtype=torch.float64)
+    weight = seeded(*layer.weight.shape, seed=1, dtype=torch.float64)
+    assert_same(
+        lambda x, w: torch.func.functional_call(layer, {"weight": w}, (x[:, 2:-1], (x[:, :2], x[:, -1:]))),
+        lambda x, w: F.conv2d(x, w, None, 1, 1),
+        x,
+        weight,
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_predictor_under_autocast(dtype: torch.dtype) -> None:
     layer = Predict(INPUTS)
