@@ -6,11 +6,9 @@ import torch
 from backends import BACKENDS, DTYPES, of_module, skip_unavailable
 from gate import refuse_wrong
 from measure import Labels, Measure, name_of
-from whole_model import for_inference, loops, plain_errors, problem, timed
+from whole_model import MOST_LOOPS, for_inference, loops, plain_errors, problem, timed
 
 CLIPS = (1, 4, 32)
-MOST_LOOPS = 4
-"""Clips up to which the loops of the reference end in reasonable time."""
 
 CASES = [
     pytest.param(training, count, backend, dtype, id=f"{phase}-{count}-{backend}-{name_of(dtype)}")
@@ -32,7 +30,7 @@ def test_model(
         pytest.skip("compiling takes minutes on a CPU, 4 clips and steps in bfloat16 are enough")
     if device.type == "cpu" and count == 32:
         pytest.skip("32 clips at once are for GPUs")
-    plain = plain_errors(training, dtype, device)
+    plain = plain_errors(count, training, dtype, device)
     by_loops = backend == "reference"
     case = problem(count, training, "frame" if by_loops and training else "clip", device)
     if by_loops:
