@@ -299,7 +299,7 @@ def ccc_parameter_gradient_kernel(
         b_s += tl.sum(b_a.to(ACC), 1)
     p_product += part.to(tl.int64) * rows * columns
     tl.store(p_product + o_a[:, None] * columns + o_b[None, :], b_p, m_a[:, None] & m_b[None, :])
-    tl.store(p_sum + part * rows + o_a, b_s, m_a & (tile_b == 0))
+    tl.store(p_sum + part * rows + o_a, b_s, o_a + tile_b * rows < rows)  # the first tile of columns alone
 
 
 def map_launches(
