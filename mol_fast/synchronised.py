@@ -55,6 +55,7 @@ class BatchDropout(nn.Dropout):
     synchronised = False
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous()  # masks are drawn in the order of memory
         if not (self.training and self.synchronised and self.p):
             return super().forward(x)
         whole = torch.ones_like(x).repeat(dist.get_world_size(), *[1] * (x.dim() - 1))

@@ -17,6 +17,7 @@ from test_folds import options, outcome
 from mol_fast.data import PreparedSet
 from mol_fast.parallel import check_processes, own_share
 from mol_fast.settings import TrainSettings
+from mol_fast.synchronised import BatchDropout
 from mol_fast.train import main
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -52,6 +53,15 @@ def test_a_split_step_is_the_whole_one(tmp_path: Path) -> None:
         for name, value in whole.items():
             size = float(value.double().norm())
             assert float((split[name] - value).double().norm()) <= 1e-9 * max(size, 1e-3), (norm_stats, name)
+
+
+def test_dropout_does_not_depend_on_the_memory_format() -> None:
+    """So that the masks of a part and of the whole are the same, whatever layout a convolution chose for either."""
+    layer, masks = BatchDropout(0.5), []
+    for memory_format in (torch.contiguous_format, torch.channels_last_3d):
+        torch.manual_seed(0)
+        masks.append(layer(torch.ones(2, 3, 4, 4, 5).contiguous(memory_format=memory_format)))
+    assert torch.equal(*masks)
 
 
 SPLIT = ("--batch-size", "2", "--steps", "6", "--selection", "test", "--score-every", "3", "--test-subjects", "s03")
