@@ -1,7 +1,8 @@
 """The whole model as a thing to time: preset "paper" without dropout, which has no exact result, on random clips.
 
 Exact results come from the batched path in float64, which is checked against the reference, in training with statistics
-per frame, as the reference has them. The budget is the reference's own error on these clips in the same dtype.
+per frame, as the reference has them. The budget is the reference's own error in the same dtype on as many clips, or on
+`MOST_LOOPS` of them.
 """
 
 import copy

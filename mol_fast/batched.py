@@ -161,7 +161,7 @@ def _inverse_norm(squares: Tensor) -> Tensor:
 def _largest(values: Tensor, count: int) -> Tensor:
     """Indices of the largest along the last dimension, the largest first; `values` are overwritten.
 
-    For few of them repeated maxima take half the time of a selection.
+    For few of them repeated maxima take half the time of a selection. Compiled: `_largest_of_columns`.
     """
     if not 0 < count <= FEW:
         return values.topk(count, dim=-1).indices

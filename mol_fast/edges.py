@@ -31,16 +31,9 @@ class _EdgeMax(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, Tensor | None, None]:
         if grad is None:
             return None, None, None
-        q, index, edges, best = (tensor.detach() for tensor in ctx.saved_tensors)
-        d_p = rest = grad * edges.sign()
-        won = []
-        for row in index:
-            others = rest * _below(q.index_select(0, row), best)
-            won.append(rest - others)
-            rest = others
-        # What the compiler makes of the additions to rows, atomic ones, takes several times as long on a CPU.
-        whole = torch.compiler.is_compiling() and grad.device.type == "cpu"
-        return d_p, (_opaque_add_rows if whole else _add_rows)(rest, index, won), None
+        saved = (tensor.detach() for tensor in ctx.saved_tensors)
+        compiled = torch.compiler.is_compiling() and grad.device.type == "cpu"
+        return *(_compiled_gradients if compiled else _gradients)(grad, *saved), None
 
     @staticmethod
     def vmap(
@@ -60,30 +53,41 @@ class _EdgeMax(torch.autograd.Function):
         return (edges, best), (0, 0)
 
 
-def _below(values: Tensor, bound: Tensor) -> Tensor:
-    """1 where values are below the bound, 0 elsewhere; `values` may be overwritten.
+def _gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Of p and q, from that of the edges."""
+    d_p = rest = torch.ops.aten.threshold_backward(grad, edges, 0)
+    for rank, row in enumerate(index):
+        others = rest * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
+        if rank == 0:
+            d_q = others.new_zeros(q.shape)  # of `others`, under vmap batched as soon as anything is
+        d_q = d_q.index_add_(0, row, rest - others)
+        rest = others
+    return d_p, d_q.add_(rest)
 
-    The compiler would keep a comparison for the backward pass as booleans, which are slow on a CPU.
+
+def _compiled_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """`_gradients` for the compiler on a CPU: the additions in one operator, and no comparisons.
+
+    It would make atomic additions of them, and keep comparisons as booleans for the backward pass; both are slow there.
+    A gradient that is not finite may reach further than it should.
     """
-    return (bound - values).sign() if torch.compiler.is_compiling() else values.lt_(bound)
-
-
-def _add_rows(rows: Tensor, index: Tensor, added: list[Tensor]) -> Tensor:
-    """`rows` plus row i of added[r] in row index[r, i], for all r and i."""
-    total = rows.index_add(0, index[0], added[0])
-    for row, values in zip(index[1:], added[1:], strict=True):
-        total.index_add_(0, row, values)
-    return total
+    d_p = rest = grad * edges.sign()
+    won = []
+    for row in index:
+        others = rest * (best - q.index_select(0, row)).sign()
+        won.append(rest - others)
+        rest = others
+    return d_p, _add_rows(rest, index.flatten(), torch.cat(won))
 
 
 @torch.library.custom_op("mol_fast::add_rows", mutates_args=())
-def _opaque_add_rows(rows: Tensor, index: Tensor, added: list[Tensor]) -> Tensor:
-    """`_add_rows`, which the compiler does not look into."""
-    return _add_rows(rows, index, added)
+def _add_rows(rows: Tensor, index: Tensor, added: Tensor) -> Tensor:
+    """`rows`, to row index[i] of which row i of `added` is added; the compiler does not look into it."""
+    return rows.index_add(0, index, added)
 
 
-@_opaque_add_rows.register_fake
-def _(rows: Tensor, index: Tensor, added: list[Tensor]) -> Tensor:
+@_add_rows.register_fake
+def _(rows: Tensor, index: Tensor, added: Tensor) -> Tensor:
     return rows.new_empty(rows.shape)
 
 

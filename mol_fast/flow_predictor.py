@@ -16,7 +16,7 @@ LARGE = 16
 
 
 class Predict(nn.Conv2d):
-    """Flow `(N, 2, H, W)` from maps of `inputs` channels, `(N, ..., H, W)`.
+    """Flow `(N, 2, H, W)` from maps `(N, inputs, H, W)`, which may come in parts.
 
     A value that is not finite may reach one cell further than in a plain convolution. Derivatives in forward mode are
     refused where gradients are wanted.
@@ -26,7 +26,7 @@ class Predict(nn.Conv2d):
         super().__init__(inputs, 2, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, beside: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """`beside`: a few channels that the weight has before those of x, and after them.
+        """`beside`: maps of a few channels, which the weight has before and after those of x.
 
         At full size it would take about as long to write and read all of them as one map.
         """

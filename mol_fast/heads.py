@@ -58,7 +58,10 @@ class LandmarkHead(nn.Module):
 
 
 class ExpressionHead(nn.Module):
-    """Class logits `(B, K)` from the maps `(B, P, 128, 16, 16)` of the frames of P = T - 1 pairs, in turns as depth."""
+    """Class logits `(B, K)` from the maps of the first and of the second frame of all pairs, `(B, P, 128, 16, 16)`.
+
+    The two take turns along the depth.
+    """
 
     def __init__(self, num_classes: int, frames: int, dropout: float) -> None:
         super().__init__()
@@ -69,10 +72,9 @@ class ExpressionHead(nn.Module):
         self.fc2 = nn.Linear(256, num_classes)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        # As (B, H, W, P, 2, C), so that maps in channels-last are copied whole.
         sides = [maps.permute(0, 3, 4, 1, 2) for maps in (first, second)]
-        depth = torch.stack(sides, dim=4).flatten(
-            3, 4
-        )  # (B, H, W, 2 P, C), so that maps in channels-last are copied whole
-        x = self.dropout(F.max_pool3d(self.conv(depth.movedim(4, 1)), 2))
+        sequence = torch.stack(sides, dim=4).flatten(3, 4).movedim(4, 1)
+        x = self.dropout(F.max_pool3d(self.conv(sequence), 2))
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(self.dropout(x))

@@ -91,13 +91,14 @@ class MOL(nn.Module):
 
         Batch normalisations of the flow head are part of its convolutions, and weights are in `dtype` once and for all
         instead of being cast in every call; those of the F5C blocks and of the last layer before the landmarks are in
-        float32 or better, and so are the landmarks. Call it under `torch.inference_mode()`. It is not for training, nor
-        for `save_weights`.
+        float32 or better, and so are the landmarks. Call it under `torch.inference_mode()` or `torch.no_grad()`. It is
+        not for training, nor for `save_weights`.
 
         Args:
             dtype: of weights and arithmetic; torch.bfloat16 where the device has instructions for it.
-            compile: compile it as one graph at its first call, which takes a minute or more, and again when the batch
-                size changes.
+            compile: compile it as one graph at its first call, which takes half a minute or more, and again for each
+                of up to eight batch sizes; others run uncompiled. The weights of the first call are constants of the
+                graph, which does not see later changes. A copy of the model is not compiled.
 
         Raises:
             ValueError: `dtype` is not floating point.

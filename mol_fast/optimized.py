@@ -30,7 +30,7 @@ def optimized(model: "MOL", dtype: torch.dtype, compile: bool) -> "MOL":
     model.stem.to(dtype)
     model.expression_head.to(dtype)
     if compile:
-        model.compile(fullgraph=True)
+        model.compile(dynamic=False)
         model._compiled_call_impl = _frozen(model._compiled_call_impl)  # type: ignore[arg-type]
     return model
 

@@ -392,6 +392,12 @@ def test_neighbours_are_the_most_similar(dtype: torch.dtype) -> None:
     assert all(len(set(row.tolist())) == 5 for row in index.flatten(0, 1))
 
 
+def test_a_node_of_zeros_is_like_none() -> None:
+    """Less similar than what points the same way, more than what points the other way."""
+    nodes = torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [2.0, 0.1]]])
+    assert neighbours(nodes, 3)[0, [0, 1, 3]].tolist() == [[3, 2], [2, 3], [0, 2]]
+
+
 def test_neighbours_of_equal_nodes() -> None:
     """Among equal nodes any may be taken: the result is the same, and the gradient goes once to one of them."""
     module = CCC(6, (2, 3), 3).double()

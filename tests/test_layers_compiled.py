@@ -7,25 +7,28 @@ import pytest
 import torch
 from compare import randomise, seeded
 from functorch.compile import make_boxed_func
+from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.testing import assert_close
 
 from mol_fast import F5C
+from mol_fast.batched import FEW, neighbours
+from mol_fast.edges import edge_max
 
 VARIANTS = ("paper", "official")
 
 
-def block(variant: str, training: bool = True) -> F5C:
-    module = F5C(4, (2, 3), 2, variant)
+def block(variant: str, training: bool = True, k: int = 4) -> F5C:
+    module = F5C(4, (2, 3), k, variant)
     randomise(module)
     return module.train(training)
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("training", "k"), [(True, 4), (True, 1), (False, 4)])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_compile_in_one_graph(variant: str, training: bool) -> None:
+def test_compile_in_one_graph(variant: str, training: bool, k: int) -> None:
     """No graph break, one graph for any batch, and the same results, gradients and statistics."""
-    module = block(variant, training)
+    module = block(variant, training, k)
     compiled = copy.deepcopy(module)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -56,12 +59,46 @@ def test_compile_to_native_code() -> None:
     assert_close(dict(compiled.named_buffers()), dict(module.named_buffers()))
 
 
+@pytest.mark.parametrize("k", [1, 2, 4, FEW + 1, FEW + 2])
+@pytest.mark.parametrize("kind", ["random", "equal", "zero", "not a number"])
+def test_neighbours_are_the_same_compiled(kind: str, k: int) -> None:
+    """And up to `FEW` of them are found without writing to single places, which takes long in compiled code."""
+    nodes = seeded(2, FEW + 3, 6)
+    if kind == "equal":
+        nodes = nodes[:, :4].repeat(1, 3, 1)
+    elif kind != "random":
+        nodes[0, 1], nodes[1, 5] = 0, (0 if kind == "zero" else torch.nan)
+    calls: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        calls.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    torch._dynamo.reset()
+    actual = torch.compile(neighbours, fullgraph=True, backend=backend)(nodes, k)
+    assert torch.equal(actual, neighbours(nodes, k))
+    if 1 < k <= FEW + 1:
+        assert "max" in calls
+        assert not {"scatter_", "fill_", "diagonal"} & set(calls)
+
+
 @pytest.mark.parametrize("columns", [True, False])
 def test_rows_are_added_as_the_compiler_expects(columns: bool) -> None:
     """Of every layout: what is stored by columns does not make the result so."""
-    rows, added = (x.t().contiguous().t() if columns else x for x in (seeded(5, 4), seeded(5, 4, seed=1)))
-    index = torch.tensor([[1, 2, 3, 4, 0], [1, 0, 0, 0, 2]])
-    torch.library.opcheck(torch.ops.mol_fast.add_rows, (rows, index, [added, added]))
+    rows, added = (x.t().contiguous().t() if columns else x for x in (seeded(5, 4), seeded(10, 4, seed=1)))
+    torch.library.opcheck(torch.ops.mol_fast.add_rows, (rows, torch.tensor([1, 2, 3, 4, 0, 1, 0, 0, 0, 2]), added))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_compiled_jacobian_of_the_edges() -> None:
+    index = torch.tensor([[[1, 2], [0, 2], [1, 0]], [[2, 1], [2, 0], [0, 1]]])
+
+    def jacobian(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jacrev(lambda p, q: edge_max(p, q, index), (0, 1))(p, q)
+
+    p, q = seeded(2, 3, 2), seeded(2, 3, 2, seed=1)
+    torch._dynamo.reset()
+    assert_close(torch.compile(jacobian, backend="aot_eager")(p, q), jacobian(p, q))
 
 
 def test_compiled_for_a_cpu_rows_are_added_by_one_operator() -> None:

@@ -153,6 +153,20 @@ def test_the_flow_head_stays_in_channels_last() -> None:
     assert module.flow_head.conv2.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_features_come_in_channels_last_to_both_heads() -> None:
+    module = model().eval()
+    seen: list[bool] = []
+    module.flow_head.register_forward_pre_hook(
+        lambda _, inputs: seen.extend(x.is_contiguous(memory_format=torch.channels_last) for x in inputs[1:])
+    )
+    module.expression_head.conv.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last_3d))
+    )
+    with torch.inference_mode():
+        module(clips())
+    assert seen == [True] * 3
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_training_step_never_waits_for_the_gpu(embedded_small: PreparedSet) -> None:
