@@ -1,8 +1,8 @@
 """The whole model as a thing to time: preset "paper" without dropout, which has no exact result, on random clips.
 
 Exact results come from the batched path in float64, which is checked against the reference, in training with statistics
-per frame, as the reference has them. The budget is the reference's own error in the same dtype on as many clips, or on
-`MOST_LOOPS` of them.
+per frame, as the reference has them. The budget is the reference's own error in the same dtype on one clip or on as many
+(at most `MOST_LOOPS`), whichever is larger: a few logits decide it, by what cancels in them.
 """
 
 import copy
@@ -96,15 +96,21 @@ def problem(count: int, training: bool, norm_stats: str, device: torch.device) -
     return Problem(module, batch, exact)
 
 
-@cache
 def plain_errors(count: int, training: bool, dtype: torch.dtype, device: torch.device) -> Errors:
-    """Of the reference in `dtype` on at most `MOST_LOOPS` clips, in which the float64 results are checked, too."""
-    few = problem(min(count, MOST_LOOPS), training, "frame", device)
-    double = timed(loops(few.module, torch.float64), few.batch, training, torch.float64)()
-    for ours, true in zip(few.exact, double, strict=True):
+    """Largest of the reference in `dtype` on one clip and on `count` of them, or `MOST_LOOPS`."""
+    found = [_plain_errors(clips, training, dtype, device) for clips in (1, min(count, MOST_LOOPS))]
+    return Errors(*(max(errors) for errors in zip(*found, strict=True)))
+
+
+@cache
+def _plain_errors(count: int, training: bool, dtype: torch.dtype, device: torch.device) -> Errors:
+    """On `count` clips, in which the float64 results are checked, too."""
+    case = problem(count, training, "frame", device)
+    double = timed(loops(case.module, torch.float64), case.batch, training, torch.float64)()
+    for ours, true in zip(case.exact, double, strict=True):
         if true:
             assert_runs_equal(ours, true, 1e-9)
-    return errors_of(timed(loops(few.module), few.batch, training, dtype)(), double)
+    return errors_of(timed(loops(case.module), case.batch, training, dtype)(), double)
 
 
 def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:
