@@ -1,8 +1,8 @@
 """The whole model as a thing to time: preset "paper" without dropout, which has no exact result, on random clips.
 
 Exact results come from the batched path in float64, which is checked against the reference, in training with statistics
-per frame, as the reference has them. The budget is the reference's own error in the same dtype on one clip or on as many
-(at most `MOST_LOOPS`), whichever is larger: a few logits decide it, by what cancels in them.
+per frame, as the reference has them. The budget is the reference's own error in the same dtype, the larger of that on
+one clip and that on as many as are timed (at most `MOST_LOOPS`): it depends on what cancels in a few logits.
 """
 
 import copy

@@ -66,10 +66,10 @@ def _gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tens
 
 
 def _compiled_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """`_gradients` for the compiler on a CPU: the additions in one operator, and no comparisons.
+    """`_gradients` for the compiler on a CPU, where comparisons and additions to rows would be slow.
 
-    It would make atomic additions of them, and keep comparisons as booleans for the backward pass; both are slow there.
-    A gradient that is not finite may reach further than it should.
+    It keeps the former as booleans for the backward pass and makes the latter atomic; but a sum by `scatter_reduce` it
+    leaves to PyTorch. A gradient that is not finite may reach further than it should.
     """
     d_p = rest = grad * edges.sign()
     won = []
@@ -77,18 +77,8 @@ def _compiled_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, b
         others = rest * (best - q.index_select(0, row)).sign()
         won.append(rest - others)
         rest = others
-    return d_p, _add_rows(rest, index.flatten(), torch.cat(won))
-
-
-@torch.library.custom_op("mol_fast::add_rows", mutates_args=())
-def _add_rows(rows: Tensor, index: Tensor, added: Tensor) -> Tensor:
-    """`rows`, to row index[i] of which row i of `added` is added; the compiler does not look into it."""
-    return rows.index_add(0, index, added)
-
-
-@_add_rows.register_fake
-def _(rows: Tensor, index: Tensor, added: Tensor) -> Tensor:
-    return rows.new_empty(rows.shape)
+    rows = index.flatten()[:, None].expand(-1, q.shape[1])
+    return d_p, rest.scatter_reduce(0, rows, torch.cat(won), "sum")
 
 
 def edge_max(p: Tensor, q: Tensor, index: Tensor) -> Tensor:
