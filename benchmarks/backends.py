@@ -17,8 +17,6 @@ BACKENDS = ("reference", "torch", "torch.compile", "triton")
 DTYPES = (torch.float32, torch.bfloat16)
 N = TypeVar("N", bound=nn.Module)
 
-torch._dynamo.config.recompile_limit = 256  # modules of many benchmarks share the code that is compiled
-
 
 @dataclass(frozen=True)
 class Implementation:
@@ -41,6 +39,8 @@ def on_backend(module: N, backend: str) -> N:
 def of_module(module: nn.Module, backend: str) -> Implementation:
     """A copy of `module` on a backend in PyTorch or Triton."""
     module = on_backend(module, backend)
+    if backend == "torch.compile":
+        torch._dynamo.reset()  # many modules share the code that is compiled, and a call would try what each left
     forward = torch.compile(module, fullgraph=True) if backend == "torch.compile" else module
     kept = module.state_dict().keys()
     buffers = {name: value for name, value in module.named_buffers() if name in kept}
