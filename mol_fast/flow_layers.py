@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from mol_fast import layout
 from mol_fast.norm import FrameBatchNorm2d
 
 SLOPE = 0.1
@@ -82,7 +83,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 def leaky_relu(x: Tensor) -> Tensor:
     """LeakyReLU of the flow head; `x` may be overwritten."""
-    if torch.compiler.is_compiling() and x.device.type == "cpu":
+    if torch.compiler.is_compiling() and not layout.on_gpu(x):
         y: Tensor = _LeakyReLU.apply(x)
         return y
     return F.leaky_relu(x, SLOPE, inplace=True)
@@ -91,9 +92,12 @@ def leaky_relu(x: Tensor) -> Tensor:
 def few_cells(x: Tensor) -> int:
     """Cells of a map up to which a convolution of `x` is one matrix product.
 
-    Most of the time goes there into reading weights. In half precision, products on a CPU are ahead for longer.
+    Most of the time goes there into reading weights. In half precision, products on a CPU are ahead for longer. A GPU
+    makes a product of any convolution by itself, without the operators that lay it out.
     """
-    return 16 if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else 4
+    if layout.on_gpu(x):
+        return 0
+    return 16 if x.dtype in (torch.bfloat16, torch.float16) else 4
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from mol_fast import layout
+
 LARGE = 16
 """Rows and columns of a map from which four cells are predicted at once."""
 
@@ -38,7 +40,7 @@ class Predict(nn.Conv2d):
         return self._flow(x, weights[1]) + F.conv2d(few, weight, padding=1)
 
     def _flow(self, x: Tensor, weight: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if layout.on_gpu(x):
             return F.conv2d(x, weight, padding=1)
         if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
             return _predict(x, weight)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mol_fast.balance import balanced_order, class_counts, class_weights
@@ -18,8 +18,7 @@ from mol_fast.model import MOL, MOLOutput
 from mol_fast.settings import TrainSettings
 from mol_fast.step_record import PendingRecord, StepRecord
 from mol_fast.synchronised import synchronise
-
-Batch = dict[str, Tensor]
+from mol_fast.training_step import Batch, TrainingStep
 
 
 class LossNotFinite(Exception):
@@ -68,29 +67,13 @@ def train(
     network, optimizer = fabric.setup(model.train(), optimizer)
     done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
     criterion = _criterion(clips, settings).to(fabric.device)
-    limit = settings.clip_norm or math.inf
-    broken = torch.zeros((), device=fabric.device)
-    optimizer.optimizer.found_inf = broken  # the fused optimiser changes nothing while it is 1
-    buffers = list(model.buffers())
+    take = TrainingStep(fabric, model, network, optimizer, criterion, settings.clip_norm)
     pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
     for step, batch in zip(steps, batches(clips, settings, done, fabric.global_rank, processes), strict=False):
         torch.manual_seed(settings.seed * 2**32 + step)
         lr = settings.lr * learning_rate_factor(settings, step - 1)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        batch = fabric.to_device(batch)
-        held = [buffer.clone() for buffer in buffers]
-        output: MOLOutput = network(batch["frames"])
-        terms = criterion(output, batch["label"], batch["flow"], batch["landmarks"])
-        optimizer.zero_grad()
-        fabric.backward(terms.total)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-        terms = terms.mean(fabric.all_reduce) if processes > 1 else terms.detach()
-        broken.logical_or_(~torch.isfinite(terms.total + norm))
-        optimizer.step()
-        for buffer, value in zip(buffers, held, strict=True):
-            buffer.copy_(torch.where(broken > 0, value, buffer))
+        terms, norm = take(fabric.to_device(batch), lr)
         before, pending = pending, PendingRecord(step, terms, lr, norm)
         _report(before, on_step)
         due = checkpoints is not None and checkpoints.due(step)

@@ -1,0 +1,103 @@
+"""One step of training, in few operators, none of which makes the host wait for the device."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from mol_fast.losses import JointLoss, LossTerms
+from mol_fast.model import MOL, MOLOutput
+
+Batch = dict[str, Tensor]
+
+
+class Held:
+    """The values of `tensors`, which change in place, at one moment: one flat tensor per dtype."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+        self._groups = [(group, torch.cat([tensor.flatten() for tensor in group])) for group in by_dtype.values()]
+
+    def restore_where(self, condition: Tensor) -> None:
+        """Put the held values back where the scalar `condition` is true, whatever the tensors hold by now."""
+        for group, held in self._groups:
+            value = torch.where(condition, held, torch.cat([tensor.flatten() for tensor in group]))
+            parts = value.split([tensor.numel() for tensor in group])
+            torch._foreach_copy_(group, [part.view_as(tensor) for part, tensor in zip(parts, group, strict=True)])
+
+
+class TrainingStep:
+    """A step of AdamW on one batch.
+
+    Args:
+        fabric: of device, precision and processes.
+        model: in training.
+        network, optimizer: what `fabric` made of `model` and of fused AdamW on its parameters.
+        criterion: the loss, on the device of `fabric`.
+        clip_norm: norm to which longer gradients are shortened; 0 for none.
+
+    A step whose loss or gradient is not finite changes neither weights nor running statistics, nor does any after it.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: MOL,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        criterion: JointLoss,
+        clip_norm: float,
+    ) -> None:
+        self.fabric, self.network, self.optimizer, self.criterion = fabric, network, optimizer, criterion
+        self.limit = clip_norm or math.inf
+        self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
+        self.broken = torch.zeros((), device=fabric.device)
+        # What fabric.setup gives is a wrapper; the fused optimiser behind it changes nothing while this is 1.
+        getattr(optimizer, "optimizer", optimizer).found_inf = self.broken
+
+    def __call__(self, batch: Batch, lr: float) -> tuple[LossTerms, Tensor]:
+        """Terms of the loss, and the norm of the gradient before it is shortened."""
+        held = self.hold()
+        terms = self.losses(self.forward(batch["frames"]), batch)
+        self.backward(terms.total)
+        norm = self.clip()
+        terms = terms.mean(self.fabric.all_reduce) if self.fabric.world_size > 1 else terms.detach()
+        self.check(terms.total, norm)
+        self.update(lr)
+        self.restore(held)
+        return terms, norm
+
+    def hold(self) -> Held:
+        return Held(self.buffers)
+
+    def forward(self, frames: Tensor) -> MOLOutput:
+        output: MOLOutput = self.network(frames)
+        return output
+
+    def losses(self, output: MOLOutput, batch: Batch) -> LossTerms:
+        terms: LossTerms = self.criterion(output, batch["label"], batch["flow"], batch["landmarks"])
+        return terms
+
+    def backward(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+
+    def clip(self) -> Tensor:
+        return nn.utils.clip_grad_norm_(self.parameters, self.limit, foreach=True)
+
+    def check(self, loss: Tensor, norm: Tensor) -> None:
+        """Remember when a number is not finite: then the difference to itself is no zero."""
+        known = loss + norm
+        self.broken.logical_or_(known - known)
+
+    def update(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+
+    def restore(self, held: Held) -> None:
+        held.restore_where(self.broken > 0)
