@@ -51,8 +51,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import common
+from . import common, tiles
+from .ccc_backward import TILES as BACKWARD_TILES
 from .ccc_backward import map_launches, parameter_launch, parts
+from .ccc_forward import TILES as FORWARD_TILES
 from .ccc_forward import edges_launch, neighbours_launch, packed
 from .common import Launch, Target
 
@@ -60,6 +62,8 @@ MAX_CHANNELS = 512
 """A program holds a tile of all channels."""
 MAX_PIXELS = 2**15 - 1
 """The stacked weights have 2 D^2 elements, less than 2^31."""
+
+TILES = {**FORWARD_TILES, **BACKWARD_TILES}
 
 
 def forward_buffers(x: Tensor, k: int, save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -120,9 +124,13 @@ def ccc_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The output, and for the backward neighbours, and with `save` edges and ranks."""
     buffers = forward_buffers(x, k, save)
-    for step in forward_launches(x, (weight, bias, mix, mix_bias), buffers, save, common.target()):
-        step.run(x.device)
-    return buffers
+
+    def attempt() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        for step in forward_launches(x, (weight, bias, mix, mix_bias), buffers, save, common.target()):
+            step.run(x.device)
+        return buffers
+
+    return tiles.fitting(attempt)
 
 
 @ccc_op.register_fake
@@ -137,9 +145,14 @@ def ccc_backward(
     dy: Tensor, x: Tensor, weight: Tensor, mix: Tensor, index: Tensor, edges: Tensor, ranks: Tensor
 ) -> list[Tensor]:
     """Gradients of x, the stacked weight, its bias, mix and its bias."""
-    dx, dpq, *partial = backward_buffers(x)
-    for step in backward_launches(dy, x, weight, mix, index, edges, ranks, [dx, dpq, *partial], common.target()):
-        step.run(x.device)
+
+    def attempt() -> list[Tensor]:
+        buffers = backward_buffers(x)
+        for step in backward_launches(dy, x, weight, mix, index, edges, ranks, buffers, common.target()):
+            step.run(x.device)
+        return buffers
+
+    dx, _, *partial = tiles.fitting(attempt)
     d_weight, d_bias, d_mix, d_mix_bias = (part.sum(dim=0).to(x.dtype) for part in partial)
     return [dx, d_weight, d_bias[: d_bias.shape[0] // 2].clone(), d_mix, d_mix_bias]
 

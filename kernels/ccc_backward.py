@@ -1,15 +1,14 @@
 # mypy: allow-untyped-defs
 """The backward kernels of CCC: gradients of the maps, and of the parameters. `ccc.py` has the mathematics."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common
-from .ccc_forward import Tiles, launch, packed, pixels, planes, rank_offsets, sizes, steps, tiles
+from . import common, tiles
+from .ccc_forward import choose, launch, packed, pixels, planes, rank_offsets, sides, sizes, steps
 from .common import Launch, Target
 
 PARTS = 128
@@ -314,37 +313,109 @@ def map_launches(
 ) -> list[Launch]:
     """`dpq (N, C, 2 D)` and `dx`: one launch for many small maps, two of more programs otherwise."""
     n, c, h, w = dy.shape
-    d, cp, config = h * w, common.block(c), tiles(c, h * w, dy.dtype)
-    strides, flat = planes(dy)
-    columns = min(2 * config.BD, common.block(d))
+    d, strides, flat = h * w, *planes(dy)
     pointers = {"p_dy": dy, "p_winner": winner, "p_index": index, "p_mix": mix}
     pointers |= {"p_weight": weight, "p_dpq": dpq, "p_dx": dx}
-    known = {**pointers, **strides, **sizes(dy, index), "CP": cp, "BD": config.BD, "BI": min(32, 8192 // cp)}
-    known |= {"BX": columns, "PACKED": packed(index.shape[1]), "FLAT": flat}
+    known = {**pointers, **strides, **sizes(dy, index), "CP": common.block(c)}
+    known |= {"PACKED": packed(index.shape[1]), "FLAT": flat}
 
-    def step(kernel: Any, grid: tuple[int, ...], flops: int, config: Tiles) -> Launch:
+    def step(kernel: Any, grid: tuple[int, ...], flops: int, config: Any) -> Launch:
         values = {name: known[name] for name in kernel.arg_names if name in known}
-        return launch(kernel, "backward", dy.dtype, target, grid, {**values, "BK": config.BK}, config, flops)
+        return launch(kernel, "backward", dy.dtype, target, grid, values, config, flops)
 
     edges, product = 2 * n * c * c * d, 4 * n * c * d * d
     if n >= MANY and c * d <= SMALL and d % 16 == 0:
-        shallow = config._replace(BK=32, stages=4 if dy.element_size() == 2 else 3)
-        return [step(ccc_map_gradient_kernel, (n,), edges + product, shallow)]
+        return [step(ccc_map_gradient_kernel, (n,), edges + product, map_gradient_tile(dy))]
+    first, second = edge_gradient_tile(dy), input_gradient_tile(dy)
     return [
-        step(ccc_edge_gradient_kernel, (n, triton.cdiv(d, config.BD)), edges, config),
-        step(ccc_input_gradient_kernel, (n, triton.cdiv(d, columns)), product, config),
+        step(ccc_edge_gradient_kernel, (n, triton.cdiv(d, first.BD)), edges, first),
+        step(ccc_input_gradient_kernel, (n, triton.cdiv(d, second.BX)), product, second),
     ]
 
 
-def side(rows: int, columns: int, dtype: torch.dtype) -> int:
-    """The tile side for a parameter's gradient."""
-    return 128 if rows * columns >= 2**16 and dtype.itemsize == 2 else 64
+class EdgeGradientTile(NamedTuple):
+    """Pixels of a program, channels of a one-hot product, depth of a product's step, and its warps and stages."""
+
+    BD: int
+    BI: int
+    BK: int
+    num_warps: int
+    num_stages: int
+
+
+class InputGradientTile(NamedTuple):
+    """Pixels of a program, depth of a product's step, and its warps and stages."""
+
+    BX: int
+    BK: int
+    num_warps: int
+    num_stages: int
+
+
+class MapGradientTile(NamedTuple):
+    """Pixels at once of dP|dQ and of dx, channels of a one-hot product, depth of a product's step, warps, stages."""
+
+    BD: int
+    BI: int
+    BX: int
+    BK: int
+    num_warps: int
+    num_stages: int
+
+
+class ParameterTile(NamedTuple):
+    """Rows and columns of a program, depth of a product's step, and its warps and stages."""
+
+    BA: int
+    BB: int
+    BR: int
+    num_warps: int
+    num_stages: int
+
+
+TILES = {
+    "ccc_edge_gradient_kernel": EdgeGradientTile,
+    "ccc_input_gradient_kernel": InputGradientTile,
+    "ccc_map_gradient_kernel": MapGradientTile,
+    "ccc_parameter_gradient_kernel": ParameterTile,
+}
+
+
+def edge_gradient_tile(x: Tensor) -> EdgeGradientTile:
+    own = sides(x)
+    pinned = EdgeGradientTile(own.BD, min(32, 8192 // own.CP), own.BK, own.num_warps, own.num_stages)
+    return choose("ccc_edge_gradient_kernel", x, pinned)
+
+
+def input_gradient_tile(x: Tensor) -> InputGradientTile:
+    own = sides(x)
+    columns = min(2 * own.BD, common.block(x.shape[2] * x.shape[3]))
+    return choose("ccc_input_gradient_kernel", x, InputGradientTile(columns, own.BK, own.num_warps, own.num_stages))
+
+
+def map_gradient_tile(x: Tensor) -> MapGradientTile:
+    own, stages = sides(x), 4 if x.element_size() == 2 else 3
+    columns = min(2 * own.BD, common.block(x.shape[2] * x.shape[3]))
+    pinned = MapGradientTile(own.BD, min(32, 8192 // own.CP), columns, 32, own.num_warps, stages)
+    return choose("ccc_map_gradient_kernel", x, pinned)
+
+
+def parameter_tile(x: Tensor, rows: int, columns: int) -> ParameterTile:
+    """The configuration for the gradient `(rows, columns)` of a parameter, which is its class of shapes."""
+    side = 128 if rows * columns >= 2**16 and x.element_size() == 2 else 64
+    warps = 4 if side == 64 and x.element_size() == 2 else 8
+    pinned = ParameterTile(side, side, 32, warps, 4 if x.element_size() == 2 else 2)
+    shape = tiles.shape_class(rows, columns)
+    return tiles.choose("ccc_parameter_gradient_kernel", shape, x.dtype, pinned, x.device)
+
+
+def blocks(config: ParameterTile, rows: int, columns: int) -> int:
+    return triton.cdiv(rows, config.BA) * triton.cdiv(columns, config.BB)
 
 
 def parts(x: Tensor, rows: int, columns: int) -> int:
     """The number of partial sums of a parameter's gradient `(rows, columns)` on maps like `x`; at least one."""
-    length = side(rows, columns, x.dtype)
-    return max(1, min(x.shape[0], PARTS // (triton.cdiv(rows, length) * triton.cdiv(columns, length))))
+    return max(1, min(x.shape[0], PARTS // blocks(parameter_tile(x, rows, columns), rows, columns)))
 
 
 def parameter_launch(
@@ -353,9 +424,7 @@ def parameter_launch(
     """`product (parts, A, B)` and `total (parts, A)` of maps `a`, `b (N, C, ...)`, over channels or over pixels."""
     n, c, h, w = b.shape
     rows, columns = product.shape[1:]
-    length = side(rows, columns, b.dtype)
-    small = length == 64 and b.element_size() == 2
-    config = tiles(c, h * w, b.dtype)._replace(warps=4 if small else 8, stages=4 if b.element_size() == 2 else 2)
+    config = parameter_tile(b, rows, columns)
     strides_a, flat_a = planes(a, "a")
     strides_b, flat_b = planes(b, "b")
     depth = c if over_channels else h * w
@@ -364,10 +433,10 @@ def parameter_launch(
         "backward",
         b.dtype,
         target,
-        (triton.cdiv(rows, length) * triton.cdiv(columns, length), product.shape[0]),
+        (blocks(config, rows, columns), product.shape[0]),
         {"p_a": a, "p_b": b, "p_product": product, "p_sum": total, **strides_a, **strides_b}
         | {"maps": n, "rows": rows, "columns": columns, "depth": depth, "parts": product.shape[0], "width": w}
-        | {"BA": length, "BB": length, "BR": 32, "CHANNELS": over_channels, "FLAT_A": flat_a, "FLAT_B": flat_b},
+        | {"CHANNELS": over_channels, "FLAT_A": flat_a, "FLAT_B": flat_b},
         config,
         2 * n * rows * columns * depth,
     )

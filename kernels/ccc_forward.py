@@ -3,14 +3,14 @@
 mathematics."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common
+from . import common, tiles
 from .common import Launch, Phase, Target
 
 
@@ -191,30 +191,73 @@ def ccc_edges_kernel(
     tl.store(p_out + o_t, b_y.to(dtype), m_t)
 
 
-class Tiles(NamedTuple):
-    """The pinned tiles of a shape class: rows of similarities and pixels of a program, depth of a product's step."""
+class NeighboursTile(NamedTuple):
+    """Rows of similarities of a program, pixels of a product's step, and its warps and stages."""
 
     BI: int
     BD: int
+    num_warps: int
+    num_stages: int
+
+
+class EdgesTile(NamedTuple):
+    """Pixels of a program, depth of a product's step, and its warps and stages."""
+
+    BD: int
     BK: int
-    warps: int
-    stages: int
+    num_warps: int
+    num_stages: int
 
 
-def tiles(channels: int, pixels: int, dtype: torch.dtype) -> Tiles:
-    """All channels are in one tile, so that more of them mean fewer pixels.
+TILES = {"ccc_neighbours_kernel": NeighboursTile, "ccc_edges_kernel": EdgesTile}
+
+T = TypeVar("T", bound=tuple)
+
+
+class Sides(NamedTuple):
+    """What the pinned tiles of all kernels follow from: pixels of a program, depth of a product's step."""
+
+    CP: int
+    BD: int
+    BK: int
+    num_warps: int
+    num_stages: int
+
+
+def sides(x: Tensor) -> Sides:
+    """All channels of maps like x are in one tile, so that more of them mean fewer pixels.
 
     float32 takes three products for one, and rows of addresses that are not known to be aligned take registers:
     both get smaller tiles.
     """
-    cp, aligned = common.block(channels), pixels % 16 == 0
+    cp, aligned = common.block(x.shape[1]), x.shape[2] * x.shape[3] % 16 == 0
     warps = 4 if cp <= 32 else 8
-    if aligned and dtype.itemsize == 2:
+    if aligned and x.element_size() == 2:
         depth, stages = (64, 3) if cp <= 128 else (32, 3 if cp <= 256 else 2)
-        return Tiles(min(cp, 16384 // cp), min(64, 8192 // cp), depth, warps, stages)
-    area = 4096 if aligned else 2048
-    rows, columns = min(cp, max(16, 2 * area // cp)), max(16, min(32, area // cp))
-    return Tiles(rows, columns, 32 if cp <= 256 else 16, warps, 2)
+        return Sides(cp, min(64, 8192 // cp), depth, warps, stages)
+    pixels = (4096 if aligned else 2048) // cp
+    return Sides(cp, max(16, min(32, pixels)), 32 if cp <= 256 else 16, warps, 2)
+
+
+def choose(kernel: str, x: Tensor, pinned: T) -> T:
+    """The tiles of a kernel for maps like x; a program has no more rows of similarities than there are."""
+    shape = tiles.shape_class(x.shape[1], x.shape[2] * x.shape[3])
+    return tiles.choose(kernel, shape, x.dtype, pinned, x.device, {"BI": common.block(x.shape[1])})
+
+
+def neighbours_tile(x: Tensor) -> NeighboursTile:
+    own, aligned = sides(x), x.shape[2] * x.shape[3] % 16 == 0
+    entries = 16384 if aligned and x.element_size() == 2 else 8192 if aligned else 4096
+    rows, stages = min(own.CP, max(16, entries // own.CP)), 3 if own.CP > 256 else own.num_stages
+    pinned = NeighboursTile(rows, min(own.BK, 8192 // own.CP), own.num_warps, stages)
+    return choose("ccc_neighbours_kernel", x, pinned)
+
+
+def edges_tile(x: Tensor, save: bool) -> EdgesTile:
+    own = sides(x)
+    # Without the backward's part and with 3 stages, ptxas settles for 128 registers and spills.
+    pinned = EdgesTile(own.BD, own.BK, own.num_warps, own.num_stages if save else 2)
+    return choose("ccc_edges_kernel", x, pinned)
 
 
 def planes(x: Tensor, suffix: str = "") -> tuple[dict[str, int], bool]:
@@ -234,15 +277,17 @@ def launch(
     target: Target,
     grid: tuple[int, ...],
     values: Mapping[str, Any],
-    config: Tiles,
+    config: Any,
     flops: int,
 ) -> Launch:
-    """A launch with `values` and the arithmetic of `dtype`; the tensors among them count once each in its bytes."""
+    """A launch with the sides of `config`, `values` and the arithmetic of `dtype`; the tensors among the values count
+    once each in its bytes."""
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     known = {
         "WIDE": common.wide(*(t[:1] for t in tensors)),
         "ACC": common.accumulator(dtype),
         "PRECISION": common.precision(dtype, target),
+        **{name: side for name, side in config._asdict().items() if name.isupper()},
         **values,
     }
     return Launch(
@@ -251,8 +296,8 @@ def launch(
         grid,
         {name: value for name, value in known.items() if not name.isupper()},
         {name: value for name, value in known.items() if name.isupper()},
-        config.warps,
-        config.stages,
+        config.num_warps,
+        config.num_stages,
         common.size_of(*tensors),
         flops,
     )
@@ -271,7 +316,7 @@ def packed(k: int) -> bool:
 def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
     """`index (N, k, C)`: the k channels most similar to each."""
     n, c, h, w = x.shape
-    cp, config = common.block(c), tiles(c, h * w, x.dtype)
+    config = neighbours_tile(x)
     strides, flat = planes(x)
     exact = common.precision(x.dtype, target, exact=True)
     return launch(
@@ -281,8 +326,8 @@ def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
         target,
         (n, triton.cdiv(c, config.BI)),
         {"p_x": x, "p_index": index, **strides, **sizes(x, index)}
-        | {"CP": cp, "BI": config.BI, "BD": min(config.BK, 8192 // cp), "FLAT": flat, "PRECISION": exact},
-        config._replace(stages=3 if cp > 256 else config.stages),
+        | {"CP": common.block(c), "FLAT": flat, "PRECISION": exact},
+        config,
         2 * n * c * c * h * w,
     )
 
@@ -300,9 +345,7 @@ def edges_launch(
 ) -> Launch:
     """`out`, and where given `saved`: the edges `(N, C, D)` and the ranks of the winners, for the backward."""
     n, c, h, w = x.shape
-    config = tiles(c, h * w, x.dtype)
-    if saved is None:  # with 3 stages ptxas settles for 128 registers and spills
-        config = config._replace(stages=2)
+    config = edges_tile(x, saved is not None)
     strides, flat = planes(x)
     edges, winner = saved or (None, None)
     parameters = {"p_weight": weight, "p_bias": bias, "p_mix": mix, "p_mix_bias": mix_bias}
@@ -314,7 +357,7 @@ def edges_launch(
         target,
         (n * triton.cdiv(h * w, config.BD),),
         {**pointers, **parameters, **strides, **sizes(x, index)}
-        | {"CP": common.block(c), "BD": config.BD, "BK": config.BK, "FLAT": flat}
+        | {"CP": common.block(c), "FLAT": flat}
         | {"SAVE": saved is not None, "PACKED": packed(index.shape[1])},
         config,
         2 * n * c * h * w * (2 * h * w + c),

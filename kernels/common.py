@@ -12,13 +12,15 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton import knobs
+
+from . import tiles
 
 Target = Literal["cuda", "hip"]
 Phase = Literal["forward", "backward"]
@@ -57,15 +59,26 @@ class Launch:
     def name(self) -> str:
         return self.kernel.__name__
 
+    @property
+    def tile(self) -> NamedTuple:
+        """The tuned fields of the kernel as they are here."""
+        return tiles.tile_of(self.name, self.constants, self.num_warps, self.num_stages)
+
     def run(self, device: torch.device) -> None:
-        """Launch on `device`, the device of the tensors; an empty grid launches nothing."""
+        """Launch on `device`, the device of the tensors; an empty grid launches nothing.
+
+        Raises:
+            tiles.Unfit: where the device does not take the kernel with these tiles.
+        """
         if math.prod(self.grid) == 0:
             return
         guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-        with guard:
-            self.kernel[self.grid](
-                **self.arguments, **self.constants, num_warps=self.num_warps, num_stages=self.num_stages
-            )
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        try:
+            with guard:
+                self.kernel[self.grid](**self.arguments, **self.constants, **options)
+        except tiles.FAILURES as error:
+            raise tiles.Unfit(self.name, self.tile, error) from error
 
 
 def target() -> Target:

@@ -34,7 +34,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common
+from . import common, tiles
 from .common import Launch, Target
 
 MAX_SIDE = 64
@@ -244,26 +244,44 @@ def correlation_backward_kernel(
         )  # fmt: skip
 
 
-class Tile(NamedTuple):
-    """Positions of a tile and of its partners, channels per step or block, and the program's warps and stages."""
+class ForwardTile(NamedTuple):
+    """Positions of a tile and of its partners, channels per step, and the program's warps and stages."""
 
     BM: int
     BN: int
-    channels: int
+    BK: int
     num_warps: int
     num_stages: int
 
 
-def forward_tile(dtype: torch.dtype) -> Tile:
-    """The pinned configuration of the forward: no spill on any target."""
-    return Tile(64, 64, 32, 4, 3) if dtype in (torch.float16, torch.bfloat16) else Tile(64, 32, 32, 4, 2)
+class BackwardTile(NamedTuple):
+    """Positions of a tile and of its partners, channels of a program, and its warps and stages."""
+
+    BM: int
+    BN: int
+    BC: int
+    num_warps: int
+    num_stages: int
 
 
-def backward_tile(channels: int, dtype: torch.dtype) -> Tile:
-    """The pinned configuration of the backward: as many channels as fit, since each block gathers g again."""
-    block = min(256, max(64, triton.next_power_of_2(channels)))
-    others = 32 if dtype in (torch.float16, torch.bfloat16) else 16
-    return Tile(64, others, block, min(8, block // 16), 2)
+TILES = {"correlation_forward_kernel": ForwardTile, "correlation_backward_kernel": BackwardTile}
+
+
+def forward_tile(a: Tensor) -> ForwardTile:
+    """The configuration of the forward; the pinned one spills on no target."""
+    pinned = ForwardTile(64, 64, 32, 4, 3) if a.element_size() == 2 else ForwardTile(64, 32, 32, 4, 2)
+    return tiles.choose("correlation_forward_kernel", shape_class(a), a.dtype, pinned, a.device)
+
+
+def backward_tile(a: Tensor) -> BackwardTile:
+    """The configuration of the backward; the pinned one has as many channels as fit: each block gathers g again."""
+    block = min(256, max(64, triton.next_power_of_2(a.shape[1])))
+    pinned = BackwardTile(64, 32 if a.element_size() == 2 else 16, block, min(8, block // 16), 2)
+    return tiles.choose("correlation_backward_kernel", shape_class(a), a.dtype, pinned, a.device)
+
+
+def shape_class(a: Tensor) -> str:
+    return tiles.shape_class(a.shape[1], a.shape[2] * a.shape[3])
 
 
 def pairs(shape: tuple[int, ...], stride: int) -> int:
@@ -303,18 +321,18 @@ def tiles_of(a: Tensor, stride: int, size: int) -> int:
 
 def forward_launch(a: Tensor, b: Tensor, out: Tensor, reach: int, stride: int, slope: float, target: Target) -> Launch:
     n, c, _, _ = a.shape
-    config = forward_tile(a.dtype)
-    tiles = tiles_of(a, stride, config.BM)
+    config = forward_tile(a)
+    count = tiles_of(a, stride, config.BM)
     return Launch(
         kernel=correlation_forward_kernel,
         phase="forward",
-        grid=(n * stride * tiles,),
+        grid=(n * stride * count,),
         arguments={
             "p_a": a,
             "p_b": b,
             "p_out": out,
             "channels": c,
-            "tiles": tiles,
+            "tiles": count,
             **tensor_strides("a", "nchw", a),
             **tensor_strides("b", "nchw", b),
         },
@@ -322,7 +340,7 @@ def forward_launch(a: Tensor, b: Tensor, out: Tensor, reach: int, stride: int, s
             **constants(a, reach, stride, slope, target, b, out),
             "BM": config.BM,
             "BN": config.BN,
-            "BK": config.channels,
+            "BK": config.BK,
         },
         num_warps=config.num_warps,
         num_stages=config.num_stages,
@@ -345,13 +363,13 @@ def backward_launch(
 ) -> Launch:
     """`out` is read unless the slope is 1."""
     n, c, _, _ = a.shape
-    config = backward_tile(c, a.dtype)
-    tiles, blocks = tiles_of(a, stride, config.BM), triton.cdiv(c, config.channels)
+    config = backward_tile(a)
+    count, blocks = tiles_of(a, stride, config.BM), triton.cdiv(c, config.BC)
     maps = 1 if slope == 1.0 else 2
     return Launch(
         kernel=correlation_backward_kernel,
         phase="backward",
-        grid=(n * 2 * blocks * stride * tiles,),
+        grid=(n * 2 * blocks * stride * count,),
         arguments={
             "p_a": a,
             "p_b": b,
@@ -360,7 +378,7 @@ def backward_launch(
             "p_da": da,
             "p_db": db,
             "channels": c,
-            "tiles": tiles,
+            "tiles": count,
             "blocks": blocks,
             **tensor_strides("a", "nchw", a),
             **tensor_strides("b", "nchw", b),
@@ -370,7 +388,7 @@ def backward_launch(
             **constants(a, reach, stride, slope, target, b, g, out),
             "BM": config.BM,
             "BN": config.BN,
-            "BC": config.channels,
+            "BC": config.BC,
         },
         num_warps=config.num_warps,
         num_stages=config.num_stages,
@@ -389,7 +407,7 @@ def correlation_forward(a: Tensor, b: Tensor, max_displacement: int, stride: int
     """The correlation, followed by LeakyReLU of this slope."""
     out = output_like(a, max_displacement, stride)
     reach = max_displacement // stride
-    forward_launch(a, b, out, reach, stride, negative_slope, common.target()).run(a.device)
+    tiles.fitting(lambda: forward_launch(a, b, out, reach, stride, negative_slope, common.target()).run(a.device))
     return out
 
 
@@ -405,7 +423,8 @@ def correlation_backward(
     """Gradients of a and b; `out` may be None for slope 1."""
     da, db = (x.new_empty(x.shape) for x in (a, b))
     reach, read = max_displacement // stride, g if out is None else out
-    backward_launch(a, b, g, read, da, db, reach, stride, negative_slope, common.target()).run(a.device)
+    window = reach, stride, negative_slope, common.target()
+    tiles.fitting(lambda: backward_launch(a, b, g, read, da, db, *window).run(a.device))
     return da, db
 
 

@@ -43,11 +43,15 @@ from torch import Tensor
 
 from . import common
 from .common import Launch, Target
+from .fcc_backward import TILES as BACKWARD_TILES
 from .fcc_backward import backward, backward_buffers, backward_launches
+from .fcc_forward import TILES as FORWARD_TILES
 from .fcc_forward import forward, forward_launches, forward_partial
 from .fcc_shared import NAMES
 
 MAX_SIDE = 64
+
+TILES = {**FORWARD_TILES, **BACKWARD_TILES}
 
 
 def statistics_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:

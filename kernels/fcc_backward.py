@@ -2,7 +2,6 @@
 """The backward kernels of FCC: reductions, parameters, and dx. `fcc.py` has the mathematics."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +9,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common
+from . import common, tiles
 from .common import Launch, Target
 from .fcc_shared import (
     Problem,
     Tile,
+    choose,
     circulant,
     launch,
     offsets,
@@ -376,27 +376,52 @@ def fcc_input_kernel(
         tl.store(p_dx + o_dx, b_dx.to(DTYPE), mask=m)
 
 
-@lru_cache(maxsize=256)
-def reduce_tile(p: Problem) -> Tile:
-    """The pinned configuration of the reductions, which accumulate two matrices: smaller tiles, or more warps."""
+class ReduceTile(NamedTuple):
+    """Maps, rows of u and columns of d of a program, and its warps and stages."""
+
+    BN: int
+    BR: int
+    BC: int
+    num_warps: int
+    num_stages: int
+
+
+class ParametersTile(NamedTuple):
+    """Warps and stages of a program, which takes all of a channel."""
+
+    num_warps: int
+    num_stages: int
+
+
+TILES = {"fcc_reduce_kernel": ReduceTile, "fcc_parameters_kernel": ParametersTile, "fcc_input_kernel": Tile}
+
+
+def reduce_tile(p: Problem) -> ReduceTile:
+    """The configuration of the reductions, which accumulate two matrices: smaller tiles, or more warps."""
     height, width = p.sides
     if height * width <= 512:
-        return Tile(512 // (height * width), height, width, 1 if p.narrow else 2, 2)
-    return Tile(1, min(height, 32), min(width, 32), 4, 2) if p.narrow else Tile(1, min(height, 32), 16, 8, 2)
+        pinned = ReduceTile(512 // (height * width), height, width, 1 if p.narrow else 2, 2)
+    elif p.narrow:
+        pinned = ReduceTile(1, min(height, 32), min(width, 32), 4, 2)
+    else:
+        pinned = ReduceTile(1, min(height, 32), 16, 8, 2)
+    return choose("fcc_reduce_kernel", p, pinned)
 
 
-def parameters_tile(p: Problem) -> Tile:
-    """The pinned warps of the kernel over channels, which has matrices of a map's sides but no product."""
+def parameters_tile(p: Problem) -> ParametersTile:
+    """The configuration of the kernel over channels, which has matrices of a map's sides but no product."""
     height, width = p.sides
-    return Tile(1, height, width, 1 if height * width <= 512 else 8, 1)
+    return choose("fcc_parameters_kernel", p, ParametersTile(1 if height * width <= 512 else 8, 1))
 
 
 def input_tile(p: Problem) -> Tile:
-    """The pinned configuration of dx."""
+    """The configuration of dx."""
     height, width = p.sides
     if height * width <= 512:
-        return Tile((1024 if p.narrow else 512) // (height * width), height, width, 1, 2)
-    return Tile(1, min(height, 32), width, 4, 2)
+        pinned = Tile((1024 if p.narrow else 512) // (height * width), height, 1, 2)
+    else:
+        pinned = Tile(1, min(height, 32), 4, 2)
+    return choose("fcc_input_kernel", p, pinned)
 
 
 class Buffers(NamedTuple):
@@ -408,7 +433,6 @@ class Buffers(NamedTuple):
     gradients: list[Tensor]
 
 
-@lru_cache(maxsize=256)
 def parts(p: Problem) -> int:
     """Partial sums of a group and channel."""
     height, width = p.sides
@@ -465,9 +489,13 @@ def backward(
     training: bool,
 ) -> list[Tensor]:
     """The gradients, as `Buffers` orders them."""
-    buffers = backward_buffers(x, vh[0].dtype, mean)
-    if x.shape[0] == 0:
-        return [gradient.zero_() for gradient in buffers.gradients]
-    for step in backward_launches(x, d, vh, hv, mean, var, buffers, eps, training, common.target()):
-        step.run(x.device)
-    return buffers.gradients
+
+    def attempt() -> list[Tensor]:
+        buffers = backward_buffers(x, vh[0].dtype, mean)
+        if x.shape[0] == 0:
+            return [gradient.zero_() for gradient in buffers.gradients]
+        for step in backward_launches(x, d, vh, hv, mean, var, buffers, eps, training, common.target()):
+            step.run(x.device)
+        return buffers.gradients
+
+    return tiles.fitting(attempt)

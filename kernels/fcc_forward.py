@@ -9,11 +9,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common
+from . import common, tiles
 from .common import Launch, Target
 from .fcc_shared import (
     Problem,
     Tile,
+    choose,
     circulant,
     launch,
     offsets,
@@ -210,18 +211,25 @@ def fcc_forward_kernel(
         tl.store(p_y + o_y, b_y.to(DTYPE), mask=m)
 
 
+TILES = {"fcc_statistics_kernel": Tile, "fcc_forward_kernel": Tile}
+
+
 def statistics_tile(p: Problem) -> Tile:
-    """The pinned configuration of the statistics: that of the forward, but for the warps of large maps."""
-    config = forward_tile(p)
-    return config if config.num_warps == 1 else config._replace(num_warps=8)
+    """The configuration of the statistics; the pinned one is that of the forward, but for the warps of large maps."""
+    pinned = pinned_tile(p)
+    return choose("fcc_statistics_kernel", p, pinned if pinned.num_warps == 1 else pinned._replace(num_warps=8))
 
 
 def forward_tile(p: Problem) -> Tile:
-    """The pinned configuration: small maps one warp and several at once, large ones in blocks of 32 rows."""
+    return choose("fcc_forward_kernel", p, pinned_tile(p))
+
+
+def pinned_tile(p: Problem) -> Tile:
+    """Small maps have one warp and go several at once, large ones in blocks of 32 rows."""
     height, width = p.sides
     if height * width <= 512:
-        return Tile(1024 // (height * width), height, width, 1, 2)
-    return Tile(1, min(height, 32), width, 4 if p.narrow else 8, 2)
+        return Tile(1024 // (height * width), height, 1, 2)
+    return Tile(1, min(height, 32), 4 if p.narrow else 8, 2)
 
 
 def forward_launches(
@@ -263,6 +271,10 @@ def forward(
     """y from given statistics, or with `training` from those of the batch, stored in `mean` and `var (G, C)`."""
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     partial = forward_partial(x, mean) if training else None
-    for step in forward_launches(x, vh, hv, mean, var, y, partial, eps, common.target()):
-        step.run(x.device)
-    return y
+
+    def attempt() -> Tensor:
+        for step in forward_launches(x, vh, hv, mean, var, y, partial, eps, common.target()):
+            step.run(x.device)
+        return y
+
+    return tiles.fitting(attempt)

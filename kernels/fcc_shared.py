@@ -9,14 +9,14 @@ from the right: what one product gives is the operand of the next after a reshap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common
+from . import common, tiles
 from .common import Launch, Phase, Target
 
 NAMES = ("kernel1", "pos1", "bias1", "kernel2", "pos2", "bias2", "weight", "bias")
@@ -68,13 +68,15 @@ def offsets(o_n, ch, o_h, o_w, s_n, s_c, s_h, s_w, WIDE: tl.constexpr):
 
 
 class Tile(NamedTuple):
-    """Maps, rows and columns that a program multiplies at once, and its warps and stages."""
+    """Maps and rows that a program multiplies at once, and its warps and stages."""
 
     BN: int
     BR: int
-    BC: int
     num_warps: int
     num_stages: int
+
+
+T = TypeVar("T", bound=tuple)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Problem:
     width: int
     groups: int
     dtype: torch.dtype
+    device: torch.device
     most: int
     """Programs up to which the maps of a channel and group are split."""
 
@@ -146,14 +149,21 @@ class Problem:
 
 
 @lru_cache(maxsize=256)
-def sized(shape: torch.Size, groups: int, dtype: torch.dtype, most: int) -> Problem:
+def sized(shape: torch.Size, groups: int, dtype: torch.dtype, device: torch.device, most: int) -> Problem:
     n, c, h, w = shape
-    return Problem(n, c, h, w, groups, dtype, most)
+    return Problem(n, c, h, w, groups, dtype, device, most)
 
 
 def problem(x: Tensor, groups: int) -> Problem:
     """The problem of maps like `x`, the same object for the same sizes."""
-    return sized(x.shape, groups, x.dtype, PROGRAMS)
+    return sized(x.shape, groups, x.dtype, x.device, PROGRAMS)
+
+
+def choose(kernel: str, p: Problem, pinned: T) -> T:
+    """The tiles of a kernel, whose blocks of rows and columns are no longer than a map's sides."""
+    height, width = p.sides
+    shape = tiles.shape_class(p.channels, p.height * p.width)
+    return tiles.choose(kernel, shape, p.dtype, pinned, p.device, {"BR": height, "BC": width})
 
 
 def launch(
@@ -161,7 +171,7 @@ def launch(
     phase: Phase,
     p: Problem,
     target: Target,
-    config: Tile,
+    config: Any,
     programs: int,
     flops: int,
     values: dict[str, Any],

@@ -26,9 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .common import DTYPES, Launch, Target
-
-OPERATORS = ("fcc", "ccc", "correlation")
-"""Modules of this package; each has `shipped(dtype, target)`."""
+from .tiles import OPERATORS
 
 TARGETS: dict[str, GPUTarget] = {
     "sm_80": GPUTarget("cuda", 80, 32),
