@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from mol_fast.files import write_atomic
+from mol_fast.utils.files import write_atomic
 
 COLOURS = {"reference": "#7f7f7f", "torch": "#1f77b4", "torch.compile": "#ff7f0e", "triton": "#2ca02c"}
 MARKERS = {"float32": "o", "bfloat16": "D"}

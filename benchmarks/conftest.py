@@ -16,8 +16,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # compare.py: runs of
 from measure import Machine, Measure
 from stopwatch import Clock, CPUClock, GPUClock, matrix_rate, memory_rate
 
-from mol_fast.allocation import keep_memory
-from mol_fast.environment import environment
+from mol_fast.utils.environment import environment
+from mol_fast.utils.memory import keep_memory
 
 keep_memory()
 

@@ -13,9 +13,9 @@ import torch
 from scaling import device, median_seconds, peak_bytes
 
 from mol_fast import MOL, PRESETS, JointLoss
-from mol_fast.allocation import keep_memory
-from mol_fast.environment import environment
-from mol_fast.files import write_atomic
+from mol_fast.utils.environment import environment
+from mol_fast.utils.files import write_atomic
+from mol_fast.utils.memory import keep_memory
 
 
 @dataclass(frozen=True)

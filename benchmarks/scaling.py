@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from mol_fast import F5C, MOL
-from mol_fast.allocation import keep_memory
-from mol_fast.environment import environment
-from mol_fast.files import write_atomic
+from mol_fast.utils.environment import environment
+from mol_fast.utils.files import write_atomic
+from mol_fast.utils.memory import keep_memory
 
 ROUNDS = 5
 Step = Callable[[], object]

@@ -12,7 +12,7 @@ from typing import Any
 
 from chart import draw
 
-from mol_fast.files import write_atomic
+from mol_fast.utils.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("reference", "torch", "torch.compile", "triton")

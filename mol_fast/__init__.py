@@ -8,6 +8,7 @@ from mol_fast.layers import CCC, F5C, FCC
 from mol_fast.losses import JointLoss, LossTerms
 from mol_fast.model import MOL, MOLOutput
 from mol_fast.official import load_official
+from mol_fast.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mol_fast.inference import predict
@@ -24,6 +25,7 @@ __all__ = [
     "LossTerms",
     "MOLConfig",
     "MOLOutput",
+    "UserError",
     "functional",
     "load_official",
     "predict",

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mol_fast.errors import Stopped, UserError
-from mol_fast.files import write_atomic
 from mol_fast.parallel import largest
+from mol_fast.utils.errors import Stopped, UserError
+from mol_fast.utils.files import write_atomic
 
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before should the newest be damaged."""

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 COMMANDS = {
     "prepare": "turn the raw release of a data set into clips to train on",

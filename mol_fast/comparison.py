@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.errors import UserError
 from mol_fast.fold_results import FoldResults
 from mol_fast.metrics import recognition_ratios
 from mol_fast.stored_run import StoredRun
+from mol_fast.utils.errors import UserError
 
 CONFIDENCE = 0.95
 FEW = 6

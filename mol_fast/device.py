@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mol_fast.errors import UserError
 from mol_fast.parallel import fabric_options, splits_batches
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.errors import UserError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mol_fast import functional
 from mol_fast.cli import run_program
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.cli import run_program
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
 from mol_fast.settings import SEEDS, Precision, TrainSettings
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 MODES = {
     "run": ("out", "partial"),
@@ -117,11 +117,11 @@ def _score_run(settings: EvaluateSettings) -> None:
 
 def _score_weights(settings: EvaluateSettings) -> None:
     from mol_fast.device import make_fabric
-    from mol_fast.environment import environment
     from mol_fast.folds import Fold
     from mol_fast.open_data import open_data, sources
     from mol_fast.results import PooledResults, fold_folder
     from mol_fast.run_report import print_scores, write_run_report
+    from mol_fast.utils.environment import environment
     from mol_fast.weights_scores import Weights, choose_subjects, score_folds
 
     assert settings.weights is not None

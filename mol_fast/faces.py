@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 MIN_SCORE = 0.2
 _SEARCH_SIDE = 1280  # the detector's window is 80 pixels wide: it finds faces from 1/16 of this side on

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.config import MOLConfig
-from mol_fast.files import write_atomic
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.files import write_atomic
 
 FILE_NAME = "config.json"
 _OF_THE_RUN = ("folds", "seeds")

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
 from mol_fast.metrics import Evaluation, WindowPrediction
 from mol_fast.report import Sample
 from mol_fast.selection import Scoring, read_scoring
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")

@@ -16,7 +16,6 @@ from mol_fast.balance import class_counts, missing_classes
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.device import fabric_precision
-from mol_fast.errors import Stopped, UserError
 from mol_fast.fold_config import write_fold_config
 from mol_fast.fold_results import FoldResults
 from mol_fast.folds import Fold
@@ -30,6 +29,7 @@ from mol_fast.settings import TrainSettings
 from mol_fast.step_log import StepLog
 from mol_fast.step_record import StepRecord
 from mol_fast.training import Batch, LossNotFinite, evaluate, train
+from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.weights import FILE_NAME, save_weights
 
 SAMPLES = 6

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mol_fast.data import ClipDataset, Protocol, Video
-from mol_fast.errors import UserError
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.errors import UserError
 
 
 @dataclass(frozen=True)

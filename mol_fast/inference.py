@@ -12,9 +12,9 @@ import torch
 from mol_fast.align import CROP_SIZE, centre_crop, inverse, transform
 from mol_fast.data.clips import CROP, normalise_frames
 from mol_fast.data.store import WINDOW
-from mol_fast.errors import UserError
 from mol_fast.faces import MIN_SCORE, FaceFinder
 from mol_fast.prediction import Flow, Prediction, WindowPrediction
+from mol_fast.utils.errors import UserError
 from mol_fast.video import FrameArray, FrameSource
 from mol_fast.weights import load_weights
 from mol_fast.windows import AlignedWindow, Window, aligned_windows, plan_windows

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from mol_fast.data import Protocol, Video, embedded_set, get_protocol, label_protocol, open_sets
 from mol_fast.data.store import read_info
-from mol_fast.errors import UserError
-from mol_fast.processes import rank
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.processes import rank
 
 
 def open_data(settings: TrainSettings) -> tuple[list[Video], Protocol]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from mol_fast.errors import UserError
-from mol_fast.processes import rank, world_size
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.processes import rank, world_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -17,11 +17,11 @@ import numpy as np
 
 from mol_fast.cli import run_program
 from mol_fast.data.store import WINDOW
-from mol_fast.errors import UserError
 from mol_fast.faces import MIN_SCORE, FaceFinder
-from mol_fast.files import write_atomic
 from mol_fast.inference import Predictor, check_length, predict, summarise
 from mol_fast.prediction import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 from mol_fast.video import FrameSource, VideoFile, open_source
 from mol_fast.windows import MAX_CLIP, Window, plan_windows
 

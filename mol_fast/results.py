@@ -10,8 +10,6 @@ from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
 from mol_fast.fold_results import FoldResults
 from mol_fast.fold_run import summary
 from mol_fast.megc2019 import fold_log
@@ -20,6 +18,8 @@ from mol_fast.report import Sample
 from mol_fast.selection import WARNING
 from mol_fast.step_log import FILE_NAME as STEPS
 from mol_fast.step_log import read_steps
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 CONFIG = "config.json"
 SAMPLES = 6

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
 from mol_fast.metrics import Evaluation, WindowPrediction
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 WARNING = (
     "The step was chosen for each fold by its accuracy on the held-out subjects, as published code does: these scores "

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mol_fast.config import PRESETS, TASKS, MOLConfig
-from mol_fast.errors import UserError
-from mol_fast.processes import world_size
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.processes import world_size
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Recipe = Literal["default", "released"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from mol_fast.files import write_atomic
+from mol_fast.utils.files import write_atomic
 
 FILE_NAME = "metrics.csv"
 

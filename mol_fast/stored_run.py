@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mol_fast.errors import UserError
 from mol_fast.fold_results import SCORES, FoldResults
 from mol_fast.results import CONFIG, fold_folder
+from mol_fast.utils.errors import UserError
 
 _NEEDED = {"settings": dict, "model": dict, "sources": list, "environment": dict, "folds": list}
 

@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mol_fast.allocation import keep_memory
 from mol_fast.cli import run_program
 from mol_fast.data import Protocol, Video
 from mol_fast.device import fabric_precision, make_fabric
-from mol_fast.errors import FoldsFailed, Stopped, UserError
 from mol_fast.open_data import fingerprint, open_data, sources
 from mol_fast.parallel import Meeting, check_processes, concludes, first_alone, own_share, part
 from mol_fast.recipes import recipe_of
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.errors import FoldsFailed, Stopped, UserError
+from mol_fast.utils.memory import keep_memory
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,10 +49,10 @@ def run(settings: TrainSettings) -> None:
         UserError: an option cannot be used, or the loss of the only fold is not finite.
         FoldsFailed: the loss of one of several folds is not finite; the other folds are finished.
     """
-    from mol_fast.environment import environment
     from mol_fast.fold_run import make_model
     from mol_fast.folds import make_folds
     from mol_fast.results import open_run
+    from mol_fast.utils.environment import environment
 
     settings.check()
     check_processes(settings)

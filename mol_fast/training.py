@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
-from mol_fast.errors import UserError
 from mol_fast.losses import JointLoss
 from mol_fast.metrics import Evaluation
 from mol_fast.model import MOL, MOLOutput
@@ -19,6 +18,7 @@ from mol_fast.settings import TrainSettings
 from mol_fast.step_record import PendingRecord, StepRecord
 from mol_fast.synchronised import synchronise
 from mol_fast.training_step import Batch, TrainingStep
+from mol_fast.utils.errors import UserError
 
 
 class LossNotFinite(Exception):

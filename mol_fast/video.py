@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 Picture = npt.NDArray[np.uint8]
 

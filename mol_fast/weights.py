@@ -9,9 +9,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mol_fast.config import MOLConfig
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
 from mol_fast.model import MOL
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 FILE_NAME = "weights.safetensors"
 _KEY = "mol_fast"

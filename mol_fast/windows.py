@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from mol_fast.align import Matrix, alignment, resize_matrix, warp
 from mol_fast.data.store import WINDOW
-from mol_fast.errors import UserError
 from mol_fast.faces import Face, FaceFinder
+from mol_fast.utils.errors import UserError
 from mol_fast.video import FrameSource, Picture, grey
 
 MAX_CLIP = 4096  # frames; all windows of a clip are open at once

@@ -9,10 +9,10 @@ import torch
 
 from mol_fast.comparison import Comparison, compare_runs
 from mol_fast.comparison_report import print_comparison, remarks, score_rows, write_comparison
-from mol_fast.errors import UserError
 from mol_fast.fold_results import FoldResults
 from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction, recognition_scores
 from mol_fast.stored_run import StoredFold, StoredRun
+from mol_fast.utils.errors import UserError
 
 CLASSES = ("negative", "positive", "surprise")
 ABOUT = {"settings": {"steps": 1, "name": "x"}, "model": {}, "sources": ["casme2"], "environment": {}}

@@ -22,7 +22,7 @@ from mol_fast.data import (
     normalise_frames,
     write_video,
 )
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 THREE = get_protocol("embedded-3")
 

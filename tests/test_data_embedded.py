@@ -21,7 +21,7 @@ from mol_fast.data.motion import Motion, make_motion
 from mol_fast.data.photographs import load_photograph
 from mol_fast.data.rendering import moving_face, render_clip
 from mol_fast.data.subjects import make_subject
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 PIXELS = pixel_grid(144, 144)
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mol_fast.data import PreparedSet, Video, VideoData, write_index, write_video
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 HEADER = {"subject": "006", "video": "a_1", "label": "surprise", "source": "test"}
 

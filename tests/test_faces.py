@@ -10,8 +10,8 @@ import pytest
 import skimage.data
 
 from mol_fast.data.photographs import load_photograph
-from mol_fast.errors import UserError
 from mol_fast.faces import FaceFinder, landmark_weights
+from mol_fast.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

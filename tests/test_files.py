@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mol_fast.files import write_atomic
+from mol_fast.utils.files import write_atomic
 
 
 def test_writes_text_and_bytes_as_given(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ import torch
 from fake_releases import CASME2_HEADER, Fake, head, write_casme2, write_frames, write_samm, write_sheet, write_smic
 
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video, show
-from mol_fast.errors import UserError
 from mol_fast.faces import FaceFinder
 from mol_fast.prepare import main
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.preparing.process import Settings, prepare_video
+from mol_fast.utils.errors import UserError
 
 
 def run(source: str, root: Path, out: Path, *more: str) -> int:
@@ -327,7 +327,7 @@ def test_disk_full(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mol_fast.files.os.fsync", full)
+    monkeypatch.setattr("mol_fast.utils.files.os.fsync", full)
     assert run("casme2", release, tmp_path / "out") == 2
     error = capfd.readouterr().err
     assert "No space left on device" in error

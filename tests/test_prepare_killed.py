@@ -19,12 +19,12 @@ from fake_releases import Fake, head, write_casme2, write_frames
 from mol_fast import tvl1
 from mol_fast.data import PreparedSet
 from mol_fast.data.photographs import load_photograph
-from mol_fast.errors import UserError
 from mol_fast.faces import Face
 from mol_fast.preparing.folders import list_folders
 from mol_fast.preparing.pool import Outcome
 from mol_fast.preparing.process import Settings
 from mol_fast.preparing.whole_set import make_plan, prepare_set
+from mol_fast.utils.errors import UserError
 
 KILLS = 20
 VIDEOS = 3
@@ -50,7 +50,7 @@ def difference(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three videos of noise; their flow costs nothing, and disks are not waited for."""
     monkeypatch.setattr(tvl1, "flow", difference)
-    monkeypatch.setattr("mol_fast.files.os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("mol_fast.utils.files.os.fsync", lambda descriptor: None)
     rng = np.random.default_rng(0)
     for number in range(VIDEOS):
         frames = rng.integers(0, 256, (8, 64, 64), dtype=np.uint8)
@@ -127,7 +127,7 @@ def test_killed_at_every_rename(release: Path, tmp_path: Path, monkeypatch: pyte
             if count == last:
                 os._exit(9)
 
-        monkeypatch.setattr("mol_fast.files.os.replace", counted)
+        monkeypatch.setattr("mol_fast.utils.files.os.replace", counted)
         prepare(release, out)
 
     for last in range(1, renames + 2):

@@ -14,10 +14,10 @@ from fake_releases import (
     write_smic,
 )
 
-from mol_fast.errors import UserError
 from mol_fast.preparing.folders import list_folders, list_table
 from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
 from mol_fast.preparing.listing import Listing, RawVideo
+from mol_fast.utils.errors import UserError
 
 
 def casme2(root: Path, sheet: Path | None = None) -> Listing:

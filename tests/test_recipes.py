@@ -7,11 +7,11 @@ import pytest
 
 from mol_fast import train
 from mol_fast.data import get_protocol
-from mol_fast.errors import UserError
 from mol_fast.fold_run import make_model
 from mol_fast.recipes import RECIPES
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main
+from mol_fast.utils.errors import UserError
 
 Parse = Callable[..., TrainSettings]
 

@@ -7,12 +7,12 @@ import pytest
 
 from mol_fast.data import PreparedSet, get_protocol
 from mol_fast.data.store import Video, write_index, write_video
-from mol_fast.errors import UserError
 from mol_fast.folds import make_folds
 from mol_fast.open_data import fingerprint, open_data
 from mol_fast.parallel import check_processes
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main
+from mol_fast.utils.errors import UserError
 
 OTHER = {"disgust": "surprise", "surprise": "happiness", "happiness": "disgust"}
 

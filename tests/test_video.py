@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mol_fast.data import write_video
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 from mol_fast.video import FrameArray, ImageFolder, VideoFile, VideoWriter, grey, open_source, read_image, rgb
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from mol_fast import functional
-from mol_fast.environment import environment
-from mol_fast.errors import UserError
+from mol_fast.utils.environment import environment
+from mol_fast.utils.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:

@@ -25,7 +25,7 @@ from mol_fast.data.photographs import CREDITS
 from mol_fast.data.rendering import moving_face, render_clip, render_frames
 from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, read_info, write_index, write_video
 from mol_fast.data.subjects import Subject, make_subject
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 VERSION = 2  # of the generator; a set of another version is made anew
 _MARGIN = 16  # pixels around the frame that motion may bring in

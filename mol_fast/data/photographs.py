@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 
 @dataclass(frozen=True)

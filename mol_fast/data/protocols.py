@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 
 class Annotated(typing.Protocol):

@@ -18,8 +18,8 @@ from mol_fast.data.pictures import (
     wheel_picture,
 )
 from mol_fast.data.store import WINDOW, Video
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 
 def main(argv: list[str] | None = None) -> int:

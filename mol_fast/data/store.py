@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 FORMAT = 1
 SIZE = 144  # pixels, both sides of a stored frame

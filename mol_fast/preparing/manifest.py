@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mol_fast.files import write_atomic
 from mol_fast.preparing.counts import Comparison
+from mol_fast.utils.files import write_atomic
 
 _LISTED = 40  # videos under one heading of the summary
 

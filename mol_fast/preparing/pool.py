@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 
 from mol_fast.data.store import WINDOW, write_video
-from mol_fast.errors import UserError
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.preparing.process import Finder, Settings, prepare_video
 from mol_fast.preparing.records import Record, done_record, file_sha256, video_file, video_key, write_record
+from mol_fast.utils.errors import UserError
 
 
 class Outcome(NamedTuple):

@@ -12,10 +12,10 @@ import torch
 
 from mol_fast.align import Matrix, alignment, transform, warp
 from mol_fast.data.store import WINDOW, VideoData
-from mol_fast.errors import UserError
 from mol_fast.faces import MIN_SCORE, Face
 from mol_fast.preparing.frame_files import LEAST_PRESENT, named
 from mol_fast.preparing.listing import RawVideo
+from mol_fast.utils.errors import UserError
 from mol_fast.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
 from mol_fast.windows import MAX_CLIP
 

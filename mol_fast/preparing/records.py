@@ -10,9 +10,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mol_fast.files import write_atomic
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.preparing.process import Settings
+from mol_fast.utils.files import write_atomic
 
 _VERSION = 2  # of how videos are prepared; those of another version are made anew
 

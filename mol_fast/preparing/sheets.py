@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 _HEADER_ROWS = 60  # of a sheet are searched for the header
 _COLUMNS = {

@@ -11,8 +11,6 @@ from typing import Any
 from mol_fast.data.pictures import encoded_png
 from mol_fast.data.protocols import PROTOCOLS, Protocol
 from mol_fast.data.store import Video, write_index
-from mol_fast.errors import UserError
-from mol_fast.files import write_atomic
 from mol_fast.preparing.contact_sheet import contact_sheet
 from mol_fast.preparing.counts import compare
 from mol_fast.preparing.listing import Listing, RawVideo
@@ -21,6 +19,8 @@ from mol_fast.preparing.manifest import Entry, Manifest
 from mol_fast.preparing.pool import Outcome, Worker, prepare_all
 from mol_fast.preparing.process import Finder, Settings
 from mol_fast.preparing.records import remove_leftovers, video_file
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 _INDEX = ("index.csv", "set.json")
 

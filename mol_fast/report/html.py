@@ -5,8 +5,8 @@ import html
 import os
 from collections.abc import Iterable, Sequence
 
-from mol_fast.files import write_atomic
 from mol_fast.report.style import STYLE
+from mol_fast.utils.files import write_atomic
 
 _VOID = {"img", "meta"}
 # The page may show its own pictures and style, and load nothing.

@@ -2,7 +2,7 @@
 
 import os
 
-from mol_fast.errors import UserError
+from mol_fast.utils.errors import UserError
 
 
 def rank() -> int:

@@ -1,0 +1,1 @@
+"""What every room uses: errors, atomic files, versions, memory, processes."""
