@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.align import Matrix, inverse, scale_of, transform
-from mol_fast.data.clips import CROP
-from mol_fast.data.store import WINDOW
-from mol_fast.flow_color import color_wheel_legend, flow_to_color
-from mol_fast.prediction import PAIRS, Prediction
-from mol_fast.video import FrameSource, Picture, VideoWriter, rgb
+from mol_fast.prediction import Prediction
+from mol_fast.vision.align import Matrix, inverse, scale_of, transform
+from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.sizes import CROP, PAIRS, WINDOW
+from mol_fast.vision.video import FrameSource, Picture, VideoWriter, rgb
 from mol_fast.windows import Window
 
 _SMALLEST_SIDE = 480  # smaller frames are enlarged, so that text and points can be seen
@@ -103,7 +102,7 @@ def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
     if windows[0].anchor == windows[-1].anchor:
         k = np.where(index < WINDOW * interval, index % interval, interval - 1)
     else:
-        k = np.searchsorted((starts[1:] + starts[:-1]) / 2, index - (WINDOW - 1) * interval / 2)
+        k = np.searchsorted((starts[1:] + starts[:-1]) / 2, index - PAIRS * interval / 2)
     pair = np.clip((index - starts[k]) // interval - 1, 0, PAIRS - 1)
     return np.stack([k, pair], axis=1)
 

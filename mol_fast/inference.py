@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mol_fast.align import CROP_SIZE, centre_crop, inverse, transform
-from mol_fast.data.clips import CROP, normalise_frames
-from mol_fast.data.store import WINDOW
-from mol_fast.faces import MIN_SCORE, FaceFinder
+from mol_fast.data.clips import normalise_frames
 from mol_fast.prediction import Flow, Prediction, WindowPrediction
 from mol_fast.utils.errors import UserError
-from mol_fast.video import FrameArray, FrameSource
+from mol_fast.vision.align import centre_crop, inverse, transform
+from mol_fast.vision.faces import MIN_SCORE, FaceFinder
+from mol_fast.vision.sizes import CROP, FRAME, WINDOW
+from mol_fast.vision.video import FrameArray, FrameSource
 from mol_fast.weights import load_weights
 from mol_fast.windows import AlignedWindow, Window, aligned_windows, plan_windows
 
@@ -72,7 +72,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
-        offset = (CROP_SIZE - CROP) // 2
+        offset = (FRAME - CROP) // 2
         frames = np.stack([item.frames[:, offset : offset + CROP, offset : offset + CROP] for item in batch])
         inputs = normalise_frames(torch.from_numpy(frames).to(self.device))[:, None]
         try:
@@ -117,7 +117,7 @@ def predict(
         stride: frames from one stretch to the next, half of `window` if None.
         aligned: the frames are aligned face crops already, such as those of a prepared set; no face is looked
             for, and the extra `faces` is not needed.
-        min_score: threshold of the face detector, see `mol_fast.faces.FaceFinder`.
+        min_score: threshold of the face detector, see `mol_fast.vision.faces.FaceFinder`.
         device: "cpu", "cuda", ..., or "auto": a GPU where there is one.
         batch_size: windows that run at once.
 
@@ -161,7 +161,7 @@ def _to_source(
     flow: Flow | None,
     landmarks: npt.NDArray[np.float32] | None,
 ) -> tuple[WindowPrediction, Flow | None]:
-    matrix = centre_crop(item.matrix, CROP_SIZE, CROP)
+    matrix = centre_crop(item.matrix, FRAME, CROP)
     points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
     return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face), flow

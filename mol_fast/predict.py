@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.cli import run_program
-from mol_fast.data.store import WINDOW
-from mol_fast.faces import MIN_SCORE, FaceFinder
 from mol_fast.inference import Predictor, check_length, predict, summarise
 from mol_fast.prediction import FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.video import FrameSource, VideoFile, open_source
-from mol_fast.windows import MAX_CLIP, Window, plan_windows
+from mol_fast.vision.faces import MIN_SCORE, FaceFinder
+from mol_fast.vision.sizes import MAX_CLIP, WINDOW
+from mol_fast.vision.video import FrameSource, VideoFile, open_source
+from mol_fast.windows import Window, plan_windows
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -13,14 +13,12 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.align import Matrix
-from mol_fast.data.clips import CROP
-from mol_fast.data.store import WINDOW
-from mol_fast.faces import Face
+from mol_fast.vision.align import Matrix
+from mol_fast.vision.faces import Face
+from mol_fast.vision.sizes import CROP, PAIRS
 from mol_fast.windows import Window
 
 FORMAT = 1
-PAIRS = WINDOW - 1
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 _PACKAGES = ("mol-fast", "torch", "numpy", "opencv-python", "dlib-bin")
 

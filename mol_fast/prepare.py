@@ -14,7 +14,6 @@ import torch
 
 from mol_fast.cli import run_program
 from mol_fast.data.protocols import PROTOCOLS, get_protocol
-from mol_fast.faces import MIN_SCORE, FaceFinder
 from mol_fast.preparing.folders import list_folders, list_table
 from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
 from mol_fast.preparing.listing import Listing
@@ -22,6 +21,7 @@ from mol_fast.preparing.pool import Outcome
 from mol_fast.preparing.process import Align, Settings
 from mol_fast.preparing.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 
 COUNT_MISMATCH = 3
 _SCORES = (-1.0, 5.0)  # a detector with a threshold outside of these finds faces everywhere, or none

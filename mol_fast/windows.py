@@ -12,13 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.align import Matrix, alignment, resize_matrix, warp
-from mol_fast.data.store import WINDOW
-from mol_fast.faces import Face, FaceFinder
 from mol_fast.utils.errors import UserError
-from mol_fast.video import FrameSource, Picture, grey
-
-MAX_CLIP = 4096  # frames; all windows of a clip are open at once
+from mol_fast.vision.align import Matrix, alignment, resize_matrix, warp
+from mol_fast.vision.faces import Face, FaceFinder
+from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
+from mol_fast.vision.video import FrameSource, Picture, grey
 
 
 class Window(NamedTuple):
@@ -36,7 +34,7 @@ class Window(NamedTuple):
     @property
     def end(self) -> int:
         """Index of the last frame."""
-        return self.start + (WINDOW - 1) * self.interval
+        return self.start + PAIRS * self.interval
 
 
 class AlignedWindow(NamedTuple):
@@ -70,10 +68,10 @@ def plan_windows(count: int, length: int | None = None, stride: int | None = Non
     if length is None or count <= length:
         if count > MAX_CLIP:
             raise ValueError(f"count must be at most {MAX_CLIP} for one clip, got {count}")
-        return [Window(j, count // WINDOW, 0) for j in range(count // WINDOW)]
+        return [Window(j, interval(count), 0) for j in range(interval(count))]
     last = count - length
     starts = [*range(0, last, stride or length // 2), last]
-    return [Window(start, length // WINDOW, start) for start in starts]
+    return [Window(start, interval(length), start) for start in starts]
 
 
 def aligned_windows(

@@ -10,8 +10,8 @@ import pytest
 import skimage.data
 
 from mol_fast.data.photographs import load_photograph
-from mol_fast.faces import FaceFinder, landmark_weights
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.faces import FaceFinder, landmark_weights
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,14 @@ def test_missing_extra_says_what_to_install_and_its_licence(monkeypatch, missing
 def test_damaged_weights_are_named(monkeypatch, tmp_path):
     damaged = tmp_path / "weights.dat"
     damaged.write_bytes(b"not weights")
-    monkeypatch.setattr("mol_fast.faces.landmark_weights", lambda: damaged)
+    monkeypatch.setattr("mol_fast.vision.faces.landmark_weights", lambda: damaged)
     with pytest.raises(UserError, match=r"weights.dat"):
         FaceFinder()
 
 
 def test_weights_are_found_without_importing_their_package():
-    code = "import sys, mol_fast.faces; mol_fast.faces.FaceFinder(); print('face_recognition_models' in sys.modules)"
+    finder = "from mol_fast.vision.faces import FaceFinder; FaceFinder()"
+    code = f"import sys; {finder}; print('face_recognition_models' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert landmark_weights().is_file()

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mol_fast.align import (
+from mol_fast.data.photographs import load_photograph
+from mol_fast.vision.align import (
     alignment,
     centre_crop,
     eye_centres,
@@ -14,7 +15,6 @@ from mol_fast.align import (
     transform,
     warp,
 )
-from mol_fast.data.photographs import load_photograph
 
 
 def landmarks_at(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mol_fast.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 
 
 def color(x: float, y: float, max_flow: float | None = None) -> tuple[int, ...]:

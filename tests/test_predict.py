@@ -11,12 +11,13 @@ import pytest
 import torch
 from predict_scene import CLASSES, head, write_head, write_weights
 
-from mol_fast.align import CROP_SIZE, alignment, centre_crop, transform, warp
 from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, write_video
-from mol_fast.faces import FaceFinder
 from mol_fast.inference import predict
 from mol_fast.predict import main
-from mol_fast.video import VideoFile
+from mol_fast.vision.align import alignment, centre_crop, transform, warp
+from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.sizes import FRAME
+from mol_fast.vision.video import VideoFile
 from mol_fast.weights import load_weights
 
 
@@ -142,7 +143,7 @@ def test_array_is_what_the_model_says_of_the_aligned_clip(weights):
         np.testing.assert_allclose(item.probabilities, output.logits[0].softmax(-1), atol=1e-4)
         np.testing.assert_allclose(flow, output.flow[0], atol=1e-3)
         assert item.mean_flow == pytest.approx(float(output.flow[0].norm(dim=0).mean()), rel=1e-3)
-        to_crop = centre_crop(matrix, CROP_SIZE, 128)
+        to_crop = centre_crop(matrix, FRAME, 128)
         np.testing.assert_allclose(transform(item.landmarks, to_crop), output.landmarks[0], atol=1e-2)
     np.testing.assert_allclose(
         result.probabilities, np.mean([item.probabilities for item in result.windows], axis=0), atol=1e-6

@@ -17,7 +17,7 @@ from mol_fast import MOL, PRESETS
 from mol_fast.inference import Predictor, predict
 from mol_fast.predict import main
 from mol_fast.utils.errors import UserError
-from mol_fast.video import VideoWriter
+from mol_fast.vision.video import VideoWriter
 from mol_fast.weights import save_weights
 
 

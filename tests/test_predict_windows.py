@@ -9,11 +9,11 @@ import pytest
 import torch
 from predict_scene import head
 
-from mol_fast.align import alignment, warp
 from mol_fast.data import VideoData, cut_window
-from mol_fast.faces import FaceFinder
 from mol_fast.utils.errors import UserError
-from mol_fast.video import FrameArray
+from mol_fast.vision.align import alignment, warp
+from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.video import FrameArray
 from mol_fast.windows import Window, aligned_windows, plan_windows
 
 

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from mol_fast import metrics
-from mol_fast.flow_color import flow_to_color
 from mol_fast.report import Sample, write_report
 from mol_fast.report.figures import landmarks_png
 from mol_fast.report.html import Html, element
+from mol_fast.vision.flow_color import flow_to_color
 
 CLASSES = ("negative", 'p"o&s<i>tive', "surprise")
 COUNTS = torch.tensor([[41, 3, 1], [2, 17, 0], [0, 4, 12]])

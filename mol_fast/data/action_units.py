@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.align import eye_centres
-from mol_fast.data.ibug import MIRROR
+from mol_fast.vision.align import eye_centres
+from mol_fast.vision.ibug import MIRROR
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mol_fast.data.ibug import MIRROR
 from mol_fast.data.protocols import Protocol
-from mol_fast.data.store import SIZE, WINDOW, Video, VideoData
-
-CROP = 128  # pixels, both sides of a clip
+from mol_fast.data.store import Video, VideoData
+from mol_fast.vision.ibug import MIRROR
+from mol_fast.vision.sizes import CROP, FRAME, PAIRS, interval
 
 
 class Clip(NamedTuple):
@@ -29,11 +28,11 @@ def cut_window(data: VideoData, window: int) -> Clip:
     Raises:
         ValueError: the video has no such window.
     """
-    interval = len(data.frames) // WINDOW
-    if not 0 <= window < interval:
-        raise ValueError(f"window is {window} where the video has {interval} windows")
-    frames = slice(window, window + (WINDOW - 1) * interval + 1, interval)
-    pairs = slice(window, window + (WINDOW - 2) * interval + 1, interval)
+    step = interval(len(data.frames))
+    if not 0 <= window < step:
+        raise ValueError(f"window is {window} where the video has {step} windows")
+    frames = slice(window, window + PAIRS * step + 1, step)
+    pairs = slice(window, window + (PAIRS - 1) * step + 1, step)
     return Clip(data.frames[frames], data.flow[pairs].transpose(0, 1), data.landmarks[frames])
 
 
@@ -129,17 +128,17 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def mean_landmarks(self) -> Tensor:
         """Mean face of the videos, (68, 2) in pixels of the centre crop."""
         faces = [self.videos[index].read().landmarks.mean(dim=0) for index in sorted({row[0] for row in self.windows})]
-        return torch.stack(faces).mean(dim=0) - (SIZE - CROP) // 2
+        return torch.stack(faces).mean(dim=0) - (FRAME - CROP) // 2
 
     def __getitem__(self, item: int | Sequence[int]) -> dict[str, Tensor]:
         index, draw = item if isinstance(item, Sequence) else (item, 0)
         video, window, label = self.windows[index]
         clip = cut_window(self.videos[video].read(), window)
-        x = y = (SIZE - CROP) // 2
+        x = y = (FRAME - CROP) // 2
         place = [self.seed, self.epoch, index % len(self)]
         rng = np.random.default_rng([*place, draw] if draw else place)
         if self.crop == "random":
-            x, y = rng.integers(SIZE - CROP + 1, size=2).tolist()
+            x, y = rng.integers(FRAME - CROP + 1, size=2).tolist()
         clip = crop_clip(clip, x, y)
         if self.flip and rng.random() < 0.5:
             clip = flip_clip(clip)

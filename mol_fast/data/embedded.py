@@ -23,9 +23,10 @@ from mol_fast.data.geometry import pixel_grid
 from mol_fast.data.motion import make_motion
 from mol_fast.data.photographs import CREDITS
 from mol_fast.data.rendering import moving_face, render_clip, render_frames
-from mol_fast.data.store import SIZE, WINDOW, PreparedSet, Video, read_info, write_index, write_video
+from mol_fast.data.store import PreparedSet, Video, read_info, write_index, write_video
 from mol_fast.data.subjects import Subject, make_subject
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.sizes import FRAME, interval
 
 VERSION = 2  # of the generator; a set of another version is made anew
 _MARGIN = 16  # pixels around the frame that motion may bring in
@@ -121,7 +122,7 @@ def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> tor
     subject = make_subject(subject_seed, subject_seed % 2, _HEAD)
     rng = np.random.default_rng([subject_seed, 2])
     motion = make_motion(rng, emotion, frames)
-    scale = (SIZE + 2 * (_HEAD - 4)) / size
+    scale = (FRAME + 2 * (_HEAD - 4)) / size
     grid = (pixel_grid(size, size) + 0.5) * scale - 0.5 - (_HEAD - 4)
     return render_frames(rng, subject, motion, moving_face(subject, motion).inverse(grid), size)
 
@@ -130,7 +131,7 @@ def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, see
     for number, emotion in itertools.product(range(repeats), EMOTIONS):
         rng = np.random.default_rng([seed, 1, index, number, list(EMOTIONS).index(emotion)])
         frames = int(rng.integers(_FRAMES[0], _FRAMES[1] + 1))
-        content = render_clip(rng, subject, make_motion(rng, emotion, frames), frames // WINDOW)
+        content = render_clip(rng, subject, make_motion(rng, emotion, frames), interval(frames))
         name = f"{emotion}_{number + 1}"
         file = folder / "videos" / subject.name / f"{name}.safetensors"
         yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source="embedded")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from mol_fast.align import alignment
+from mol_fast.vision.align import alignment
 
 
 class Similarity(NamedTuple):

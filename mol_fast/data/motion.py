@@ -8,10 +8,10 @@ from torch import Tensor
 
 from mol_fast.data.action_units import ACTION_UNITS, BLINK, EMOTIONS
 from mol_fast.data.geometry import Similarity, similarity
-from mol_fast.data.store import SIZE, WINDOW
+from mol_fast.vision.sizes import FRAME, WINDOW, interval
 
 _UNITS = {unit: k for k, unit in enumerate(ACTION_UNITS)}
-_MIDDLE = (SIZE - 1) / 2
+_MIDDLE = (FRAME - 1) / 2
 
 
 class Motion(NamedTuple):
@@ -42,7 +42,7 @@ def make_motion(rng: np.random.Generator, emotion: str, frames: int) -> Motion:
         emotion: one of `EMOTIONS`.
         frames: n, at least 8.
     """
-    time = np.arange(frames) / (frames // WINDOW * WINDOW - 1)
+    time = np.arange(frames) / (interval(frames) * WINDOW - 1)
     light = _drift(rng, time, 0.015)
     return Motion(
         torch.from_numpy(_strength(rng, emotion, time)),

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mol_fast.data.geometry import Similarity, pixel_grid, sample
 from mol_fast.data.motion import Motion
-from mol_fast.data.store import SIZE
 from mol_fast.data.subjects import TEXELS, Subject
+from mol_fast.vision.sizes import FRAME, PAIRS
 
 STEEPEST = 0.6  # of a displacement field, pixels per pixel; under 1, the face never folds
 _EXACT = 5e-4  # pixels
@@ -88,13 +88,13 @@ def render_clip(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Frames uint8 (n, 144, 144), landmarks float32 (n, 68, 2) and flow float16 (7 interval, 2, 144, 144)."""
     face = moving_face(subject, motion)
-    grid = pixel_grid(SIZE, SIZE)
+    grid = pixel_grid(FRAME, FRAME)
     neutral = face.inverse(grid)
-    count = 7 * interval
+    count = PAIRS * interval
     flow = face.later(interval, count).forward(neutral[:count]) - grid
     landmarks = face.forward(subject.landmarks.expand(len(neutral), -1, -1))
     return (
-        render_frames(rng, subject, motion, neutral, SIZE),
+        render_frames(rng, subject, motion, neutral, FRAME),
         landmarks.float(),
-        flow.mT.reshape(count, 2, SIZE, SIZE).half(),
+        flow.mT.reshape(count, 2, FRAME, FRAME).half(),
     )

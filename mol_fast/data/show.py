@@ -7,7 +7,10 @@ import torch
 
 from mol_fast.cli import run_program
 from mol_fast.data.clips import cut_window
-from mol_fast.data.pictures import (
+from mol_fast.data.store import Video
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
+from mol_fast.vision.pictures import (
     Picture,
     captioned,
     encoded_png,
@@ -17,9 +20,7 @@ from mol_fast.data.pictures import (
     grid,
     wheel_picture,
 )
-from mol_fast.data.store import WINDOW, Video
-from mol_fast.utils.errors import UserError
-from mol_fast.utils.files import write_atomic
+from mol_fast.vision.sizes import WINDOW
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,10 +24,9 @@ from torch import Tensor
 
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
 
 FORMAT = 1
-SIZE = 144  # pixels, both sides of a stored frame
-WINDOW = 8  # frames of a window
 COLUMNS = ("subject", "video", "label", "source", "frames", "file")
 _METADATA = ("subject", "video", "label", "source")
 
@@ -55,7 +54,7 @@ class Video:
     @property
     def interval(self) -> int:
         """Frames from one frame of a window to the next, which is also the number of windows."""
-        return self.frames // WINDOW
+        return interval(self.frames)
 
     @property
     def full_subject(self) -> str:
@@ -204,7 +203,7 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
         file = video.path.relative_to(folder).as_posix()
         writer.writerow((video.subject, video.name, video.label, video.source, video.frames, file))
     write_atomic(folder / "index.csv", table.getvalue())
-    write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": SIZE, **info}, indent=2) + "\n")
+    write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": FRAME, **info}, indent=2) + "\n")
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -228,10 +227,10 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid JSON ({error}); prepare the set again.") from None
     if not isinstance(info, dict) or "name" not in info:
         raise UserError(f"{path} does not name the set; prepare the set again.")
-    if (info.get("format"), info.get("size")) != (FORMAT, SIZE):
+    if (info.get("format"), info.get("size")) != (FORMAT, FRAME):
         raise UserError(
             f"{path} says format {info.get('format')} and size {info.get('size')}, "
-            f"this version reads format {FORMAT} and size {SIZE}; prepare the set again."
+            f"this version reads format {FORMAT} and size {FRAME}; prepare the set again."
         )
     return info
 
@@ -250,9 +249,9 @@ def _problem(data: VideoData) -> str | None:
     """What is wrong with the shapes and dtypes of a video, if anything."""
     n = len(data.frames) if data.frames.ndim else 0
     expected = {
-        "frames": ((n, SIZE, SIZE), torch.uint8),
+        "frames": ((n, FRAME, FRAME), torch.uint8),
         "landmarks": ((n, 68, 2), torch.float32),
-        "flow": (((WINDOW - 1) * (n // WINDOW), 2, SIZE, SIZE), torch.float16),
+        "flow": ((PAIRS * interval(n), 2, FRAME, FRAME), torch.float16),
     }
     for (name, (shape, dtype)), tensor in zip(expected.items(), data, strict=True):
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from mol_fast.align import eye_centres
 from mol_fast.data.action_units import displacement_fields
 from mol_fast.data.geometry import SmoothWarp, face_alignment, pixel_grid, sample
-from mol_fast.data.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
 from mol_fast.data.photographs import PHOTOGRAPHS, Photograph, load_photograph
-from mol_fast.data.store import SIZE
+from mol_fast.vision.align import eye_centres
+from mol_fast.vision.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
+from mol_fast.vision.sizes import FRAME
 
 TEXELS = 2  # texels of a texture per pixel of the frame
 
@@ -56,13 +56,13 @@ def make_subject(seed: int, index: int, margin: int) -> Subject:
     warp = _warp(realign(shape), neutral)
     landmarks = warp.inverse(neutral)
 
-    side = TEXELS * (SIZE + 2 * margin)
+    side = TEXELS * (FRAME + 2 * margin)
     points = (pixel_grid(side, side) + 0.5) / TEXELS - 0.5 - margin
     source = to_frame.inverse()(warp(points))
     picture = sample(base.picture[None, None], source[None], "bicubic").reshape(1, 1, side, side)
     texture = _own_look(rng, _band_limited(picture), landmarks, points)
 
-    side = SIZE + 2 * margin
+    side = FRAME + 2 * margin
     fields = displacement_fields(landmarks, pixel_grid(side, side) - margin)
     fields = fields.flatten(0, 1).mT.reshape(-1, 2, side, side).contiguous()
     return Subject(f"s{index + 1:02d}", base.name, margin, landmarks, texture, fields)
@@ -108,7 +108,7 @@ def _own_shape(rng: np.random.Generator, neutral: Tensor, other: Tensor) -> Tens
 def _warp(shape: Tensor, neutral: Tensor) -> SmoothWarp:
     """The morph from the subject's frame to that of the photograph; a ring around the head stays in place."""
     angle = torch.arange(24, dtype=torch.float64) * (2 * torch.pi / 24)
-    ring = SIZE / 2 + 1.1 * SIZE * torch.stack([angle.cos(), angle.sin()], -1)
+    ring = FRAME / 2 + 1.1 * FRAME * torch.stack([angle.cos(), angle.sin()], -1)
     return SmoothWarp(torch.cat([shape, ring]), torch.cat([neutral, ring]), stiffness=50.0)
 
 
@@ -134,7 +134,7 @@ def _own_look(rng: np.random.Generator, picture: Tensor, landmarks: Tensor, poin
         centre = landmarks.amin(0) + torch.from_numpy(rng.uniform(0, 1, 2)) * span
         squared = (points - centre).square().sum(-1) / rng.uniform(0.7, 1.4) ** 2
         shade -= rng.uniform(0.05, 0.3) * torch.exp(-0.5 * squared).view_as(shade)
-    u = ((points - (SIZE - 1) / 2) / (SIZE / 2)).T.reshape(2, side, side).clamp(-1.5, 1.5)
+    u = ((points - (FRAME - 1) / 2) / (FRAME / 2)).T.reshape(2, side, side).clamp(-1.5, 1.5)
     shade += rng.normal(0, 0.18) * u[0] + rng.normal(0, 0.10) * u[1] - rng.uniform(0, 0.1) * u[0] * u[0]
     toned = 255 * (picture.clamp(0, 255) / 255) ** rng.uniform(0.8, 1.25)
     return (rng.uniform(0.75, 1.0) * toned * shade.exp() + rng.uniform(0, 25)).clamp(0, 250)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE
+
 FAILURE = 10.0  # % of the inter-ocular distance; a frame fails when its mean landmark error is larger
 
 
@@ -65,7 +67,7 @@ def landmark_errors(landmarks: Tensor, landmarks_true: Tensor) -> Tensor:
             f"landmarks {tuple(landmarks.shape)} and landmarks_true {tuple(landmarks_true.shape)} must be (..., 68, 2)"
         )
     true = landmarks_true.detach().double()
-    eyes = true[..., 36:42, :].mean(-2) - true[..., 42:48, :].mean(-2)
+    eyes = true[..., LEFT_EYE, :].mean(-2) - true[..., RIGHT_EYE, :].mean(-2)
     distance = torch.linalg.vector_norm(landmarks.detach().double() - true, dim=-1).mean(-1)
     errors = 100 * distance / torch.linalg.vector_norm(eyes, dim=-1)
     if not errors.isfinite().all():

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mol_fast.data.pictures import Picture, captioned, flow_picture, frame_picture, full_colour, grid, wheel_picture
 from mol_fast.data.store import Video
+from mol_fast.vision.pictures import Picture, captioned, flow_picture, frame_picture, full_colour, grid, wheel_picture
 
 _ROWS = 10
 _ZOOM = 2

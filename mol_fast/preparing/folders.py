@@ -9,10 +9,10 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
-from mol_fast.data.store import WINDOW
 from mol_fast.preparing.frame_files import cut, frame_files, named, too_few
 from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.sizes import WINDOW
 
 _COLUMNS = ("path", "subject", "label")
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mol_fast.video import IMAGE_SUFFIXES, number_order
+from mol_fast.vision.video import IMAGE_SUFFIXES, number_order
 
 LEAST_PRESENT = 0.75  # of the frames of a video; one with fewer is skipped
 _NAMED = 5  # junk files and missing frames are named up to this many

@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import torch
 
-from mol_fast.data.store import WINDOW, write_video
+from mol_fast.data.store import write_video
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.preparing.process import Finder, Settings, prepare_video
 from mol_fast.preparing.records import Record, done_record, file_sha256, video_file, video_key, write_record
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.sizes import PAIRS, interval
 
 
 class Outcome(NamedTuple):
@@ -31,7 +32,7 @@ class Outcome(NamedTuple):
     @property
     def pairs(self) -> int:
         """Flow fields that were computed in this run."""
-        return (WINDOW - 1) * (self.record.frames // WINDOW) if self.made else 0
+        return PAIRS * interval(self.record.frames) if self.made else 0
 
 
 class Worker:

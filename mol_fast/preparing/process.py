@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mol_fast.align import Matrix, alignment, transform, warp
-from mol_fast.data.store import WINDOW, VideoData
-from mol_fast.faces import MIN_SCORE, Face
+from mol_fast.data.store import VideoData
 from mol_fast.preparing.frame_files import LEAST_PRESENT, named
 from mol_fast.preparing.listing import RawVideo
 from mol_fast.utils.errors import UserError
-from mol_fast.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
-from mol_fast.windows import MAX_CLIP
+from mol_fast.vision.align import Matrix, alignment, transform, warp
+from mol_fast.vision.faces import MIN_SCORE, Face
+from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
+from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
 
 _PAIRS = 16  # whose flow is computed at once
 _WIDER = 0.5  # of its size is added around a frame in which no face is found
@@ -27,7 +27,7 @@ Box = tuple[float, float, float, float]
 
 
 class Finder(typing.Protocol):
-    """What finds faces: see `mol_fast.faces.FaceFinder`."""
+    """What finds faces: see `mol_fast.vision.faces.FaceFinder`."""
 
     def find(self, frame: npt.NDArray[np.uint8]) -> Face | None: ...
     def landmarks(self, frame: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.float32]: ...
@@ -100,10 +100,10 @@ def _flow(frames: torch.Tensor, device: str) -> torch.Tensor:
     """TV-L1 flow (7 interval, 2, H, W), float16, from each frame to the one an interval later."""
     from mol_fast import tvl1
 
-    interval = len(frames) // WINDOW
-    count = (WINDOW - 1) * interval
+    step = interval(len(frames))
+    count = PAIRS * step
     grey_levels = frames.to(device, torch.float32)
-    previous, following = grey_levels[:count], grey_levels[interval : interval + count]
+    previous, following = grey_levels[:count], grey_levels[step : step + count]
     parts = [
         tvl1.flow(previous[start : start + _PAIRS], following[start : start + _PAIRS]).half().cpu()
         for start in range(0, count, _PAIRS)

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mol_fast.data.pictures import encoded_png
 from mol_fast.data.protocols import PROTOCOLS, Protocol
 from mol_fast.data.store import Video, write_index
 from mol_fast.preparing.contact_sheet import contact_sheet
@@ -21,6 +20,7 @@ from mol_fast.preparing.process import Finder, Settings
 from mol_fast.preparing.records import remove_leftovers, video_file
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.vision.pictures import encoded_png
 
 _INDEX = ("index.csv", "set.json")
 

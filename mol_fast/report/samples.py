@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mol_fast.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
 from mol_fast.report.figures import landmarks_png, pixels_png
 from mol_fast.report.html import Html, captioned, element, picture, section, share_bar, table
+from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 
 
 @dataclass(frozen=True)

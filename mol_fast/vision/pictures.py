@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mol_fast.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 
 Picture = npt.NDArray[np.uint8]
 

@@ -11,10 +11,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-CROP_SIZE = 144
+from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE
+from mol_fast.vision.sizes import FRAME
+
 BOX_SCALE = 2.5
-_RIGHT_EYE = slice(36, 42)  # the subject's right, left in the picture
-_LEFT_EYE = slice(42, 48)
 _NOSE_AND_MOUTH = [30, 48, 54]
 
 Matrix = npt.NDArray[np.float64]
@@ -33,10 +33,10 @@ def eye_centres(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         ValueError: `landmarks` does not end in (68, 2).
     """
     points = _checked(landmarks)
-    return np.stack([points[..., _RIGHT_EYE, :].mean(-2), points[..., _LEFT_EYE, :].mean(-2)], axis=-2)
+    return np.stack([points[..., LEFT_EYE, :].mean(-2), points[..., RIGHT_EYE, :].mean(-2)], axis=-2)
 
 
-def alignment(landmarks: npt.NDArray[np.floating], size: int = CROP_SIZE, box_scale: float = BOX_SCALE) -> Matrix:
+def alignment(landmarks: npt.NDArray[np.floating], size: int = FRAME, box_scale: float = BOX_SCALE) -> Matrix:
     """The similarity that levels the eyes and puts the face in a square crop.
 
     Once the eyes are level, the smallest upright rectangle around the eye centres, the nose tip and the mouth
@@ -72,7 +72,7 @@ def alignment(landmarks: npt.NDArray[np.floating], size: int = CROP_SIZE, box_sc
     return np.column_stack([scale * rotation, shift])
 
 
-def resize_matrix(height: int, width: int, size: int = CROP_SIZE) -> Matrix:
+def resize_matrix(height: int, width: int, size: int = FRAME) -> Matrix:
     """The alignment of a frame that is already a crop: (height, width) scaled to fit, centred, into `size`.
 
     Raises:
@@ -116,9 +116,7 @@ def transform(points: npt.NDArray[np.floating], matrix: npt.NDArray[np.floating]
     return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp(
-    frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: int = CROP_SIZE
-) -> npt.NDArray[np.uint8]:
+def warp(frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: int = FRAME) -> npt.NDArray[np.uint8]:
     """Cut the crop of `matrix` out of a frame, without aliasing.
 
     Where the crop is smaller than the face in the frame, a finer crop is sampled first, at least one sample per

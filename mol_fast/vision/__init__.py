@@ -1,0 +1,1 @@
+"""Pictures and faces: reading frames, finding faces, landmarks and their order, alignment, flow in colour."""
