@@ -2,13 +2,16 @@
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from mol_fast.parallel import fabric_options, splits_batches
 from mol_fast.settings import TrainSettings
+from mol_fast.utils.bfloat16 import EMULATED, emulates_bfloat16, has_bfloat16
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.processes import rank
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 def make_fabric(settings: TrainSettings) -> "Fabric":
     """Device and precision of a run; where processes split batches, they are connected.
 
+    Where a CPU emulates the bfloat16 that is asked for, a warning says so.
+
     Raises:
         UserError: the device is not there.
     """
@@ -24,10 +29,11 @@ def make_fabric(settings: TrainSettings) -> "Fabric":
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     kind, index = _choose_device(settings.device)
-    precision = settings.precision
+    precision, device = settings.precision, torch.device(f"{kind}:{index}" if index else kind)
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if kind == "cuda" else torch.cpu._is_avx512_bf16_supported()
-        precision = "bfloat16" if fast else "float32"
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    if precision == "bfloat16" and emulates_bfloat16(device) and rank() == 0:
+        print(f"warning: {EMULATED}; give --precision float32 instead", file=sys.stderr, flush=True)
     digits: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if precision == "bfloat16" else "32-true"
     if splits_batches(settings):
         fabric = Fabric(accelerator=kind, precision=digits, **fabric_options(settings))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mol_fast.flow_layers import Conv
+from mol_fast.utils.bfloat16 import emulates_bfloat16, warn_emulated
 
 if TYPE_CHECKING:
     from mol_fast.model import MOL
@@ -16,6 +17,8 @@ def optimized(model: "MOL", dtype: torch.dtype, compile: bool) -> "MOL":
     """See `mol_fast.MOL.optimize_for_inference`."""
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be floating point, got {dtype}")
+    if dtype == torch.bfloat16 and emulates_bfloat16(next(model.parameters()).device):
+        warn_emulated()
     model = copy.deepcopy(model).eval().requires_grad_(False)
     model.to(torch.promote_types(dtype, torch.float32))
     for module in model.modules():
