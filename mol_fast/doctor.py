@@ -217,28 +217,43 @@ def report_compiled(findings: Findings, console: "Console", compiled: "Future[Ro
 def report_speed(findings: Findings, console: "Console", device: "torch.device", quick: bool) -> None:
     from rich.table import Table
 
-    from mol_fast.checks.accuracy import in_a_line
+    from mol_fast.checks.accuracy import dtype_name, in_a_line
     from mol_fast.checks.machine import uses_triton
     from mol_fast.checks.speed import speed
+    from mol_fast.checks.timing import ceilings
 
-    table = Table(
-        "operator", "maps", "dtype", "pass", "PyTorch", "Triton", "floor", "share", title="Time in microseconds"
-    )
+    table = Table(*SPEED_COLUMNS, title="Time in microseconds: kernel (replay of a CUDA graph) and eager (from Python)")
     rows: Rows = []
+    findings.sections |= {"ceilings": None, "speed": rows}
     try:
         with console.status("timing"):
-            for row in speed(device, uses_triton(device), quick):
+            limits = ceilings(device)
+            products = {dtype_name(dtype): rate for dtype, rate in limits.product.items()}
+            findings.sections["ceilings"] = {"copy": limits.copy, "product": products}
+            rates = ", ".join(f"{rate / 1e12:.1f} TFLOP/s {dtype}" for dtype, rate in products.items())
+            console.print(f"measured here: {limits.copy / 1e12:.2f} TB/s copied; products of {rates}")
+            for row in speed(device, uses_triton(device), quick, limits):
                 rows.append(row)
-                times = [
-                    "" if row[name] is None else f"{row[name]:.0f}" for name in ("torch_us", "triton_us", "floor_us")
-                ]
-                share = "" if row["share_of_floor"] is None else f"{row['share_of_floor']:.0%}"
-                maps = "x".join(map(str, row["shape"]))
-                table.add_row(row["operator"], maps, row["dtype"], row["pass"], *times, share)
+                table.add_row(*speed_cells(row))
+                note(findings, f"timing of {row['operator']} {row['dtype']} {row['pass']}", row["problem"])
     except Exception as raised:  # whatever an operator raises is what the doctor is asked to find
         note(findings, "timing", in_a_line(raised))
-    findings.sections["speed"] = rows
     console.print(table)
+
+
+SPEED_COLUMNS = (
+    *("operator", "maps", "dtype", "pass", "PyTorch kernel", "eager", "Triton kernel", "eager"),
+    *("floor", "share", "MB"),
+)
+
+
+def speed_cells(row: dict[str, Any]) -> list[str]:
+    """A row of `mol_fast.checks.speed` for the table: no value is an empty cell."""
+    names = [f"{backend}_{figure}_us" for backend in ("torch", "triton") for figure in ("kernel", "eager")]
+    times = ["" if row[name] is None else f"{row[name]:.0f}" for name in (*names, "floor_us")]
+    share = "" if row["share_of_floor"] is None else f"{row['share_of_floor']:.0%}"
+    traffic = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.0f}"
+    return [row["operator"], "x".join(map(str, row["shape"])), row["dtype"], row["pass"], *times, share, traffic]
 
 
 def report_network(findings: Findings, console: "Console", device: "torch.device") -> None:

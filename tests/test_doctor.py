@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from fake_gpu import FakeGPU
+from rich.console import Console
 from torch import Tensor
 
 from mol_fast import batched, doctor, functional
-from mol_fast.checks import ahead
+from mol_fast.checks import ahead, timing
 from mol_fast.checks.accuracy import DTYPES, accuracy
 from mol_fast.checks.operators import CCC, Correlation, FCCEvaluation, FCCTraining, Operator, operators
 
@@ -223,6 +225,85 @@ def test_the_floor_has_both_passes(operator: Operator) -> None:
     assert all(launch.bytes > 0 for launch in found)
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGPU:
+    """A stand-in on which a forward of an operator takes 2 ms, a backward 3 ms, and the ceilings are round."""
+    gpu = FakeGPU()
+    gpu.install(monkeypatch)
+    monkeypatch.setattr(timing, "FLUSH_BYTES", 4)
+    limits = timing.Ceilings(2e12, dict.fromkeys(DTYPES, 1e15))
+    monkeypatch.setattr(timing, "ceilings", lambda device: limits)
+    monkeypatch.setattr("mol_fast.checks.speed.timed_operators", lambda: [CCC((2, 8, 4, 4)), Correlation((2, 8, 4, 4))])
+    backward = torch.autograd.grad
+
+    def grad(*arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+        gpu.work(0.003)
+        return backward(*arguments, **options)
+
+    for kind in (CCC, Correlation):
+
+        def forward(operator: Operator, inputs: Any, backend: str, fast: Any = kind.fast) -> dict[str, Tensor]:
+            gpu.work(0.002)
+            return fast(operator, inputs, "torch")
+
+        monkeypatch.setattr(kind, "fast", forward)
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    return gpu
+
+
+def speed_found(triton: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str]:
+    """Findings and the text of the doctor's report of times."""
+    monkeypatch.setattr("mol_fast.checks.machine.uses_triton", lambda device: triton)
+    findings = doctor.Findings()
+    doctor.report_speed(findings, Console(width=200), CPU, quick=True)
+    return json.loads(findings.to_json()), capsys.readouterr().out
+
+
+def test_both_times_are_reported(
+    gpu: FakeGPU, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("triton")
+    found, shown = speed_found(True, monkeypatch, capsys)
+    assert (found["ok"], found["ceilings"]["copy"], found["ceilings"]["product"]["bfloat16"]) == (True, 2e12, 1e15)
+    assert [(row["operator"], row["pass"]) for row in found["speed"]] == [
+        (name, phase) for name in ("ccc", "correlation") for phase in ("forward", "backward")
+    ]
+    for row in found["speed"]:
+        expected = 2000 if row["pass"] == "forward" else 3000
+        assert row["torch_kernel_us"] == pytest.approx(expected) == row["triton_kernel_us"]
+        assert min(row["torch_eager_us"], row["triton_eager_us"]) > 0
+        assert row["floor_us"] >= 0.999e6 * row["bytes"] / 2e12 > 0
+        assert row["share_of_floor"] == pytest.approx(row["floor_us"] / expected)
+    for expected in ("2.00 TB/s copied", "1000.0 TFLOP/s bfloat16", "Triton kernel", "eager", "2000", "3000", "floor"):
+        assert expected in shown
+
+
+def test_times_without_triton(
+    gpu: FakeGPU, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, _ = speed_found(False, monkeypatch, capsys)
+    for row in found["speed"]:
+        assert row["torch_kernel_us"] > 0
+        missing = ("triton_kernel_us", "triton_eager_us", "bytes", "flops", "floor_us", "share_of_floor", "problem")
+        assert {row[name] for name in missing} == {None}
+
+
+def test_an_operator_that_waits_for_the_gpu_is_named(
+    gpu: FakeGPU, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = CCC.fast
+
+    def waiting(*arguments: Any) -> dict[str, Tensor]:
+        torch.cuda.synchronize()
+        return fast(*arguments)
+
+    monkeypatch.setattr(CCC, "fast", waiting)
+    found, _ = speed_found(False, monkeypatch, capsys)
+    assert [row["torch_kernel_us"] is None for row in found["speed"]] == [True, False, False, False]
+    (wrong,) = found["wrong"]
+    assert wrong.startswith("timing of ccc bfloat16 forward: torch: no CUDA graph can hold this function")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu(tmp_path: Path) -> None:
@@ -231,4 +312,6 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     found = json.loads(path.read_text())
     assert {row["backend"] for row in found["operators"]} == {"torch", "triton"}
     assert len(found["speed"]) == 8
-    assert all(row["torch_us"] > 0 and row["triton_us"] > 0 for row in found["speed"])
+    figures = [f"{backend}_{figure}_us" for backend in ("torch", "triton") for figure in ("kernel", "eager")]
+    assert all(row[figure] > 0 for row in found["speed"] for figure in (*figures, "floor_us"))
+    assert found["ceilings"]["copy"] > 0

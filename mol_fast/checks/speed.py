@@ -1,18 +1,13 @@
-"""Times of the operators on a GPU, and their share of the floor that memory and matrix rates set."""
+"""Kernel and eager time of the operators on a GPU, and the share of the floor that the card's measured ceilings set."""
 
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mol_fast.checks.accuracy import TRITON_DTYPES, accumulator, dtype_name
 from mol_fast.checks.operators import CCC, SLOPE, Correlation, FCCEvaluation, FCCTraining, Operator
-
-RUNS = 20
-FLUSH_BYTES = 512 * 2**20  # several times the largest cache
-FLUSHES = 4  # long enough for the CPU to queue a call before the GPU gets to it
+from mol_fast.checks.timing import Ceilings, Times, times
 
 
 def timed_operators() -> list[Operator]:
@@ -26,79 +21,68 @@ def timed_operators() -> list[Operator]:
     ]
 
 
-def speed(device: torch.device, triton: bool, quick: bool) -> Iterator[dict[str, Any]]:
-    """One row for each operator, dtype and pass: microseconds of PyTorch and Triton, floor, share of the floor.
+def speed(device: torch.device, triton: bool, quick: bool, limits: Ceilings) -> Iterator[dict[str, Any]]:
+    """One row for each operator, dtype and pass: microseconds of PyTorch and Triton, kernel and eager, and the floor.
 
-    The floor, from the kernels' own bytes and FLOPs, and the share are None on a card whose rates are not known.
+    Kernel time is None where the launches cannot be recorded, and `problem` says why. What Triton has beside times, its
+    bytes, FLOPs, floor and the share of the floor in its kernel time, is None without it.
     """
     for operator in timed_operators():
         for dtype in TRITON_DTYPES[-1:] if quick else TRITON_DTYPES:
-            times = {backend: passes(operator, dtype, backend, device) for backend in backends(triton)}
-            limits = floors(operator, dtype, device) if triton else {}
+            found = {backend: passes(operator, dtype, backend, device) for backend in backends(triton)}
+            budget = work(operator, dtype, limits) if triton else {}
             for phase in ("forward", "backward"):
-                row = {name: 1e6 * found[phase] for name, found in times.items()}
-                limit = limits.get(phase)
-                yield {
+                row = {
                     "operator": operator.name,
                     "shape": list(operator.shape),
                     "dtype": dtype_name(dtype),
                     "pass": phase,
-                    "torch_us": row["torch"],
-                    "triton_us": row.get("triton"),
-                    "floor_us": limit and 1e6 * limit,
-                    "share_of_floor": limit and 1e6 * limit / row["triton"],
+                    **microseconds("torch", found["torch"][phase]),
+                    **microseconds("triton", found["triton"][phase] if triton else None),
+                    **budget.get(phase, dict.fromkeys(("bytes", "flops", "floor_us"))),
                 }
+                kernel, floor = row["triton_kernel_us"], row["floor_us"]
+                row["share_of_floor"] = floor / kernel if floor and kernel else None
+                problems = [f"{backend}: {by[phase].problem}" for backend, by in found.items() if by[phase].problem]
+                yield {**row, "problem": "; ".join(problems) or None}
+
+
+def microseconds(backend: str, found: Times | None) -> dict[str, float | None]:
+    kernel, eager = (None, None) if found is None else (found.kernel, found.eager)
+    return {f"{backend}_kernel_us": kernel and 1e6 * kernel, f"{backend}_eager_us": eager and 1e6 * eager}
 
 
 def backends(triton: bool) -> tuple[str, ...]:
     return ("torch", "triton") if triton else ("torch",)
 
 
-def passes(operator: Operator, dtype: torch.dtype, backend: str, device: torch.device) -> dict[str, float]:
-    """Seconds of a forward, and of the backward of all inputs."""
+def passes(operator: Operator, dtype: torch.dtype, backend: str, device: torch.device) -> dict[str, Times]:
+    """Times of a forward, and of the backward of all inputs."""
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()
     leaves = {}
     for name, value in operator.draw(torch.Generator().manual_seed(0)).items():
         kept = dtype if name in operator.maps else accumulator(dtype)
         leaves[name] = value.to(device, kept).requires_grad_(name not in operator.constants)
     wanted = [leaf for leaf in leaves.values() if leaf.requires_grad]
-    y = operator.fast(leaves, backend)["y"]
-    gradient = torch.randn(y.shape, device=device).to(dtype)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        y = operator.fast(leaves, backend)["y"]
+        gradient = torch.randn(y.shape, device=device).to(dtype)
     return {
-        "forward": median_time(lambda: operator.fast(leaves, backend), device),
-        "backward": median_time(lambda: torch.autograd.grad(y, wanted, gradient, retain_graph=True), device),
+        "forward": times(lambda: operator.fast(leaves, backend), device, stream=stream),
+        "backward": times(lambda: torch.autograd.grad(y, wanted, gradient, retain_graph=True), device, stream=stream),
     }
 
 
-def median_time(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds of a call between two events on the GPU, its caches flushed before; the median of `RUNS`."""
-    with torch.cuda.device(device):
-        flush: Tensor = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=device)
-        for _ in range(3):
-            function()
-        spans = []
-        for _ in range(RUNS):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            for _ in range(FLUSHES):
-                flush.zero_()
-            start.record()
-            function()
-            end.record()
-            spans.append((start, end))
-        torch.cuda.synchronize()
-        return 1e-3 * statistics.median(start.elapsed_time(end) for start, end in spans)
-
-
-def floors(operator: Operator, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
-    """Seconds below which the launches of each pass cannot run on this card; empty for one that is not known."""
-    from mol_fast.kernels import resources
-
-    name = torch.cuda.get_device_name(device)
-    card = next((card for known, card in resources.CARDS.items() if known in name), None)
-    if card is None:
-        return {}
-    found = {"forward": 0.0, "backward": 0.0}
+def work(operator: Operator, dtype: torch.dtype, limits: Ceilings) -> dict[str, dict[str, float]]:
+    """Bytes and FLOPs of the launches of each pass, and the microseconds below which they cannot run."""
+    found = {phase: {"bytes": 0.0, "flops": 0.0, "floor_us": 0.0} for phase in ("forward", "backward")}
     for launch in launches(operator, dtype):
-        found[launch.phase] += card.floor(launch, dtype)
+        row = found[launch.phase]
+        row["bytes"] += launch.bytes
+        row["flops"] += launch.flops
+        row["floor_us"] += 1e6 * limits.floor(launch.bytes, launch.flops, dtype)
     return found
 
 
