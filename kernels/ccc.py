@@ -9,8 +9,9 @@ ReLU and both linears commute with the max, so with W = W_n - W_e and elementwis
 
     E_i = ReLU( P_i + max over j in N(i) of Q_j ),    P = F W^T + b_n + b_e,    Q = F W_e^T
 
-Forward, two launches:
+Forward, three launches:
 
+    stack        W | W_e, b_n + b_e and mix in the dtype of the maps (`ccc_parameters.py`).
     neighbours   one program per map and block of rows of S, which stays on the chip; k times the largest of a row.
     edges        one program per map and tile of pixels, with all channels: P and Q of the tile, gather, max, ReLU,
                  mix, residual. It writes Q to its own tile of the output, gathers rows of Q from there, and only
@@ -24,9 +25,10 @@ E_i = 0 (the winner is then stored as k); the selection itself carries no gradie
     dF = d + dP W + dQ W_e
     d mix = sum_n d E^T, d mix_bias = sum d;   d W = sum_n dP^T F, d W_e = sum_n dQ^T F, d b = sum dP
 
-Backward, three or four launches: dP|dQ and dF (in one launch for many small maps: a program then reads back what
-it has just written), d W with d b, d mix with d mix_bias. The last two are sums over maps in a few parts, which
-PyTorch adds up. The forward saves E, the neighbours, and the ranks: half a byte per element up to k = 15, else two.
+Backward, four or five launches: dP|dQ and dF (in one launch for many small maps: a program then reads back what
+it has just written), d W with d b, d mix with d mix_bias, which are sums over maps in a few parts, and one that adds
+up the parts and writes every parameter's gradient in its dtype (`ccc_parameters.py`). The forward saves E, the
+neighbours, and the ranks: half a byte per element up to k = 15, else two.
 
 Neighbours are selected at float32 accuracy: products of 16-bit numbers are exact in float32, float32 products are
 three TF32 products whatever `torch.set_float32_matmul_precision` says. Of equal similarities the lowest index
@@ -45,25 +47,28 @@ counted.
 Source: MOL paper, channel correspondence convolution.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import common, tiles
+from . import common, operators
 from .ccc_backward import TILES as BACKWARD_TILES
 from .ccc_backward import map_launches, parameter_launch, parts
 from .ccc_forward import TILES as FORWARD_TILES
 from .ccc_forward import edges_launch, neighbours_launch, packed
+from .ccc_parameters import NAMES, gradients_like, stack_launch, stacked_like, sum_launch
+from .ccc_parameters import TILES as PARAMETER_TILES
 from .common import Launch, Target
+from .prepared import Recipe, run
 
 MAX_CHANNELS = 512
 """A program holds a tile of all channels."""
 MAX_PIXELS = 2**15 - 1
 """The stacked weights have 2 D^2 elements, less than 2^31."""
 
-TILES = {**FORWARD_TILES, **BACKWARD_TILES}
+TILES = {**FORWARD_TILES, **BACKWARD_TILES, **PARAMETER_TILES}
 
 
 def forward_buffers(x: Tensor, k: int, save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -88,14 +93,22 @@ def backward_buffers(x: Tensor) -> list[Tensor]:
 
 
 def forward_launches(
-    x: Tensor, parameters: tuple[Tensor, ...], buffers: tuple[Tensor, ...], save: bool, target: Target
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    stacked: Sequence[Tensor],
+    buffers: tuple[Tensor, ...],
+    save: bool,
+    target: Target,
 ) -> list[Launch]:
-    """`parameters`: stacked weight `(2 D, D)`, bias, mix, its bias; `buffers`: those of `forward_buffers`."""
-    weight, bias, mix, mix_bias = parameters
+    """`parameters` in the order of `NAMES`; `stacked`, `buffers`: those of `stacked_like` and `forward_buffers`."""
     out, index, edges, ranks = buffers
     saved = (edges, ranks) if save else None
-    last = edges_launch(x, weight, bias, mix, mix_bias, index, out, saved, target)
-    return [neighbours_launch(x, index, target), last]
+    weight, bias, mix, mix_bias = stacked
+    return [
+        stack_launch(x, parameters, stacked),
+        neighbours_launch(x, index, target),
+        edges_launch(x, weight, bias, mix, mix_bias, index, out, saved, target),
+    ]
 
 
 def backward_launches(
@@ -107,77 +120,117 @@ def backward_launches(
     edges: Tensor,
     ranks: Tensor,
     buffers: list[Tensor],
+    gradients: list[Tensor],
     target: Target,
 ) -> list[Launch]:
-    """`buffers`: those of `backward_buffers`."""
-    dx, dpq, d_weight, d_bias, d_mix, d_mix_bias = buffers
+    """`buffers`, `gradients`: those of `backward_buffers` and `gradients_like`."""
+    dx, dpq, *partial = buffers
+    d_weight, d_bias, d_mix, d_mix_bias = partial
     return [
         *map_launches(dy, ranks, index, mix, weight, dpq, dx, target),
         parameter_launch(dpq[:, :, None], x, d_weight, d_bias, True, target),
         parameter_launch(dy, edges.view(x.shape), d_mix, d_mix_bias, False, target),
+        sum_launch(x, partial, gradients),
     ]
 
 
-@torch.library.custom_op("mol_fast::ccc", mutates_args=())
-def ccc_op(
-    x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, mix_bias: Tensor, k: int, save: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The output, and for the backward neighbours, and with `save` edges and ranks."""
-    buffers = forward_buffers(x, k, save)
-
-    def attempt() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        for step in forward_launches(x, (weight, bias, mix, mix_bias), buffers, save, common.target()):
-            step.run(x.device)
-        return buffers
-
-    return tiles.fitting(attempt)
+def build_forward(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+    """Output, neighbours, edges, ranks and what is stacked; `rest`: the parameters, k, save and the target."""
+    *parameters, k, save, target = rest
+    buffers, stacked = forward_buffers(x, k, save), stacked_like(x)
+    return [*buffers, *stacked], forward_launches(x, parameters, stacked, buffers, save, target)
 
 
-@ccc_op.register_fake
-def _(
-    x: Tensor, weight: Tensor, bias: Tensor, mix: Tensor, mix_bias: Tensor, k: int, save: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return forward_buffers(x, k, save)
+def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+    """The gradients of x and of the parameters; `rest`: weight, mix, index, edges, ranks, the parameters' dtype and the
+    target."""
+    *saved, dtype, target = rest
+    buffers, gradients = backward_buffers(x), gradients_like(x, dtype)
+    launches = backward_launches(dy, x, *saved, buffers, gradients, target)
+    return [buffers[0], *gradients, *buffers[1:]], launches
 
 
-@torch.library.custom_op("mol_fast::ccc_backward", mutates_args=())
-def ccc_backward(
-    dy: Tensor, x: Tensor, weight: Tensor, mix: Tensor, index: Tensor, edges: Tensor, ranks: Tensor
+FORWARD = Recipe(("x", *NAMES), build_forward)
+BACKWARD = Recipe(("the gradient", "x", "weight", "mix", "index", "edges", "ranks"), build_backward)
+
+Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def correspond(x: Tensor, parameters: list[Tensor], k: int, save: bool) -> Six:
+    out, index, edges, ranks, weight, _, mix, _ = run(FORWARD, (x, *parameters), k, save, common.target())
+    return out, index, edges, ranks, weight, mix
+
+
+def correspond_fake(x: Tensor, parameters: list[Tensor], k: int, save: bool) -> Six:
+    weight, _, mix, _ = stacked_like(x)
+    return *forward_buffers(x, k, save), weight, mix
+
+
+ccc_op = operators.define(
+    "ccc(Tensor x, Tensor[] parameters, int k, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    correspond,
+    correspond_fake,
+)
+"""The output, and for the backward neighbours, with `save` edges and ranks, the stacked weight, and mix."""
+
+
+def differentiate(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mix: Tensor,
+    index: Tensor,
+    edges: Tensor,
+    ranks: Tensor,
+    dtype: torch.dtype,
 ) -> list[Tensor]:
-    """Gradients of x, the stacked weight, its bias, mix and its bias."""
-
-    def attempt() -> list[Tensor]:
-        buffers = backward_buffers(x)
-        for step in backward_launches(dy, x, weight, mix, index, edges, ranks, buffers, common.target()):
-            step.run(x.device)
-        return buffers
-
-    dx, _, *partial = tiles.fitting(attempt)
-    d_weight, d_bias, d_mix, d_mix_bias = (part.sum(dim=0).to(x.dtype) for part in partial)
-    return [dx, d_weight, d_bias[: d_bias.shape[0] // 2].clone(), d_mix, d_mix_bias]
+    return run(BACKWARD, (dy, x, weight, mix, index, edges, ranks), dtype, common.target())[:7]
 
 
-@ccc_backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, mix: Tensor, index: Tensor, edges: Tensor, ranks: Tensor) -> list[Tensor]:
-    c, d = mix.shape[0], weight.shape[1]
-    shapes = (x.shape, (2 * d, d), (d,), (c, c), (c,))
-    return [torch.empty(shape, dtype=x.dtype, device=x.device) for shape in shapes]
+def differentiate_fake(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mix: Tensor,
+    index: Tensor,
+    edges: Tensor,
+    ranks: Tensor,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    return [torch.empty(x.shape, dtype=x.dtype, device=x.device), *gradients_like(x, dtype)]
 
 
-def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, _, mix, _, _, _ = inputs
-    _, index, edges, ranks = output
-    ctx.mark_non_differentiable(index, edges, ranks)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, mix, index, edges, ranks)
+ccc_backward = operators.define(
+    "ccc_backward(Tensor dy, Tensor x, Tensor weight, Tensor mix, Tensor index, Tensor edges, Tensor ranks,"
+    " ScalarType dtype) -> Tensor[]",
+    differentiate,
+    differentiate_fake,
+)
+"""Gradients of x and, in `dtype`, of the parameters."""
 
 
-def backward(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
-    gradients = [None] * 5 if dy is None else ccc_backward(dy, *ctx.saved_tensors)
-    return *gradients, None, None
+class Correspondence(torch.autograd.Function):
+    """`ccc_op` with its derivative, which only the output has."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, k: int, save: bool, *parameters: Tensor) -> Six:
+        with operators.below_autograd():
+            results = ccc_op(x, parameters, k, save)
+        _, index, edges, ranks, weight, mix = results
+        ctx.dtype = parameters[0].dtype
+        ctx.save_for_backward(x, weight, mix, index, edges, ranks)
+        ctx.mark_non_differentiable(index, edges, ranks, weight, mix)
+        ctx.set_materialize_grads(False)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+        gradients = [None] * 7 if dy is None else ccc_backward(dy, *ctx.saved_tensors, ctx.dtype)
+        return gradients[0], None, None, *gradients[1:]
 
 
-ccc_op.register_autograd(backward, setup_context=setup_context)
+operators.differentiate(ccc_op, lambda x, parameters, k, save: Correspondence.apply(x, k, save, *parameters))
+operators.end(ccc_backward)
 
 
 def ccc(
@@ -207,17 +260,23 @@ def ccc(
     Raises:
         ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
-    check(x, (node_weight, node_bias, edge_weight, edge_bias, mix_weight, mix_bias), k)
-    exact = torch.promote_types(node_weight.dtype, torch.float32)
-    node, edge = node_weight.to(exact), edge_weight.to(exact)
-    weight = torch.cat([node - edge, edge]).to(x.dtype)
-    bias = (node_bias.to(exact) + edge_bias.to(exact)).to(x.dtype)
-    parameters = (weight, bias, mix_weight.to(x.dtype).contiguous(), mix_bias.to(x.dtype).contiguous())
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))
-    return ccc_op(x, *parameters, k, save)[0]
+    parameters = (node_weight, node_bias, edge_weight, edge_bias, mix_weight, mix_bias)
+    check(x, parameters, k)
+    return fused(x, parameters, k)
 
 
-def check(x: Tensor, parameters: tuple[Tensor, ...], k: int) -> None:
+def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
+    """`ccc` of arguments that have been checked, the parameters in the order of `NAMES`."""
+    dtypes = {value.dtype for value in parameters}
+    if len(dtypes) > 1:
+        exact = torch.float64 if torch.float64 in dtypes else torch.float32
+        parameters = [value.to(exact) for value in parameters]
+    parameters = [value.contiguous() for value in parameters]
+    save = torch.is_grad_enabled() and True in [value.requires_grad for value in (x, *parameters)]
+    return ccc_op(x, parameters, k, save)[0]
+
+
+def check(x: Tensor, parameters: Sequence[Tensor], k: int) -> None:
     """Raise ValueError for what the kernels do not take."""
     common.check_input("x", x)
     _, c, h, w = x.shape
@@ -225,25 +284,26 @@ def check(x: Tensor, parameters: tuple[Tensor, ...], k: int) -> None:
         limits = f"{MAX_CHANNELS} channels and {MAX_PIXELS} pixels"
         raise ValueError(f"x must have at most {limits} for the Triton kernels, got {tuple(x.shape)}")
     d = h * w
-    names = ("node_weight", "node_bias", "edge_weight", "edge_bias", "mix_weight", "mix_bias")
-    for name, value, shape in zip(names, parameters, ((d, d), (d,), (d, d), (d,), (c, c), (c,)), strict=True):
+    for name, value, shape in zip(NAMES, parameters, ((d, d), (d,), (d, d), (d,), (c, c), (c,)), strict=True):
         common.check_parameter(name, value, shape, x)
     if not 1 <= k <= c:
         raise ValueError(f"k must be from 1 to the number of channels, {c}, got {k}")
 
 
 def launches(
-    shape: tuple[int, int, int, int], k: int, dtype: torch.dtype, target: Target, save: bool = True
+    shape: tuple[int, int, int, int],
+    k: int,
+    dtype: torch.dtype,
+    target: Target,
+    save: bool = True,
+    parameter_dtype: torch.dtype = torch.float32,
 ) -> list[Launch]:
     """Every launch of a forward and, with `save`, a backward call on contiguous maps; no device is touched."""
-    _, c, h, w = shape
-    d = h * w
     x = torch.empty(shape, dtype=dtype, device="meta")
-    weight, bias, mix, mix_bias = (x.new_empty(size) for size in ((2 * d, d), (d,), (c, c), (c,)))
-    buffers = forward_buffers(x, k, save)
-    steps = forward_launches(x, (weight, bias, mix, mix_bias), buffers, save, target)
+    results, steps = build_forward(x, *gradients_like(x, parameter_dtype), k, save, target)
     if save:
-        steps += backward_launches(x, x, weight, mix, *buffers[1:], backward_buffers(x), target)
+        _, index, edges, ranks, weight, _, mix, _ = results
+        steps += build_backward(x, x, weight, mix, index, edges, ranks, parameter_dtype, target)[1]
     return steps
 
 
@@ -251,7 +311,7 @@ def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Laun
     """Every kernel that ships, at the standard shape, at the smallest tiles with rows that are not aligned, and at
     the largest maps with ranks of two bytes."""
     yield "448x128x16x16", launches((448, 128, 16, 16), 4, dtype, target)
-    yield "448x128x16x16-inference", launches((448, 128, 16, 16), 4, dtype, target, save=False)[1:]
-    yield "14x128x16x16", launches((14, 128, 16, 16), 4, dtype, target)[2:4]
+    yield "448x128x16x16-inference", launches((448, 128, 16, 16), 4, dtype, target, save=False)[2:]
+    yield "14x128x16x16", launches((14, 128, 16, 16), 4, dtype, target)[3:5]
     yield "3x6x5x12", launches((3, 6, 5, 12), 2, dtype, target)
     yield "14x512x64x64", launches((14, 512, 64, 64), 16, dtype, target)

@@ -64,6 +64,24 @@ class Launch:
         """The tuned fields of the kernel as they are here."""
         return tiles.tile_of(self.name, self.constants, self.num_warps, self.num_stages)
 
+    def positional(self) -> list[Any]:
+        """The kernel's parameters in their order."""
+        values = {**self.arguments, **self.constants}
+        return [values[name] for name in self.kernel.arg_names]
+
+    def start(self, *values: Any) -> Any:
+        """Launch on the current device with `values` for the kernel's parameters, in their order.
+
+        Returns what Triton compiled for them; None in the interpreter.
+
+        Raises:
+            tiles.Unfit: where the device does not take the kernel with these tiles.
+        """
+        try:
+            return self.kernel[self.grid](*values, num_warps=self.num_warps, num_stages=self.num_stages)
+        except tiles.FAILURES as error:
+            raise tiles.Unfit(self.name, self.tile, error) from error
+
     def run(self, device: torch.device) -> None:
         """Launch on `device`, the device of the tensors; an empty grid launches nothing.
 
@@ -73,12 +91,8 @@ class Launch:
         if math.prod(self.grid) == 0:
             return
         guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
-        try:
-            with guard:
-                self.kernel[self.grid](**self.arguments, **self.constants, **options)
-        except tiles.FAILURES as error:
-            raise tiles.Unfit(self.name, self.tile, error) from error
+        with guard:
+            self.start(*self.positional())
 
 
 def target() -> Target:

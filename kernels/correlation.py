@@ -34,8 +34,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common, tiles
+from . import common, operators, tiles
 from .common import Launch, Target
+from .prepared import Recipe, run
 
 MAX_SIDE = 64
 
@@ -402,50 +403,85 @@ def output_like(a: Tensor, max_displacement: int, stride: int) -> Tensor:
     return a.new_empty(n, (2 * (max_displacement // stride) + 1) ** 2, h, w)
 
 
-@torch.library.custom_op("mol_fast::correlation", mutates_args=())
-def correlation_forward(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
-    """The correlation, followed by LeakyReLU of this slope."""
+def build_forward(
+    a: Tensor, b: Tensor, max_displacement: int, stride: int, slope: float, target: Target
+) -> tuple[list[Tensor], list[Launch]]:
+    """The correlation."""
     out = output_like(a, max_displacement, stride)
+    return [out], [forward_launch(a, b, out, max_displacement // stride, stride, slope, target)]
+
+
+def build_backward(
+    g: Tensor, a: Tensor, b: Tensor, out: Tensor, max_displacement: int, stride: int, slope: float, target: Target
+) -> tuple[list[Tensor], list[Launch]]:
+    """The gradients of a and b."""
+    da, db = (x.new_empty(x.shape) for x in (a, b))
     reach = max_displacement // stride
-    tiles.fitting(lambda: forward_launch(a, b, out, reach, stride, negative_slope, common.target()).run(a.device))
-    return out
+    return [da, db], [backward_launch(a, b, g, out, da, db, reach, stride, slope, target)]
 
 
-@correlation_forward.register_fake
-def _(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
+FORWARD = Recipe(("a", "b"), build_forward)
+BACKWARD = Recipe(("the gradient", "a", "b", "out"), build_backward)
+
+
+def correlate(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
+    return run(FORWARD, (a, b), max_displacement, stride, negative_slope, common.target())[0]
+
+
+def correlate_fake(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
     return output_like(a, max_displacement, stride)
 
 
-@torch.library.custom_op("mol_fast::correlation_backward", mutates_args=())
-def correlation_backward(
+correlation_forward = operators.define(
+    "correlation(Tensor a, Tensor b, int max_displacement, int stride, float negative_slope) -> Tensor",
+    correlate,
+    correlate_fake,
+)
+"""The correlation, followed by LeakyReLU of this slope."""
+
+
+def differentiate(
     g: Tensor, a: Tensor, b: Tensor, out: Tensor | None, max_displacement: int, stride: int, negative_slope: float
-) -> tuple[Tensor, Tensor]:
-    """Gradients of a and b; `out` may be None for slope 1."""
-    da, db = (x.new_empty(x.shape) for x in (a, b))
-    reach, read = max_displacement // stride, g if out is None else out
-    window = reach, stride, negative_slope, common.target()
-    tiles.fitting(lambda: backward_launch(a, b, g, read, da, db, *window).run(a.device))
-    return da, db
+) -> list[Tensor]:
+    read = g if out is None else out
+    return run(BACKWARD, (g, a, b, read), max_displacement, stride, negative_slope, common.target())
 
 
-@correlation_backward.register_fake
-def _(
+def differentiate_fake(
     g: Tensor, a: Tensor, b: Tensor, out: Tensor | None, max_displacement: int, stride: int, negative_slope: float
-) -> tuple[Tensor, Tensor]:
-    return a.new_empty(a.shape), b.new_empty(b.shape)
+) -> list[Tensor]:
+    return [a.new_empty(a.shape), b.new_empty(b.shape)]
 
 
-def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    a, b, *ctx.window, ctx.slope = inputs
-    ctx.save_for_backward(a, b, *([] if ctx.slope == 1.0 else [output]))
+correlation_backward = operators.define(
+    "correlation_backward(Tensor g, Tensor a, Tensor b, Tensor? out, int max_displacement, int stride,"
+    " float negative_slope) -> Tensor[]",
+    differentiate,
+    differentiate_fake,
+)
+"""Gradients of a and b; `out` may be None for slope 1."""
 
 
-def gradients(ctx: Any, g: Tensor) -> tuple[Any, ...]:
-    a, b, *out = ctx.saved_tensors
-    return *correlation_backward(g, a, b, out[0] if out else None, *ctx.window, ctx.slope), None, None, None
+class Correlation(torch.autograd.Function):
+    """`correlation_forward` with its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, max_displacement: int, stride: int, slope: float) -> Tensor:
+        with operators.below_autograd():
+            out = correlation_forward(a, b, max_displacement, stride, slope)
+        ctx.window = max_displacement, stride, slope
+        ctx.save_for_backward(a, b, None if slope == 1.0 else out)
+        ctx.set_materialize_grads(False)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
+        da, db = (None, None) if g is None else correlation_backward(g, *ctx.saved_tensors, *ctx.window)
+        return da, db, None, None, None
 
 
-correlation_forward.register_autograd(gradients, setup_context=setup)
+operators.differentiate(correlation_forward, Correlation.apply)
+operators.end(correlation_backward)
 
 
 def correlation(
@@ -491,12 +527,9 @@ def launches(
 ) -> list[Launch]:
     """The launches of a forward and a backward call on contiguous maps, for any shape; no device is touched."""
     a = torch.empty(shape, dtype=dtype, device="meta")
-    out = output_like(a, max_displacement, stride)
-    reach = max_displacement // stride
-    return [
-        forward_launch(a, a, out, reach, stride, negative_slope, target),
-        backward_launch(a, a, out, out, a, a, reach, stride, negative_slope, target),
-    ]
+    window = max_displacement, stride, negative_slope, target
+    (out,), forward = build_forward(a, a, *window)
+    return forward + build_backward(out, a, a, out, *window)[1]
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:

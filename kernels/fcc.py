@@ -41,13 +41,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import common
+from . import common, operators
 from .common import Launch, Target
 from .fcc_backward import TILES as BACKWARD_TILES
-from .fcc_backward import backward, backward_buffers, backward_launches
+from .fcc_backward import backward_buffers, backward_launches
 from .fcc_forward import TILES as FORWARD_TILES
-from .fcc_forward import forward, forward_launches, forward_partial
+from .fcc_forward import forward_launches, forward_partial
 from .fcc_shared import NAMES
+from .prepared import Recipe, run
 
 MAX_SIDE = 64
 
@@ -60,43 +61,83 @@ def statistics_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     return mean, torch.empty_like(mean)
 
 
-@torch.library.custom_op("mol_fast::fcc_train", mutates_args=())
-def fcc_train(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """y, mean and biased variance `(groups, C)`, normalised by the statistics of the batch; 0 and 1 without maps."""
-    mean, var = statistics_like(x, groups)
+PARAMETERS = tuple(f"{half}.{name}" for half in ("vh", "hv") for name in NAMES)
+
+
+def build_training(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+    """y, mean and var from the batch's statistics; `rest`: the parameters, groups, eps and the target."""
+    *parameters, groups, eps, target = rest
+    y, (mean, var) = torch.empty(x.shape, dtype=x.dtype, device=x.device), statistics_like(x, groups)
+    partial = forward_partial(x, mean)
+    launches = forward_launches(x, parameters[:8], parameters[8:], mean, var, y, partial, eps, target)
+    return [y, mean, var, partial], launches
+
+
+def build_evaluation(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+    """y from given statistics; `rest`: the parameters, mean, var, eps and the target."""
+    *parameters, mean, var, eps, target = rest
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return [y], forward_launches(x, parameters[:8], parameters[8:], mean, var, y, None, eps, target)
+
+
+def build_backward(d: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+    """The gradients; `rest`: the parameters, mean, var, eps, whether the statistics are the batch's, and the target."""
+    *parameters, mean, var, eps, training, target = rest
+    vh, hv = parameters[:8], parameters[8:]
+    buffers = backward_buffers(x, vh[0].dtype, mean)
+    launches = backward_launches(x, d, vh, hv, mean, var, buffers, eps, training, target)
+    return [*buffers.gradients, buffers.partial, buffers.moments], launches
+
+
+TRAINING = Recipe(("x", *PARAMETERS), build_training)
+EVALUATION = Recipe(("x", *PARAMETERS, "mean", "var"), build_evaluation)
+BACKWARD = Recipe(("the gradient", "x", *PARAMETERS, "mean", "var"), build_backward)
+
+
+def train(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    y, mean, var, _ = run(TRAINING, (x, *vh, *hv), groups, eps, common.target())
     if x.shape[0] == 0:
         mean.zero_()
         var.fill_(1)
-    return forward(x, vh, hv, mean, var, eps, True), mean, var
+    return y, mean, var
 
 
-@fcc_train.register_fake
-def _(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def train_fake(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), *statistics_like(x, groups)
 
 
-@torch.library.custom_op("mol_fast::fcc_eval", mutates_args=())
-def fcc_eval(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
-    """y normalised by the constants `mean` and `var (G, C)`."""
-    return forward(x, vh, hv, mean, var, eps, False)
+fcc_train = operators.define(
+    "fcc_train(Tensor x, Tensor[] vh, Tensor[] hv, int groups, float eps) -> (Tensor, Tensor, Tensor)",
+    train,
+    train_fake,
+)
+"""y, mean and biased variance `(groups, C)`, normalised by the statistics of the batch; 0 and 1 without maps."""
 
 
-@fcc_eval.register_fake
-def _(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
+def evaluate(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    return run(EVALUATION, (x, *vh, *hv, mean, var), eps, common.target())[0]
+
+
+def evaluate_fake(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
     return x.new_empty(x.shape)
 
 
-@torch.library.custom_op("mol_fast::fcc_backward", mutates_args=())
-def fcc_backward(
+fcc_eval = operators.define(
+    "fcc_eval(Tensor x, Tensor[] vh, Tensor[] hv, Tensor mean, Tensor var, float eps) -> Tensor",
+    evaluate,
+    evaluate_fake,
+)
+"""y normalised by the constants `mean` and `var (G, C)`."""
+
+
+def differentiate(
     d: Tensor, x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float, training: bool
 ) -> list[Tensor]:
-    """Gradients of x, kv `(C, H)`, kh `(C, W)`, vertical and horizontal positions, and `(4, C)`: bias1, bias2, weight,
-    bias."""
-    return backward(d, x, vh, hv, mean, var, eps, training)
+    gradients = run(BACKWARD, (d, x, *vh, *hv, mean, var), eps, training, common.target())[:6]
+    return gradients if x.shape[0] else [gradient.zero_() for gradient in gradients]
 
 
-@fcc_backward.register_fake
-def _(
+def differentiate_fake(
     d: Tensor, x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float, training: bool
 ) -> list[Tensor]:
     _, c, h, w = x.shape
@@ -104,39 +145,73 @@ def _(
     return [x.new_empty(x.shape), *gradients]
 
 
+fcc_backward = operators.define(
+    "fcc_backward(Tensor d, Tensor x, Tensor[] vh, Tensor[] hv, Tensor mean, Tensor var, float eps, bool training)"
+    " -> Tensor[]",
+    differentiate,
+    differentiate_fake,
+)
+"""Gradients of x, kv `(C, H)`, kh `(C, W)`, vertical and horizontal positions, and `(4, C)`: bias1, bias2, weight,
+bias."""
+
+
 def per_branch(gradients: list[Tensor], half: int) -> tuple[list[Tensor], list[Tensor]]:
     """The gradients of `fcc_backward` sorted into those of vh and of hv, in the order of `NAMES`."""
     (kv1, kv2), (kh2, kh1), (pv1, pv2), (ph2, ph1) = (g.split(half) for g in gradients[:4])
-    (b1, c1), (b2, c2), (w, v), (b, c) = (row.split(half) for row in gradients[4].unbind())
+    b1, c1, b2, c2, w, v, b, c = gradients[4].view(8, half).unbind()
     return [kv1, pv1, b1, kh2, ph2, b2, w, b], [kh1, ph1, c1, kv2, pv2, c2, v, c]
 
 
-def setup_train(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, vh, hv, _, ctx.eps = inputs
-    ctx.save_for_backward(x, *vh, *hv, *output[1:])
-
-
-def setup_eval(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, vh, hv, mean, var, ctx.eps = inputs
-    ctx.save_for_backward(x, *vh, *hv, mean, var)
-
-
-def gradients_of(ctx: Any, d: Tensor, training: bool) -> tuple[Any, ...]:
+def gradients_of(ctx: Any, d: Tensor | None, training: bool) -> list[Tensor | None]:
+    """Those of x and of the parameters."""
     x, *rest, mean, var = ctx.saved_tensors
+    if d is None:
+        return [None] * 17
     dx, *others = fcc_backward(d, x, rest[:8], rest[8:], mean, var, ctx.eps, training)
-    return dx, *per_branch(others, x.shape[1] // 2)
+    vh, hv = per_branch(others, x.shape[1] // 2)
+    return [dx, *vh, *hv]
 
 
-def backward_train(ctx: Any, d: Tensor, d_mean: Tensor, d_var: Tensor) -> tuple[Any, ...]:
-    return *gradients_of(ctx, d, True), None, None
+class Training(torch.autograd.Function):
+    """`fcc_train` with its derivative; the statistics are returned without one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, groups: int, eps: float, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with operators.below_autograd():
+            y, mean, var = fcc_train(x, parameters[:8], parameters[8:], groups, eps)
+        ctx.eps = eps
+        ctx.save_for_backward(x, *parameters, mean, var)
+        ctx.mark_non_differentiable(mean, var)
+        ctx.set_materialize_grads(False)
+        return y, mean, var
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+        dx, *others = gradients_of(ctx, d, True)
+        return dx, None, None, *others
 
 
-def backward_eval(ctx: Any, d: Tensor) -> tuple[Any, ...]:
-    return *gradients_of(ctx, d, False), None, None, None
+class Evaluation(torch.autograd.Function):
+    """`fcc_eval` with its derivative; the statistics are constants."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, eps: float, *parameters: Tensor) -> Tensor:
+        with operators.below_autograd():
+            y = fcc_eval(x, parameters[:8], parameters[8:], mean, var, eps)
+        ctx.eps = eps
+        ctx.save_for_backward(x, *parameters, mean, var)
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor | None) -> tuple[Any, ...]:
+        dx, *others = gradients_of(ctx, d, False)
+        return dx, None, None, None, *others
 
 
-fcc_train.register_autograd(backward_train, setup_context=setup_train)
-fcc_eval.register_autograd(backward_eval, setup_context=setup_eval)
+operators.differentiate(fcc_train, lambda x, vh, hv, groups, eps: Training.apply(x, groups, eps, *vh, *hv))
+operators.differentiate(fcc_eval, lambda x, vh, hv, mean, var, eps: Evaluation.apply(x, mean, var, eps, *vh, *hv))
+operators.end(fcc_backward)
 
 
 def fcc(
@@ -168,23 +243,37 @@ def fcc(
         ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
     check(x, vh, hv, groups)
+    if mean is not None and var is not None:
+        check_statistics("mean", mean, x, groups)
+        check_statistics("var", var, x, groups)
+    return fused(x, vh, hv, mean, var, groups, eps)
+
+
+def fused(
+    x: Tensor,
+    vh: Sequence[Tensor],
+    hv: Sequence[Tensor],
+    mean: Tensor | None,
+    var: Tensor | None,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`fcc` of arguments that have been checked."""
     exact = common.accumulator_dtype(x.dtype)
     dtypes = {value.dtype for value in (*vh, *hv)}
     if len(dtypes) > 1 or not dtypes <= {x.dtype, exact}:
         vh, hv = ([value.to(exact) for value in branch] for branch in (vh, hv))
     vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
     if mean is None or var is None:
-        y, mean, var = fcc_train(x, vh, hv, groups, eps)
-        return y, mean.detach(), var.detach()
-    mean, var = (check_statistics(name, value, x, groups) for name, value in (("mean", mean), ("var", var)))
+        return fcc_train(x, vh, hv, groups, eps)
+    mean, var = (value.detach().to(exact).contiguous() for value in (mean, var))
     return fcc_eval(x, vh, hv, mean, var, eps), mean, var
 
 
-def check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> Tensor:
-    """`value` as a constant in the dtype that x is accumulated in."""
+def check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
+    """Raise ValueError unless `value` holds constants of every channel, for all groups or for each."""
     if value.shape != (groups, x.shape[1]):
         common.check_parameter(name, value, (1, x.shape[1]), x)
-    return value.detach().to(common.accumulator_dtype(x.dtype)).contiguous()
 
 
 def check(x: Tensor, vh: Sequence[Tensor], hv: Sequence[Tensor], groups: int) -> None:
@@ -222,10 +311,10 @@ def launches(
     )
     x = torch.empty(shape, dtype=dtype, device="meta")
     mean, var = statistics_like(x, groups)
-    partial = forward_partial(x, mean) if training else None
-    steps = forward_launches(x, vh, hv, mean, var, x, partial, 1e-5, target)
-    buffers = backward_buffers(x, parameter_dtype, mean)
-    return steps + backward_launches(x, x, vh, hv, mean, var, buffers, 1e-5, training, target)
+    given = (groups,) if training else (mean, var)
+    build = build_training if training else build_evaluation
+    _, forward = build(x, *vh, *hv, *given, 1e-5, target)
+    return forward + build_backward(x, x, *vh, *hv, mean, var, 1e-5, training, target)[1]
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:

@@ -9,7 +9,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common, tiles
 from .common import Launch, Target
 from .fcc_shared import (
     Problem,
@@ -476,26 +475,3 @@ def backward_launches(
         launch(fcc_parameters_kernel, "backward", p, target, parameters_tile(p), p.channels, 0, values),
         launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, final),
     ]
-
-
-def backward(
-    d: Tensor,
-    x: Tensor,
-    vh: Sequence[Tensor],
-    hv: Sequence[Tensor],
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    training: bool,
-) -> list[Tensor]:
-    """The gradients, as `Buffers` orders them."""
-
-    def attempt() -> list[Tensor]:
-        buffers = backward_buffers(x, vh[0].dtype, mean)
-        if x.shape[0] == 0:
-            return [gradient.zero_() for gradient in buffers.gradients]
-        for step in backward_launches(x, d, vh, hv, mean, var, buffers, eps, training, common.target()):
-            step.run(x.device)
-        return buffers.gradients
-
-    return tiles.fitting(attempt)

@@ -4,12 +4,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import common, tiles
 from .common import Launch, Target
 from .fcc_shared import (
     Problem,
@@ -263,18 +261,3 @@ def forward_launches(
 def forward_partial(x: Tensor, mean: Tensor) -> Tensor:
     """Where the statistics of the chunks go."""
     return mean.new_empty(2, problem(x, mean.shape[0]).splits, *mean.shape)
-
-
-def forward(
-    x: Tensor, vh: Sequence[Tensor], hv: Sequence[Tensor], mean: Tensor, var: Tensor, eps: float, training: bool
-) -> Tensor:
-    """y from given statistics, or with `training` from those of the batch, stored in `mean` and `var (G, C)`."""
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    partial = forward_partial(x, mean) if training else None
-
-    def attempt() -> Tensor:
-        for step in forward_launches(x, vh, hv, mean, var, y, partial, eps, common.target()):
-            step.run(x.device)
-        return y
-
-    return tiles.fitting(attempt)

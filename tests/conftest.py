@@ -1,11 +1,20 @@
 """Hooks and shared fixtures of the whole test suite."""
 
+import sys
+
 import pytest
 from lanes import pytest_configure, pytest_runtest_protocol, pytest_sessionfinish
 
 from mol_fast.data import PreparedSet, generate_embedded
 
 __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_prepared() -> None:
+    """Every test prepares its own launches: some change what decides about them."""
+    if "mol_fast.kernels.prepared" in sys.modules:
+        sys.modules["mol_fast.kernels.prepared"].plan.cache_clear()
 
 
 @pytest.fixture(scope="session")

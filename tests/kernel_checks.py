@@ -70,3 +70,26 @@ def replayed(function: Callable[[Tensor], Tensor], x: Tensor, fresh: Tensor) -> 
     held.copy_(fresh)
     graph.replay()
     return y.clone()
+
+
+def decide(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, value: int) -> None:
+    """Change a number that decides how kernels are launched, and let launches that were prepared before go."""
+    from mol_fast.kernels import prepared
+
+    monkeypatch.setattr(owner, name, value)
+    prepared.plan.cache_clear()
+
+
+def count_launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which every launch adds its phase."""
+    from mol_fast.kernels import common
+
+    launched: list[str] = []
+    start = common.Launch.start
+
+    def counted(self: Any, *values: Any) -> Any:
+        launched.append(self.phase)
+        return start(self, *values)
+
+    monkeypatch.setattr(common.Launch, "start", counted)
+    return launched

@@ -7,14 +7,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from compare import Params, assert_runs_equal, assert_within_budget, neighbour_gap, plain_ccc, run, seeded
-from kernel_checks import LAYOUTS, NATIVE, cpu, each_run, first_runs, poison, run_strided
+from kernel_checks import (
+    LAYOUTS,
+    NATIVE,
+    count_launches,
+    cpu,
+    decide,
+    each_run,
+    first_runs,
+    poison,
+    run_strided,
+)
 from torch import Tensor
 from torch.testing import assert_close
 
 pytest.importorskip("triton")
 
 from mol_fast.kernels import ccc as kernels
-from mol_fast.kernels import ccc_backward, ccc_forward, common, resources
+from mol_fast.kernels import ccc_backward, ccc_forward, ccc_parameters, common, resources
 
 from mol_fast import batched
 from mol_fast import reference as ref
@@ -31,6 +41,10 @@ CASES = [
     (1, 20, 3, 3, 17),
     (1, 1, 1, 1, 1),
 ]
+
+
+SMALL = (ccc_parameters.ccc_stack_kernel, ccc_parameters.ccc_sum_kernel)
+"""The kernels on parameters, which touch no map."""
 
 
 def parameters(c: int, d: int, dtype: torch.dtype, device: str = "cpu") -> Params:
@@ -189,7 +203,7 @@ def test_expanded_gradient(device: str, dtype: torch.dtype) -> None:
 @first_runs
 def test_int64_offsets_change_nothing(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = run_fused((2, 6, 5, 12, 2), dtype, device)
-    monkeypatch.setattr(common, "INT32_LIMIT", 1)
+    decide(monkeypatch, common, "INT32_LIMIT", 1)
     assert_same(run_fused((2, 6, 5, 12, 2), dtype, device), expected)
 
 
@@ -205,7 +219,7 @@ def test_int64_offsets_within_a_map() -> None:
 @pytest.fixture(params=[1, 128], ids=["one-launch", "two-launches"])
 def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """The number of maps from which on one launch makes the gradients of the maps."""
-    monkeypatch.setattr(ccc_backward, "MANY", request.param)
+    decide(monkeypatch, ccc_backward, "MANY", request.param)
     return int(request.param)
 
 
@@ -215,7 +229,7 @@ def test_one_launch_or_two(
     device: str, dtype: torch.dtype, case: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run_fused(case, dtype, device)
-    monkeypatch.setattr(ccc_backward, "MANY", 1)
+    decide(monkeypatch, ccc_backward, "MANY", 1)
     assert_runs_equal(run_fused(case, dtype, device), expected, 1e-6)
 
 
@@ -272,12 +286,12 @@ def test_gradcheck() -> None:
 @first_runs
 def test_opcheck(device: str, dtype: torch.dtype) -> None:
     x, dy = (seeded(2, 4, 3, 2, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
-    own = [seeded(*shape, seed=i, dtype=dtype).to(device) for i, shape in enumerate([(12, 6), (6,), (4, 4), (4,)])]
-    leaves = [value.clone().requires_grad_() for value in (x, *own)]
-    torch.library.opcheck(kernels.ccc_op, (*leaves, 2, True))
-    torch.library.opcheck(kernels.ccc_op, (x, *own, 2, False))
-    _, *saved = kernels.ccc_op(x, *own, 2, True)
-    torch.library.opcheck(kernels.ccc_backward, (dy, x, own[0], own[2], *saved))
+    leaves = values(parameters(4, 6, dtype, device))
+    own = [value.detach() for value in leaves]
+    torch.library.opcheck(kernels.ccc_op, (x.clone().requires_grad_(), leaves, 2, True))
+    torch.library.opcheck(kernels.ccc_op, (x, own, 2, False))
+    _, index, edges, ranks, weight, mix = kernels.ccc_op(x, own, 2, True)
+    torch.library.opcheck(kernels.ccc_backward, (dy, x, weight, mix, index, edges, ranks, torch.float32))
 
 
 @first_runs
@@ -298,16 +312,9 @@ def test_double_backward_raises(device: str, dtype: torch.dtype) -> None:
 
 @first_runs
 def test_launches(device: str, dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    launched: list[str] = []
-    start = common.Launch.run
-
-    def run_counted(self: common.Launch, device: torch.device) -> None:
-        launched.append(self.phase)
-        start(self, device)
-
-    monkeypatch.setattr(common.Launch, "run", run_counted)
+    launched = count_launches(monkeypatch)
     run_fused((2, 2, 4, 4, 2), dtype, device)
-    assert (launched.count("forward"), launched.count("backward")) == (2, 3 if many == 1 else 4)
+    assert (launched.count("forward"), launched.count("backward")) == (3, 4 if many == 1 else 5)
 
 
 @pytest.mark.parametrize("types", [(torch.float32,), (torch.float16,), (torch.float64, torch.float32)])
@@ -320,10 +327,13 @@ def test_parameters_may_have_another_dtype(device: str, dtype: torch.dtype, type
     }
     x = maps((2, 6, 5, 12, 2), torch.float16, device)
     y = fused(2)(params, x)
-    node, node_bias, edge, edge_bias, mix, mix_bias = (value.double() for value in values(params))
-    stacked, bias = torch.cat([node - edge, edge]).to(x.dtype), (node_bias + edge_bias).to(x.dtype)
-    expected, *_ = kernels.ccc_op(x, stacked, bias, mix.to(x.dtype), mix_bias.to(x.dtype), 2, True)
-    assert_close(y, expected, rtol=0, atol=4 * torch.finfo(x.dtype).eps)
+    exact = torch.promote_types(torch.float32, types[0])
+    same = [value.detach().to(exact) for value in values(params)]
+    expected, *_, stacked, mixed = kernels.ccc_op(x, same, 2, True)
+    assert torch.equal(y, expected)
+    node, _, edge, _, mix, _ = same
+    assert torch.equal(stacked, torch.cat([node - edge, edge]).to(x.dtype))
+    assert torch.equal(mixed, mix.to(x.dtype))
     y.float().sum().backward()
     assert all(value.grad is not None and value.grad.dtype == value.dtype for value in params.values())
 
@@ -331,8 +341,8 @@ def test_parameters_may_have_another_dtype(device: str, dtype: torch.dtype, type
 @first_runs
 def test_nothing_is_saved_without_gradients(device: str, dtype: torch.dtype) -> None:
     x = seeded(1, 4, 2, 3, dtype=dtype).to(device)
-    own = [seeded(*shape, dtype=dtype).to(device) for shape in ((12, 6), (6,), (4, 4), (4,))]
-    saved, lean = (kernels.ccc_op(x, *own, 2, save) for save in (True, False))
+    own = [value.detach() for value in values(parameters(4, 6, dtype, device))]
+    saved, lean = (kernels.ccc_op(x, own, 2, save) for save in (True, False))
     assert torch.equal(saved[0], lean[0])
     assert lean[2].numel() == lean[3].numel() == 0
 
@@ -367,11 +377,15 @@ def test_a_tensor_on_the_cpu_is_refused() -> None:
 
 @pytest.mark.aot
 def test_traffic_is_that_of_the_docstring() -> None:
-    """Passes over the maps, and parameters and partial sums at most a twentieth beside them."""
+    """Passes over the maps, and parameters and partial sums at most a twentieth beside them; and so is what is moved
+    to stack the parameters and to add up the partial sums of their gradients."""
     launches = kernels.launches((448, 128, 16, 16), 4, torch.bfloat16, "cuda")
     maps = 2 * 448 * 128 * 256
     for phase, passes in (("forward", 4.25), ("backward", 9.25)):
-        moved = sum(launch.bytes for launch in launches if launch.phase == phase)
+        own = [launch.bytes for launch in launches if launch.phase == phase and launch.kernel in SMALL]
+        moved = sum(launch.bytes for launch in launches if launch.phase == phase) - sum(own)
+        assert len(own) == 1
+        assert sum(own) <= 0.05 * passes * maps
         assert passes * maps <= moved <= 1.05 * passes * maps, (phase, moved / maps)
 
 
@@ -383,7 +397,7 @@ def test_extreme_sizes_compile(
 ) -> None:
     """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
     if wide:
-        monkeypatch.setattr(common, "INT32_LIMIT", 1)
+        decide(monkeypatch, common, "INT32_LIMIT", 1)
     for launch in kernels.launches(shape, k, torch.bfloat16, "cuda"):
         resources.compile_launch(launch, resources.TARGETS["sm_90"])
 
@@ -402,7 +416,7 @@ class TestNative:
     @pytest.mark.parametrize("dtype", common.DTYPES)
     def test_one_launch_or_two_at_full_size(self, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = run_fused((448, 128, 16, 16, 4), dtype, "cuda")
-        monkeypatch.setattr(ccc_backward, "MANY", 10**6)
+        decide(monkeypatch, ccc_backward, "MANY", 10**6)
         assert_runs_equal(run_fused((448, 128, 16, 16, 4), dtype, "cuda"), expected, torch.finfo(dtype).eps)
 
     def test_graph_capture(self) -> None:

@@ -7,7 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from compare import assert_runs_equal, assert_within_budget, run, seeded
-from kernel_checks import LAYOUTS, RUNS, cpu, each_run, first_runs, on_gpu, poison, replayed, run_strided
+from kernel_checks import (
+    LAYOUTS,
+    RUNS,
+    count_launches,
+    cpu,
+    decide,
+    each_run,
+    first_runs,
+    on_gpu,
+    poison,
+    replayed,
+    run_strided,
+)
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -106,7 +118,7 @@ def test_every_output_is_written(
 def test_int64_offsets_change_nothing(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, g = maps(CASES[1], dtype, device)
     expected = run(fused(*CASES[1][4:]), leaves(b), a, g)
-    monkeypatch.setattr(common, "INT32_LIMIT", 1)
+    decide(monkeypatch, common, "INT32_LIMIT", 1)
     actual = run(fused(*CASES[1][4:]), leaves(b), a, g)
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
@@ -156,9 +168,7 @@ def test_double_backward_raises(device: str, dtype: torch.dtype) -> None:
 
 @first_runs
 def test_launches(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    launched = []
-    start = common.Launch.run
-    monkeypatch.setattr(common.Launch, "run", lambda self, device: (launched.append(self.phase), start(self, device)))
+    launched = count_launches(monkeypatch)
     a, b, g = maps((1, 2, 3, 4, 2, 1, 0.1), dtype, device)
     run(fused(2, 1, 0.1), leaves(b), a, g)
     assert launched == ["forward", "backward"]
@@ -229,6 +239,6 @@ def test_only_reachable_pairs_are_counted() -> None:
 def test_extreme_sizes_compile(shape: tuple[int, int, int, int], wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
     if wide:
-        monkeypatch.setattr(common, "INT32_LIMIT", 1)
+        decide(monkeypatch, common, "INT32_LIMIT", 1)
     for launch in kernels.launches(shape, torch.bfloat16, "cuda", stride=1):
         resources.compile_launch(launch, resources.TARGETS["sm_90"])

@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 import torch
 from compare import Params, assert_runs_equal, assert_within_budget, plain_fcc, run, seeded
-from kernel_checks import LAYOUTS, RUNS, cpu, each_run, first_runs, on_gpu, poison, replayed, run_strided
+from kernel_checks import (
+    LAYOUTS,
+    RUNS,
+    count_launches,
+    cpu,
+    decide,
+    each_run,
+    first_runs,
+    on_gpu,
+    poison,
+    replayed,
+    run_strided,
+)
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -111,7 +123,7 @@ def test_statistics_survive_a_large_mean(
     device: str, dtype: torch.dtype, programs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mean of 4000 deviations, in one chunk of many tiles and in many chunks."""
-    monkeypatch.setattr(fcc_shared, "PROGRAMS", programs)
+    decide(monkeypatch, fcc_shared, "PROGRAMS", programs)
     params = parameters(2, 8, 8, dtype, device)
     x = (seeded(23, 2, 8, 8) + 4000).to(device, dtype)
     _, mean, var = kernels.fcc(x, branch(params, "vh"), branch(params, "hv"))
@@ -129,7 +141,7 @@ def test_chunks_do_not_matter(device: str, dtype: torch.dtype, programs: int, mo
     """Few long chunks give what many short ones give, up to the order of the sums."""
     x, d = (seeded(13, 2, 9, 9, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
     many = run(fused(1), parameters(2, 9, 9, dtype, device), x, d)
-    monkeypatch.setattr(fcc_shared, "PROGRAMS", 2 * programs)
+    decide(monkeypatch, fcc_shared, "PROGRAMS", 2 * programs)
     assert fcc_shared.problem(x, 1).splits == programs
     few = run(fused(1), parameters(2, 9, 9, dtype, device), x, d)
     assert_runs_equal(few, many, 1e-5)
@@ -173,7 +185,7 @@ def test_int64_offsets_change_nothing(
     given = {} if training else statistics(2, 1, dtype, device)
     x, d = (seeded(3, 2, 5, 12, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
     expected = run(fused(1, **given), parameters(2, 5, 12, dtype, device), x, d)
-    monkeypatch.setattr(common, "INT32_LIMIT", 1)
+    decide(monkeypatch, common, "INT32_LIMIT", 1)
     actual = run(fused(1, **given), parameters(2, 5, 12, dtype, device), x, d)
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
@@ -260,9 +272,7 @@ def test_double_backward_raises(device: str, dtype: torch.dtype) -> None:
 def test_launches(
     device: str, dtype: torch.dtype, training: bool, forward: int, backward: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launched = []
-    start = common.Launch.run
-    monkeypatch.setattr(common.Launch, "run", lambda self, device: (launched.append(self.phase), start(self, device)))
+    launched = count_launches(monkeypatch)
     given = {} if training else statistics(2, 1, dtype, device)
     x = seeded(2, 2, 3, 5, dtype=dtype).to(device)
     run(fused(1, **given), parameters(2, 3, 5, dtype, device), x, x)
@@ -366,6 +376,6 @@ def test_extreme_sizes_compile(
 ) -> None:
     """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
     if wide:
-        monkeypatch.setattr(common, "INT32_LIMIT", 1)
+        decide(monkeypatch, common, "INT32_LIMIT", 1)
     for launch in kernels.launches(shape, torch.bfloat16, "cuda", groups=groups):
         resources.compile_launch(launch, resources.TARGETS["sm_90"])

@@ -169,11 +169,12 @@ class Limited:
         self.launched: list[int] = []
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        def launch(**values: Any) -> None:
-            self.launched.append(values["BD"])
-            if values["BD"] > self.most:
+        def launch(*values: Any, **options: int) -> None:
+            side = dict(zip(self.arg_names, values, strict=True))["BD"]
+            self.launched.append(side)
+            if side > self.most:
                 raise OutOfResources(300000, 232448, "shared memory")
-            self.kernel[grid](**values)
+            self.kernel[grid](*values, **options)
 
         return launch
 
@@ -181,8 +182,9 @@ class Limited:
 def run(maps: Tensor) -> Tensor:
     d = maps.shape[2] * maps.shape[3]
     c = maps.shape[1]
-    own = [seeded(*shape, seed=i, dtype=maps.dtype) for i, shape in enumerate([(2 * d, d), (d,), (c, c), (c,)])]
-    return ccc.ccc_op(maps, *own, 2, True)[0]
+    shapes = ((d, d), (d,), (d, d), (d,), (c, c), (c,))
+    own = [seeded(*shape, seed=i, dtype=maps.dtype) for i, shape in enumerate(shapes)]
+    return ccc.ccc(maps, *own, 2)
 
 
 @pytest.mark.interpreter

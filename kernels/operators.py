@@ -1,0 +1,68 @@
+"""Registration of the operators with PyTorch's dispatcher, by what costs an eager call least.
+
+`torch.library.custom_op` flattens lists, checks aliases and wraps contexts on every call, in a hundred Python calls or
+more. Here an operator is a schema, an implementation, a fake one for tracing, and a `torch.autograd.Function`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+LIBRARY = torch.library.Library("mol_fast", "FRAGMENT")
+
+below_autograd = torch._C._AutoDispatchBelowAutograd
+"""A context in which operators do not record for autograd, as an autograd.Function calls what it differentiates."""
+
+
+def define(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> OpOverload:
+    """Register `mol_fast::SCHEMA` for every device, without a derivative."""
+    name = schema.partition("(")[0]
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"mol_fast::{name}", fake, lib=LIBRARY)
+    return getattr(torch.ops.mol_fast, name).default
+
+
+def differentiate(operator: OpOverload, record: Callable[..., Any]) -> None:
+    """Let `record`, which takes the operator's arguments, run where autograd records."""
+
+    def autograd(*arguments: Any) -> Any:
+        if torch.is_grad_enabled():
+            return record(*arguments)
+        with below_autograd():
+            return operator(*arguments)
+
+    LIBRARY.impl(operator._opname, autograd, "Autograd")
+
+
+def end(operator: OpOverload) -> None:
+    """Let the derivative of `operator`, itself that of another, raise RuntimeError."""
+    differentiate(operator, lambda *arguments: list(_End.apply(operator, arguments, *tensors(arguments))))
+
+
+def tensors(arguments: Any) -> list[Tensor]:
+    """The tensors among arguments and lists of arguments."""
+    found: list[Tensor] = []
+    for value in arguments:
+        found += [value] if isinstance(value, Tensor) else tensors(value) if isinstance(value, list | tuple) else []
+    return found
+
+
+class _End(torch.autograd.Function):
+    """An operator that returns a list of tensors, whose derivative raises."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: OpOverload, arguments: tuple[Any, ...], *_: Tensor) -> tuple[Tensor, ...]:
+        ctx.operator = operator
+        with below_autograd():
+            return tuple(operator(*arguments))
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor | None) -> Any:
+        raise RuntimeError(
+            f"{ctx.operator} has no derivative: the Triton kernels differentiate once; for second derivatives use "
+            'backend="torch"'
+        )
