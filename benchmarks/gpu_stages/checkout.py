@@ -1,0 +1,33 @@
+"""Import `mol_fast` from a checkout that is not installed: a folder of links, laid out as the package is."""
+
+import shutil
+from pathlib import Path
+
+PARTS = {"kernels": "kernels", "reference": "reference"}
+"""Folders of the checkout that are installed inside `mol_fast`."""
+TABLE = "tiles.json"
+"""A copy, as a run puts the tiles there that it has found."""
+
+
+def link(root: Path, folder: Path) -> Path:
+    """Make `folder`, to be put on the path, from the checkout `root`; returns its table of best tiles."""
+    package = folder / "mol_fast"
+    _link_entries(root / "mol_fast", package)
+    for name, source in PARTS.items():
+        _link_entries(root / source, package / name)
+    table = package / "kernels" / TABLE
+    content = table.read_bytes() if table.exists() else b"{}\n"
+    table.unlink(missing_ok=True)
+    table.write_bytes(content)
+    return table
+
+
+def _link_entries(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for entry in source.iterdir():
+        if entry.name == "__pycache__":
+            continue
+        try:
+            (target / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
+        except OSError:  # a disk without links
+            (shutil.copytree if entry.is_dir() else shutil.copy)(entry, target / entry.name)

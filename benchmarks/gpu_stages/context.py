@@ -1,0 +1,108 @@
+"""What a stage knows: its folder, its deadline, the sizes it runs at, and where its results go."""
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from gpu_stages import records
+
+VARIABLE = "MOL_FAST_GPU_SESSION"
+"""Environment variable that holds the context for the processes of a stage, as JSON."""
+LAST = 2.0
+"""Seconds before its deadline at which a stage ends by itself, so that it need not be killed."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is run. The defaults are those of a run; `rehearsal` has the least that passes the same code on a CPU."""
+
+    device: str = "cuda"
+    dtypes: tuple[str, ...] = ("bfloat16", "float32")
+    maps: tuple[int, ...] = (448, 224, 56)
+    channels: int = 128
+    side: int = 16
+    neighbors: int = 4
+    groups: int = 7
+    clips: int = 32
+    preset: str = "paper"
+    operators: tuple[str, ...] = ("FCC", "CCC", "correlation")
+    most_candidates: int = 400
+    """Of a kernel and dtype, in tuning."""
+    small: tuple[int, int, int, int] = (8, 32, 16, 16)
+    """Maps under the memory checker."""
+
+
+REHEARSAL = Sizes(
+    device="cpu",
+    dtypes=("float32",),
+    maps=(2,),
+    channels=4,
+    side=4,
+    neighbors=2,
+    groups=1,
+    clips=1,
+    preset="small",
+    most_candidates=1,
+    small=(1, 2, 4, 4),
+)
+"""On a CPU the kernels run in Triton's interpreter, and one call by the wall clock stands for the replay of a graph."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Of one stage. Times are those of `time.monotonic`, which all processes of a machine share."""
+
+    root: Path
+    out: Path
+    scratch: Path
+    deadline: float
+    stage: str = ""
+    rehearsal: bool = False
+    failed: tuple[str, ...] = ()
+    """Operators whose kernels failed in smoke: they run on PyTorch."""
+    sizes: Sizes = field(default_factory=Sizes)
+
+    def left(self) -> float:
+        """Seconds until the stage should end by itself."""
+        return self.deadline - LAST - time.monotonic()
+
+    def record(self, kind: str, **values: Any) -> None:
+        """Append a result."""
+        records.append(self.out / records.FILE, {"kind": kind, "stage": self.stage, **values})
+
+    def table(self) -> Path:
+        """The table of best tiles that the processes of this run read."""
+        return self.scratch / "import" / "mol_fast" / "kernels" / "tiles.json"
+
+    def environment(self) -> dict[str, str]:
+        """This context for a process, beside what the process needs to import the checkout and to leave no trace."""
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        paths = [self.scratch / "import", self.root / "benchmarks", self.root / "tests"]
+        known = os.environ.get("PYTHONPATH")
+        changes = {
+            VARIABLE: json.dumps(values),
+            "PYTHONPATH": os.pathsep.join([*map(str, paths), *([known] if known else [])]),
+            "PYTHONSAFEPATH": "1",  # the working directory holds a mol_fast without its kernels
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TRITON_CACHE_DIR": str(self.scratch / "triton"),
+            "TORCHINDUCTOR_CACHE_DIR": str(self.scratch / "inductor"),
+        }
+        if self.rehearsal:
+            changes |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        return {**os.environ, **changes}
+
+
+def current() -> Context:
+    """The context of this process, which a session has started."""
+    values = json.loads(os.environ[VARIABLE])
+    sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in values["sizes"].items()}
+    known = {item.name for item in fields(Context)}
+    changed = {name: Path(values[name]) for name in ("root", "out", "scratch")}
+    return Context(
+        **{**{name: value for name, value in values.items() if name in known}, **changed}
+        | {"sizes": Sizes(**sizes), "failed": tuple(values["failed"])}
+    )

@@ -1,0 +1,82 @@
+"""Tasks of workers on single kernels: which there are, with which tiles, and compiling them ahead of their launch."""
+
+import math
+import time
+from typing import Any
+from unittest import mock
+
+import torch
+from mol_fast.kernels import ccc, common, correlation, fcc, tiles
+
+from gpu_stages.problems import operator, problem, tiled
+from mol_fast.checks.operators import CCC, SLOPE, Correlation
+
+
+def launches(name: str, maps: int, dtype: str, training: bool = True) -> list[Any]:
+    """Every launch of a forward and a backward (in evaluation of a forward alone, for CCC), of tensors without data."""
+    asked, kind = operator(name, maps), getattr(torch, dtype)
+    if isinstance(asked, CCC):
+        return ccc.launches(asked.shape, asked.neighbors, kind, common.target(), save=training)
+    if isinstance(asked, Correlation):
+        return correlation.launches(asked.shape, kind, common.target(), negative_slope=SLOPE)
+    return fcc.launches(asked.shape, kind, common.target(), groups=asked.groups, training=training)
+
+
+def listed(name: str, maps: int, dtype: str) -> list[dict[str, Any]]:
+    """Kernels in the order of their launches: pass, pinned tiles, and the classes of shapes they are chosen for."""
+    classes: dict[str, list[str]] = {}
+    choose = tiles.choose
+
+    def noted(kernel: str, shape: str, *arguments: Any, **others: Any) -> Any:
+        classes.setdefault(kernel, [])
+        if shape not in classes[kernel]:
+            classes[kernel].append(shape)
+        return choose(kernel, shape, *arguments, **others)
+
+    with mock.patch.object(tiles, "choose", noted):
+        found = launches(name, maps, dtype)
+    kernels: dict[str, dict[str, Any]] = {}
+    for launch in found:
+        row = {"kernel": launch.name, "pass": launch.phase, "tile": launch.tile._asdict()}
+        kernels.setdefault(launch.name, row | {"classes": classes[launch.name], "bytes": 0, "flops": 0})
+        kernels[launch.name]["bytes"] += launch.bytes
+        kernels[launch.name]["flops"] += launch.flops
+    return list(kernels.values())
+
+
+def compile_ahead(name: str, maps: int, dtype: str, kernel: str, tile: dict[str, int]) -> dict[str, Any]:
+    """Compile a kernel with other tiles into Triton's cache, without launching it; its shared memory, and the seconds.
+
+    Raises:
+        RuntimeError: the device has less shared memory.
+    """
+    began = time.monotonic()
+    shared = 0
+    with tiled({kernel: tile}):
+        for launch in launches(name, maps, dtype):
+            if launch.name == kernel and math.prod(launch.grid):
+                options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+                compiled = launch.kernel.warmup(**launch.arguments, **launch.constants, **options, grid=launch.grid)
+                shared = max(shared, compiled.metadata.shared if compiled is not None else 0)
+    if torch.cuda.is_available():
+        most = torch.cuda.get_device_properties().shared_memory_per_block_optin
+        if shared > most:
+            raise RuntimeError(f"it needs {shared} bytes of shared memory, the card has {most}")
+    return {"shared": shared, "compile_s": time.monotonic() - began}
+
+
+def busiest(count: int) -> list[str]:
+    """The kernels of FCC and CCC that move most bytes or do most arithmetic, for a profiler."""
+    from gpu_stages.context import current
+
+    sizes = current().sizes
+    rows = [row for name in ("FCC", "CCC") for row in listed(name, sizes.maps[0], sizes.dtypes[0])]
+    rows.sort(key=lambda row: -max(row["bytes"] / 3e12, row["flops"] / 8e14))
+    return [row["kernel"] for row in rows[:count]]
+
+
+def warm(name: str, maps: int, dtype: str) -> dict[str, Any]:
+    """Make the inputs and exact results of an operator, and load its kernels with the tiles in force."""
+    began = time.monotonic()
+    problem(name, maps, dtype).evaluate("triton")
+    return {"seconds": time.monotonic() - began}

@@ -1,0 +1,78 @@
+"""The stages in their order, with the seconds of each, and when each has to be over."""
+
+from typing import NamedTuple
+
+SECONDS = 520
+"""Of the whole run, if nothing else is asked for."""
+RESERVE = 10
+"""Seconds at the end to kill what hangs, write the last record and remove temporary files."""
+LEAST = 30
+"""Seconds of a whole run, below which no stage could even import PyTorch."""
+
+
+class Stage(NamedTuple):
+    """One stage; `gpu_stages.NAME.run` does it."""
+
+    name: str
+    seconds: int
+    what: str
+
+
+STAGES = (
+    Stage("card", 15, "card, versions, copy rate and product rate, measured"),
+    Stage("smoke", 45, "every operator by its kernels against PyTorch; one that fails runs on PyTorch later"),
+    Stage("tuning", 120, "tiles, warps and stages of every kernel, each candidate checked, then timed"),
+    Stage("times", 60, "kernel and eager time of FCC, CCC, F5C and correlation, beside PyTorch and torch.compile"),
+    Stage("training", 60, "training step at batch 32: eager, CUDA graph, compiled; profile; no synchronisation"),
+    Stage("tests", 110, "the GPU tests"),
+    Stage("memcheck", 60, "compute-sanitizer on a small F5C and a small correlation"),
+    Stage("tools", 40, "Nsight Compute on five kernels, and the doctor"),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+BESIDE = "compile"
+"""Runs beside smoke and tuning: fills the caches of torch.compile for what times and training compile."""
+BESIDE_UNTIL = "tuning"
+
+
+class Planned(NamedTuple):
+    """A stage with its end, in seconds from the start of the run."""
+
+    stage: Stage
+    end: float
+
+
+def planned(seconds: float, only: list[str] | None = None, skip: list[str] | None = None) -> list[Planned]:
+    """The chosen stages and their ends; what one leaves over goes to the next.
+
+    Stages share `seconds` in the proportions of their plan, which they keep exactly for `SECONDS`.
+
+    Raises:
+        ValueError: a stage that does not exist, none left, or too few seconds.
+    """
+    for name in (*(only or ()), *(skip or ())):
+        if name not in NAMES:
+            raise ValueError(f"there is no stage {name!r}, choose among {', '.join(NAMES)}")
+    if seconds < LEAST:
+        raise ValueError(f"--seconds must be at least {LEAST}, got {seconds:g}")
+    chosen = [stage for stage in STAGES if (not only or stage.name in only) and stage.name not in (skip or ())]
+    if not chosen:
+        raise ValueError("no stage is left, name fewer in --skip")
+    whole = SECONDS - RESERVE
+    factor = (seconds - RESERVE) / whole if len(chosen) == len(STAGES) else min(1.0, (seconds - RESERVE) / whole)
+    ends, end = [], 0.0
+    for stage in chosen:
+        end += stage.seconds * factor
+        ends.append(Planned(stage, end))
+    return ends
+
+
+def table(plan: list[Planned], seconds: float) -> str:
+    """The plan as text, its seconds added up."""
+    lines, start = ["seconds  until  stage"], 0.0
+    for stage, end in plan:
+        lines.append(f"{end - start:7.1f}  {end:5.0f}  {stage.name:<9} {stage.what}")
+        start = end
+    last = f"{RESERVE:7.1f}  {start + RESERVE:5.0f}  end"
+    lines.append(f"{last:<24} what hangs is killed, files are closed")
+    lines.append(f"together {start + RESERVE:.0f} of {seconds:g} seconds; {BESIDE} runs beside smoke and tuning")
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""Tasks of workers on one operator: its inputs and exact results, whether its kernels are right, how long they take.
+
+Exact results are those of the batched PyTorch path in float64 on the same device, which the tests and `smoke.by_loops`
+compare with the reference. Budgets are those of `mol_fast.checks.accuracy`.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpu_stages.context import current
+from mol_fast.checks import accuracy, timing
+from mol_fast.checks.operators import CCC, LEAST_GAP, Correlation, FCCTraining, Operator, Tensors
+
+SPARE = 1.5
+"""Maps that are drawn for each that is wanted, as those with neighbours that a rounding could change are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """An operator in a dtype, with inputs in it, exact results, and the largest errors of both passes."""
+
+    operator: Operator
+    dtype: torch.dtype
+    inputs: Tensors
+    gradient: Tensor
+    outputs: Tensors
+    gradients: Tensors
+    budgets: dict[str, float]
+
+    def evaluate(self, backend: str) -> tuple[Tensors, Tensors]:
+        """Outputs and gradients of `backend`."""
+        return accuracy.evaluate(
+            lambda leaves: self.operator.fast(leaves, backend), self.inputs, self.operator.constants, self.gradient
+        )
+
+    def leaves(self) -> Tensors:
+        constants = self.operator.constants
+        return {name: value.clone().requires_grad_(name not in constants) for name, value in self.inputs.items()}
+
+
+def device() -> torch.device:
+    return torch.device(current().sizes.device)
+
+
+def operator(name: str, maps: int) -> Operator:
+    """The operator with that many maps of a training step; the correlation compares pairs, half as many."""
+    sizes = current().sizes
+    shape = (maps, sizes.channels, sizes.side, sizes.side)
+    if name == "FCC":
+        return FCCTraining(shape)
+    if name == "CCC":
+        return CCC(shape, neighbors=sizes.neighbors)
+    return Correlation((max(1, maps // 2), 2 * sizes.channels, sizes.side, sizes.side))
+
+
+@lru_cache(maxsize=8)
+def problem(name: str, maps: int, dtype: str) -> Problem:
+    """Inputs of values that the dtype has, the exact answers, and the budgets: twice the error of PyTorch, a rounding,
+    and in the backward what decisions by rounding may cost."""
+    asked, kind, where = operator(name, maps), getattr(torch, dtype), device()
+    generator = torch.Generator().manual_seed(0)
+    exact = drawn(asked, generator, kind, where)
+    gradient = torch.randn(asked.output_shape, generator=generator).to(where, kind)
+    kept = {key: kind if key in asked.maps else torch.float32 for key in exact}
+    inputs = {key: value.to(kept[key]) for key, value in exact.items()}
+    true = accuracy.evaluate(lambda leaves: asked.fast(leaves, "torch"), exact, asked.constants, gradient.double())
+    plain = accuracy.evaluate(lambda leaves: asked.fast(leaves, "torch"), inputs, asked.constants, gradient)
+    eps = torch.finfo(kind).eps
+    flips = 2 * accuracy.undecided(asked, exact, gradient.double(), kind) ** 0.5
+    budgets = {"forward": 2 * error(plain[0], true[0]) + eps, "backward": 2 * error(plain[1], true[1]) + eps + flips}
+    return Problem(asked, kind, inputs, gradient, *true, budgets)
+
+
+def drawn(asked: Operator, generator: torch.Generator, dtype: torch.dtype, where: torch.device) -> Tensors:
+    """Inputs in float64, of values that `dtype` has (parameters: float32)."""
+    maps = asked.shape[0]
+    if isinstance(asked, CCC):
+        more = CCC((int(SPARE * maps) + 1, *asked.shape[1:]), neighbors=asked.neighbors)
+        inputs = more.draw(generator)
+    else:
+        inputs = asked.draw(generator)
+    inputs = {
+        name: value.to(where).to(dtype if name in asked.maps else torch.float32).double()
+        for name, value in inputs.items()
+    }
+    if isinstance(asked, CCC):
+        inputs["x"] = clear(inputs["x"], asked.neighbors, maps)
+    return inputs
+
+
+def clear(x: Tensor, neighbors: int, maps: int) -> Tensor:
+    """`maps` of the maps, those whose neighbours no rounding of float32 changes; the first of them again if too few."""
+    unit = F.normalize(x.flatten(2), dim=2)
+    similarity = (unit @ unit.mT).topk(neighbors + 1, dim=2).values
+    gap = (similarity[..., -2] - similarity[..., -1]).amin(dim=1)
+    sure = torch.nonzero(gap > LEAST_GAP).flatten()
+    if not sure.numel():
+        raise RuntimeError("no map has clear neighbours")
+    return x[sure[torch.arange(maps, device=x.device) % sure.numel()]].contiguous()
+
+
+def error(actual: Tensors, exact: Tensors) -> float:
+    """Root mean square of the relative errors of the results; RuntimeError where one is missing or of another shape."""
+    squares = []
+    for name, value in exact.items():
+        if name not in actual or actual[name].shape != value.shape:
+            raise RuntimeError(f"the result for {name} is missing or has a wrong shape")
+        squares.append(float((actual[name].double() - value).norm() / value.norm()) ** 2)
+    return float((sum(squares) / len(squares)) ** 0.5)
+
+
+def check(name: str, maps: int, dtype: str, tiles: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
+    """Errors of the kernels and their budgets; `problem` names the pass that is wrong."""
+    asked = problem(name, maps, dtype)
+    with tiled(tiles):
+        outputs, gradients = asked.evaluate("triton")
+    found: dict[str, Any] = {"problem": None}
+    for phase, actual, exact in (("forward", outputs, asked.outputs), ("backward", gradients, asked.gradients)):
+        value, budget = error(actual, exact), asked.budgets[phase]
+        found |= {f"{phase}_error": value, f"{phase}_budget": budget}
+        if not value <= budget and found["problem"] is None:
+            worst = max(exact, key=lambda key: float((actual[key].double() - exact[key]).norm() / exact[key].norm()))
+            found["problem"] = f"the error of the {phase} is {value:.1e}, over its budget {budget:.1e}, most in {worst}"
+    return found
+
+
+def measure(name: str, maps: int, dtype: str, phase: str, tiles: dict[str, dict[str, int]] | None) -> dict[str, Any]:
+    """Check the kernels with these tiles, then time them: seconds of the forward, or of forward and backward."""
+    began = time.monotonic()
+    found = check(name, maps, dtype, tiles)
+    found["check_s"] = time.monotonic() - began
+    if found["problem"] is None:
+        with tiled(tiles):
+            found["seconds"] = kernel_time(calls(problem(name, maps, dtype))[phase])
+    return found
+
+
+def calls(asked: Problem) -> dict[str, Callable[[], object]]:
+    """What is timed, by pass: the forward as in training, and forward and backward."""
+    leaves = asked.leaves()
+    wanted = [leaf for leaf in leaves.values() if leaf.requires_grad]
+
+    def forward() -> Tensor:
+        return asked.operator.fast(leaves, "triton")["y"]
+
+    return {
+        "forward": forward,
+        "backward": lambda: torch.autograd.grad(forward(), wanted, asked.gradient),
+    }
+
+
+def tiled(tiles: dict[str, dict[str, int]] | None) -> AbstractContextManager[object]:
+    """A context in which kernels run with other tiles, and in which tiles that do not fit raise."""
+    if not tiles:
+        return nullcontext()
+    from mol_fast.kernels.tiles import override
+
+    stack = ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("error", message=".*pinned tiles")
+    stack.enter_context(override(tiles))
+    return stack
+
+
+def kernel_time(function: Callable[[], object]) -> float:
+    """Seconds by the replay of a graph; in a rehearsal, of one call by the wall clock."""
+    if device().type == "cuda":
+        return timing.kernel_time(function, device())
+    return wall_time(function)
+
+
+def wall_time(function: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def both_times(function: Callable[[], object]) -> dict[str, Any]:
+    """Kernel and eager time; `problem` where no graph can hold the function."""
+    if device().type == "cuda":
+        found = timing.times(function, device())
+        return {"kernel_s": found.kernel, "eager_s": found.eager, "problem": found.problem}
+    seconds = wall_time(function)
+    return {"kernel_s": seconds, "eager_s": seconds, "problem": None}
+
+
+def floor(launches: list[Any], dtype: str, copy: float, product: dict[str, float]) -> float:
+    """Seconds below which the launches cannot run, by the measured rates."""
+    rate = product[dtype]
+    return sum(max(launch.bytes / copy, launch.flops / rate) for launch in launches)

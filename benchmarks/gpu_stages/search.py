@@ -1,0 +1,86 @@
+"""The search for the best tiles of one kernel: from the best so far to what differs from it in one field."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+Tile = dict[str, int]
+
+GAIN = 0.005
+"""Share of the time of a pass that a candidate has to save; less is noise."""
+MOST = {"num_warps": 16, "num_stages": 5}
+MOST_SIDE, LEAST_SIDE = 512, 1
+
+
+def moves(tile: Tile) -> Iterator[Tile]:
+    """Tiles with one field larger or smaller: stages by one, all others by a factor of two."""
+    for name, value in tile.items():
+        steps = (value - 1, value + 1) if name == "num_stages" else (value // 2, 2 * value)
+        for other in steps:
+            if LEAST_SIDE <= other <= MOST.get(name, MOST_SIDE):
+                yield {**tile, name: other}
+
+
+def frozen(tile: Tile) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(tile.items()))
+
+
+@dataclass
+class Search:
+    """Of one kernel, of `operator` in `dtype`, in one pass; `base` are the tiles that it is pinned to."""
+
+    operator: str
+    dtype: str
+    phase: str
+    kernel: str
+    base: Tile
+    classes: list[str]
+    most: int
+    best: Tile = field(default_factory=dict)
+    seconds: float | None = None
+    """Of the pass with `best`; None until the base has been measured."""
+    base_seconds: float | None = None
+    waiting: list[Tile] = field(default_factory=list)
+    seen: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
+    measured: int = 0
+
+    def __post_init__(self) -> None:
+        self.best = dict(self.base)
+        self.seen.add(frozen(self.base))
+        self._look_around(self.base)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel} {self.dtype}"
+
+    def take(self) -> Tile | None:
+        """The next candidate; None when there is none to try."""
+        return self.waiting.pop(0) if self.waiting else None
+
+    def based(self, seconds: float) -> None:
+        """The time with the pinned tiles."""
+        self.seconds = self.base_seconds = seconds
+
+    def found(self, tile: Tile, seconds: float) -> bool:
+        """Take note of the time with `tile`; whether it is the best now, and what surrounds it is tried next."""
+        self.measured += 1
+        if self.seconds is None or seconds >= self.seconds * (1 - GAIN):
+            return False
+        self.best, self.seconds = tile, seconds
+        self._look_around(tile)
+        return True
+
+    def _look_around(self, tile: Tile) -> None:
+        fresh = [other for other in moves(tile) if frozen(other) not in self.seen]
+        fresh = fresh[: max(0, self.most - len(self.seen) + 1)]
+        self.seen.update(map(frozen, fresh))
+        self.waiting = fresh + self.waiting
+
+
+def tree(winners: list[Search], card: str, run: str) -> dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]]:
+    """The winners as the table of best tiles has them: card, kernel, class of shapes, dtype."""
+    found: dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]] = {}
+    for search in winners:
+        for shape in search.classes:
+            rows = found.setdefault(card, {}).setdefault(search.kernel, {}).setdefault(shape, {})
+            rows[search.dtype] = {"tile": search.best, "run": run}
+    return found

@@ -1,0 +1,147 @@
+"""Tasks of workers on a whole training step of the model: eager, as a CUDA graph, compiled; profile; no waiting."""
+
+import gc
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gpu_stages.context import current
+from gpu_stages.layers import compiler, profiled
+from gpu_stages.problems import device, kernel_time, wall_time
+from mol_fast import MOL, PRESETS, JointLoss
+from mol_fast.checks import timing
+
+CLIP_NORM, LEARNING_RATE = 5.0, 1e-3
+PROFILE = "profile.txt"
+
+
+class OneDevice:
+    """What a training step needs of Fabric on one device, which a GPU machine may not have."""
+
+    world_size = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+
+class Autocast(nn.Module):
+    """The model in bfloat16, with parameters in float32."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def forward(self, frames: Tensor) -> Any:
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return self.model(frames)
+
+
+def training_step(dtype: str, backend: str, capturable: bool = False, compiled: bool = False) -> Callable[[], Any]:
+    """A step of the training on one batch of random clips; `backend`: of the blocks and the correlation."""
+    known = "lightning_fabric" in sys.modules or importlib.util.find_spec("lightning_fabric")
+    if not known:  # the step takes no more of it than a name for a type
+        stand_in = types.ModuleType("lightning_fabric")
+        stand_in.Fabric = OneDevice  # type: ignore[attr-defined]
+        sys.modules["lightning_fabric"] = stand_in
+    from mol_fast.training_step import TrainingStep
+
+    gc.collect()
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+    sizes = current().sizes
+    torch.manual_seed(0)
+    model = MOL(config=replace(PRESETS[sizes.preset], backend="auto" if backend == "triton" else "torch"))
+    model = model.to(device()).train()
+    set_backends(model, backend, dtype)
+    if compiled:
+        mode = "reduce-overhead" if device().type == "cuda" else None
+        model.compile(fullgraph=True, backend=compiler(), **({"mode": mode} if mode else {}))
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, fused=True, capturable=capturable)
+    network = Autocast(model, getattr(torch, dtype))
+    fabric: Any = OneDevice(device())
+    take = TrainingStep(fabric, model, network, optimizer, JointLoss().to(device()), CLIP_NORM)
+    batch = random_batch(sizes.clips, model.config.frames)
+    return lambda: take(batch, LEARNING_RATE)
+
+
+def set_backends(model: nn.Module, backend: str, dtype: str) -> None:
+    """Triton where its kernels passed smoke; PyTorch for an operator of which they did not."""
+    from mol_fast import CCC, FCC
+
+    if backend != "triton" or device().type == "cpu":  # the interpreter takes minutes for a whole model
+        backend = "torch"
+    for part in model.modules():
+        if hasattr(part, "backend"):
+            name = "FCC" if isinstance(part, FCC) else "CCC" if isinstance(part, CCC) else "correlation"
+            part.backend = "torch" if f"{name}:{dtype}" in current().failed else backend
+
+
+def random_batch(clips: int, frames: int) -> dict[str, Tensor]:
+    where = device()
+    return {
+        "frames": torch.randn(clips, 1, frames, 128, 128, device=where),
+        "label": torch.arange(clips, device=where) % 3,
+        "flow": torch.randn(clips, 2, frames - 1, 128, 128, device=where),
+        "landmarks": 64 + 20 * torch.randn(clips, frames, 68, 2, device=where),
+    }
+
+
+def eager(dtype: str, backend: str) -> dict[str, Any]:
+    """Seconds of a step, queued from Python, and the memory that it took at most."""
+    step = training_step(dtype, backend)
+    if device().type == "cpu":
+        return {"seconds": wall_time(step), "memory": None}
+    step()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = timing.eager_time(step, device())
+    return {"seconds": seconds, "memory": torch.cuda.max_memory_allocated()}
+
+
+def graph(dtype: str, backend: str) -> dict[str, Any]:
+    """Seconds of a step by the replay of a CUDA graph: what the GPU itself needs."""
+    return {"seconds": kernel_time(training_step(dtype, backend, capturable=device().type == "cuda"))}
+
+
+def compiled(dtype: str, backend: str) -> dict[str, Any]:
+    """Seconds of a step of the compiled model, which runs as CUDA graphs of its own."""
+    step = training_step(dtype, backend, compiled=True)
+    if device().type == "cpu":
+        return {"seconds": wall_time(step)}
+    return {"seconds": timing.eager_time(step, device())}
+
+
+def compile_once() -> dict[str, Any]:
+    training_step(current().sizes.dtypes[0], "triton", compiled=True)()
+    return {}
+
+
+def no_waiting(dtype: str, backend: str) -> dict[str, Any]:
+    """Whether a step makes the host wait for the GPU; raises with the place where it does."""
+    step = training_step(dtype, backend)
+    for _ in range(3):
+        step()
+    if device().type == "cpu":
+        return {"waits": False}
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return {"waits": False}
+
+
+def profile(dtype: str, backend: str) -> dict[str, Any]:
+    """Kernels of a step by their time on the GPU; the whole table goes to a file."""
+    rows, text = profiled(training_step(dtype, backend), 1 if device().type == "cpu" else 3)
+    (current().out / PROFILE).write_text(text[: 2**20])
+    return {"rows": rows, "gpu_us": sum(row["us"] for row in rows), "kernels": sum(row["calls"] for row in rows)}

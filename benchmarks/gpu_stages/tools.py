@@ -1,0 +1,92 @@
+"""Stage 7: Nsight Compute on the five busiest kernels of the block, and what the doctor says."""
+
+import csv
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpu_stages.context import Context
+from gpu_stages.worker import Worker
+
+KERNELS = 5
+PROFILER = "ncu"
+METRICS = (
+    "gpu__time_duration.sum",
+    "dram__bytes_read.sum",
+    "dram__bytes_write.sum",
+    "lts__t_bytes.sum",
+    "dram__throughput.avg.pct_of_peak_sustained_elapsed",
+    "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+    "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
+    "sm__warps_active.avg.pct_of_peak_sustained_active",
+    "launch__registers_per_thread",
+    "launch__occupancy_limit_shared_mem",
+    "launch__occupancy_limit_registers",
+    "smsp__cycles_active.avg",
+)
+DOCTOR = "doctor.json"
+DOCTOR_NEEDS = ("tyro", "rich")
+
+
+def run(context: Context) -> None:
+    problems = [problem for problem in (profile(context), doctor(context)) if problem]
+    if problems:
+        raise RuntimeError("; ".join(problems))
+
+
+def profile(context: Context) -> str | None:
+    """Record the metrics of the kernels; what went wrong, if anything."""
+    if shutil.which(PROFILER) is None:
+        return f"{PROFILER} is not installed"
+    with Worker(context) as worker:
+        reply = worker.ask("kernels.busiest", 10, count=KERNELS)
+    if not reply.ok:
+        return f"{PROFILER}: {reply.error}"
+    file = context.scratch / "ncu.csv"
+    command = [PROFILER, "--clock-control", "none", "--csv", "--page", "raw", "--metrics", ",".join(METRICS)]
+    command += ["--kernel-name", f"regex:^({'|'.join(reply.value)})$", "--launch-count", str(KERNELS)]
+    command += ["--log-file", str(file), sys.executable, "-m", "gpu_stages.small", "block"]
+    environment = context.environment()
+    try:
+        code = subprocess.run(
+            command, env=environment, cwd=context.scratch, timeout=max(1.0, 0.6 * context.left())
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return f"{PROFILER} did not end in time"
+    rows = table(file)
+    context.record("ncu", code=code, rows=rows)
+    return None if rows else f"{PROFILER} gave no figures, its exit code was {code}"
+
+
+def table(file: Path) -> list[dict[str, Any]]:
+    """Rows of the profiler's table, below its own messages; without the row of units, which the first one holds."""
+    if not file.exists():
+        return []
+    lines = [line for line in file.read_text(errors="replace").splitlines() if line.startswith('"')]
+    rows = list(csv.DictReader(lines))
+    kept = ("Kernel Name", *METRICS)
+    return [{name: row.get(name) for name in kept if name in row} for row in rows[: KERNELS + 1]]
+
+
+def doctor(context: Context) -> str | None:
+    """Run it and keep its findings; what went wrong, if anything."""
+    missing = [name for name in DOCTOR_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"the doctor needs {' and '.join(missing)}"
+    target = context.out / DOCTOR
+    command = [sys.executable, "-m", "mol_fast.doctor", "--json", str(target), "--quick"]
+    if context.rehearsal:
+        command += ["--help"]
+    try:
+        code = subprocess.run(
+            command, env=context.environment(), cwd=context.scratch, timeout=max(1.0, context.left())
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return "the doctor did not end in time"
+    found = json.loads(target.read_text()) if target.exists() else {}
+    context.record("doctor", code=code, ok=found.get("ok"), wrong=found.get("wrong"))
+    return None if code == 0 else f"the doctor ended with code {code}: {'; '.join(found.get('wrong', []))}"

@@ -1,0 +1,208 @@
+"""Stage 2: the best tiles of every kernel.
+
+As many processes as there are cores compile candidates, without launching them; one process checks and times those
+that are ready, and is replaced when a candidate takes it down. At the end the winners of a dtype run together, are
+checked again and timed beside the pinned tiles, turn by turn; who saves nothing then is dropped.
+"""
+
+import json
+import os
+import select
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from gpu_stages import records
+from gpu_stages.card import cores
+from gpu_stages.context import Context
+from gpu_stages.search import Search, Tile, tree
+from gpu_stages.worker import Reply, Worker
+
+COMPILE_SECONDS, MEASURE_SECONDS = 25.0, 8.0
+"""Of one candidate, beyond which it is given up."""
+CONFIRM_SHARE, CONFIRM_SECONDS = 0.2, 25.0
+"""Of the stage's time, and at most, for the comparison at the end."""
+TURNS = 3
+FILE = "tiles.json"
+
+
+class Candidate(NamedTuple):
+    search: Search
+    tile: Tile
+
+
+def run(context: Context) -> None:
+    sizes = context.sizes
+    maps = sizes.maps[0]
+    end = context.deadline - min(CONFIRM_SECONDS, CONFIRM_SHARE * context.left())
+    with Worker(context) as measurer:
+        searches = begin(context, measurer, maps)
+        pool = [Worker(context) for _ in range(max(1, min(cores() - 2, len(searches))))]
+        try:
+            Tuning(context, searches, measurer, pool, maps).run_until(end)
+        finally:
+            for worker in pool:
+                worker.close()
+        winners = confirm(context, searches, measurer, maps)
+    publish(context, searches, winners)
+    if not any(search.measured for search in searches):
+        raise RuntimeError("no candidate was measured")
+
+
+def begin(context: Context, measurer: Worker, maps: int) -> list[Search]:
+    """A search for each kernel and dtype, the time of the pinned tiles known; those that fail are left out."""
+    searches: list[Search] = []
+    for dtype in context.sizes.dtypes:
+        for name in context.sizes.operators:
+            if f"{name}:{dtype}" in context.failed:
+                context.record("tuning_base", operator=name, dtype=dtype, problem="it failed in smoke")
+                continue
+            case = {"name": name, "maps": maps, "dtype": dtype}
+            reply = measurer.ask("kernels.listed", MEASURE_SECONDS, **case)
+            if not reply.ok:
+                context.record("tuning_base", operator=name, dtype=dtype, problem=reply.error)
+                continue
+            rows = [row for row in reply.value if row["tile"]]
+            for phase in ("forward", "backward"):
+                values = measured(measurer, case, phase, None)
+                context.record("tuning_base", operator=name, dtype=dtype, phase=phase, **values)
+                if values["problem"] is None:
+                    searches += [
+                        search_of(context, name, dtype, row, values["seconds"]) for row in rows if row["pass"] == phase
+                    ]
+    return searches
+
+
+def search_of(context: Context, name: str, dtype: str, row: dict[str, Any], seconds: float) -> Search:
+    most = context.sizes.most_candidates
+    search = Search(name, dtype, row["pass"], row["kernel"], row["tile"], row["classes"], most)
+    search.based(seconds)
+    return search
+
+
+def measured(measurer: Worker, case: dict[str, Any], phase: str, choice: dict[str, Tile] | None) -> dict[str, Any]:
+    """Check a pass with these tiles and time it; `problem` says why there are no `seconds`."""
+    reply = measurer.ask("problems.measure", 2 * MEASURE_SECONDS, **case, phase=phase, tiles=choice)
+    return reply.value if reply.ok else {"problem": reply.error}
+
+
+class Tuning:
+    """The loop: compilers compile, the measurer measures what is ready."""
+
+    def __init__(
+        self, context: Context, searches: list[Search], measurer: Worker, pool: list[Worker], maps: int
+    ) -> None:
+        self.context, self.searches, self.measurer, self.pool, self.maps = context, searches, measurer, pool, maps
+        self.turn = 0
+        self.work: dict[Worker, Candidate] = {}
+        self.ready: deque[Candidate] = deque()
+
+    def run_until(self, end: float) -> None:
+        while time.monotonic() < end:
+            self.feed()
+            if not self.work:
+                break
+            busy = list(self.work)
+            select.select(busy, [], [], 0.2)
+            for worker in busy:
+                if (reply := worker.receive()) is not None:
+                    self.take(worker, self.work.pop(worker), reply)
+        if self.measurer in self.work:  # it is in the middle of one
+            self.work.pop(self.measurer)
+            self.measurer.close()
+
+    def feed(self) -> None:
+        """Give every idle worker something to do; no more is compiled than is soon measured."""
+        for worker in self.pool:
+            if worker in self.work or len(self.ready) > 2 * len(self.pool):
+                continue
+            candidate = self.next()
+            if candidate is None:
+                break
+            search, tile = candidate
+            worker.send(
+                "kernels.compile_ahead", COMPILE_SECONDS,
+                name=search.operator, maps=self.maps, dtype=search.dtype, kernel=search.kernel, tile=tile,
+            )  # fmt: skip
+            self.work[worker] = candidate
+        if self.ready and self.measurer not in self.work:
+            search, tile = candidate = self.ready.popleft()
+            self.measurer.send(
+                "problems.measure", MEASURE_SECONDS,
+                name=search.operator, maps=self.maps, dtype=search.dtype, phase=search.phase,
+                tiles={search.kernel: tile},
+            )  # fmt: skip
+            self.work[self.measurer] = candidate
+
+    def next(self) -> Candidate | None:
+        """The next candidate, of one search after the other."""
+        for _ in self.searches:
+            search = self.searches[self.turn % len(self.searches)]
+            self.turn += 1
+            if (tile := search.take()) is not None:
+                return Candidate(search, tile)
+        return None
+
+    def take(self, worker: Worker, candidate: Candidate, reply: Reply) -> None:
+        search, tile = candidate
+        values = reply.value if reply.ok else {"problem": reply.error}
+        if worker is not self.measurer and reply.ok:
+            self.ready.append(candidate)
+            return
+        best = bool(values.get("seconds")) and search.found(tile, values["seconds"])
+        self.context.record(
+            "candidate", kernel=search.kernel, dtype=search.dtype, tile=tile, best=best,
+            done="measured" if worker is self.measurer else "compiled", state=reply.state,
+            **{key: values.get(key) for key in ("problem", "seconds", "check_s")},
+        )  # fmt: skip
+
+
+def confirm(context: Context, searches: list[Search], measurer: Worker, maps: int) -> list[Search]:
+    """The winners that save time together, beside the pinned tiles in turns; each pass of an operator by itself."""
+    winners: list[Search] = []
+    groups: dict[tuple[str, str, str], list[Search]] = {}
+    for search in searches:
+        if search.best != search.base:
+            groups.setdefault((search.operator, search.dtype, search.phase), []).append(search)
+    for (name, dtype, phase), found in groups.items():
+        tiles = {search.kernel: search.best for search in found}
+        case = {"name": name, "maps": maps, "dtype": dtype}
+        pinned: list[float] = []
+        tuned: list[float] = []
+        problem = None
+        for times, choice in TURNS * ((pinned, None), (tuned, tiles)):
+            values = measured(measurer, case, phase, choice)
+            if (problem := values["problem"]) is not None:
+                break
+            times.append(values["seconds"])
+        kept = not problem and min(tuned) < min(pinned)
+        context.record(
+            "confirmed", operator=name, dtype=dtype, phase=phase, tiles=tiles, kept=kept, problem=problem,
+            pinned_s=min(pinned, default=None), tuned_s=min(tuned, default=None),
+        )  # fmt: skip
+        winners += found if kept else []
+    return winners
+
+
+def publish(context: Context, searches: list[Search], winners: list[Search]) -> None:
+    """Record each kernel's best; let the stages that follow run with the winners; leave them as a file."""
+    for search in searches:
+        context.record(
+            "tuned", operator=search.operator, dtype=search.dtype, phase=search.phase, kernel=search.kernel,
+            classes=search.classes, base=search.base, base_s=search.base_seconds, best=search.best,
+            best_s=search.seconds, measured=search.measured, kept=search in winners,
+        )  # fmt: skip
+    rows = records.read(context.out / records.FILE)
+    card = next((row["name"] for row in records.of_kind(rows, "card") if "name" in row), None)
+    header = records.of_kind(rows, "run")[0]
+    if card is None:
+        raise RuntimeError("the card has no name, as its stage failed: its tiles cannot be kept")
+    found = tree(winners, card, f"{header['started'][:10]}, commit {header['commit'][:10]}")
+    table = json.loads(context.table().read_text())
+    for kernel, shapes in found.get(card, {}).items():
+        for shape, dtypes in shapes.items():
+            table.setdefault(card, {}).setdefault(kernel, {}).setdefault(shape, {}).update(dtypes)
+    for file, content in ((context.table(), table), (context.out / FILE, found)):
+        temporary = file.with_name(f"{file.name}.tmp")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, file)

@@ -1,0 +1,184 @@
+"""Workers: processes that hold PyTorch and the GPU, do one task after the other, and may die or hang at any of them.
+
+An illegal address ends everything that a process may do on a GPU. So what touches one is asked of a worker, and a
+worker that failed in that way, died or hung is replaced by a new one before the next task.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from typing import IO, Any, NamedTuple
+
+from gpu_stages import processes
+from gpu_stages.context import Context
+from gpu_stages.stage import in_a_line
+
+START = 60.0
+"""Seconds that the first task of a new worker has more than others, for imports and the start of the GPU."""
+
+
+class Reply(NamedTuple):
+    """What became of a task: "ok" with a value; "failed", "died", "hung" or "late" (no time was left) with an error."""
+
+    state: str
+    value: Any = None
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.state == "ok"
+
+
+class Worker:
+    """A process that does the tasks `MODULE.FUNCTION` of this package, started at the first one."""
+
+    def __init__(self, context: Context, log: IO[bytes] | int | None = None, **environment: str) -> None:
+        self.context, self.log, self.environment = context, log, environment
+        self.process: subprocess.Popen[bytes] | None = None
+        self.limit = 0.0
+        """When the task in work has to be done, of `time.monotonic`."""
+        self.busy = False
+        self.fresh = True
+        self.buffer = b""
+
+    def fileno(self) -> int:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def ask(self, task: str, seconds: float, **arguments: Any) -> Reply:
+        """Do a task and wait for it, at most `seconds` and never beyond the deadline of the stage."""
+        if self.context.left() <= 0:
+            return Reply("late", error="no time was left")
+        self.send(task, seconds, **arguments)
+        while (reply := self.receive()) is None:
+            select.select([self], [], [], max(0.0, min(0.5, self.limit - time.monotonic())))
+        return reply
+
+    def send(self, task: str, seconds: float, **arguments: Any) -> None:
+        """Begin a task, which has `seconds`, and more in a process that has just started."""
+        if self.process is None or self.process.poll() is not None:
+            self._start()
+        assert self.process is not None
+        assert self.process.stdin is not None
+        extra = START if self.fresh else 0.0
+        now = time.monotonic()
+        self.limit = min(now + seconds + extra, now + max(0.0, self.context.left()))
+        self.busy = True
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `receive` says
+            self.process.stdin.write((json.dumps({"task": task, "arguments": arguments}) + "\n").encode())
+            self.process.stdin.flush()
+
+    def receive(self) -> Reply | None:
+        """The reply to the task in work if it is there; a worker that is no longer of use is ended."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self], [], [], 0)
+        if ready:
+            data = os.read(self.fileno(), 2**16)
+            self.buffer += data
+            if b"\n" in self.buffer:
+                line, _, self.buffer = self.buffer.partition(b"\n")
+                return self._answered(json.loads(line))
+            if not data:
+                code = self.process.wait()
+                self.close()
+                return Reply("died", error=f"the process ended with code {code}")
+        if time.monotonic() < self.limit:
+            return None
+        late = self.context.left() <= 0
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR1)  # its stack goes to the log
+            time.sleep(0.2)
+        self.close()
+        return Reply("late", error="no time was left") if late else Reply("hung", error="it did not end in time")
+
+    def _answered(self, answer: dict[str, Any]) -> Reply:
+        self.busy = self.fresh = False
+        if answer["fatal"]:
+            self.close()
+        return Reply(answer["state"], answer.get("value"), answer.get("error", ""))
+
+    def _start(self) -> None:
+        self.close()
+        self.fresh = True
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpu_stages.worker"],
+            env={**self.context.environment(), **self.environment},
+            cwd=self.context.scratch,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+        )
+
+    def close(self) -> None:
+        """End the process and what it has started."""
+        process, self.process, self.busy, self.buffer = self.process, None, False, b""
+        if process is None:
+            return
+        family = processes.descendants(process.pid)
+        process.kill()
+        processes.kill_all(family)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits in the driver ends when it can
+            process.wait(processes.GRACE)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def poisoned() -> bool:
+    """Whether nothing more can be done on the GPU in this process."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
+
+
+def serve(requests: IO[str], replies: IO[str]) -> None:
+    """Do what is asked, line by line."""
+    for line in requests:
+        request = json.loads(line)
+        module, _, function = request["task"].partition(".")
+        try:
+            value = getattr(importlib.import_module(f"gpu_stages.{module}"), function)(**request["arguments"])
+            answer = {"state": "ok", "value": value, "fatal": False}
+        except Exception as error:  # whatever a task raises is its result
+            traceback.print_exc()
+            answer = {"state": "failed", "error": in_a_line(error), "fatal": poisoned()}
+        replies.write(json.dumps(answer) + "\n")
+        replies.flush()
+        if answer["fatal"]:
+            return
+
+
+def main() -> None:
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a task prints is no reply
+    serve(sys.stdin, replies)
+    replies.flush()
+    os._exit(0)  # without the clean-up of a GPU that may not answer
+
+
+if __name__ == "__main__":
+    main()
