@@ -29,10 +29,17 @@ class Sizes:
     clips: int = 32
     preset: str = "paper"
     operators: tuple[str, ...] = ("FCC", "CCC", "correlation")
+    tuned: tuple[str, ...] = operators
+    layers: tuple[str, ...] = ("F5C", "CCC", "FCC", "correlation")
+    tasks: tuple[str, ...] = ("mer", "flow", "landmarks")
+    most_compiled: int = 100
+    """Layers that are compiled ahead of being timed."""
     most_candidates: int = 400
     """Of a kernel and dtype, in tuning."""
     small: tuple[int, int, int, int] = (8, 32, 16, 16)
     """Maps under the memory checker."""
+    odd: tuple[int, int, int, int] = (6, 6, 5, 12)
+    """Maps without symmetry."""
 
 
 REHEARSAL = Sizes(
@@ -44,9 +51,14 @@ REHEARSAL = Sizes(
     neighbors=2,
     groups=1,
     clips=1,
+    tuned=("CCC",),
+    layers=("F5C", "correlation"),
+    tasks=("mer", "landmarks"),
+    most_compiled=1,
     preset="small",
     most_candidates=1,
     small=(1, 2, 4, 4),
+    odd=(2, 4, 2, 3),
 )
 """On a CPU the kernels run in Triton's interpreter, and one call by the wall clock stands for the replay of a graph."""
 

@@ -8,11 +8,11 @@ from unittest import mock
 import torch
 from mol_fast.kernels import ccc, common, correlation, fcc, tiles
 
-from gpu_stages.problems import operator, problem, tiled
+from gpu_stages.problems import operator, tiled
 from mol_fast.checks.operators import CCC, SLOPE, Correlation
 
 
-def launches(name: str, maps: int, dtype: str, training: bool = True) -> list[Any]:
+def launches(name: str, maps: int | str, dtype: str, training: bool = True) -> list[Any]:
     """Every launch of a forward and a backward (in evaluation of a forward alone, for CCC), of tensors without data."""
     asked, kind = operator(name, maps), getattr(torch, dtype)
     if isinstance(asked, CCC):
@@ -54,10 +54,8 @@ def compile_ahead(name: str, maps: int, dtype: str, kernel: str, tile: dict[str,
     shared = 0
     with tiled({kernel: tile}):
         for launch in launches(name, maps, dtype):
-            if launch.name == kernel and math.prod(launch.grid):
-                options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
-                compiled = launch.kernel.warmup(**launch.arguments, **launch.constants, **options, grid=launch.grid)
-                shared = max(shared, compiled.metadata.shared if compiled is not None else 0)
+            if launch.name == kernel and (compiled := warm_up(launch)) is not None:
+                shared = max(shared, compiled.metadata.shared)
     if torch.cuda.is_available():
         most = torch.cuda.get_device_properties().shared_memory_per_block_optin
         if shared > most:
@@ -75,8 +73,24 @@ def busiest(count: int) -> list[str]:
     return [row["kernel"] for row in rows[:count]]
 
 
-def warm(name: str, maps: int, dtype: str) -> dict[str, Any]:
-    """Make the inputs and exact results of an operator, and load its kernels with the tiles in force."""
+def compile_part(name: str, maps: int | str, dtype: str, part: int, parts: int) -> dict[str, Any]:
+    """Compile every `parts`-th launch of an operator with the tiles in force."""
     began = time.monotonic()
-    problem(name, maps, dtype).evaluate("triton")
+    for launch in launches(name, maps, dtype)[part::parts]:
+        warm_up(launch)
     return {"seconds": time.monotonic() - began}
+
+
+def warm_up(launch: Any) -> Any:
+    """Compile a launch into Triton's cache without launching it; None for an empty one and in the interpreter."""
+    if not math.prod(launch.grid):
+        return None
+    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+    return launch.kernel.warmup(**launch.arguments, **launch.constants, **options, grid=launch.grid)
+
+
+def ready() -> dict[str, Any]:
+    """Nothing: the process has imported what it needs."""
+    if torch.cuda.is_available():
+        torch.cuda.init()
+    return {}

@@ -6,6 +6,7 @@ with parameters in float32.
 
 import gc
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -70,7 +71,7 @@ def layer(name: str, maps: int, training: bool, dtype: str) -> Layer:
     x = torch.randn(count, channels, sizes.side, sizes.side).to(device(), getattr(torch, dtype))
     outputs = 21**2 if name == "correlation" else channels
     gradient = torch.randn(count, outputs, sizes.side, sizes.side).to(device(), getattr(torch, dtype))
-    double = copied(module).double()
+    double = deepcopy(module).double()
     call, read = function(double, "torch", x.double(), gradient.double(), torch.float64)
     return Layer(module, x, gradient, read(call()))
 
@@ -84,23 +85,18 @@ def randomise(module: nn.Module) -> None:
                 value.add_(1)
 
 
-def copied(module: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(module)
-
-
 def function(
     module: nn.Module, backend: str, x: Tensor, gradient: Tensor, dtype: torch.dtype
 ) -> tuple[Callable[[], Any], Callable[[Any], Results]]:
     """What is timed, of a copy of `module`, and how its results are read."""
-    module = copied(module)
+    module = deepcopy(module)
     for part in module.modules():
         if hasattr(part, "backend"):
             part.backend = "triton" if backend == "triton" else "torch"
     names, parameters = zip(*module.named_parameters(), strict=True)
     forward: Callable[[Tensor], Tensor] = module
     if backend == "torch.compile":
+        torch._dynamo.reset()  # many modules share the code that is compiled, which is done only so often
         forward = torch.compile(module, fullgraph=True, dynamic=False, backend=compiler())
     leaf = x.clone().requires_grad_(module.training)
     context = torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
@@ -164,7 +160,7 @@ def profile(name: str, maps: int, dtype: str) -> dict[str, Any]:
     """Microseconds of every kernel of forward and backward on the GPU, by the profiler, the largest first."""
     asked = layer(name, maps, True, dtype)
     call, _ = function(asked.module, "triton", asked.x, asked.gradient, getattr(torch, dtype))
-    return {"rows": profiled(call, 5)[0]}
+    return {"rows": profiled(call, 5 if device().type == "cuda" else 1)[0]}
 
 
 def profiled(call: Callable[[], Any], calls: int) -> tuple[list[dict[str, Any]], str]:
@@ -172,7 +168,7 @@ def profiled(call: Callable[[], Any], calls: int) -> tuple[list[dict[str, Any]],
     from torch.profiler import ProfilerActivity
 
     gpu = device().type == "cuda"
-    for _ in range(2):
+    for _ in range(2 if gpu else 0):
         call()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
     with torch.profiler.profile(activities=activities) as profile:

@@ -19,9 +19,10 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage("card", 15, "card, versions, copy rate and product rate, measured"),
+    # A first import of PyTorch reads gigabytes: what it does not need goes to the stages that follow.
+    Stage("card", 30, "card, versions, copy rate and product rate, measured"),
     Stage("smoke", 45, "every operator by its kernels against PyTorch; one that fails runs on PyTorch later"),
-    Stage("tuning", 120, "tiles, warps and stages of every kernel, each candidate checked, then timed"),
+    Stage("tuning", 105, "tiles, warps and stages of every kernel, each candidate checked, then timed"),
     Stage("times", 60, "kernel and eager time of FCC, CCC, F5C and correlation, beside PyTorch and torch.compile"),
     Stage("training", 60, "training step at batch 32: eager, CUDA graph, compiled; profile; no synchronisation"),
     Stage("tests", 110, "the GPU tests"),
@@ -44,7 +45,7 @@ class Planned(NamedTuple):
 def planned(seconds: float, only: list[str] | None = None, skip: list[str] | None = None) -> list[Planned]:
     """The chosen stages and their ends; what one leaves over goes to the next.
 
-    Stages share `seconds` in the proportions of their plan, which they keep exactly for `SECONDS`.
+    Stages share `seconds` in the proportions of their plan, which all of them keep exactly in `SECONDS`.
 
     Raises:
         ValueError: a stage that does not exist, none left, or too few seconds.
@@ -57,8 +58,7 @@ def planned(seconds: float, only: list[str] | None = None, skip: list[str] | Non
     chosen = [stage for stage in STAGES if (not only or stage.name in only) and stage.name not in (skip or ())]
     if not chosen:
         raise ValueError("no stage is left, name fewer in --skip")
-    whole = SECONDS - RESERVE
-    factor = (seconds - RESERVE) / whole if len(chosen) == len(STAGES) else min(1.0, (seconds - RESERVE) / whole)
+    factor = (seconds - RESERVE) / sum(stage.seconds for stage in chosen)
     ends, end = [], 0.0
     for stage in chosen:
         end += stage.seconds * factor

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -51,19 +51,26 @@ def device() -> torch.device:
     return torch.device(current().sizes.device)
 
 
-def operator(name: str, maps: int) -> Operator:
-    """The operator with that many maps of a training step; the correlation compares pairs, half as many."""
+def operator(name: str, maps: int | str) -> Operator:
+    """The operator with that many maps of a training step, of which the correlation compares half as many pairs; or
+    with "odd" maps without symmetry, or those "small" ones that the memory checker sees."""
     sizes = current().sizes
-    shape = (maps, sizes.channels, sizes.side, sizes.side)
+    if maps == "odd":
+        shape, groups, neighbors = (sizes.odd, 2, 2)
+        other = sizes.odd
+    elif maps == "small":
+        shape, groups, neighbors = (sizes.small, 1, sizes.neighbors)
+        other = sizes.small
+    else:
+        shape, groups, neighbors = (int(maps), sizes.channels, sizes.side, sizes.side), 1, sizes.neighbors
+        other = (max(1, int(maps) // 2), 2 * sizes.channels, sizes.side, sizes.side)
     if name == "FCC":
-        return FCCTraining(shape)
-    if name == "CCC":
-        return CCC(shape, neighbors=sizes.neighbors)
-    return Correlation((max(1, maps // 2), 2 * sizes.channels, sizes.side, sizes.side))
+        return FCCTraining(shape, groups=groups)
+    return CCC(shape, neighbors=neighbors) if name == "CCC" else Correlation(other)
 
 
 @lru_cache(maxsize=8)
-def problem(name: str, maps: int, dtype: str) -> Problem:
+def problem(name: str, maps: int | str, dtype: str) -> Problem:
     """Inputs of values that the dtype has, the exact answers, and the budgets: twice the error of PyTorch, a rounding,
     and in the backward what decisions by rounding may cost."""
     asked, kind, where = operator(name, maps), getattr(torch, dtype), device()
@@ -108,6 +115,12 @@ def clear(x: Tensor, neighbors: int, maps: int) -> Tensor:
     return x[sure[torch.arange(maps, device=x.device) % sure.numel()]].contiguous()
 
 
+def prepare(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
+    """Draw the inputs and find the exact results, for the checks that follow."""
+    problem(name, maps, dtype)
+    return {}
+
+
 def error(actual: Tensors, exact: Tensors) -> float:
     """Root mean square of the relative errors of the results; RuntimeError where one is missing or of another shape."""
     squares = []
@@ -118,7 +131,7 @@ def error(actual: Tensors, exact: Tensors) -> float:
     return float((sum(squares) / len(squares)) ** 0.5)
 
 
-def check(name: str, maps: int, dtype: str, tiles: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
+def check(name: str, maps: int | str, dtype: str, tiles: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
     """Errors of the kernels and their budgets; `problem` names the pass that is wrong."""
     asked = problem(name, maps, dtype)
     with tiled(tiles):
@@ -174,8 +187,17 @@ def tiled(tiles: dict[str, dict[str, int]] | None) -> AbstractContextManager[obj
 def kernel_time(function: Callable[[], object]) -> float:
     """Seconds by the replay of a graph; in a rehearsal, of one call by the wall clock."""
     if device().type == "cuda":
-        return timing.kernel_time(function, device())
+        try:
+            return timing.kernel_time(function, device(), stream=stream())
+        finally:
+            torch.cuda.empty_cache()  # what a graph has held is not used again
     return wall_time(function)
+
+
+@cache
+def stream() -> "torch.cuda.Stream":
+    """The one stream of all that is timed: memory of one is not used on another."""
+    return torch.cuda.Stream()
 
 
 def wall_time(function: Callable[[], object]) -> float:
@@ -187,7 +209,8 @@ def wall_time(function: Callable[[], object]) -> float:
 def both_times(function: Callable[[], object]) -> dict[str, Any]:
     """Kernel and eager time; `problem` where no graph can hold the function."""
     if device().type == "cuda":
-        found = timing.times(function, device())
+        found = timing.times(function, device(), stream=stream())
+        torch.cuda.empty_cache()
         return {"kernel_s": found.kernel, "eager_s": found.eager, "problem": found.problem}
     seconds = wall_time(function)
     return {"kernel_s": seconds, "eager_s": seconds, "problem": None}

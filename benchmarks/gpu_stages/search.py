@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 Tile = dict[str, int]
 
@@ -76,11 +77,24 @@ class Search:
         self.waiting = fresh + self.waiting
 
 
-def tree(winners: list[Search], card: str, run: str) -> dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]]:
-    """The winners as the table of best tiles has them: card, kernel, class of shapes, dtype."""
-    found: dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]] = {}
-    for search in winners:
-        for shape in search.classes:
-            rows = found.setdefault(card, {}).setdefault(search.kernel, {}).setdefault(shape, {})
-            rows[search.dtype] = {"tile": search.best, "run": run}
+Rows = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
+"""Card, kernel, class of shapes, dtype: tiles and the run that has measured them."""
+
+
+def tree(tuned: list[dict[str, Any]], card: str, run: str) -> Rows:
+    """Records of kept tiles as the table of best tiles has them."""
+    found: Rows = {}
+    for row in tuned:
+        for shape in row["classes"]:
+            rows = found.setdefault(card, {}).setdefault(row["kernel"], {}).setdefault(shape, {})
+            rows[row["dtype"]] = {"tile": row["best"], "run": run}
     return found
+
+
+def merge(table: Rows, more: Rows) -> Rows:
+    """`table` with the rows of `more`; all others stay as they are."""
+    for card, kernels in more.items():
+        for kernel, shapes in kernels.items():
+            for shape, dtypes in shapes.items():
+                table.setdefault(card, {}).setdefault(kernel, {}).setdefault(shape, {}).update(dtypes)
+    return table

@@ -5,40 +5,55 @@ Launches block here, so that the kernel that was launched last is the one that f
 
 import contextlib
 import os
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gpu_stages.card import cores
 from gpu_stages.context import Context, current
-from gpu_stages.worker import Worker
+from gpu_stages.worker import Jobs, Worker, pool
 
 LAUNCHED = "launched"
 """File in the scratch folder with the name of the kernel that was launched last."""
 
 SECONDS = 15.0
 """Of one check, beyond which it is taken to hang."""
+PARTS = 5
+"""Launches of an operator that are compiled side by side."""
+COMPILE_SECONDS, COMPILE_SHARE = 25.0, 0.5
+"""Of one compilation; and of the stage, until the checks begin whatever is compiled."""
 
 
 def run(context: Context) -> None:
     sizes, failed = context.sizes, 0
-    cases = [(name, maps, dtype) for maps in sizes.maps[:1] for dtype in sizes.dtypes for name in sizes.operators]
+    each = [(name, dtype) for dtype in sizes.dtypes for name in sizes.operators]
+    shapes: list[int | str] = [sizes.maps[0], "odd", *([sizes.maps[-1] // 4] if len(sizes.maps) > 1 else [])]
     with Worker(context, CUDA_LAUNCH_BLOCKING="1") as worker:
-        for name, maps, dtype in cases:
-            failed += not judge(context, worker, "smoke.at_size", name, maps, dtype)
-        for name in sizes.operators:
-            for dtype in sizes.dtypes:
-                failed += not judge(context, worker, "smoke.by_loops", name, 0, dtype)
-        for name in sizes.operators:
-            for dtype in sizes.dtypes:
-                failed += not judge(context, worker, "smoke.at_size", name, sizes.maps[-1] // 4 or 1, dtype)
+        with pool(context, min(cores() - 2, PARTS * len(each))) as compilers:
+            jobs = [
+                ("kernels.compile_part", {"name": name, "maps": maps, "dtype": dtype, "part": part, "parts": PARTS})
+                for maps in (*shapes, "small")
+                for name, dtype in each
+                for part in range(PARTS)
+            ]
+            compilation = Jobs(compilers, jobs if sizes.device == "cuda" else jobs[:1], COMPILE_SECONDS)
+            compilation.begin()
+            for name, dtype in each:
+                worker.ask("problems.prepare", SECONDS, name=name, maps=shapes[0], dtype=dtype)
+            compilation.finish(time.monotonic() + COMPILE_SHARE * context.left())
+        for maps in shapes:
+            for name, dtype in each:
+                failed += not judge(
+                    context, worker, "smoke.by_loops" if maps == "odd" else "smoke.at_size", name, maps, dtype
+                )
     if failed:
         raise RuntimeError(f"{failed} checks failed or were not made")
 
 
-def judge(context: Context, worker: Worker, task: str, name: str, maps: int, dtype: str) -> bool:
+def judge(context: Context, worker: Worker, task: str, name: str, maps: int | str, dtype: str) -> bool:
     """Make one check and record it; whether the kernels are right."""
-    arguments = {"name": name, "dtype": dtype} | ({"maps": maps} if maps else {})
-    reply = worker.ask(task, SECONDS, **arguments)
+    reply = worker.ask(task, SECONDS, name=name, maps=maps, dtype=dtype)
     values: dict[str, Any] = reply.value if reply.ok else {"problem": reply.error}
     if reply.state == "late":
         context.record("smoke", operator=name, maps=maps, dtype=dtype, ok=None, problem=reply.error)
@@ -70,7 +85,7 @@ def note_launches() -> None:
     knobs.runtime.launch_enter_hook.add(note)
 
 
-def at_size(name: str, maps: int, dtype: str) -> dict[str, Any]:
+def at_size(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
     """Errors at a size of the training, against PyTorch in float64."""
     from gpu_stages.problems import check
 
@@ -78,23 +93,15 @@ def at_size(name: str, maps: int, dtype: str) -> dict[str, Any]:
     return check(name, maps, dtype)
 
 
-def by_loops(name: str, dtype: str) -> dict[str, Any]:
-    """Errors on a small shape without symmetry, against the reference in loops."""
+def by_loops(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
+    """Errors on few maps, against the reference in loops."""
     import torch
 
+    from gpu_stages.problems import device, operator
     from mol_fast.checks.accuracy import accuracy
-    from mol_fast.checks.operators import CCC, Correlation, FCCTraining
 
     note_launches()
-    if current().rehearsal:  # the loops are slow, and the tests run them
-        asked = {"FCC": FCCTraining((2, 2, 2, 3)), "CCC": CCC((1, 3, 2, 3), neighbors=2)}.get(
-            name, Correlation((1, 2, 2, 3))
-        )
-    else:
-        asked = {"FCC": FCCTraining((6, 6, 5, 12), groups=2), "CCC": CCC((3, 6, 5, 12), neighbors=2)}.get(
-            name, Correlation((2, 6, 5, 12))
-        )
-    found = accuracy(asked, (getattr(torch, dtype),), torch.device(current().sizes.device), True)
+    found = accuracy(operator(name, maps), (getattr(torch, dtype),), device(), True)
     row: dict[str, Any] = {"problem": next((f"{item.backend}: {item.problem}" for item in found if item.problem), None)}
     for item in found:
         if item.backend == "triton" and item.forward and item.backward:

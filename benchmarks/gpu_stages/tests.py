@@ -27,6 +27,8 @@ MOST_PROCESSES = 12
 STOP = 8.0
 """Seconds before the end at which pytest is asked to stop, so that it writes its file."""
 MOST_FAILURES = 40
+MOST_JUNIT = 4 * 2**20
+"""Bytes."""
 GPU = re.compile(r"\bgpu\b|each_run|first_runs|on_gpu")
 """What a file of GPU tests holds."""
 
@@ -63,7 +65,19 @@ def run(context: Context) -> None:
 
 
 def start(context: Context, arguments: list[str], junit: Path, reports: Path) -> "subprocess.Popen[bytes]":
-    options = ["-m", "gpu", "-q", "-p", "gpu_stages.reports", "-p", "no:cacheprovider", "--tb=short", "-rN"]
+    options = [
+        "-m",
+        "gpu",
+        "-q",
+        "-p",
+        "gpu_stages.reports",
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+        "-rN",
+        "-o",
+        "junit_logging=no",
+    ]
     options += ["--continue-on-collection-errors", "--rootdir", str(context.root), f"--junitxml={junit}"]
     environment = {**context.environment(), VARIABLE: str(reports)}
     if context.rehearsal:
@@ -120,4 +134,6 @@ def merge(parts: list[Path], target: Path) -> None:
             root.extend(ElementTree.parse(part).getroot().findall("testsuite"))
         except ElementTree.ParseError:  # pytest was killed while it wrote
             continue
-    ElementTree.ElementTree(root).write(target, encoding="utf-8", xml_declaration=True)
+    data = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    if len(data) <= MOST_JUNIT:
+        target.write_bytes(data)

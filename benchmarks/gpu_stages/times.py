@@ -7,7 +7,6 @@ from gpu_stages.context import Context
 from gpu_stages.worker import Worker
 
 SECONDS, COMPILED_SECONDS = 10.0, 40.0
-LAYERS = ("F5C", "CCC", "FCC", "correlation")
 Case = dict[str, Any]
 
 
@@ -19,36 +18,42 @@ def cases(context: Context, backends: tuple[str, ...]) -> list[Case]:
         for maps in sizes.maps
         for dtype in sizes.dtypes
         for training in (True, False)
-        for name in LAYERS
+        for name in sizes.layers
         for backend in backends
     ]
 
 
 def run(context: Context) -> None:
-    ceilings = records.of_kind(records.read(context.out / records.FILE), "ceilings")
-    rates = {key: ceilings[-1].get(key) for key in ("copy", "product")} if ceilings else {}
-    if not rates.get("copy"):
-        raise RuntimeError("the rates of the card are not known, as its stage failed")
     missing = 0
+    most = context.sizes.maps[0]
+    fast, compiled = cases(context, ("triton", "torch")), cases(context, ("torch.compile",))
+    others = [case for case in cases(context, ("triton", "torch", "torch.compile")) if case["maps"] != most]
     with Worker(context) as worker:
-        order = [*cases(context, ("triton", "torch"))]
-        first = {case["maps"] for case in order[:1]}
-        for case in [case for case in order if case["maps"] in first]:
-            missing += not measure(context, worker, case, rates, SECONDS)
+        rates = known_rates(context, worker)
+        for case in [case for case in fast if case["maps"] == most]:
+            missing += not measure(context, worker, case, rates)
         profile(context, worker)
-        rest = [case for case in cases(context, ("torch.compile",)) if case["maps"] in first]
-        for case in rest:
-            missing += not measure(context, worker, case, rates, COMPILED_SECONDS)
-        others = [case for case in cases(context, ("triton", "torch", "torch.compile")) if case["maps"] not in first]
-        for case in others:
-            compiled = case["backend"] == "torch.compile"
-            missing += not measure(context, worker, case, rates, COMPILED_SECONDS if compiled else SECONDS)
+        for case in [*(case for case in compiled if case["maps"] == most), *others]:
+            missing += not measure(context, worker, case, rates)
     if missing:
         raise RuntimeError(f"{missing} times are missing")
 
 
-def measure(context: Context, worker: Worker, case: Case, rates: dict[str, Any], seconds: float) -> bool:
+def known_rates(context: Context, worker: Worker) -> dict[str, Any]:
+    """The measured rates of the card, measured now if its stage was not able to."""
+    found = records.of_kind(records.read(context.out / records.FILE), "ceilings")
+    if not found or not found[-1].get("copy"):
+        reply = worker.ask("card.rates", SECONDS)
+        if not reply.ok:
+            raise RuntimeError(f"the rates of the card are not known: {reply.error}")
+        context.record("ceilings", **reply.value)
+        return reply.value
+    return {key: found[-1][key] for key in ("copy", "product")}
+
+
+def measure(context: Context, worker: Worker, case: Case, rates: dict[str, Any]) -> bool:
     """Measure one case and record it; whether there are times."""
+    seconds = COMPILED_SECONDS if case["backend"] == "torch.compile" else SECONDS
     parts = ("FCC", "CCC") if case["name"] == "F5C" else (case["name"],)
     marked = [part for part in parts if f"{part}:{case['dtype']}" in context.failed]
     if case["backend"] == "triton" and marked:

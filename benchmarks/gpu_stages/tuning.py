@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from gpu_stages import records
 from gpu_stages.card import cores
 from gpu_stages.context import Context
-from gpu_stages.search import Search, Tile, tree
-from gpu_stages.worker import Reply, Worker
+from gpu_stages.search import Search, Tile, merge, tree
+from gpu_stages.worker import Jobs, Reply, Worker, pool
 
 COMPILE_SECONDS, MEASURE_SECONDS = 25.0, 8.0
 """Of one candidate, beyond which it is given up."""
@@ -35,25 +35,39 @@ def run(context: Context) -> None:
     sizes = context.sizes
     maps = sizes.maps[0]
     end = context.deadline - min(CONFIRM_SECONDS, CONFIRM_SHARE * context.left())
-    with Worker(context) as measurer:
+    with Worker(context) as measurer, pool(context, cores() - 2) as compilers:
+        starting = Jobs(compilers, [("kernels.ready", {})] * len(compilers), COMPILE_SECONDS)
+        starting.begin()
+        card = card_name(context, measurer)
         searches = begin(context, measurer, maps)
-        pool = [Worker(context) for _ in range(max(1, min(cores() - 2, len(searches))))]
-        try:
-            Tuning(context, searches, measurer, pool, maps).run_until(end)
-        finally:
-            for worker in pool:
-                worker.close()
+        starting.finish(end)
+        Tuning(context, searches, measurer, compilers, maps).run_until(end)
+        for worker in compilers:
+            worker.close()
         winners = confirm(context, searches, measurer, maps)
-    publish(context, searches, winners)
+    publish(context, searches, winners, card)
     if not any(search.measured for search in searches):
         raise RuntimeError("no candidate was measured")
+
+
+def card_name(context: Context, worker: Worker) -> str:
+    """The name of the card, asked for now if its stage was not able to."""
+    rows = records.read(context.out / records.FILE)
+    known = next((row["name"] for row in records.of_kind(rows, "card") if row.get("name")), None)
+    if known is not None:
+        return str(known)
+    reply = worker.ask("card.machine", MEASURE_SECONDS)
+    if not reply.ok:
+        raise RuntimeError(f"the card has no name, its tiles could not be kept: {reply.error}")
+    context.record("card", **reply.value)
+    return str(reply.value["name"])
 
 
 def begin(context: Context, measurer: Worker, maps: int) -> list[Search]:
     """A search for each kernel and dtype, the time of the pinned tiles known; those that fail are left out."""
     searches: list[Search] = []
     for dtype in context.sizes.dtypes:
-        for name in context.sizes.operators:
+        for name in context.sizes.tuned:
             if f"{name}:{dtype}" in context.failed:
                 context.record("tuning_base", operator=name, dtype=dtype, problem="it failed in smoke")
                 continue
@@ -184,24 +198,20 @@ def confirm(context: Context, searches: list[Search], measurer: Worker, maps: in
     return winners
 
 
-def publish(context: Context, searches: list[Search], winners: list[Search]) -> None:
+def publish(context: Context, searches: list[Search], winners: list[Search], card: str) -> None:
     """Record each kernel's best; let the stages that follow run with the winners; leave them as a file."""
+    kept = []
     for search in searches:
-        context.record(
-            "tuned", operator=search.operator, dtype=search.dtype, phase=search.phase, kernel=search.kernel,
-            classes=search.classes, base=search.base, base_s=search.base_seconds, best=search.best,
-            best_s=search.seconds, measured=search.measured, kept=search in winners,
-        )  # fmt: skip
-    rows = records.read(context.out / records.FILE)
-    card = next((row["name"] for row in records.of_kind(rows, "card") if "name" in row), None)
-    header = records.of_kind(rows, "run")[0]
-    if card is None:
-        raise RuntimeError("the card has no name, as its stage failed: its tiles cannot be kept")
-    found = tree(winners, card, f"{header['started'][:10]}, commit {header['commit'][:10]}")
-    table = json.loads(context.table().read_text())
-    for kernel, shapes in found.get(card, {}).items():
-        for shape, dtypes in shapes.items():
-            table.setdefault(card, {}).setdefault(kernel, {}).setdefault(shape, {}).update(dtypes)
+        row = {
+            "operator": search.operator, "dtype": search.dtype, "phase": search.phase, "kernel": search.kernel,
+            "classes": search.classes, "base": search.base, "base_s": search.base_seconds, "best": search.best,
+            "best_s": search.seconds, "measured": search.measured, "kept": search in winners,
+        }  # fmt: skip
+        context.record("tuned", **row)
+        kept += [row] if search in winners else []
+    header = records.read(context.out / records.FILE)[0]
+    found = tree(kept, card, f"{header['started'][:10]}, commit {header['commit'][:10]}")
+    table = merge(json.loads(context.table().read_text()), found)
     for file, content in ((context.table(), table), (context.out / FILE, found)):
         temporary = file.with_name(f"{file.name}.tmp")
         temporary.write_text(json.dumps(content, indent=1) + "\n")

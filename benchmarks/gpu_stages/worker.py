@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 from gpu_stages import processes
@@ -139,6 +140,42 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def pool(context: Context, count: int, **environment: str) -> Iterator[list[Worker]]:
+    """Workers, at least one, that are ended at last."""
+    workers = [Worker(context, **environment) for _ in range(max(1, count))]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+class Jobs:
+    """Tasks in a row, shared among workers."""
+
+    def __init__(self, workers: list[Worker], jobs: list[tuple[str, dict[str, Any]]], seconds: float) -> None:
+        self.workers, self.jobs, self.seconds = workers, list(jobs), seconds
+        self.work: dict[Worker, tuple[str, dict[str, Any]]] = {}
+
+    def begin(self) -> None:
+        """Give every idle worker a task."""
+        for worker in self.workers:
+            if worker not in self.work and self.jobs:
+                self.work[worker] = task, arguments = self.jobs.pop(0)
+                worker.send(task, self.seconds, **arguments)
+
+    def finish(self, end: float, done: Callable[[str, dict[str, Any], Reply], None] = lambda *_: None) -> None:
+        """Go on until all is done, or until `end`; `done` is told of each."""
+        while self.work and time.monotonic() < end:
+            busy = list(self.work)
+            select.select(busy, [], [], max(0.0, min(0.2, end - time.monotonic())))
+            for worker in busy:
+                if (reply := worker.receive()) is not None:
+                    done(*self.work.pop(worker), reply)
+            self.begin()
 
 
 def poisoned() -> bool:
