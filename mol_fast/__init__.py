@@ -11,7 +11,7 @@ from mol_fast.official import load_official
 from mol_fast.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from mol_fast.inference import predict
+    from mol_fast.prediction.predictor import predict
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,6 @@ def __getattr__(name: str) -> Any:
     """`predict` is imported when it is first used: it needs OpenCV, nothing else here does."""
     if name != "predict":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mol_fast.inference import predict
+    from mol_fast.prediction.predictor import predict
 
     return predict

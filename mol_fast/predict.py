@@ -1,7 +1,7 @@
 """Predict micro-expression, optical flow and landmarks of the face in a video: `python -m mol_fast.predict`.
 
-The function for frames in memory is `mol_fast.predict(frames, weights)`, see `mol_fast.inference.predict`. Importing
-this module puts it in the function's place, as `mol_fast.predict`, so the module can be called just the same.
+The function for frames in memory is `mol_fast.predict(frames, weights)`: `mol_fast.prediction.predictor.predict`.
+Importing this module puts it in the function's place, as `mol_fast.predict`, so the module can be called just the same.
 """
 
 import os
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.cli import run_program
-from mol_fast.inference import Predictor, check_length, predict, summarise
-from mol_fast.prediction import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
+from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.prediction.sources import open_source
+from mol_fast.prediction.windows import Window, plan_windows
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
-from mol_fast.vision.video import FrameSource, VideoFile, open_source
-from mol_fast.windows import Window, plan_windows
+from mol_fast.vision.video import FrameSource, VideoFile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -113,7 +114,7 @@ def run(input: Path, /, prediction: Options) -> None:
         about = {"input": str(input), "weights": str(options.weights), "frames": source.count}
         write_atomic(out / "prediction.json", to_json(result, source.fps, about))
         if options.video:
-            from mol_fast.annotate import write_annotated
+            from mol_fast.prediction.overlay import write_annotated
 
             max_flow = options.max_flow or max(fast, _LEAST_MAX_FLOW)
             with _progress("drawing", source.count) as advance:

@@ -12,8 +12,8 @@ import torch
 from predict_scene import CLASSES, head, write_head, write_weights
 
 from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, write_video
-from mol_fast.inference import predict
 from mol_fast.predict import main
+from mol_fast.prediction.predictor import predict
 from mol_fast.vision.align import alignment, centre_crop, transform, warp
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.sizes import FRAME
@@ -185,7 +185,7 @@ def test_batch_size_does_not_change_the_result(weights, prepared):
 def test_name_is_a_function_before_and_after_the_module_is_imported():
     code = """
 import mol_fast.predict
-from mol_fast.inference import predict
+from mol_fast.prediction.predictor import predict
 for call in (mol_fast.predict, mol_fast.predict.predict, predict):
     try:
         call([1], weights="nowhere")

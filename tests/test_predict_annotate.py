@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mol_fast.annotate import Annotator, Shown, shown_pairs
 from mol_fast.data.photographs import load_photograph
-from mol_fast.prediction import FlowFile
+from mol_fast.prediction.overlay import Annotator, Shown, shown_pairs
+from mol_fast.prediction.result import FlowFile
+from mol_fast.prediction.windows import plan_windows
 from mol_fast.vision.align import resize_matrix
-from mol_fast.windows import plan_windows
 
 CLASSES = ("negative", "positive", "surprise")
 GREY = 100

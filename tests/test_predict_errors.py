@@ -14,8 +14,8 @@ from predict_scene import CLASSES, head, write_head, write_weights
 from safetensors.torch import save_file
 
 from mol_fast import MOL, PRESETS
-from mol_fast.inference import Predictor, predict
 from mol_fast.predict import main
+from mol_fast.prediction.predictor import Predictor, predict
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.video import VideoWriter
 from mol_fast.weights import save_weights

@@ -10,11 +10,11 @@ import torch
 from predict_scene import head
 
 from mol_fast.data import VideoData, cut_window
+from mol_fast.prediction.windows import Window, aligned_windows, plan_windows
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import alignment, warp
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.video import FrameArray
-from mol_fast.windows import Window, aligned_windows, plan_windows
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mol_fast.data import write_video
+from mol_fast.prediction.sources import open_source
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.video import FrameArray, ImageFolder, VideoFile, VideoWriter, grey, open_source, read_image, rgb
+from mol_fast.vision.video import FrameArray, ImageFolder, VideoFile, VideoWriter, grey, read_image, rgb
 
 
 def colours(count: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Frames in: video files, folders of images, prepared files, arrays. Video files out.
+"""Frames in: video files, folders of images, arrays. Video files out.
 
 All pictures are uint8, grey (H, W) or RGB (H, W, 3). A source is read frame by frame, as often as one likes;
 none but the array keeps its frames in memory.
@@ -174,32 +174,6 @@ class FrameArray:
 
     def frame_name(self, index: int) -> str:
         return f"frame {index} of {self.name}"
-
-
-def open_source(path: str | os.PathLike[str], fps: float | None = None) -> FrameSource:
-    """The frames of a video file, a folder of images, or a prepared .safetensors file.
-
-    Args:
-        path: the file or folder.
-        fps: frames per second; replaces what a video file says, and tells what folders and prepared files do
-            not know.
-
-    Raises:
-        UserError: there is nothing at `path`, or it cannot be read.
-    """
-    source_path = Path(path)
-    if not source_path.exists():
-        raise UserError(f"{path} does not exist, give a video file, a folder of images, or a prepared file")
-    if source_path.is_dir():
-        return ImageFolder(source_path, fps)
-    if source_path.suffix == ".safetensors":
-        from mol_fast.data.store import Video
-
-        frames = Video.from_file(source_path).read().frames.numpy()
-        return FrameArray(frames, str(path), fps, aligned=True)
-    video = VideoFile(source_path)
-    video.fps = fps or video.fps
-    return video
 
 
 def read_image(path: str | os.PathLike[str]) -> Picture:

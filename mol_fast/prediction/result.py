@@ -13,10 +13,10 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.prediction.windows import Window
 from mol_fast.vision.align import Matrix
 from mol_fast.vision.faces import Face
 from mol_fast.vision.sizes import CROP, PAIRS
-from mol_fast.windows import Window
 
 FORMAT = 1
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.prediction import Prediction
+from mol_fast.prediction.result import Prediction
+from mol_fast.prediction.windows import Window
 from mol_fast.vision.align import Matrix, inverse, scale_of, transform
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.sizes import CROP, PAIRS, WINDOW
 from mol_fast.vision.video import FrameSource, Picture, VideoWriter, rgb
-from mol_fast.windows import Window
 
 _SMALLEST_SIDE = 480  # smaller frames are enlarged, so that text and points can be seen
 _OPACITY = 0.6  # of flow at full colour

@@ -1,0 +1,32 @@
+"""Open what a person names on the command line: a video file, a folder of images, a prepared file."""
+
+import os
+from pathlib import Path
+
+from mol_fast.data.store import Video
+from mol_fast.utils.errors import UserError
+from mol_fast.vision.video import FrameArray, FrameSource, ImageFolder, VideoFile
+
+
+def open_source(path: str | os.PathLike[str], fps: float | None = None) -> FrameSource:
+    """The frames of a video file, a folder of images, or a prepared .safetensors file.
+
+    Args:
+        path: the file or folder.
+        fps: frames per second; replaces what a video file says, and tells what folders and prepared files do
+            not know.
+
+    Raises:
+        UserError: there is nothing at `path`, or it cannot be read.
+    """
+    source_path = Path(path)
+    if not source_path.exists():
+        raise UserError(f"{path} does not exist, give a video file, a folder of images, or a prepared file")
+    if source_path.is_dir():
+        return ImageFolder(source_path, fps)
+    if source_path.suffix == ".safetensors":
+        frames = Video.from_file(source_path).read().frames.numpy()
+        return FrameArray(frames, str(path), fps, aligned=True)
+    video = VideoFile(source_path)
+    video.fps = fps or video.fps
+    return video
