@@ -81,7 +81,7 @@ def _check_prepared_for(settings: TrainSettings, protocol: Protocol) -> None:
 
 
 def _warn_of_counts(protocol: Protocol, videos: list[Video]) -> None:
-    from mol_fast.preparing.counts import compare
+    from mol_fast.data.counts import compare
 
     comparison = compare(protocol, videos)
     if comparison is not None and not comparison.agrees and rank() == 0:

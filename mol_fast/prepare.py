@@ -14,12 +14,12 @@ import torch
 
 from mol_fast.cli import run_program
 from mol_fast.data.protocols import PROTOCOLS, get_protocol
-from mol_fast.preparing.folders import list_folders, list_table
-from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
-from mol_fast.preparing.listing import Listing
-from mol_fast.preparing.pool import Outcome
-from mol_fast.preparing.process import Align, Settings
-from mol_fast.preparing.whole_set import CountMismatch, make_plan, prepare_set
+from mol_fast.preparation.folders import list_folders, list_table
+from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparation.one_video import Align, Settings
+from mol_fast.preparation.release import Listing
+from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
+from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 

@@ -18,9 +18,9 @@ import torch
 from fake_releases import CASME2_HEADER, Fake, head, write_casme2, write_frames, write_samm, write_sheet, write_smic
 
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video, show
+from mol_fast.preparation.one_video import Settings, prepare_video
+from mol_fast.preparation.release import RawVideo
 from mol_fast.prepare import main
-from mol_fast.preparing.listing import RawVideo
-from mol_fast.preparing.process import Settings, prepare_video
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import FaceFinder
 

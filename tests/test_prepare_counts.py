@@ -9,10 +9,10 @@ import torch
 from fake_releases import Fake, protocol_videos, write_casme2, write_samm, write_smic
 
 from mol_fast.data import PROTOCOLS, ClipDataset, open_sets, write_index, write_video
+from mol_fast.data.counts import compare, count
+from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparation.release import RawVideo
 from mol_fast.prepare import main
-from mol_fast.preparing.counts import compare, count
-from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
-from mol_fast.preparing.listing import RawVideo
 from mol_fast.utils.errors import UserError
 
 WRITERS = {"casme2": write_casme2, "samm": write_samm, "smic": write_smic}

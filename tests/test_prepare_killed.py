@@ -19,10 +19,10 @@ from fake_releases import Fake, head, write_casme2, write_frames
 from mol_fast import tvl1
 from mol_fast.data import PreparedSet
 from mol_fast.data.photographs import load_photograph
-from mol_fast.preparing.folders import list_folders
-from mol_fast.preparing.pool import Outcome
-from mol_fast.preparing.process import Settings
-from mol_fast.preparing.whole_set import make_plan, prepare_set
+from mol_fast.preparation.folders import list_folders
+from mol_fast.preparation.one_video import Settings
+from mol_fast.preparation.whole_set import make_plan, prepare_set
+from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import Face
 

@@ -14,9 +14,9 @@ from fake_releases import (
     write_smic,
 )
 
-from mol_fast.preparing.folders import list_folders, list_table
-from mol_fast.preparing.layouts import CASME2, SAMM, list_smic, list_with_sheet
-from mol_fast.preparing.listing import Listing, RawVideo
+from mol_fast.preparation.folders import list_folders, list_table
+from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.utils.errors import UserError
 
 

@@ -14,8 +14,8 @@ import pytest
 from fake_releases import Fake, write_casme2
 
 from mol_fast.data import PreparedSet
+from mol_fast.preparation.lock import locked
 from mol_fast.prepare import main
-from mol_fast.preparing.lock import locked
 
 VIDEOS = 5
 

@@ -8,16 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mol_fast.data.counts import compare
 from mol_fast.data.protocols import PROTOCOLS, Protocol
 from mol_fast.data.store import Video, write_index
-from mol_fast.preparing.contact_sheet import contact_sheet
-from mol_fast.preparing.counts import compare
-from mol_fast.preparing.listing import Listing, RawVideo
-from mol_fast.preparing.lock import locked
-from mol_fast.preparing.manifest import Entry, Manifest
-from mol_fast.preparing.pool import Outcome, Worker, prepare_all
-from mol_fast.preparing.process import Finder, Settings
-from mol_fast.preparing.records import remove_leftovers, video_file
+from mol_fast.preparation.contact_sheet import contact_sheet
+from mol_fast.preparation.lock import locked
+from mol_fast.preparation.manifest import Entry, Manifest
+from mol_fast.preparation.one_video import Finder, Settings
+from mol_fast.preparation.records import remove_leftovers, video_file
+from mol_fast.preparation.release import Listing, RawVideo
+from mol_fast.preparation.workers import Outcome, Worker, prepare_all
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.vision.pictures import encoded_png
@@ -118,7 +118,7 @@ def prepare_set(
     """Prepare the videos of a plan in the folder `out`; those that are done there already are verified and kept.
 
     The index is removed first and written last: a folder with an index holds a whole set. The folder is locked until
-    the end (see `mol_fast.preparing.lock`).
+    the end (see `mol_fast.preparation.lock`).
 
     Raises:
         UserError: the folder cannot be used, another run is preparing it, or no video can be used.

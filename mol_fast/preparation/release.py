@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mol_fast.preparing.frame_files import named, subfolders
+from mol_fast.preparation.frame_files import named, subfolders
 
 
 @dataclass(frozen=True)

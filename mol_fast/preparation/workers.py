@@ -16,9 +16,9 @@ from typing import NamedTuple
 import torch
 
 from mol_fast.data.store import write_video
-from mol_fast.preparing.listing import RawVideo
-from mol_fast.preparing.process import Finder, Settings, prepare_video
-from mol_fast.preparing.records import Record, done_record, file_sha256, video_file, video_key, write_record
+from mol_fast.preparation.one_video import Finder, Settings, prepare_video
+from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, video_key, write_record
+from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import PAIRS, interval
 

@@ -9,8 +9,8 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
-from mol_fast.preparing.frame_files import cut, frame_files, named, too_few
-from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
+from mol_fast.preparation.frame_files import cut, frame_files, named, too_few
+from mol_fast.preparation.release import Listing, RawVideo, Skipped, normalised_label
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import WINDOW
 

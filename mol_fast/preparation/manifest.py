@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mol_fast.preparing.counts import Comparison
+from mol_fast.data.counts import CountCheck
 from mol_fast.utils.files import write_atomic
 
 _LISTED = 40  # videos under one heading of the summary
@@ -58,7 +58,7 @@ class Manifest:
     info: dict[str, Any]
     notes: tuple[str, ...]
     entries: tuple[Entry, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[CountCheck, ...]
 
     def write(self, out: Path) -> None:
         """Write manifest.json, manifest.csv and summary.txt.

@@ -8,7 +8,7 @@ from mol_fast.data.protocols import Annotated, Counts, Protocol
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CountCheck:
     """Videos found beside those a protocol asks for.
 
     Attributes:
@@ -54,7 +54,7 @@ def count(protocol: Protocol, videos: Sequence[Annotated]) -> Counts:
     return Counts(names, len({subject for subject, _ in used}))
 
 
-def compare(protocol: Protocol, videos: Sequence[Annotated]) -> Comparison | None:
+def compare(protocol: Protocol, videos: Sequence[Annotated]) -> CountCheck | None:
     """Compare videos with what a protocol asks for; None where it asks for nothing.
 
     Raises:
@@ -67,4 +67,4 @@ def compare(protocol: Protocol, videos: Sequence[Annotated]) -> Comparison | Non
     def distance(asked: Counts) -> int:
         return sum(abs(found.classes[name] - asked.classes[name]) for name in asked.classes)
 
-    return Comparison(protocol.name, min(protocol.counts, key=distance), found)
+    return CountCheck(protocol.name, min(protocol.counts, key=distance), found)

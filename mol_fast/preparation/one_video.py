@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.data.store import VideoData
-from mol_fast.preparing.frame_files import LEAST_PRESENT, named
-from mol_fast.preparing.listing import RawVideo
+from mol_fast.preparation.frame_files import LEAST_PRESENT, named
+from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, transform, warp
 from mol_fast.vision.faces import MIN_SCORE, Face

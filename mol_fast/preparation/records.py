@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mol_fast.preparing.listing import RawVideo
-from mol_fast.preparing.process import Settings
+from mol_fast.preparation.one_video import Settings
+from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.files import write_atomic
 
 _VERSION = 2  # of how videos are prepared; those of another version are made anew

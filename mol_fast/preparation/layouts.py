@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mol_fast.preparing.frame_files import cut, frame_files, named, subfolders, too_few
-from mol_fast.preparing.listing import Listing, RawVideo, Skipped, normalised_label
-from mol_fast.preparing.sheets import Row, find_sheet, read_sheet
+from mol_fast.preparation.frame_files import cut, frame_files, named, subfolders, too_few
+from mol_fast.preparation.release import Listing, RawVideo, Skipped, normalised_label
+from mol_fast.preparation.sheets import Row, find_sheet, read_sheet
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import WINDOW
 
