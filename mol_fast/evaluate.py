@@ -3,14 +3,13 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mol_fast.cli import run_program
+from mol_fast.cli import progress, run_program
 from mol_fast.settings import SEEDS, Precision, TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
@@ -116,9 +115,9 @@ def _score_run(settings: EvaluateSettings) -> None:
 
 
 def _score_weights(settings: EvaluateSettings) -> None:
+    from mol_fast.data.loading import open_data, sources
     from mol_fast.device import make_fabric
     from mol_fast.folds import Fold
-    from mol_fast.open_data import open_data, sources
     from mol_fast.results import PooledResults, fold_folder
     from mol_fast.run_report import print_scores, write_run_report
     from mol_fast.utils.environment import environment
@@ -130,7 +129,9 @@ def _score_weights(settings: EvaluateSettings) -> None:
     training.check()
     fabric = make_fabric(training)
     weights = Weights.load(settings.weights)
-    videos, protocol = open_data(training)
+    with progress() as begin:
+        made = begin("making the embedded set")
+        videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
     weights.check_protocol(protocol)
     choice = choose_subjects(weights, videos, settings.subjects)
     folds = [Fold((subject,), 0) for subject in choice.subjects]
@@ -148,7 +149,8 @@ def _score_weights(settings: EvaluateSettings) -> None:
         digest = hashlib.sha256(weights.file.read_bytes()).hexdigest()
         identity = {"weights": digest, "protocol": protocol.name, "precision": settings.precision}
         _open_out(settings.out, about, {**identity, "videos": len(videos), "folds": about["folds"]})
-    with _progress(len(folds)) as advance:
+    with progress() as begin:
+        advance = begin("scoring subjects", len(folds))
         results = score_folds(weights, videos, folds, protocol, fabric, settings.batch_size, advance)
     pooled = PooledResults(results)
     if settings.out is not None:
@@ -198,18 +200,6 @@ def _conclude(warnings: Iterable[str], page: Path | None) -> None:
 
 def _now() -> str:
     return f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], object]]:
-    """A bar on stderr, where that is a terminal; gives the function to call after each subject."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring subjects", total=total)
-        yield lambda: progress.advance(task)
 
 
 if __name__ == "__main__":

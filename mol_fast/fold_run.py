@@ -15,13 +15,13 @@ from lightning_fabric import Fabric
 from mol_fast.balance import class_counts, missing_classes
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
+from mol_fast.data.loading import fingerprint, sources
 from mol_fast.device import fabric_precision
 from mol_fast.fold_config import write_fold_config
 from mol_fast.fold_results import FoldResults
 from mol_fast.folds import Fold
 from mol_fast.metrics import Evaluation, Scores
 from mol_fast.model import MOL, MOLOutput
-from mol_fast.open_data import fingerprint, sources
 from mol_fast.parallel import largest
 from mol_fast.report import Sample
 from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring

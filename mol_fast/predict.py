@@ -6,8 +6,6 @@ Importing this module puts it in the function's place, as `mol_fast.predict`, so
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mol_fast.cli import run_program
+from mol_fast.cli import progress, run_program
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.prediction.sources import open_source
@@ -117,8 +115,10 @@ def run(input: Path, /, prediction: Options) -> None:
             from mol_fast.prediction.overlay import write_annotated
 
             max_flow = options.max_flow or max(fast, _LEAST_MAX_FLOW)
-            with _progress("drawing", source.count) as advance:
-                write_annotated(out / "annotated.mp4", source, windows, result, max_flow, advance)
+            with progress() as begin:
+                write_annotated(
+                    out / "annotated.mp4", source, windows, result, max_flow, begin("drawing", source.count)
+                )
     _print(result, source.fps, out)
 
 
@@ -128,7 +128,8 @@ def _predict(
     """The prediction, its flow going to disk, and the largest 99th percentile of flow of a window."""
     predictions: list[WindowPrediction] = []
     fast = 0.0
-    with _progress("predicting", source.count) as advance:
+    with progress() as begin:
+        advance = begin("predicting", source.count)
         for prediction, window_flow in predictor.run(source, windows, finder, advance):
             predictions.append(prediction)
             if window_flow is not None:
@@ -219,18 +220,6 @@ def _table(result: Prediction, fps: float | None) -> "Table":
 
 def _probability(value: np.floating, among: "npt.NDArray[np.float32]") -> str:
     return f"[bold]{value:.2f}[/bold]" if value == among.max() else f"{value:.2f}"
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], object]]:
-    """A progress bar on stderr, where that is a terminal; gives the function to call after each step."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,13 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from mol_fast.cli import run_program
+from mol_fast.cli import progress, run_program
 from mol_fast.data.protocols import PROTOCOLS, get_protocol
 from mol_fast.preparation.folders import list_folders, list_table
 from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
@@ -20,6 +17,7 @@ from mol_fast.preparation.one_video import Align, Settings
 from mol_fast.preparation.release import Listing
 from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.preparation.workers import Outcome
+from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 
@@ -96,7 +94,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         raise UserError(f"--workers must be at least 1, got {workers}.")
     if not _SCORES[0] <= options.min_score <= _SCORES[1]:
         raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}.")
-    settings = Settings(options.align, options.min_score, _device(options.device))
+    settings = Settings(options.align, options.min_score, str(choose_device(options.device)))
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
         raise UserError(f"The protocol {protocol.name} is not one of {dataset}; choose {_choices(dataset)}.")
@@ -115,7 +113,8 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     if not plan.chosen:
         raise UserError(f"{options.root} has no video that can be used; --list-only says why.")
     started = time.perf_counter()
-    with _progress(len(plan.chosen)) as advance:
+    with progress("video", every=50) as begin:
+        advance = begin("preparing", len(plan.chosen))
         manifest, outcomes = prepare_set(
             plan,
             options.out,
@@ -123,7 +122,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
             partial(FaceFinder, options.min_score),
             workers,
             options.allow_count_mismatch,
-            advance,
+            lambda outcome: advance(),
         )
     print(manifest.summary())
     _print_rate(outcomes, time.perf_counter() - started)
@@ -145,15 +144,6 @@ def list_videos(dataset: Dataset, options: Options) -> Listing:
     return list_table(root, source) if root.suffix.lower() == ".csv" else list_folders(root, source)
 
 
-def _device(name: str) -> str:
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    numbers = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    known = ["cpu", *(["cuda"] if numbers else []), *(f"cuda:{number}" for number in numbers)]
-    if device not in known:
-        raise UserError(f"The device {name!r} is not available: use --device {' or '.join(known)}.")
-    return device
-
-
 def _choices(source: str) -> str:
     """The protocols of a data set, and the composites that have a part of it."""
     names = [item.name for item in PROTOCOLS.values() if item.name.startswith(f"{source}-") or source in item.parts]
@@ -166,42 +156,6 @@ def _print_rate(outcomes: Sequence[Outcome], seconds: float) -> None:
     rate = f"{made / seconds:.2f} videos/s, {pairs / seconds:.1f} flow pairs/s"
     kept = len(outcomes) - made
     print(f"{made} videos in {seconds:.1f} s: {rate}" + (f"; {kept} were done before" if kept else ""))
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Outcome], object]]:
-    """A progress bar with the time left on stderr; gives the function to call after each video."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("preparing", total=total)
-        done = 0
-
-        def advance(outcome: Outcome) -> None:
-            nonlocal done
-            done += 1
-            progress.advance(task)
-            if not console.is_terminal and (done % 50 == 0 or done == total):
-                print(f"{done} of {total} videos", file=sys.stderr, flush=True)
-
-        yield advance
 
 
 if __name__ == "__main__":

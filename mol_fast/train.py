@@ -1,17 +1,16 @@
 """Train on the embedded set or on prepared ones, and score held-out subjects: `python -m mol_fast.train`."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mol_fast.cli import run_program
+from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
+from mol_fast.data.loading import fingerprint, open_data, sources
 from mol_fast.device import fabric_precision, make_fabric
-from mol_fast.open_data import fingerprint, open_data, sources
 from mol_fast.parallel import Meeting, check_processes, concludes, first_alone, own_share, part
 from mol_fast.recipes import recipe_of
 from mol_fast.settings import TrainSettings
@@ -57,7 +56,9 @@ def run(settings: TrainSettings) -> None:
     settings.check()
     check_processes(settings)
     fabric = make_fabric(settings)
-    videos, protocol = open_data(settings)
+    with progress() as begin:
+        made = begin("making the embedded set")
+        videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)
     started = datetime.now().astimezone()
@@ -105,17 +106,23 @@ def _run_folds(
     from mol_fast.training import LossNotFinite
 
     failed = []
-    with _progress(settings.steps) as begin:
+    with progress("step", every=50) as begin:
         for number, fold in enumerate(folds, start=1):
-            on_step = begin(f"fold {number}/{len(folds)} {fold.name}")
+            advance = begin(f"fold {number}/{len(folds)} {fold.name}", settings.steps)
             try:
-                run_fold(fold, videos, protocol, settings, fabric, fold_folder(path, fold), on_step)
+                run_fold(fold, videos, protocol, settings, fabric, fold_folder(path, fold), partial(_show, advance))
             except LossNotFinite as error:
                 failed.append(f"step {error.step} of fold {fold.name}")
             except Stopped as stop:
                 command = f"the same command with --name {path.name} goes on"
                 raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}.") from stop
     return failed
+
+
+def _show(advance: Advance, step: "StepRecord") -> None:
+    row = step.row()
+    terms = (f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks") if name in row)
+    advance(step.step, note=" ".join(terms))
 
 
 def _check_failed(failed: list[str], folds: int, path: Path) -> None:
@@ -143,48 +150,6 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     write_run_report(path, pooled, about, date)
     print_scores(pooled, about)
     print(f"written to {path}: open {path / 'report.html'}", flush=True)
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Callable[[str], Callable[["StepRecord"], None]]]:
-    """A progress bar with the loss terms, the rate and the time left.
-
-    Gives a function that begins a fold by its title and returns what to call after each of its steps.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:.2f} steps/s")
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[terms]}"),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=60) as progress:
-
-        def begin(title: str) -> Callable[["StepRecord"], None]:
-            task = progress.add_task(title, total=steps, terms="")
-
-            def advance(step: "StepRecord") -> None:
-                row = step.row()
-                text = " ".join(
-                    f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks") if name in row
-                )
-                progress.update(task, completed=step.step, terms=text)
-                if not console.is_terminal and (step.step % 50 == 0 or step.step == steps):
-                    print(f"{title} step {step.step}/{steps}: {text}", file=sys.stderr, flush=True)
-
-            return advance
-
-        yield begin
 
 
 if __name__ == "__main__":

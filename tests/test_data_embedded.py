@@ -14,13 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mol_fast.data import PreparedSet, Video, embedded, embedded_set, generate_embedded, render_video
-from mol_fast.data.action_units import ACTION_UNITS, EMOTIONS, displacement_fields
-from mol_fast.data.geometry import face_alignment, pixel_grid, sample
-from mol_fast.data.motion import Motion, make_motion
-from mol_fast.data.photographs import load_photograph
-from mol_fast.data.rendering import moving_face, render_clip
-from mol_fast.data.subjects import make_subject
+from mol_fast.data import PreparedSet, Video, embedded_set, generate_embedded, render_video
+from mol_fast.data.embedded import generate as embedded
+from mol_fast.data.embedded.action_units import ACTION_UNITS, EMOTIONS, displacement_fields
+from mol_fast.data.embedded.geometry import face_alignment, pixel_grid, sample
+from mol_fast.data.embedded.motion import Motion, make_motion
+from mol_fast.data.embedded.photographs import load_photograph
+from mol_fast.data.embedded.rendering import moving_face, render_clip
+from mol_fast.data.embedded.subjects import make_subject
 from mol_fast.utils.errors import UserError
 
 PIXELS = pixel_grid(144, 144)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from mol_fast.data.photographs import load_photograph
+from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import FaceFinder, landmark_weights
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mol_fast.data.photographs import load_photograph
+from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.vision.align import (
     alignment,
     centre_crop,

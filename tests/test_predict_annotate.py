@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mol_fast.data.photographs import load_photograph
+from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.prediction.overlay import Annotator, Shown, shown_pairs
 from mol_fast.prediction.result import FlowFile
 from mol_fast.prediction.windows import plan_windows

@@ -180,7 +180,7 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
         (["--fps", "nan"], "--fps is nan"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--max-flow", "-1"], "--max-flow is -1"),
-        (["--device", "abacus"], "device abacus"),
+        (["--device", "abacus"], "device 'abacus' is not available"),
     ],
 )
 def test_bad_options(capsys, tmp_path, video, weights, options, message):

@@ -17,7 +17,8 @@ import pytest
 import torch
 from fake_releases import CASME2_HEADER, Fake, head, write_casme2, write_frames, write_samm, write_sheet, write_smic
 
-from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video, show
+from mol_fast import show
+from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video
 from mol_fast.preparation.one_video import Settings, prepare_video
 from mol_fast.preparation.release import RawVideo
 from mol_fast.prepare import main

@@ -18,7 +18,7 @@ from fake_releases import Fake, head, write_casme2, write_frames
 
 from mol_fast import tvl1
 from mol_fast.data import PreparedSet
-from mol_fast.data.photographs import load_photograph
+from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.preparation.folders import list_folders
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.whole_set import make_plan, prepare_set

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mol_fast.data import PreparedSet, get_protocol
+from mol_fast.data.loading import fingerprint, open_data
 from mol_fast.data.store import Video, write_index, write_video
 from mol_fast.folds import make_folds
-from mol_fast.open_data import fingerprint, open_data
 from mol_fast.parallel import check_processes
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main
@@ -54,7 +54,7 @@ def test_the_fingerprint_is_that_of_the_index(embedded_small: PreparedSet) -> No
 def test_sets_of_two_protocols_need_one_of_them(embedded_small: PreparedSet, tmp_path: Path) -> None:
     folders = [relabelled(embedded_small, tmp_path / name, name) for name in ("embedded-3", "embedded-5")]
     with pytest.raises(UserError, match="prepared for embedded-3 and embedded-5: give the --protocol"):
-        open_data(TrainSettings(data=tuple(folders)))
+        open_data(folders)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from golden import DATA
 from torch import Tensor
 
-from mol_fast.data.subjects import TEXELS, make_subject
+from mol_fast.data.embedded.subjects import TEXELS, make_subject
 from mol_fast.metrics import flow_sums
 from mol_fast.tvl1 import flow
 

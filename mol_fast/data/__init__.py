@@ -1,7 +1,7 @@
 """Prepared sets: the on-disk format, the embedded set, and the clips that training reads."""
 
 from mol_fast.data.clips import Clip, ClipDataset, crop_clip, cut_window, flip_clip, normalise_frames
-from mol_fast.data.embedded import embedded_set, generate_embedded, render_video
+from mol_fast.data.embedded.generate import embedded_set, generate_embedded, render_video
 from mol_fast.data.protocols import PROTOCOLS, Counts, Protocol, get_protocol, label_protocol
 from mol_fast.data.store import PreparedSet, Video, VideoData, open_sets, write_index, write_video
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR, RIGHT_EYE

@@ -93,12 +93,12 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Ten
         num_classes: K.
 
     Raises:
-        RuntimeError: a class is out of range.
+        ValueError: a class is out of range.
     """
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    counts: Tensor = multiclass_confusion_matrix(predicted, labels, num_classes)
-    return counts
+    for name, classes in (("predicted", predicted), ("labels", labels)):
+        if ((classes < 0) | (classes >= num_classes)).any():
+            raise ValueError(f"{name} must be from 0 to {num_classes - 1}, got {classes.tolist()}")
+    return torch.bincount(num_classes * labels + predicted, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 class ClassRatios(NamedTuple):

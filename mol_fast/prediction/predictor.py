@@ -12,6 +12,7 @@ import torch
 from mol_fast.data.clips import normalise_frames
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction
 from mol_fast.prediction.windows import AlignedWindow, Window, aligned_windows, plan_windows
+from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import centre_crop, inverse, transform
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
@@ -41,7 +42,7 @@ class Predictor:
             raise UserError(f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}")
         self.classes: tuple[str, ...] = tuple(info["classes"])
         self.tasks = model.config.tasks
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.batch_size = batch_size
         self._model = model.to(self.device).optimize_for_inference()
 
@@ -165,17 +166,6 @@ def _to_source(
     points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
     return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face), flow
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name} cannot be used here, give cpu, cuda or auto") from error
-    return device
 
 
 def _numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from mol_fast.data.action_units import displacement_fields
-from mol_fast.data.geometry import SmoothWarp, face_alignment, pixel_grid, sample
-from mol_fast.data.photographs import PHOTOGRAPHS, Photograph, load_photograph
+from mol_fast.data.embedded.action_units import displacement_fields
+from mol_fast.data.embedded.geometry import SmoothWarp, face_alignment, pixel_grid, sample
+from mol_fast.data.embedded.photographs import PHOTOGRAPHS, Photograph, load_photograph
 from mol_fast.vision.align import eye_centres
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
 from mol_fast.vision.sizes import FRAME

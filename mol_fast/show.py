@@ -1,4 +1,4 @@
-"""Draw a prepared video, to be looked at: `python -m mol_fast.data.show VIDEO`."""
+"""Draw a prepared video, to be looked at: `python -m mol_fast.show VIDEO`."""
 
 import sys
 from pathlib import Path

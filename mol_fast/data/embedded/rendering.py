@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.data.geometry import Similarity, pixel_grid, sample
-from mol_fast.data.motion import Motion
-from mol_fast.data.subjects import TEXELS, Subject
+from mol_fast.data.embedded.geometry import Similarity, pixel_grid, sample
+from mol_fast.data.embedded.motion import Motion
+from mol_fast.data.embedded.subjects import TEXELS, Subject
 from mol_fast.vision.sizes import FRAME, PAIRS
 
 STEEPEST = 0.6  # of a displacement field, pixels per pixel; under 1, the face never folds

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.data.action_units import ACTION_UNITS, BLINK, EMOTIONS
-from mol_fast.data.geometry import Similarity, similarity
+from mol_fast.data.embedded.action_units import ACTION_UNITS, BLINK, EMOTIONS
+from mol_fast.data.embedded.geometry import Similarity, similarity
 from mol_fast.vision.sizes import FRAME, WINDOW, interval
 
 _UNITS = {unit: k for k, unit in enumerate(ACTION_UNITS)}

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mol_fast.data.action_units import EMOTIONS
-from mol_fast.data.geometry import pixel_grid
-from mol_fast.data.motion import make_motion
-from mol_fast.data.photographs import CREDITS
-from mol_fast.data.rendering import moving_face, render_clip, render_frames
+from mol_fast.data.embedded.action_units import EMOTIONS
+from mol_fast.data.embedded.geometry import pixel_grid
+from mol_fast.data.embedded.motion import make_motion
+from mol_fast.data.embedded.photographs import CREDITS
+from mol_fast.data.embedded.rendering import moving_face, render_clip, render_frames
+from mol_fast.data.embedded.subjects import Subject, make_subject
 from mol_fast.data.store import PreparedSet, Video, read_info, write_index, write_video
-from mol_fast.data.subjects import Subject, make_subject
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import FRAME, interval
 

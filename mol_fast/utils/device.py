@@ -1,0 +1,20 @@
+"""The device that a program runs on."""
+
+import torch
+
+from mol_fast.utils.errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`: "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one. None is touched.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{number}" for number in range(gpus))]
+    if name == "auto":
+        name = "cuda" if gpus else "cpu"
+    if name not in known:
+        raise UserError(f"The device {name!r} is not available: use --device {' or '.join(known)}.")
+    return torch.device(name)
