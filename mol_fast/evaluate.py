@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.cli import progress, run_program
-from mol_fast.settings import SEEDS, Precision, TrainSettings
+from mol_fast.settings import SEEDS, Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
@@ -72,6 +72,8 @@ class EvaluateSettings:
                 raise UserError(f"--{field.name.replace('_', '-')} does not go with --{modes[0]}: leave it out.")
         if not RESAMPLES[0] <= self.resamples <= RESAMPLES[1]:
             raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size must be at least 1, got {self.batch_size}.")
         if not 0 <= self.seed < SEEDS:
             raise UserError(f"--seed must be from 0 to {SEEDS - 1}, got {self.seed}.")
         return modes[0]
@@ -124,10 +126,7 @@ def _score_weights(settings: EvaluateSettings) -> None:
     from mol_fast.weights_scores import Weights, choose_subjects, score_folds
 
     assert settings.weights is not None
-    shared = {name: getattr(settings, name) for name in MODES["weights"] if name not in ("out", "subjects")}
-    training = TrainSettings(**shared)
-    training.check()
-    fabric = make_fabric(training)
+    fabric = make_fabric(settings.device, settings.precision)
     weights = Weights.load(settings.weights)
     with progress() as begin:
         made = begin("making the embedded set")

@@ -48,7 +48,7 @@ def check_processes(settings: TrainSettings) -> None:
         raise UserError(f"--batch-size {settings.batch_size} cannot be split over {count} processes: give a multiple.")
 
 
-def fabric_options(settings: TrainSettings) -> dict[str, Any]:
+def fabric_options() -> dict[str, Any]:
     """Options of Fabric by which the processes of torchrun split batches."""
     from lightning_fabric.strategies import DDPStrategy
 

@@ -11,7 +11,7 @@ from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
 from mol_fast.data.loading import fingerprint, open_data, sources
 from mol_fast.device import fabric_precision, make_fabric
-from mol_fast.parallel import Meeting, check_processes, concludes, first_alone, own_share, part
+from mol_fast.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.recipes import recipe_of
 from mol_fast.settings import TrainSettings
 from mol_fast.utils.errors import FoldsFailed, Stopped, UserError
@@ -55,7 +55,7 @@ def run(settings: TrainSettings) -> None:
 
     settings.check()
     check_processes(settings)
-    fabric = make_fabric(settings)
+    fabric = make_fabric(settings.device, settings.precision, splits_batches(settings))
     with progress() as begin:
         made = begin("making the embedded set")
         videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)

@@ -87,7 +87,13 @@ def losses(prepared: PreparedSet, compiled: bool) -> list[float]:
     torch.manual_seed(0)
     found: list[float] = []
     module = make_model(settings, protocol)
-    train(module, clips, settings, make_fabric(settings), lambda step: found.append(step.terms["total"]))
+    train(
+        module,
+        clips,
+        settings,
+        make_fabric(settings.device, settings.precision),
+        lambda step: found.append(step.terms["total"]),
+    )
     assert len(found) == settings.steps
     return found
 

@@ -181,7 +181,9 @@ def test_a_training_step_never_waits_for_the_gpu(embedded_small: PreparedSet) ->
         torch.cuda.set_sync_debug_mode("error")
 
     try:
-        train(make_model(settings, protocol), clips, settings, make_fabric(settings), on_step)
+        train(
+            make_model(settings, protocol), clips, settings, make_fabric(settings.device, settings.precision), on_step
+        )
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert seen == list(range(1, 7))

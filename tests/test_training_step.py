@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mol_fast import MOL, JointLoss
 from mol_fast.device import make_fabric
-from mol_fast.settings import TrainSettings
 from mol_fast.training_step import Held, TrainingStep
 
 FRAMES = 5
@@ -15,7 +14,7 @@ FRAMES = 5
 
 def step() -> tuple[MOL, TrainingStep]:
     torch.manual_seed(0)
-    fabric = make_fabric(TrainSettings(device="cpu", precision="float32"))
+    fabric = make_fabric("cpu", "float32")
     model = MOL(3, flow_width=0.05, frames=FRAMES).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     return model, TrainingStep(fabric, model, *fabric.setup(model, optimizer), JointLoss(), 5.0)
