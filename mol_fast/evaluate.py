@@ -98,9 +98,10 @@ def run(settings: EvaluateSettings) -> None:
 
 
 def _score_run(settings: EvaluateSettings) -> None:
-    from mol_fast.results import PooledResults
-    from mol_fast.run_report import print_scores, write_run_report
-    from mol_fast.stored_run import read_run
+    from mol_fast.report.run import write_run_report
+    from mol_fast.report.terminal import print_scores
+    from mol_fast.runs.pooled import PooledResults
+    from mol_fast.runs.stored import read_run
 
     assert settings.run is not None
     stored = read_run(settings.run, settings.partial)
@@ -119,11 +120,12 @@ def _score_run(settings: EvaluateSettings) -> None:
 def _score_weights(settings: EvaluateSettings) -> None:
     from mol_fast.data.loading import open_data, sources
     from mol_fast.device import make_fabric
-    from mol_fast.folds import Fold
-    from mol_fast.results import PooledResults, fold_folder
-    from mol_fast.run_report import print_scores, write_run_report
+    from mol_fast.evaluation.score_weights import Weights, choose_subjects, score_folds
+    from mol_fast.report.run import write_run_report
+    from mol_fast.report.terminal import print_scores
+    from mol_fast.runs.folder import Fold, fold_folder
+    from mol_fast.runs.pooled import PooledResults
     from mol_fast.utils.environment import environment
-    from mol_fast.weights_scores import Weights, choose_subjects, score_folds
 
     assert settings.weights is not None
     fabric = make_fabric(settings.device, settings.precision)
@@ -164,9 +166,10 @@ def _score_weights(settings: EvaluateSettings) -> None:
 
 
 def _compare(settings: EvaluateSettings) -> None:
-    from mol_fast.comparison import compare_runs
-    from mol_fast.comparison_report import print_comparison, write_comparison
-    from mol_fast.stored_run import read_run
+    from mol_fast.evaluation.compare import compare_runs
+    from mol_fast.report.comparison import write_comparison
+    from mol_fast.report.terminal import print_comparison
+    from mol_fast.runs.stored import read_run
 
     assert settings.compare is not None
     a, b = (read_run(path, settings.partial) for path in settings.compare)
@@ -184,7 +187,7 @@ def _compare(settings: EvaluateSettings) -> None:
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Make the folder of --out, or raise UserError where it holds anything but earlier results of the same."""
-    from mol_fast.results import open_folder
+    from mol_fast.runs.folder import open_folder
 
     if open_folder(path, about, identity, "--out"):
         raise UserError(f"{path} holds the results of something else: choose another --out, or remove it.")

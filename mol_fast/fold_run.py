@@ -17,22 +17,20 @@ from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.data.loading import fingerprint, sources
 from mol_fast.device import fabric_precision
+from mol_fast.evaluation.score import evaluate, score
 from mol_fast.fold_config import write_fold_config
-from mol_fast.fold_results import FoldResults
-from mol_fast.folds import Fold
-from mol_fast.metrics import Evaluation, Scores
-from mol_fast.model import MOL, MOLOutput
+from mol_fast.folds import split_clips
+from mol_fast.model import MOL
 from mol_fast.parallel import largest
-from mol_fast.report import Sample
-from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import Fold
+from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
+from mol_fast.runs.step_log import StepLog
 from mol_fast.settings import TrainSettings
-from mol_fast.step_log import StepLog
 from mol_fast.step_record import StepRecord
-from mol_fast.training import Batch, LossNotFinite, evaluate, train
+from mol_fast.training import LossNotFinite, train
 from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.weights import FILE_NAME, save_weights
-
-SAMPLES = 6
 
 
 def run_fold(
@@ -59,7 +57,7 @@ def run_fold(
         return
     folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, seed=fold.seed)
-    clips, held_out = fold.split(videos, protocol)
+    clips, held_out = split_clips(fold, videos, protocol)
     if first:
         _warn_of_missing(fold, class_counts(clips), protocol.classes)
     torch.manual_seed(settings.seed)
@@ -98,7 +96,7 @@ def _score_the_last(
         write_scoring(folder, Scoring(settings.steps, results.evaluation))
         results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
     with StepLog(folder, settings.steps) as log:
-        log.add_scores(summary(results.evaluation.compute()), settings.steps)
+        log.add_scores(results.evaluation.compute().summary(), settings.steps)
     results.write(folder)
     for path in (folder / "checkpoints").glob("*"):
         path.unlink(missing_ok=True)
@@ -115,45 +113,6 @@ def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
     except ValueError as error:
         raise UserError(f"{error}.") from error
     return model
-
-
-def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
-    """Predictions of all clips, and as samples the first window of some videos: the worst, and others."""
-    pictures: dict[str, dict[str, Any]] = {}
-
-    def keep(batch: Batch, output: MOLOutput) -> None:
-        for row, (index, window) in enumerate(zip(batch["video"].tolist(), batch["window"].tolist(), strict=True)):
-            if window == 0:
-                video = clips.videos[index]
-                pictures[f"{video.subject}/{video.name}"] = _picture(batch, output, row)
-
-    evaluation = evaluate(model, clips, fabric, batch_size, keep)
-    return FoldResults(evaluation, _choose(evaluation, pictures))
-
-
-def summary(scores: Scores) -> dict[str, float]:
-    """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
-
-    Names with "zero_flow" are the errors of predicting no motion. Scores of flow or landmarks are left out where these
-    were not predicted, those of moving pixels where nothing moves.
-    """
-    values = {
-        "accuracy": scores.recognition.accuracy,
-        "uf1": scores.recognition.uf1,
-        "uar": scores.recognition.uar,
-        "wf1": scores.recognition.wf1,
-    }
-    if scores.flow is not None:
-        values["end_point_error"] = scores.flow.error
-        values["end_point_error_zero_flow"] = scores.flow.zero_error
-        if scores.flow.moving_error is not None and scores.flow.moving_zero_error is not None:
-            values["end_point_error_moving"] = scores.flow.moving_error
-            values["end_point_error_moving_zero_flow"] = scores.flow.moving_zero_error
-            values["end_point_error_moving_share"] = scores.flow.moving_error / scores.flow.moving_zero_error
-    if scores.landmarks is not None:
-        values["landmark_error"] = scores.landmarks.error
-        values["landmark_failure_rate"] = scores.landmarks.failure_rate
-    return values
 
 
 def _warn_of_missing(fold: Fold, counts: Sequence[int], classes: Sequence[str]) -> None:
@@ -208,37 +167,3 @@ def _fit(
             log.close()
     if checkpoints.signal is not None:
         raise Stopped(checkpoints.signal, f"Stopped by {signal.Signals(checkpoints.signal).name} at the end")
-
-
-def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
-    """The pair of frames of clip `row` that moves most."""
-    pair = int(batch["flow"][row].abs().mean(dim=(0, 2, 3)).argmax())
-    return {
-        "first_frame": batch["frames"][row, 0, 0].numpy(),
-        "frame": batch["frames"][row, 0, pair + 1].numpy(),
-        "landmarks_true": batch["landmarks"][row, pair + 1].numpy(),
-        "landmarks_predicted": None if output.landmarks is None else output.landmarks[row, pair].numpy(),
-        "flow_true": batch["flow"][row, :, pair].numpy(),
-        "flow_predicted": None if output.flow is None else output.flow[row, :, pair].numpy(),
-        "note": f"frames {pair + 1} and {pair + 2} of 8, the pair that moves most",
-    }
-
-
-def _choose(evaluation: Evaluation, pictures: dict[str, dict[str, Any]]) -> tuple[Sample, ...]:
-    """Half of the samples those whose true class has the least probability, the other half spread over the rest."""
-    videos = sorted(evaluation.videos(), key=lambda video: video.probabilities[video.label])
-    worst, rest = videos[: SAMPLES // 2], videos[SAMPLES // 2 :]
-    count = min(len(rest), SAMPLES - len(worst))
-    spread = [rest[round(place * (len(rest) - 1) / max(1, count - 1))] for place in range(count)]
-    classes = evaluation.classes
-    return tuple(
-        Sample(
-            subject=str(video.video).rpartition("/")[0],
-            video=str(video.video).rpartition("/")[2],
-            label=classes[video.label],
-            predicted=classes[video.predicted],
-            probabilities=dict(zip(classes, video.probabilities, strict=True)),
-            **pictures[str(video.video)],
-        )
-        for video in (*worst, *spread)
-    )

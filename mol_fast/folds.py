@@ -2,31 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mol_fast.data import ClipDataset, Protocol, Video
+from mol_fast.runs.folder import Fold
 from mol_fast.settings import TrainSettings
 from mol_fast.utils.errors import UserError
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One training: the subjects held out, and the seed of everything random."""
-
-    subjects: tuple[str, ...]
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name of its folder: the subjects, with characters that do not belong there replaced, and the seed."""
-        subjects = "+".join(self.subjects)
-        return "".join(c if c.isalnum() or c in "+-_." else "_" for c in subjects) + f"-seed{self.seed}"
-
-    def split(self, videos: Sequence[Video], protocol: Protocol) -> tuple[ClipDataset, ClipDataset]:
-        """Clips to train on, cropped at random and mirrored, and centre crops of the subjects held out."""
-        train = [video for video in videos if video.subject not in self.subjects]
-        test = [video for video in videos if video.subject in self.subjects]
-        return ClipDataset(train, protocol, "random", True, self.seed), ClipDataset(test, protocol)
 
 
 def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
@@ -61,3 +41,10 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
     if shared:
         raise UserError(f"The subjects {' and '.join(shared)} would share a folder: give them names of other letters.")
     return [Fold(part, settings.seed + number) for number in range(settings.seeds) for part in held_out]
+
+
+def split_clips(fold: Fold, videos: Sequence[Video], protocol: Protocol) -> tuple[ClipDataset, ClipDataset]:
+    """Clips to train on, cropped at random and mirrored, and centre crops of the subjects held out."""
+    train = [video for video in videos if video.subject not in fold.subjects]
+    test = [video for video in videos if video.subject in fold.subjects]
+    return ClipDataset(train, protocol, "random", True, fold.seed), ClipDataset(test, protocol)

@@ -20,7 +20,7 @@ from mol_fast.utils.memory import keep_memory
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from mol_fast.folds import Fold
+    from mol_fast.runs.folder import Fold
     from mol_fast.step_record import StepRecord
 
 
@@ -50,7 +50,7 @@ def run(settings: TrainSettings) -> None:
     """
     from mol_fast.fold_run import make_model
     from mol_fast.folds import make_folds
-    from mol_fast.results import open_run
+    from mol_fast.runs.folder import open_run
     from mol_fast.utils.environment import environment
 
     settings.check()
@@ -102,7 +102,7 @@ def _run_folds(
 ) -> list[str]:
     """Train `folds`; gives those whose loss was not finite."""
     from mol_fast.fold_run import run_fold
-    from mol_fast.results import fold_folder
+    from mol_fast.runs.folder import fold_folder
     from mol_fast.training import LossNotFinite
 
     failed = []
@@ -136,9 +136,11 @@ def _check_failed(failed: list[str], folds: int, path: Path) -> None:
 
 def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str) -> None:
     """Scores and report over all folds, once they are finished: the last of several processes does it."""
-    from mol_fast.fold_results import FoldResults
-    from mol_fast.results import PooledResults, fold_folder
-    from mol_fast.run_report import print_scores, write_run_report
+    from mol_fast.report.run import write_run_report
+    from mol_fast.report.terminal import print_scores
+    from mol_fast.runs.fold_results import FoldResults
+    from mol_fast.runs.folder import fold_folder
+    from mol_fast.runs.pooled import PooledResults
 
     results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
     finished = {fold: result for fold, result in results.items() if result is not None}

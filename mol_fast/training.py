@@ -1,4 +1,4 @@
-"""The training loop and the scoring of held-out clips."""
+"""The training loop."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -12,8 +12,7 @@ from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
 from mol_fast.losses import JointLoss
-from mol_fast.metrics import Evaluation
-from mol_fast.model import MOL, MOLOutput
+from mol_fast.model import MOL
 from mol_fast.settings import TrainSettings
 from mol_fast.step_record import PendingRecord, StepRecord
 from mol_fast.synchronised import synchronise
@@ -147,26 +146,3 @@ def learning_rate_factor(settings: TrainSettings, step: int) -> float:
         return 1.0
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return 0.5 * (1 + math.cos(math.pi * done))
-
-
-@torch.inference_mode()
-def evaluate(
-    model: MOL,
-    clips: ClipDataset,
-    fabric: Fabric,
-    batch_size: int,
-    on_batch: Callable[[Batch, MOLOutput], None] = lambda batch, output: None,
-) -> Evaluation:
-    """Score every clip of `clips`, in evaluation mode and the precision of `fabric`; videos are named SUBJECT/VIDEO."""
-    model.eval()
-    evaluation = Evaluation(clips.protocol.classes)
-    for batch in DataLoader(clips, batch_size):
-        with fabric.autocast():
-            output = model(batch["frames"].to(fabric.device))
-        flow, landmarks = (None if value is None else value.float().cpu() for value in (output.flow, output.landmarks))
-        output = MOLOutput(output.logits.float().cpu(), flow, landmarks)
-        names = [f"{clips.videos[index].subject}/{clips.videos[index].name}" for index in batch["video"].tolist()]
-        true = batch["landmarks"][:, 1:]
-        evaluation.update(output.logits, batch["label"], names, output.flow, batch["flow"], output.landmarks, true)
-        on_batch(batch, output)
-    return evaluation

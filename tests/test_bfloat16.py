@@ -8,7 +8,6 @@ import torch
 
 from mol_fast import MOL
 from mol_fast.device import fabric_precision, make_fabric
-from mol_fast.settings import TrainSettings
 from mol_fast.utils import bfloat16
 from mol_fast.utils.bfloat16 import emulates_bfloat16, has_bfloat16
 
@@ -87,13 +86,13 @@ def test_a_run_in_bfloat16_warns(
     machine: SimpleNamespace, has: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.avx512_bf16 = has
-    precision = fabric_precision(make_fabric(TrainSettings(device="cpu", precision="auto")))
+    precision = fabric_precision(make_fabric("cpu", "auto"))
     assert precision == ("bfloat16" if has else "float32")
     assert capsys.readouterr().err == ""
-    make_fabric(TrainSettings(device="cpu", precision="bfloat16"))
+    make_fabric("cpu", "bfloat16")
     said = capsys.readouterr().err
     assert (said == "") == has
     assert has or said == f"warning: {bfloat16.EMULATED}; give --precision float32 instead\n"
     monkeypatch.setenv("RANK", "1")
-    make_fabric(TrainSettings(device="cpu", precision="bfloat16"))
+    make_fabric("cpu", "bfloat16")
     assert capsys.readouterr().err == ""

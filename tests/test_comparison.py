@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mol_fast.comparison import Comparison, compare_runs
-from mol_fast.comparison_report import print_comparison, remarks, score_rows, write_comparison
-from mol_fast.fold_results import FoldResults
-from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction, recognition_scores
-from mol_fast.stored_run import StoredFold, StoredRun
+from mol_fast.evaluation.compare import Comparison, compare_runs
+from mol_fast.metrics import Evaluation, FlowSums, LabelledWindow, LandmarkSums, recognition_scores
+from mol_fast.report.comparison import remarks, score_rows, write_comparison
+from mol_fast.report.terminal import print_comparison
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import Fold
+from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
 
 CLASSES = ("negative", "positive", "surprise")
@@ -22,7 +24,7 @@ def fold(videos: Mapping[str, tuple[int, int]], flow: FlowSums | None = None) ->
     """A fold with these videos by SUBJECT/NAME: true and predicted class."""
     evaluation = Evaluation(CLASSES)
     windows = [
-        WindowPrediction(name, label, tuple(0.8 if place == predicted else 0.1 for place in range(3)))
+        LabelledWindow(name, label, tuple(0.8 if place == predicted else 0.1 for place in range(3)))
         for name, (label, predicted) in videos.items()
     ]
     evaluation.add_windows(windows)
@@ -33,7 +35,7 @@ def fold(videos: Mapping[str, tuple[int, int]], flow: FlowSums | None = None) ->
 
 
 def made_up(name: str, folds: Mapping[str, FoldResults], **about: object) -> StoredRun:
-    return StoredRun(Path(name), {**ABOUT, **about}, {StoredFold(key): item for key, item in folds.items()}, ())
+    return StoredRun(Path(name), {**ABOUT, **about}, {Fold.from_name(key): item for key, item in folds.items()}, ())
 
 
 def random_run(name: str, right: float, subjects: int, seeds: Sequence[int] = (0,), videos: int = 6) -> StoredRun:
@@ -183,7 +185,7 @@ def test_runs_that_do_not_fit_are_refused(other: StoredRun, sentence: str) -> No
 
 def test_other_classes_are_refused() -> None:
     five = Evaluation(("a", "b"))
-    five.add_windows([WindowPrediction("s1/v", 0, (1.0, 0.0))])
+    five.add_windows([LabelledWindow("s1/v", 0, (1.0, 0.0))])
     with pytest.raises(UserError, match="the same protocol"):
         compare_runs(random_run("a", 0.5, 7), made_up("b", {"s1-seed0": FoldResults(five, ())}))
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import PreparedSet
-from mol_fast.fold_results import FoldResults
 from mol_fast.metrics import Evaluation
+from mol_fast.runs.fold_results import FoldResults
 from mol_fast.train import main
 
 STEPS = 6

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from mol_fast import metrics
-from mol_fast.report import Sample, write_report
 from mol_fast.report.figures import landmarks_png
 from mol_fast.report.html import Html, element
+from mol_fast.report.run import write_report
+from mol_fast.runs.sample import Sample
 from mol_fast.vision.flow_color import flow_to_color
 
 CLASSES = ("negative", 'p"o&s<i>tive', "surprise")

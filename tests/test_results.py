@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mol_fast.fold_results import FoldResults
-from mol_fast.folds import Fold
-from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, WindowPrediction
-from mol_fast.results import PooledResults
-from mol_fast.run_report import print_scores, write_run_report
-from mol_fast.selection import Scoring
+from mol_fast.metrics import Evaluation, FlowSums, LabelledWindow, LandmarkSums
+from mol_fast.report.run import write_run_report
+from mol_fast.report.terminal import print_scores
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import Fold
+from mol_fast.runs.pooled import PooledResults
+from mol_fast.runs.selection import Scoring
 
 CLASSES = ("negative", "positive", "surprise")
 ABOUT = {"settings": {"steps": 7}, "model": {}, "sources": ["casme2"], "environment": {}}
@@ -26,7 +27,7 @@ def fold(subject: str, right: int, tasks: bool) -> FoldResults:
     for number in range(4):
         best = number % 3 if number < right else (number + 1) % 3
         probabilities = tuple(0.8 if place == best else 0.1 for place in range(3))
-        windows.append(WindowPrediction(f"{subject}/v{number}", number % 3, probabilities))
+        windows.append(LabelledWindow(f"{subject}/v{number}", number % 3, probabilities))
     evaluation.add_windows(windows)
     if tasks:
         evaluation.flow = FlowSums(right * 10.0, 60.0, right * 6.0, 30.0, 100, 20)

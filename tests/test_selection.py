@@ -8,9 +8,9 @@ import torch
 from test_folds import STEPS, options, outcome
 
 from mol_fast.data import PreparedSet
-from mol_fast.fold_results import FoldResults
 from mol_fast.metrics import Evaluation
-from mol_fast.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.train import main
 from mol_fast.utils.errors import UserError
 from mol_fast.weights import load_weights
@@ -87,7 +87,7 @@ def test_an_interrupted_choice_is_the_same(
     embedded_small: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the last file was that a run could write, the same command ends with the same files."""
-    from mol_fast import fold_results, selection
+    from mol_fast.runs import fold_results, selection
     from mol_fast.utils import files
 
     whole, more = tmp_path / "whole", [*BY_TEST, "--tasks", "mer", "--checkpoint-every", "3"]

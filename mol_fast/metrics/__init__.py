@@ -3,7 +3,6 @@
 Ratios are taken in float64 from pooled counts and sums, never averaged over batches or folds.
 """
 
-from mol_fast.metrics.evaluation import Evaluation, Scores, VideoPrediction, WindowPrediction
 from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums
 from mol_fast.metrics.landmarks import FAILURE, LandmarkScores, LandmarkSums, landmark_errors, landmark_sums
 from mol_fast.metrics.recognition import (
@@ -14,6 +13,7 @@ from mol_fast.metrics.recognition import (
     recognition_scores,
     video_scores,
 )
+from mol_fast.metrics.scores import Evaluation, LabelledWindow, Scores, VideoPrediction
 
 __all__ = [
     "FAILURE",
@@ -22,12 +22,12 @@ __all__ = [
     "Evaluation",
     "FlowScores",
     "FlowSums",
+    "LabelledWindow",
     "LandmarkScores",
     "LandmarkSums",
     "Recognition",
     "Scores",
     "VideoPrediction",
-    "WindowPrediction",
     "confusion_matrix",
     "flow_sums",
     "landmark_errors",

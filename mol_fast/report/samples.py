@@ -1,7 +1,6 @@
 """Sample clips: what was predicted beside what is true, to be looked at."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,53 +9,8 @@ import torch
 from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
 from mol_fast.report.figures import landmarks_png, pixels_png
 from mol_fast.report.html import Html, captioned, element, picture, section, share_bar, table
+from mol_fast.runs.sample import Sample
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One frame pair of a clip. Arrays are numpy arrays or tensors in main memory.
-
-    Attributes:
-        subject, video: where it comes from.
-        label, predicted: true and predicted class of the video.
-        probabilities: of the video, by class.
-        first_frame: (H, W), the first frame of the window; uint8, or floats of any scale.
-        frame: (H, W), the second frame of the pair, on the same scale.
-        landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of ``frame``; predicted ones may be None.
-        flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to ``frame``; the predicted may be None.
-        note: which frame this is, or why it is shown; may be empty.
-
-    Raises:
-        ValueError: shapes do not fit.
-    """
-
-    subject: str
-    video: str
-    label: str
-    predicted: str
-    probabilities: Mapping[str, float]
-    first_frame: npt.ArrayLike
-    frame: npt.ArrayLike
-    landmarks_true: npt.ArrayLike
-    landmarks_predicted: npt.ArrayLike | None
-    flow_true: npt.ArrayLike
-    flow_predicted: npt.ArrayLike | None
-    note: str = field(default="")
-
-    def __post_init__(self) -> None:
-        size = np.shape(self.frame)
-        expected = {
-            "first_frame": size if len(size) == 2 else ("H", "W"),
-            "landmarks_true": (68, 2),
-            "landmarks_predicted": (68, 2),
-            "flow_true": (2, *size),
-            "flow_predicted": (2, *size),
-        }
-        for name, shape in expected.items():
-            value = getattr(self, name)
-            if np.shape(value) != shape and not (value is None and name.endswith("_predicted")):
-                raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(value)}")
 
 
 def sample_section(samples: Sequence[Sample], of: str = "") -> Html:

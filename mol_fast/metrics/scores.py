@@ -25,9 +25,33 @@ class Scores:
         """Nested dictionaries, tuples, numbers and None, ready for JSON."""
         return asdict(self)
 
+    def summary(self) -> dict[str, float]:
+        """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
+
+        Names with "zero_flow" are the errors of predicting no motion. Scores of flow or landmarks are missing where
+        these were not predicted, those of moving pixels where nothing moves.
+        """
+        values = {
+            "accuracy": self.recognition.accuracy,
+            "uf1": self.recognition.uf1,
+            "uar": self.recognition.uar,
+            "wf1": self.recognition.wf1,
+        }
+        if self.flow is not None:
+            values["end_point_error"] = self.flow.error
+            values["end_point_error_zero_flow"] = self.flow.zero_error
+            if self.flow.moving_error is not None and self.flow.moving_zero_error is not None:
+                values["end_point_error_moving"] = self.flow.moving_error
+                values["end_point_error_moving_zero_flow"] = self.flow.moving_zero_error
+                values["end_point_error_moving_share"] = self.flow.moving_error / self.flow.moving_zero_error
+        if self.landmarks is not None:
+            values["landmark_error"] = self.landmarks.error
+            values["landmark_failure_rate"] = self.landmarks.failure_rate
+        return values
+
 
 @dataclass(frozen=True)
-class WindowPrediction:
+class LabelledWindow:
     """Probabilities of one window, one per class, of the video with this identifier and true class."""
 
     video: Hashable
@@ -126,19 +150,19 @@ class Evaluation:
         self.flow += other.flow
         self.landmarks += other.landmarks
 
-    def windows(self) -> list[WindowPrediction]:
+    def windows(self) -> list[LabelledWindow]:
         """What was predicted for each window so far, in the order in which they came."""
         if not self._videos:
             return []
         rows = torch.cat(self._probabilities).tolist()
         return [
-            WindowPrediction(video, self._labels[video], tuple(row))
+            LabelledWindow(video, self._labels[video], tuple(row))
             for video, row in zip(self._videos, rows, strict=True)
         ]
 
     @classmethod
     def restored(
-        cls, classes: Sequence[str], windows: Sequence[WindowPrediction], sums: Mapping[str, Any]
+        cls, classes: Sequence[str], windows: Sequence[LabelledWindow], sums: Mapping[str, Any]
     ) -> "Evaluation":
         """The evaluation that gave `windows` and `sums`; entries of `sums` other than its two are passed over.
 
@@ -156,7 +180,7 @@ class Evaluation:
         """What the errors of flow and landmarks are taken from, ready for JSON."""
         return {"flow": asdict(self.flow), "landmarks": asdict(self.landmarks)}
 
-    def add_windows(self, windows: Sequence[WindowPrediction]) -> None:
+    def add_windows(self, windows: Sequence[LabelledWindow]) -> None:
         """Add windows as `windows` gave them; flow and landmarks are added to `flow` and `landmarks` apart.
 
         Raises:

@@ -1,39 +1,20 @@
-"""A comparison of two runs, printed and as comparison.html."""
+"""A comparison of two runs: comparison.html."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mol_fast.comparison import Comparison, Difference
+from mol_fast.evaluation.compare import Comparison, Difference
 from mol_fast.report.html import Html, element, section, table, write_page
+from mol_fast.report.labels import RECOGNITION, SYNTHETIC
 from mol_fast.report.sections import notice, synthetic_notice
-from mol_fast.run_report import RECOGNITION, SYNTHETIC
-from mol_fast.stored_run import StoredRun
+from mol_fast.runs.stored import StoredRun
 
-LABELS = RECOGNITION | {
+COMPARED = RECOGNITION | {
     "end_point_error_moving": "end-point error, moving (px, less is better)",
     "landmark_error": "landmark error (%, less is better)",
 }
 HEAD = ("score", "A", "B", "B - A", "95 % interval", "")
-
-
-def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None:
-    """Print the scores of both runs and their differences."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=120)
-    synthetic = ", synthetic data: not micro-expression accuracy" if _synthetic(a, b) else ""
-    rows = Table(title=f"{summary(comparison)}{synthetic}", title_justify="left")
-    for name in HEAD:
-        rows.add_column(name)
-    for cells in score_rows(comparison):
-        rows.add_row(*cells)
-    for letter, run in (("A", a), ("B", b)):
-        console.print(f"{letter}: {run.path}", markup=False, highlight=False, soft_wrap=True)
-    console.print(rows)
-    for text in remarks(comparison, a, b):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def write_comparison(
@@ -53,7 +34,7 @@ def write_comparison(
     """
     differing = settings_rows(a, b)
     content = [
-        *([synthetic_notice()] if _synthetic(a, b) else []),
+        *([synthetic_notice()] if is_synthetic(a, b) else []),
         *(notice("Note.", text) for text in remarks(comparison, a, b)),
         section("Scores", element("p", _METHOD, class_="note"), table(HEAD, score_rows(comparison))),
         section("Settings that differ", _settings(differing)),
@@ -64,7 +45,7 @@ def write_comparison(
 
 def score_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """A row per score: label, A, B, difference, interval, and whether the interval contains zero."""
-    return [(LABELS[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
+    return [(COMPARED[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
 
 
 def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
@@ -118,5 +99,6 @@ def _settings(rows: list[tuple[str, str, str]]) -> Html:
     return table(("setting", "A", "B"), rows, class_="settings") if rows else element("p", "None.")
 
 
-def _synthetic(a: StoredRun, b: StoredRun) -> bool:
+def is_synthetic(a: StoredRun, b: StoredRun) -> bool:
+    """Whether scores of one of the runs are those of the embedded set."""
     return any(SYNTHETIC in run.about["sources"] for run in (a, b))

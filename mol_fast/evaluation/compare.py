@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.fold_results import FoldResults
 from mol_fast.metrics import recognition_ratios
-from mol_fast.stored_run import StoredRun
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
 
 CONFIDENCE = 0.95

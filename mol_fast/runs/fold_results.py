@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mol_fast.metrics import Evaluation, WindowPrediction
-from mol_fast.report import Sample
-from mol_fast.selection import Scoring, read_scoring
+from mol_fast.metrics import Evaluation, LabelledWindow
+from mol_fast.runs.folder import SAMPLES, SCORES, WINDOWS
+from mol_fast.runs.sample import Sample
+from mol_fast.runs.selection import Scoring, read_scoring
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
-WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
 
 
@@ -82,9 +82,9 @@ def _windows_table(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-def _read_windows(text: str, classes: Sequence[str]) -> list[WindowPrediction]:
+def _read_windows(text: str, classes: Sequence[str]) -> list[LabelledWindow]:
     return [
-        WindowPrediction(row["video"], classes.index(row["label"]), tuple(float(row[name]) for name in classes))
+        LabelledWindow(row["video"], classes.index(row["label"]), tuple(float(row[name]) for name in classes))
         for row in csv.DictReader(io.StringIO(text, newline=""))
     ]
 

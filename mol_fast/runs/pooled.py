@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, its folds pooled, and the report over all of them."""
+"""The folds of a run pooled: scores, tables, samples."""
 
 import csv
 import io
@@ -6,91 +6,20 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pandas as pd
 
-from mol_fast.fold_results import FoldResults
-from mol_fast.fold_run import summary
-from mol_fast.megc2019 import fold_log
 from mol_fast.metrics import Evaluation, Scores
-from mol_fast.report import Sample
-from mol_fast.selection import WARNING
-from mol_fast.step_log import FILE_NAME as STEPS
-from mol_fast.step_log import read_steps
-from mol_fast.utils.errors import UserError
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import STEPS, Fold, fold_folder
+from mol_fast.runs.megc2019 import fold_log
+from mol_fast.runs.sample import SHOWN, Sample
+from mol_fast.runs.selection import WARNING
+from mol_fast.runs.step_log import read_steps
 from mol_fast.utils.files import write_atomic
 
-CONFIG = "config.json"
-SAMPLES = 6
 TERMS = ["step", "total", "expression", "flow", "landmarks"]
-
-
-class NamedFold(Protocol):
-    """What results need to know of a fold: the name of its folder, and its seed."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-
-
-F = TypeVar("F", bound=NamedFold)
-
-
-def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Make the folder of a run, or check that the one there is of the same configuration, to go on with it.
-
-    Raises:
-        UserError: the folder holds something else, or a run of another configuration; or cannot be made.
-    """
-    differing = open_folder(path, about, identity, "--name")
-    if differing:
-        parts = [f"{key} is {there} there and {here} here" for key, (there, here) in differing.items()]
-        raise UserError(f"{path} is a run of another configuration, choose another --name: {'; '.join(parts)}.")
-
-
-def open_folder(
-    path: Path, about: Mapping[str, Any], identity: Mapping[str, Any], option: str
-) -> dict[str, tuple[Any, Any]]:
-    """Make a folder of results with its config.json, or read the one there.
-
-    Args:
-        path: the folder.
-        about: content of config.json, to which "identity" is added.
-        identity: what the results have in common with others that may be written to the same folder.
-        option: of the command line, that chooses the folder.
-
-    Returns:
-        What of the identity differs: its value there and here, by name; nothing for a new folder.
-
-    Raises:
-        UserError: the folder holds something else, or cannot be made.
-    """
-    config = path / CONFIG
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not config.exists():
-            others = [file for file in path.iterdir() if not file.name.endswith(".tmp")]
-            if others and not config.exists():  # another process may just have made it
-                raise UserError(f"{path} is not empty and not a run: choose another {option}, or remove it.")
-            values = {**about, "identity": identity}
-            write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")
-            return {}
-        stored = dict(json.loads(config.read_text())["identity"])
-    except OSError as error:
-        raise UserError(f"The folder {path} cannot be used ({error}): choose another --out.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config} cannot be read: choose another {option}, or remove {path}.") from error
-    wanted = json.loads(json.dumps(identity, default=str))
-    names = sorted({*stored, *wanted})
-    pairs = {name: (stored.get(name), wanted.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def fold_folder(path: Path, fold: NamedFold) -> Path:
-    """Where the results of `fold` are in the run folder `path`."""
-    return path / "folds" / fold.name
 
 
 class PooledResults:
@@ -100,8 +29,8 @@ class PooledResults:
         folds: every fold with its results.
     """
 
-    def __init__(self, folds: Mapping[F, FoldResults]) -> None:
-        self.folds: dict[NamedFold, FoldResults] = {fold: results for fold, results in folds.items()}  # noqa: C416
+    def __init__(self, folds: Mapping[Fold, FoldResults]) -> None:
+        self.folds = dict(folds)
         self.evaluations: dict[int, Evaluation] = {}
         for fold, results in self.folds.items():
             seed = self.evaluations.setdefault(fold.seed, Evaluation(results.evaluation.classes))
@@ -114,7 +43,7 @@ class PooledResults:
 
     def statistics(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation over the seeds of every main score; the deviation is 0 for one seed."""
-        rows = [summary(scores) for scores in self.scores.values()]
+        rows = [scores.summary() for scores in self.scores.values()]
         names = dict.fromkeys(name for row in rows for name in row)  # a seed may lack folds, and with them scores
         columns = {name: [row[name] for row in rows if name in row] for name in names}
         return {
@@ -168,9 +97,9 @@ class PooledResults:
         """Samples of the first seed: the worst of all folds, and others spread over them."""
         samples = [sample for _, item in self._first_seed() for sample in item.samples]
         samples.sort(key=lambda sample: sample.probabilities[sample.label])
-        worst, rest = samples[: SAMPLES // 2], samples[SAMPLES // 2 :]
-        step = max(1, len(rest) // (SAMPLES - len(worst)))
-        return [*worst, *rest[step - 1 :: step][: SAMPLES - len(worst)]]
+        worst, rest = samples[: SHOWN // 2], samples[SHOWN // 2 :]
+        step = max(1, len(rest) // (SHOWN - len(worst)))
+        return [*worst, *rest[step - 1 :: step][: SHOWN - len(worst)]]
 
     def videos(self) -> list[int]:
         """Number of held-out videos, by seed."""
@@ -185,13 +114,13 @@ class PooledResults:
                 seeds.setdefault(seed, []).append(video.label == video.predicted)
         return right
 
-    def _first_seed(self) -> list[tuple[NamedFold, FoldResults]]:
+    def _first_seed(self) -> list[tuple[Fold, FoldResults]]:
         return [(fold, results) for fold, results in self.folds.items() if fold.seed == self.first]
 
     def _fold_rows(self) -> list[dict[str, Any]]:
         return [
             {"fold": fold.name, "seed": fold.seed, "videos": len(item.evaluation.videos())}
-            | summary(item.evaluation.compute())
+            | item.evaluation.compute().summary()
             | _chosen_columns(item)
             for fold, item in self.folds.items()
         ]
@@ -224,7 +153,7 @@ class PooledResults:
 def _chosen_columns(results: FoldResults) -> dict[str, Any]:
     if results.chosen is None:
         return {}
-    scores = summary(results.chosen.evaluation.compute())
+    scores = results.chosen.evaluation.compute().summary()
     return {"chosen_step": results.chosen.step} | {f"chosen_{name}": value for name, value in scores.items()}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mol_fast.metrics import Evaluation, WindowPrediction
+from mol_fast.metrics import Evaluation, LabelledWindow
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
@@ -63,7 +63,7 @@ def read_scoring(folder: Path, step: int) -> Scoring:
     try:
         content = json.loads(path.read_text())
         windows = [
-            WindowPrediction(row["video"], row["label"], tuple(row["probabilities"])) for row in content["windows"]
+            LabelledWindow(row["video"], row["label"], tuple(row["probabilities"])) for row in content["windows"]
         ]
         evaluation = Evaluation.restored(content["classes"], windows, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -13,7 +13,7 @@ handed in. megc2019.csv has the same as a table.
 
 from collections.abc import Iterable
 
-from mol_fast.fold_results import FoldResults
+from mol_fast.runs.fold_results import FoldResults
 
 
 def fold_log(folds: Iterable[FoldResults]) -> str:

@@ -6,27 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mol_fast.fold_results import SCORES, FoldResults
-from mol_fast.results import CONFIG, fold_folder
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import CONFIG, SCORES, Fold, fold_folder
 from mol_fast.utils.errors import UserError
 
 _NEEDED = {"settings": dict, "model": dict, "sources": list, "environment": dict, "folds": list}
-
-
-@dataclass(frozen=True)
-class StoredFold:
-    """A fold by the name of its folder, which ends with its seed."""
-
-    name: str
-
-    @property
-    def seed(self) -> int:
-        """Seed of everything random.
-
-        Raises:
-            ValueError: the name does not end with a seed.
-        """
-        return int(self.name.rpartition("-seed")[2])
 
 
 @dataclass(frozen=True)
@@ -42,7 +26,7 @@ class StoredRun:
 
     path: Path
     about: Mapping[str, Any]
-    folds: Mapping[StoredFold, FoldResults]
+    folds: Mapping[Fold, FoldResults]
     unfinished: tuple[str, ...]
 
     @property
@@ -73,10 +57,10 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
             `partial` is false.
     """
     about = _read_config(path)
-    folds: dict[StoredFold, FoldResults] = {}
+    folds: dict[Fold, FoldResults] = {}
     unfinished: list[str] = []
     damaged: list[str] = []
-    for fold in map(StoredFold, about["folds"]):
+    for fold in map(Fold.from_name, about["folds"]):
         folder = fold_folder(path, fold)
         results = FoldResults.read(folder)
         if results is not None:
@@ -106,7 +90,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(config.read_text(encoding="utf-8"))
         usable = all(isinstance(about[name], kind) for name, kind in _NEEDED.items()) and about["folds"]
-        about["settings"]["steps"], [StoredFold(name).seed for name in about["folds"]]
+        about["settings"]["steps"], [Fold.from_name(name) for name in about["folds"]]
     except (ValueError, KeyError, TypeError, AttributeError):
         usable = False
     if usable and "evaluated" in about:
@@ -116,7 +100,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return about
 
 
-def _check_fit(path: Path, folds: Mapping[StoredFold, FoldResults]) -> None:
+def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
     """Refuse folds that cannot be pooled: of other classes, or with a video that another fold has, too."""
     first = next(iter(folds))
     seen: dict[tuple[int, Any], str] = {}

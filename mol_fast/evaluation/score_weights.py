@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mol_fast.data import ClipDataset, Protocol, Video
-from mol_fast.fold_results import FoldResults
-from mol_fast.fold_run import score
-from mol_fast.folds import Fold
+from mol_fast.evaluation.score import score
 from mol_fast.model import MOL
-from mol_fast.results import CONFIG
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import WINDOW
 from mol_fast.weights import find_weights, load_weights

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from mol_fast.runs.folder import STEPS
 from mol_fast.utils.files import write_atomic
-
-FILE_NAME = "metrics.csv"
 
 
 class StepLog:
@@ -22,7 +21,7 @@ class StepLog:
     def __init__(self, folder: Path, done: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        path = folder / FILE_NAME
+        path = folder / STEPS
         rows = [row for row in read_steps(path) if row["step"] <= done] if done and path.exists() else []
         write_atomic(path, _table(rows))
         self._count = len(rows)

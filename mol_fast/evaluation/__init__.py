@@ -1,0 +1,1 @@
+"""Score models on held-out clips, and compare finished runs."""

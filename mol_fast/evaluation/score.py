@@ -1,0 +1,88 @@
+"""Score a model on held-out clips, and keep some of them as pictures."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mol_fast.data import ClipDataset
+from mol_fast.metrics import Evaluation
+from mol_fast.model import MOL, MOLOutput
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.sample import SHOWN, Sample
+
+Batch = dict[str, Tensor]
+
+
+def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
+    """Predictions of all clips, and as samples the first window of some videos: the worst, and others."""
+    pictures: dict[str, dict[str, Any]] = {}
+
+    def keep(batch: Batch, output: MOLOutput) -> None:
+        for row, (index, window) in enumerate(zip(batch["video"].tolist(), batch["window"].tolist(), strict=True)):
+            if window == 0:
+                video = clips.videos[index]
+                pictures[f"{video.subject}/{video.name}"] = _picture(batch, output, row)
+
+    evaluation = evaluate(model, clips, fabric, batch_size, keep)
+    return FoldResults(evaluation, _choose(evaluation, pictures))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: MOL,
+    clips: ClipDataset,
+    fabric: Fabric,
+    batch_size: int,
+    on_batch: Callable[[Batch, MOLOutput], None] = lambda batch, output: None,
+) -> Evaluation:
+    """Score every clip of `clips`, in evaluation mode and the precision of `fabric`; videos are named SUBJECT/VIDEO."""
+    model.eval()
+    evaluation = Evaluation(clips.protocol.classes)
+    for batch in DataLoader(clips, batch_size):
+        with fabric.autocast():
+            output = model(batch["frames"].to(fabric.device))
+        flow, landmarks = (None if value is None else value.float().cpu() for value in (output.flow, output.landmarks))
+        output = MOLOutput(output.logits.float().cpu(), flow, landmarks)
+        names = [f"{clips.videos[index].subject}/{clips.videos[index].name}" for index in batch["video"].tolist()]
+        true = batch["landmarks"][:, 1:]
+        evaluation.update(output.logits, batch["label"], names, output.flow, batch["flow"], output.landmarks, true)
+        on_batch(batch, output)
+    return evaluation
+
+
+def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
+    """The pair of frames of clip `row` that moves most."""
+    pair = int(batch["flow"][row].abs().mean(dim=(0, 2, 3)).argmax())
+    return {
+        "first_frame": batch["frames"][row, 0, 0].numpy(),
+        "frame": batch["frames"][row, 0, pair + 1].numpy(),
+        "landmarks_true": batch["landmarks"][row, pair + 1].numpy(),
+        "landmarks_predicted": None if output.landmarks is None else output.landmarks[row, pair].numpy(),
+        "flow_true": batch["flow"][row, :, pair].numpy(),
+        "flow_predicted": None if output.flow is None else output.flow[row, :, pair].numpy(),
+        "note": f"frames {pair + 1} and {pair + 2} of 8, the pair that moves most",
+    }
+
+
+def _choose(evaluation: Evaluation, pictures: dict[str, dict[str, Any]]) -> tuple[Sample, ...]:
+    """Half of the samples those whose true class has the least probability, the other half spread over the rest."""
+    videos = sorted(evaluation.videos(), key=lambda video: video.probabilities[video.label])
+    worst, rest = videos[: SHOWN // 2], videos[SHOWN // 2 :]
+    count = min(len(rest), SHOWN - len(worst))
+    spread = [rest[round(place * (len(rest) - 1) / max(1, count - 1))] for place in range(count)]
+    classes = evaluation.classes
+    return tuple(
+        Sample(
+            subject=str(video.video).rpartition("/")[0],
+            video=str(video.video).rpartition("/")[2],
+            label=classes[video.label],
+            predicted=classes[video.predicted],
+            probabilities=dict(zip(classes, video.probabilities, strict=True)),
+            **pictures[str(video.video)],
+        )
+        for video in (*worst, *spread)
+    )

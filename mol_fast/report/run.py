@@ -1,0 +1,154 @@
+"""The report of a run: report.html."""
+
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mol_fast.metrics import Scores
+from mol_fast.report.html import Html, element, section, share_bar, table, write_page
+from mol_fast.report.labels import BESIDE, LABELS, SUBJECTS, SYNTHETIC, chosen_rows
+from mol_fast.report.samples import sample_section
+from mol_fast.report.sections import (
+    class_section,
+    loss_section,
+    notice,
+    score_section,
+    settings_section,
+    synthetic_notice,
+)
+from mol_fast.report.spread import count, over_seeds, spread
+from mol_fast.runs.pooled import PooledResults
+from mol_fast.runs.sample import Sample
+from mol_fast.runs.selection import WARNING
+
+
+def write_run_report(
+    path: Path,
+    pooled: PooledResults,
+    about: Mapping[str, Any],
+    date: str,
+    *,
+    out: Path | None = None,
+    subjects: str = SUBJECTS,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write report.html over all folds of the run in `path`.
+
+    Args:
+        path: folder of the run.
+        pooled: its results.
+        about: content of its config.json.
+        date: of the report.
+        out: folder for the report, that of the run when not given.
+        subjects: what kind the subjects are of.
+        warnings: shown above the scores.
+    """
+    losses, trainings = pooled.losses(path)
+    seeds = f" {over_seeds(pooled.scores)}" if len(pooled.scores) > 1 else ""
+    write_report(
+        (out or path) / "report.html",
+        name=path.resolve().name,
+        date=date,
+        summary=f"{about['settings']['steps']} steps, folds{seeds}: {len(pooled.folds)}, "
+        f"{subjects}: {len(pooled.right())}",
+        synthetic=SYNTHETIC in about["sources"],
+        scores=pooled.scores,
+        losses=losses or None,
+        trainings=trainings,
+        samples=pooled.samples(),
+        config={"settings": about["settings"], "model": about["model"]},
+        environment=about["environment"],
+        more=[
+            *_chosen_sections(pooled),
+            *([_seed_section(pooled)] if len(pooled.scores) > 1 else []),
+            _subject_section(pooled),
+        ],
+        warnings=warnings,
+    )
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    date: str,
+    summary: str,
+    synthetic: bool,
+    scores: Mapping[int, Scores],
+    losses: Sequence[Mapping[str, object]] | pd.DataFrame | None,
+    trainings: int = 1,
+    samples: Sequence[Sample],
+    config: Mapping[str, object],
+    environment: Mapping[str, object],
+    more: Sequence[Html] = (),
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write the report of one run, atomically.
+
+    Args:
+        path: the HTML file.
+        name, date, summary: what stands on top; the summary says what was trained and what was held out.
+        synthetic: the scores are of the embedded set, which the report then says above them.
+        scores: of the held-out videos, by seed; means over the seeds are shown where there are several.
+        losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each; None where nothing was
+            trained.
+        trainings: number of trainings that the losses are the mean of.
+        samples: clips to show, of the first seed; each adds about 0.3 MB.
+        config, environment: shown as tables; may be nested.
+        more: further sections, shown after the classes.
+        warnings: what the reader of the scores must know, shown above them.
+
+    Raises:
+        ValueError: rows of losses have no ``step``, or a sample has values that are not finite.
+        OSError: the folder does not exist or cannot be written.
+    """
+    content = [
+        *([synthetic_notice()] if synthetic else []),
+        *(notice("Warning.", warning) for warning in warnings),
+        score_section(scores),
+        *([] if losses is None else [loss_section(losses, trainings)]),
+        class_section({seed: item.recognition for seed, item in scores.items()}),
+        *more,
+        sample_section(samples, f"All clips are of seed {min(scores)}." if len(scores) > 1 else ""),
+        settings_section("Configuration", config),
+        settings_section("Environment", environment),
+    ]
+    write_page(path, name, f"{date} · {summary}", content)
+
+
+def _chosen_sections(pooled: PooledResults) -> list[Html]:
+    if pooled.chosen is None:
+        return []
+    notice = element("p", element("strong", "Warning. "), WARNING, class_="notice", role="note")
+    rows = table(BESIDE, chosen_rows(pooled, pooled.chosen))
+    return [section("Chosen on the test subjects", notice, *_seed_note(pooled), rows)]
+
+
+def _seed_section(pooled: PooledResults) -> Html:
+    """Every main score of each seed, with mean and standard deviation."""
+    rows: list[tuple[str, ...]] = [("videos", *map(str, pooled.videos()), "", "")]
+    scores = [item.summary() for item in pooled.scores.values()]
+    for name, item in pooled.statistics().items():
+        cells = [f"{row[name]:.4f}" if name in row else "n/a" for row in scores]
+        rows.append((LABELS[name], *cells, f"{item['mean']:.4f}", f"{item['std']:.4f}"))
+    head = ("score", *(f"seed {seed}" for seed in pooled.scores), "mean", "standard deviation")
+    return section("Seeds", table(head, rows))
+
+
+def _subject_section(pooled: PooledResults) -> Html:
+    rows = []
+    for subject, seeds in pooled.right().items():
+        right = [sum(item) for item in seeds.values()]
+        shares = [100 * sum(item) / len(item) for item in seeds.values()]
+        bar = share_bar(statistics.fmean(shares) / 100)
+        rows.append((subject, count(list(map(len, seeds.values()))), count(right), bar, spread(shares, ".0f", " %")))
+    return section("Subjects", *_seed_note(pooled), table(("subject", "videos", "right", "", "accuracy"), rows))
+
+
+def _seed_note(pooled: PooledResults) -> list[Html]:
+    text = f"Means {over_seeds(pooled.scores)}; ± is the standard deviation."
+    return [element("p", text, class_="note")] if len(pooled.scores) > 1 else []

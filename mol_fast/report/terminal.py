@@ -1,0 +1,85 @@
+"""Tables of scores, and the difference of two runs, on the terminal."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mol_fast.evaluation.compare import Comparison
+from mol_fast.metrics import FAILURE
+from mol_fast.report.comparison import HEAD, is_synthetic, remarks, score_rows, summary
+from mol_fast.report.labels import BESIDE, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows
+from mol_fast.report.spread import count, over_seeds
+from mol_fast.runs.pooled import PooledResults
+from mol_fast.runs.selection import WARNING
+from mol_fast.runs.stored import StoredRun
+
+
+def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str = SUBJECTS) -> None:
+    """Print the pooled scores as a table; mean and deviation where there are several seeds.
+
+    Args:
+        pooled: the results.
+        about: content of config.json of the run.
+        subjects: what kind the subjects are of, for the title.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    found = pooled.statistics()
+
+    def value(name: str, form: str = ".3f") -> str:
+        item = found[name]
+        deviation = f" ± {item['std']:{form}}" if len(pooled.scores) > 1 else ""
+        return f"{item['mean']:{form}}{deviation}"
+
+    def zero(name: str) -> str:
+        return f"px, zero flow {found[name]['mean']:.3f} px"
+
+    synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
+    console = Console(width=100)
+    console.print(f"{subjects}{synthetic}")
+    if len(pooled.scores) > 1:
+        console.print(f"mean ± standard deviation {over_seeds(pooled.scores)}", highlight=False)
+    rows = Table(show_header=False)
+    rows.add_row("videos", count(pooled.videos()))
+    for name, label in RECOGNITION.items():
+        rows.add_row(label, value(name))
+    if "end_point_error" in found:
+        text = f"{value('end_point_error')} {zero('end_point_error_zero_flow')}"
+        rows.add_row("end-point error, all pixels", text)
+    if "end_point_error_moving" in found:
+        share = 100 * found["end_point_error_moving_share"]["mean"]
+        text = f"{value('end_point_error_moving')} {zero('end_point_error_moving_zero_flow')} ({share:.0f} %)"
+        rows.add_row("end-point error, moving pixels", text)
+    if "landmark_error" in found:
+        rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
+        rows.add_row("landmark failures", f"{value('landmark_failure_rate')} of the frames, over {FAILURE:.0f} %")
+    console.print(rows)
+    if pooled.chosen:
+        console.print("chosen on the test subjects, beside the last step")
+        table = Table()
+        for name in BESIDE:
+            table.add_column(name, justify="left" if name == "score" else "right")
+        for cells in chosen_rows(pooled, pooled.chosen):
+            table.add_row(*cells)
+        console.print(table)
+        print(f"warning: {WARNING}", file=sys.stderr, flush=True)
+
+
+def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None:
+    """Print the scores of both runs and their differences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=120)
+    synthetic = ", synthetic data: not micro-expression accuracy" if is_synthetic(a, b) else ""
+    rows = Table(title=f"{summary(comparison)}{synthetic}", title_justify="left")
+    for name in HEAD:
+        rows.add_column(name)
+    for cells in score_rows(comparison):
+        rows.add_row(*cells)
+    for letter, run in (("A", a), ("B", b)):
+        console.print(f"{letter}: {run.path}", markup=False, highlight=False, soft_wrap=True)
+    console.print(rows)
+    for text in remarks(comparison, a, b):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
