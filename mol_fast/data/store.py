@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.tables import csv_table
 from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
 
 FORMAT = 1
@@ -196,13 +197,12 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
     folder = Path(path)
     if "name" not in info:
         raise ValueError("info has no name")
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for video in videos:
         file = video.path.relative_to(folder).as_posix()
-        writer.writerow((video.subject, video.name, video.label, video.source, video.frames, file))
-    write_atomic(folder / "index.csv", table.getvalue())
+        values = (video.subject, video.name, video.label, video.source, video.frames, file)
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    write_atomic(folder / "index.csv", csv_table(rows, COLUMNS))
     write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": FRAME, **info}, indent=2) + "\n")
 
 

@@ -6,7 +6,6 @@ import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -14,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.prediction.windows import Window
+from mol_fast.utils.environment import versions
 from mol_fast.vision.align import Matrix
 from mol_fast.vision.faces import Face
 from mol_fast.vision.sizes import CROP, PAIRS
 
 FORMAT = 1
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
-_PACKAGES = ("mol-fast", "torch", "numpy", "opencv-python", "dlib-bin")
 
 Flow = npt.NDArray[np.float32]
 
@@ -114,7 +113,7 @@ def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) ->
         "format": FORMAT,
         **about,
         "fps": fps,
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
         "classes": list(prediction.classes),
         "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
         "skipped": [{"reason": "no face in its first frame", **_span(window, fps)} for window in prediction.skipped],
@@ -153,13 +152,3 @@ def _face(face: Face, frame: int) -> dict[str, Any]:
 
 def _named(classes: tuple[str, ...], probabilities: npt.NDArray[np.float32]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in zip(classes, probabilities, strict=True)}
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -1,7 +1,5 @@
 """The account of a prepared set: every annotated video, what was put right, and why it is not used."""
 
-import csv
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from typing import Any
 
 from mol_fast.data.counts import CountCheck
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.tables import csv_table
 
 _LISTED = 40  # videos under one heading of the summary
 
@@ -85,12 +84,8 @@ class Manifest:
 
     def to_csv(self) -> str:
         """One row per video."""
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(Entry.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        for entry in self.entries:
-            writer.writerow(asdict(entry) | {"fixes": "; ".join(entry.fixes)})
-        return table.getvalue()
+        rows = (asdict(entry) | {"fixes": "; ".join(entry.fixes)} for entry in self.entries)
+        return csv_table(rows, list(Entry.__dataclass_fields__))
 
     def summary(self, limit: int | None = _LISTED) -> str:
         """For people: numbers, differences from the protocols, and videos that are fixed or not used.

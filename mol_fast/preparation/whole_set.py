@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mol_fast.preparation.one_video import Finder, Settings
 from mol_fast.preparation.records import remove_leftovers, video_file
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.workers import Outcome, Worker, prepare_all
+from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.vision.pictures import encoded_png
@@ -209,13 +209,5 @@ def _info(plan: Plan, settings: Settings) -> dict[str, Any]:
         "protocol": plan.protocol and plan.protocol.name,
         "align": settings.align,
         "min_score": settings.min_score,
-        "versions": _versions("torch", "numpy", "opencv-python", "dlib-bin", "face_recognition_models"),
+        "versions": versions(),
     }
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        with contextlib.suppress(PackageNotFoundError):  # another build of it may do
-            found[package] = version(package)
-    return found

@@ -20,6 +20,7 @@ from mol_fast.runs.sample import Sample
 from mol_fast.runs.selection import Scoring, read_scoring
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.tables import csv_table
 
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
 
@@ -70,16 +71,15 @@ class FoldResults:
 
 def _windows_table(evaluation: Evaluation) -> str:
     """One row per window: video, number of the window, true class, predicted class, probabilities."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "window", "label", "predicted", *evaluation.classes])
+    rows = []
     seen: dict[Any, int] = {}
     for window in evaluation.windows():
         number = seen[window.video] = seen.get(window.video, -1) + 1
         best = max(range(len(window.probabilities)), key=window.probabilities.__getitem__)
-        names = evaluation.classes[window.label], evaluation.classes[best]
-        writer.writerow([window.video, number, *names, *map(repr, window.probabilities)])
-    return text.getvalue()
+        names = {"label": evaluation.classes[window.label], "predicted": evaluation.classes[best]}
+        row = {"video": window.video, "window": number, **names}
+        rows.append(row | dict(zip(evaluation.classes, map(repr, window.probabilities), strict=True)))
+    return csv_table(rows, ["video", "window", "label", "predicted", *evaluation.classes])
 
 
 def _read_windows(text: str, classes: Sequence[str]) -> list[LabelledWindow]:

@@ -1,7 +1,5 @@
 """The folds of a run pooled: scores, tables, samples."""
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from mol_fast.runs.sample import SHOWN, Sample
 from mol_fast.runs.selection import WARNING
 from mol_fast.runs.step_log import read_steps
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.tables import csv_table
 
 TERMS = ["step", "total", "expression", "flow", "landmarks"]
 
@@ -74,9 +73,9 @@ class PooledResults:
                 "steps": steps,
             }
         write_atomic(path / "scores.json", json.dumps(values, indent=2) + "\n")
-        write_atomic(path / "folds.csv", _table(self._fold_rows()))
-        write_atomic(path / "predictions.csv", _table(self._video_rows()))
-        write_atomic(path / "megc2019.csv", _table(self._log_rows()))
+        write_atomic(path / "folds.csv", csv_table(self._fold_rows()))
+        write_atomic(path / "predictions.csv", csv_table(self._video_rows()))
+        write_atomic(path / "megc2019.csv", csv_table(self._log_rows()))
         write_atomic(path / "megc2019.log", fold_log(results for fold, results in self._first_seed()))
 
     def losses(self, path: Path) -> tuple[list[dict[str, float]], int]:
@@ -155,12 +154,3 @@ def _chosen_columns(results: FoldResults) -> dict[str, Any]:
         return {}
     scores = results.chosen.evaluation.compute().summary()
     return {"chosen_step": results.chosen.step} | {f"chosen_{name}": value for name, value in scores.items()}
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, fieldnames=list(names), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

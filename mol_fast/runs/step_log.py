@@ -1,13 +1,13 @@
 """The record of a training run, step by step: metrics.csv and TensorBoard events."""
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from mol_fast.runs.folder import STEPS
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.tables import csv_table
 
 
 class StepLog:
@@ -23,7 +23,7 @@ class StepLog:
 
         path = folder / STEPS
         rows = [row for row in read_steps(path) if row["step"] <= done] if done and path.exists() else []
-        write_atomic(path, _table(rows))
+        write_atomic(path, csv_table(rows))
         self._count = len(rows)
         self._file = open(path, "a", newline="")  # noqa: SIM115
         self._events = SummaryWriter(str(folder), purge_step=done + 1)
@@ -43,10 +43,7 @@ class StepLog:
 
     def add(self, row: Mapping[str, float]) -> None:
         """Record the values of one step; every row has the same keys, "step" among them."""
-        writer = csv.DictWriter(self._file, fieldnames=list(row), lineterminator="\n")
-        if not self._count:
-            writer.writeheader()
-        writer.writerow(row)
+        self._file.write(csv_table([row], header=not self._count))
         self._file.flush()
         self._count += 1
         for key, value in row.items():
@@ -69,13 +66,3 @@ def read_steps(path: Path) -> list[dict[str, float]]:
             except (TypeError, ValueError):
                 continue
     return [row for row in rows if "step" in row]
-
-
-def _table(rows: list[dict[str, float]]) -> str:
-    if not rows:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -11,7 +11,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from mol_fast.data.embedded.photographs import CREDITS
 from mol_fast.data.embedded.rendering import moving_face, render_clip, render_frames
 from mol_fast.data.embedded.subjects import Subject, make_subject
 from mol_fast.data.store import PreparedSet, Video, read_info, write_index, write_video
+from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import FRAME, interval
 
@@ -146,12 +146,11 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _info(seed: int) -> dict[str, Any]:
     """Content of set.json: what made the set."""
-    packages = ("torch", "numpy", "scikit-image", "matplotlib")
     return {
         "name": "embedded",
         "generator": VERSION,
         "seed": seed,
-        "versions": {package: version(package) for package in packages},
+        "versions": versions(("torch", "numpy", "scikit-image", "matplotlib")),
         "photographs": CREDITS,
         "note": "synthetic videos; scores on them say nothing about real micro-expressions",
     }
