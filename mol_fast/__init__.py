@@ -7,7 +7,7 @@ from mol_fast.config import PRESETS, MOLConfig
 from mol_fast.layers import CCC, F5C, FCC
 from mol_fast.losses import JointLoss, LossTerms
 from mol_fast.model import MOL, MOLOutput
-from mol_fast.official import load_official
+from mol_fast.nn.official import load_official
 from mol_fast.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ RESAMPLES = (100, 100_000)
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
+class Options:
     """What to evaluate: exactly one of run, weights and compare."""
 
     run: Path | None = None
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_program(run, argv, "evaluate", "train")
 
 
-def run(settings: EvaluateSettings) -> None:
+def run(settings: Options) -> None:
     """Score a run again, score trained weights on prepared sets, or compare two runs.
 
     --run takes the scores from the tables of windows in a run's folder, and writes scores, tables and report again.
@@ -97,7 +97,7 @@ def run(settings: EvaluateSettings) -> None:
     {"run": _score_run, "weights": _score_weights, "compare": _compare}[settings.check()](settings)
 
 
-def _score_run(settings: EvaluateSettings) -> None:
+def _score_run(settings: Options) -> None:
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
     from mol_fast.runs.pooled import PooledResults
@@ -117,7 +117,7 @@ def _score_run(settings: EvaluateSettings) -> None:
     _conclude(stored.warnings, out / "report.html")
 
 
-def _score_weights(settings: EvaluateSettings) -> None:
+def _score_weights(settings: Options) -> None:
     from mol_fast.data.loading import open_data, sources
     from mol_fast.device import make_fabric
     from mol_fast.evaluation.score_weights import Weights, choose_subjects, score_folds
@@ -165,7 +165,7 @@ def _score_weights(settings: EvaluateSettings) -> None:
     _conclude(choice.warnings, settings.out and settings.out / "report.html")
 
 
-def _compare(settings: EvaluateSettings) -> None:
+def _compare(settings: Options) -> None:
     from mol_fast.evaluation.compare import compare_runs
     from mol_fast.report.comparison import write_comparison
     from mol_fast.report.terminal import print_comparison

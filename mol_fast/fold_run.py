@@ -21,6 +21,7 @@ from mol_fast.evaluation.score import evaluate, score
 from mol_fast.fold_config import write_fold_config
 from mol_fast.folds import split_clips
 from mol_fast.model import MOL
+from mol_fast.nn.weights import FILE_NAME, save_weights
 from mol_fast.parallel import largest
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import Fold
@@ -30,7 +31,6 @@ from mol_fast.settings import TrainSettings
 from mol_fast.step_record import StepRecord
 from mol_fast.training import LossNotFinite, train
 from mol_fast.utils.errors import Stopped, UserError
-from mol_fast.weights import FILE_NAME, save_weights
 
 
 def run_fold(

@@ -13,8 +13,8 @@ from sklearn import metrics as sklearn
 
 from mol_fast.data import PreparedSet
 from mol_fast.evaluate import main
+from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.train import main as train
-from mol_fast.weights import load_weights, save_weights
 
 TABLES = ("scores.json", "folds.csv", "predictions.csv", "megc2019.csv", "megc2019.log")
 

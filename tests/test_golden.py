@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mol_fast import MOL, JointLoss, functional, load_official
 from mol_fast import reference as ref
-from mol_fast.official import official_name
+from mol_fast.nn.official import official_name
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

@@ -12,13 +12,13 @@ import torch
 from predict_scene import CLASSES, head, write_head, write_weights
 
 from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, write_video
+from mol_fast.nn.weights import load_weights
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import predict
 from mol_fast.vision.align import alignment, centre_crop, transform, warp
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.sizes import FRAME
 from mol_fast.vision.video import VideoFile
-from mol_fast.weights import load_weights
 
 
 @pytest.fixture(scope="module")

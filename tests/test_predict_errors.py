@@ -14,11 +14,11 @@ from predict_scene import CLASSES, head, write_head, write_weights
 from safetensors.torch import save_file
 
 from mol_fast import MOL, PRESETS
+from mol_fast.nn.weights import save_weights
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import Predictor, predict
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.video import VideoWriter
-from mol_fast.weights import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from fake_releases import Fake, write_casme2
 
 import mol_fast.predict as predict
 from mol_fast import prepare, train
-from mol_fast.weights import load_weights
+from mol_fast.nn.weights import load_weights
 
 
 def test_from_a_raw_tree_to_a_prediction(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from test_folds import STEPS, options, outcome
 
 from mol_fast.data import PreparedSet
 from mol_fast.metrics import Evaluation
+from mol_fast.nn.weights import load_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.train import main
 from mol_fast.utils.errors import UserError
-from mol_fast.weights import load_weights
 
 BY_TEST = ("--selection", "test", "--score-every", "2")
 

@@ -10,11 +10,11 @@ from compare import seeded
 
 from mol_fast import MOL, PRESETS, JointLoss, MOLConfig
 from mol_fast.data import PreparedSet
+from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.predict import main as predict
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main
 from mol_fast.utils.errors import UserError
-from mol_fast.weights import load_weights, save_weights
 
 SETS = [("mer",), ("mer", "flow"), ("mer", "landmarks")]
 HEADS = {"flow": "flow_head", "landmarks": "landmark_head"}

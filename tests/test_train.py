@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from mol_fast.config import MOLConfig
 from mol_fast.data import PreparedSet
+from mol_fast.nn.weights import load_weights
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main
 from mol_fast.training import learning_rate_factor
-from mol_fast.weights import load_weights
 
 TERMS = ("total", "expression", "flow", "landmarks")
 

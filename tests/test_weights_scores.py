@@ -10,8 +10,8 @@ from mol_fast.config import MOLConfig
 from mol_fast.data import Video
 from mol_fast.evaluation.score_weights import Weights, choose_subjects
 from mol_fast.model import MOL
+from mol_fast.nn.weights import save_weights
 from mol_fast.utils.errors import UserError
-from mol_fast.weights import save_weights
 
 NONE: tuple[str, ...] = ()
 

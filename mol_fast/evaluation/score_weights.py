@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.evaluation.score import score
 from mol_fast.model import MOL
+from mol_fast.nn.weights import find_weights, load_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import WINDOW
-from mol_fast.weights import find_weights, load_weights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.data.clips import normalise_frames
+from mol_fast.nn.weights import load_weights
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction
 from mol_fast.prediction.windows import AlignedWindow, Window, aligned_windows, plan_windows
 from mol_fast.utils.device import choose_device
@@ -18,7 +19,6 @@ from mol_fast.vision.align import centre_crop, inverse, transform
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 from mol_fast.vision.sizes import CROP, FRAME, WINDOW
 from mol_fast.vision.video import FrameArray, FrameSource
-from mol_fast.weights import load_weights
 
 
 class Predictor:

@@ -1,0 +1,1 @@
+"""The network: blocks, heads, losses, and its weights on disk."""
