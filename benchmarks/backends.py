@@ -11,9 +11,12 @@ from compare import Params, state
 from torch import Tensor, nn
 
 from mol_fast.functional import HAS_TRITON
+from mol_fast.utils.bfloat16 import emulates_bfloat16
 
 BACKENDS = ("reference", "torch", "torch.compile", "triton")
 """The literal loops; batched PyTorch; the same compiled; the Triton kernels."""
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+"""Of all benchmarks: a GPU where there is one."""
 DTYPES = (torch.float32, torch.bfloat16)
 N = TypeVar("N", bound=nn.Module)
 
@@ -62,9 +65,17 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def skip_unavailable(backend: str, device: torch.device) -> None:
-    """Skip the test, and say why, when `backend` cannot run."""
-    if backend == "triton" and device.type != "cuda":
-        pytest.skip("the Triton kernels need a GPU, there is none here")
+def unavailable(backend: str, dtype: torch.dtype) -> str | None:
+    """Why `backend` cannot run here, or not in `dtype`; None where it can."""
+    if backend == "triton" and DEVICE.type != "cuda":
+        return "the Triton kernels need a GPU, there is none here"
     if backend == "triton" and not HAS_TRITON:
-        pytest.skip("the package triton is not installed")
+        return "the package triton is not installed"
+    if dtype == torch.bfloat16 and emulates_bfloat16(DEVICE):
+        return "this CPU has no instructions for bfloat16 and would emulate it"
+    return None
+
+
+def skipped(reason: str | None) -> list[pytest.MarkDecorator]:
+    """The marks of a case that is not run for `reason`; none without a reason."""
+    return [] if reason is None else [pytest.mark.skip(reason)]

@@ -18,7 +18,8 @@ MARKERS = {"float32": "o", "bfloat16": "D"}
 def draw(rows: dict[str, dict[tuple[str, str], dict[str, Any]]], title: str, path: Path) -> None:
     """Median times on a logarithmic axis, bars from the first to the third quartile, share of the limit beside.
 
-    The share is of the roofline where it was measured (a GPU), otherwise of the matrix rate.
+    Of a GPU eager times have the bars, and kernel times are joined to them by a thin line. The share is of the roofline
+    where it was measured (a GPU), otherwise of the matrix rate.
     """
     figure, axes = plt.subplots(figsize=(11, 1.5 + 0.42 * len(rows)), layout="constrained")
     seen = set()
@@ -28,6 +29,10 @@ def draw(rows: dict[str, dict[tuple[str, str], dict[str, Any]]], title: str, pat
             label = f"{backend} {dtype}"
             y = line + 0.7 * ((place + 0.5) / len(row) - 0.5)
             low, high = stats["median"] - stats["q1"], stats["q3"] - stats["median"]
+            kernel = info.get("kernel")
+            if kernel is not None:
+                axes.plot([1e3 * kernel, 1e3 * stats["median"]], [y, y], color=COLOURS[backend], linewidth=0.5)
+                axes.plot(1e3 * kernel, y, color=COLOURS[backend], marker="|", markersize=7)
             axes.errorbar(
                 1e3 * stats["median"],
                 y,
@@ -42,10 +47,14 @@ def draw(rows: dict[str, dict[tuple[str, str], dict[str, Any]]], title: str, pat
             seen.add(label)
             share = info.get("roofline_share", info["matrix_share"])
             axes.annotate(f"{share:.0%}", (1e3 * stats["q3"], y), (4, -2), textcoords="offset points", fontsize=6)
+    on_gpu = any("kernel" in benchmark["extra_info"] for row in rows.values() for benchmark in row.values())
+    what = (
+        "eager: marker, kernel: bar; numbers: share of the roofline" if on_gpu else "numbers: share of the matrix rate"
+    )
     axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlabel("milliseconds, median and quartiles; numbers: share of the matrix rate, on a GPU of the roofline")
+    axes.set_xlabel(f"milliseconds, median and quartiles; {what}")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=8, wrap=True)

@@ -1,9 +1,11 @@
-"""Options and the machine, for all benchmarks."""
+"""Options, the budget and the machine, for all benchmarks."""
 
 import os
 import sys
-from collections.abc import Iterator
-from functools import cache, partial
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +15,90 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # compare.py: runs of a layer, and their errors
 
+from backends import DEVICE
+from budget import SECONDS, Budget, costs, in_order
 from measure import Machine, Measure
-from stopwatch import Clock, CPUClock, GPUClock, matrix_rate, memory_rate
 
+from mol_fast.checks.timing import Clock, copy_rate, product_rate
 from mol_fast.utils.environment import environment
 from mol_fast.utils.memory import keep_memory
 
 keep_memory()
-
-
-@cache
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@cache
-def _clock() -> Clock:
-    return GPUClock() if _device().type == "cuda" else CPUClock()
+BUDGET = pytest.StashKey[Budget]()
+NOT_RUN = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads on the CPU")
+    parser.addoption(
+        "--budget", type=float, default=SECONDS, help=f"seconds for all benchmarks, {SECONDS:g} by default, 0: no limit"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cost(seconds, wanted): what a benchmark takes, see budget.py")
+    config.stash[NOT_RUN] = {}
+    try:
+        config.stash[BUDGET] = Budget(config.getoption("--budget"))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = in_order(items)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     if "measure" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.benchmark(timer=_clock()))
+        item.add_marker(pytest.mark.benchmark(timer=Clock(DEVICE)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what the budget does not hold, after what cannot run at all and before anything is prepared for it."""
+    refusal = item.config.stash[BUDGET].refusal(costs(item)[0])
+    if refusal is not None:
+        pytest.skip(refusal)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    start = time.monotonic()
+    result = yield
+    if item.nodeid not in item.config.stash[NOT_RUN]:
+        item.config.stash[BUDGET].done(costs(item)[0], time.monotonic() - start)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        item.config.stash[NOT_RUN][item.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What the budget was, and what did not run, by reason; cases that the budget cut are named one by one."""
+    budget, not_run = config.stash[BUDGET], config.stash[NOT_RUN]
+    limit = f"of {budget.seconds:g} s" if budget.seconds else "without limit"
+    terminalreporter.section("budget")
+    terminalreporter.write_line(f"{budget.elapsed():.0f} s {limit} (--budget), {len(not_run)} cases were not run")
+    cut = [f"  {name}: {reason}" for name, reason in not_run.items() if "--budget" in reason]
+    others = Counter(reason for reason in not_run.values() if "--budget" not in reason)
+    for line in [*cut, *(f"  {count} cases: {reason}" for reason, count in others.items())]:
+        terminalreporter.write_line(line)
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """The versions that matter, and not the computer's name or kernel."""
     for key in ("node", "release"):
         machine_info.pop(key, None)
-    machine_info["environment"] = environment(_device())
+    machine_info["environment"] = environment(DEVICE)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    output_json["budget"] = config.stash[BUDGET].seconds
+    output_json["not_run"] = config.stash[NOT_RUN]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,15 +113,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """A GPU where there is one."""
-    return _device()
+    return DEVICE
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def machine(device: torch.device, threads: int) -> Machine:
-    """The memory rate is measured once per file, the matrix rate after every benchmark: clocks go up and down."""
-    clock = _clock()
-    rate = partial(matrix_rate, device, clock=clock)
-    return Machine(device, threads, clock, rate, memory_rate(device, clock) if device.type == "cuda" else None)
+    """The memory rate is measured once, the matrix rate after every benchmark: clocks go up and down."""
+    return Machine(device, threads, partial(product_rate, device), copy_rate(device) if device.type == "cuda" else None)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from stopwatch import Clock
+
+from mol_fast.checks import timing
 
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 0.3, 5, 30
 """A benchmark repeats for about so long, within these bounds."""
@@ -35,7 +36,6 @@ class Machine:
 
     device: torch.device
     threads: int
-    clock: Clock
     matrix_rate: Callable[[torch.dtype], float]
     memory_rate: float | None
 
@@ -48,21 +48,28 @@ class Measure:
     machine: Machine
 
     def __call__(self, function: Callable[[], object], labels: Labels, flops: int, bytes: int, **extra: Any) -> None:
-        """Time `function`, which does `flops` operations and moves `bytes` or more; `extra` is written beside."""
+        """Time `function`, which does `flops` operations and moves `bytes` or more; `extra` is written beside.
+
+        On a GPU the rounds of the benchmark are eager time, and kernel time stands beside it, None and why where
+        there is none. Shares are of kernel time, if there is one.
+        """
         self.benchmark.group = f"{labels.operation} {labels.phase} {labels.shape}"
         self.benchmark.name = f"{labels.backend} {labels.dtype}"
-        repeat(self.benchmark, self.machine.clock, function)
+        repeat(self.benchmark, self.machine.device, function)
         if not self.benchmark.stats:  # --benchmark-disable
             return
-        median = self.benchmark.stats.stats.median
+        device, eager = self.machine.device, self.benchmark.stats.stats.median
+        figures = kernel_figure(function, device) if device.type == "cuda" else {}
+        seconds = figures.get("kernel") or eager
         rate = self.machine.matrix_rate(getattr(torch, labels.dtype))
         self.benchmark.extra_info |= {
             **asdict(labels),
-            "device": self.machine.device.type,
+            "device": device.type,
             "threads": self.machine.threads,
             "flops": flops,
             "matrix_rate": rate,
-            "matrix_share": flops / median / rate,
+            "matrix_share": flops / seconds / rate,
+            **figures,
             **extra,
         }
         if self.machine.memory_rate is not None:
@@ -70,18 +77,28 @@ class Measure:
             self.benchmark.extra_info |= {
                 "bytes": bytes,
                 "memory_rate": self.machine.memory_rate,
-                "roofline_share": floor / median,
+                "roofline_share": floor / seconds,
             }
 
 
-def repeat(benchmark: BenchmarkFixture, clock: Clock, function: Callable[[], object]) -> None:
-    """Time `function` in a bounded number of rounds, after calls that do not count."""
-    timed = clock.timed(function)
+def kernel_figure(function: Callable[[], object], device: torch.device) -> dict[str, Any]:
+    """Kernel time in seconds, or None and why."""
+    try:
+        return {"kernel": timing.kernel_time(function, device), "kernel_problem": None}
+    except timing.CaptureError as error:
+        return {"kernel": None, "kernel_problem": str(error)}
+
+
+def repeat(benchmark: BenchmarkFixture, device: torch.device, function: Callable[[], object]) -> None:
+    """Time `function` in a bounded number of rounds, after calls that do not count; on a GPU many calls a round."""
+    clock = timing.Clock(device)
     start = clock()
-    timed()
+    function()
     seconds = clock() - start
     if seconds > SLOW:
-        benchmark.pedantic(timed, rounds=SLOW_ROUNDS)
+        benchmark.pedantic(function, rounds=SLOW_ROUNDS)
+    elif device.type == "cuda":
+        benchmark.pedantic(function, rounds=timing.ROUNDS, iterations=timing.calls_per_round(function, clock))
     else:
         rounds = min(max(LEAST_ROUNDS, int(SECONDS / seconds)), MOST_ROUNDS)
-        benchmark.pedantic(timed, rounds=rounds, warmup_rounds=2)
+        benchmark.pedantic(function, rounds=rounds, warmup_rounds=2)

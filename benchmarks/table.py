@@ -17,6 +17,10 @@ from mol_fast.utils.files import write_atomic
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("reference", "torch", "torch.compile", "triton")
 DTYPES = ("float32", "bfloat16")
+KINDS = (
+    "Kernel: what the GPU needs for a call (replay of a CUDA graph, inputs in memory), of which the shares are.",
+    "Eager: what a call takes from Python, where the host may be the slower one.",
+)
 
 Benchmark = dict[str, Any]
 Rows = dict[str, dict[tuple[str, str], Benchmark]]
@@ -44,6 +48,15 @@ def spread(benchmark: Benchmark) -> float:
     return benchmark["stats"]["iqr"] / benchmark["stats"]["median"]
 
 
+def figures(benchmark: Benchmark) -> dict[str, float]:
+    """Seconds by name: "kernel", where there is one, and "eager" on a GPU, "time" on a CPU."""
+    median, info = benchmark["stats"]["median"], benchmark["extra_info"]
+    if info["device"] == "cpu":
+        return {"time": median}
+    kernel = info["kernel"]
+    return {"eager": median} if kernel is None else {"kernel": kernel, "eager": median}
+
+
 def conditions(result: dict[str, Any]) -> str:
     """Where, when and of what, in a line."""
     machine, commit = result["machine_info"], result["commit_info"]
@@ -65,10 +78,15 @@ def conditions(result: dict[str, Any]) -> str:
 
 
 def cell(benchmark: Benchmark, reference: Benchmark | None) -> str:
-    info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
-    parts = [f"{duration(seconds)} ± {spread(benchmark):.0%}"]
-    if reference is not None and reference is not benchmark:
-        parts.append(f"{reference['stats']['median'] / seconds:.1f}x")
+    info, found = benchmark["extra_info"], figures(benchmark)
+    others = {} if reference is None or reference is benchmark else figures(reference)
+    parts = []
+    for name, seconds in found.items():
+        label = "" if name == "time" else f"{name} "
+        around = "" if name == "kernel" else f" ± {spread(benchmark):.0%}"
+        parts.append(f"{label}{duration(seconds)}{around}")
+        if name in others:
+            parts.append(f"{others[name] / seconds:.1f}x")
     parts.append(f"{info['matrix_share']:.0%}")
     if "roofline_share" in info:
         parts.append(f"roof {info['roofline_share']:.0%}")
@@ -76,17 +94,29 @@ def cell(benchmark: Benchmark, reference: Benchmark | None) -> str:
 
 
 def losses(rows: Rows) -> list[str]:
-    """Where a backend is slower than batched PyTorch, or bfloat16 slower than float32."""
+    """Where a backend is slower than batched PyTorch, or bfloat16 slower than float32; like figures are compared."""
     lines = []
     for group, row in rows.items():
         for (backend, dtype), benchmark in row.items():
             for rival in {("torch", dtype), (backend, "float32")} - {(backend, dtype)}:
                 if rival not in row or backend == "reference" or rival[0] == "reference":
                     continue
-                ratio = benchmark["stats"]["median"] / row[rival]["stats"]["median"]
-                if ratio > 1.05:
-                    lines.append(f"- {group}: {backend} {dtype} takes {ratio:.2f} times as long as {' '.join(rival)}.")
+                theirs = figures(row[rival])
+                for name, seconds in figures(benchmark).items():
+                    if name in theirs and seconds > 1.05 * theirs[name]:
+                        ours = f"{backend} {dtype}" + ("" if name == "time" else f", {name},")
+                        ratio = seconds / theirs[name]
+                        lines.append(f"- {group}: {ours} takes {ratio:.2f} times as long as {' '.join(rival)}.")
     return sorted(lines)
+
+
+def left_out(result: dict[str, Any]) -> list[str]:
+    """Cases that were not run, by reason; [] where all were, or where the run did not say."""
+    names: dict[str, list[str]] = {}
+    for name, reason in result.get("not_run", {}).items():
+        names.setdefault(reason, []).append(name.partition("::")[2])
+    lines = [f"- {reason}: {', '.join(cases)}." for reason, cases in names.items()]
+    return ["", "Not run:", "", *lines] if lines else []
 
 
 def markdown(result: dict[str, Any], chart: str) -> str:
@@ -97,6 +127,7 @@ def markdown(result: dict[str, Any], chart: str) -> str:
         conditions(result) + ".",
         "",
         "Median ± interquartile range, times faster than the reference in float32, share of the matrix rate then.",
+        *(KINDS if any("kernel" in b["extra_info"] for b in result["benchmarks"]) else ()),
         "",
         "| | " + " | ".join(f"{backend} {dtype}" for backend, dtype in columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -114,7 +145,8 @@ def markdown(result: dict[str, Any], chart: str) -> str:
         time = f"{duration(benchmark['stats']['median'])} ± {spread(benchmark):.0%}"
         lines.append(f"| {benchmark['group']} | {benchmark['name']} | {time} | {note} |")
     slower = losses(rows)
-    lines += ["", "Slower, by more than 5 %:", "", *(slower or ["- nothing."]), "", f"![Times by backend]({chart})", ""]
+    lines += ["", "Slower, by more than 5 %:", "", *(slower or ["- nothing."]), *left_out(result)]
+    lines += ["", f"![Times by backend]({chart})", ""]
     return "\n".join(lines)
 
 

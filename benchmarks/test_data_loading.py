@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from budget import cost
 from measure import Machine, repeat
 from pytest_benchmark.fixture import BenchmarkFixture
 from safetensors.torch import load_file
-from stopwatch import CPUClock
 from torch.utils.data import DataLoader
 
 from mol_fast.data import ClipDataset, generate_embedded, get_protocol
@@ -34,6 +34,7 @@ def refuse_wrong_clips(clips: ClipDataset) -> None:
             pytest.fail("wrong clip, nothing is timed")
 
 
+@cost(12)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_data_loading(benchmark: BenchmarkFixture, machine: Machine, clips: ClipDataset, workers: int) -> None:
     refuse_wrong_clips(clips)
@@ -46,6 +47,6 @@ def test_data_loading(benchmark: BenchmarkFixture, machine: Machine, clips: Clip
     benchmark.group = f"data loading, batches of {BATCH}"
     benchmark.name = f"{workers} reading processes"
     benchmark.extra_info |= {"clips": len(clips), "threads": machine.threads, "device": "cpu"}
-    repeat(benchmark, CPUClock(), epoch)
+    repeat(benchmark, torch.device("cpu"), epoch)
     if benchmark.stats:  # none with --benchmark-disable
         benchmark.extra_info["clips_per_second"] = len(clips) / benchmark.stats.stats.median

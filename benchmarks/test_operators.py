@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from backends import BACKENDS, DTYPES, skip_unavailable
+from backends import BACKENDS, DTYPES, skipped, unavailable
+from budget import cost
 from gate import Results, refuse_wrong
 from measure import Labels, Measure, name_of
 from operators import OPERATORS, SIDE, Operator, candidate, problem
@@ -22,8 +23,24 @@ def worth_timing(operator: Operator, training: bool, n: int, backend: str, dtype
     return True
 
 
+def seconds(training: bool, n: int, backend: str) -> float:
+    """What a case takes, see budget.py."""
+    if backend == "torch.compile":
+        return 25.0 if n == 1 else 35.0
+    if n > MOST_LOOPS:
+        return 20.0 if training else 8.0
+    return 12.0 if training and backend == "reference" and n == MOST_LOOPS else 3.0
+
+
 CASES = [
-    pytest.param(operator, training, n, backend, dtype, id=f"{operator.name}-{phase}-{n}-{backend}-{name_of(dtype)}")
+    pytest.param(
+        *(operator, training, n, backend, dtype),
+        id=f"{operator.name}-{phase}-{n}-{backend}-{name_of(dtype)}",
+        marks=[
+            cost(seconds(training, n, backend), operator.name == "F5C" and dtype == torch.float32),
+            *skipped(unavailable(backend, dtype)),
+        ],
+    )
     for operator in OPERATORS
     for training, phase in ((False, "forward"), (True, "forward+backward"))
     for n in MAPS[operator.name]
@@ -43,7 +60,6 @@ def test_operator(
     backend: str,
     dtype: torch.dtype,
 ) -> None:
-    skip_unavailable(backend, device)
     case = problem(operator, n, training, device)
     function = candidate(case, backend, dtype)
     outputs, gradients = function()

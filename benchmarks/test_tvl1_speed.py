@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from budget import cost
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
@@ -30,7 +31,9 @@ def check(previous: Tensor, next: Tensor, expected: Tensor, compiled: bool) -> N
         pytest.fail("a pair alone has another flow than in its batch: nothing is timed")
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(False, id="eager", marks=cost(6)), pytest.param(True, id="compiled", marks=cost(40))]
+)
 @pytest.mark.parametrize("count", [1, 20])
 def test_tvl1(benchmark: BenchmarkFixture, count: int, compiled: bool, device: torch.device, threads: int) -> None:
     previous, next, expected = batch(count, device)

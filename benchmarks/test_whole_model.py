@@ -3,15 +3,42 @@
 import counts
 import pytest
 import torch
-from backends import BACKENDS, DTYPES, of_module, skip_unavailable
+from backends import BACKENDS, DEVICE, DTYPES, of_module, skipped, unavailable
+from budget import cost
 from gate import refuse_wrong
 from measure import Labels, Measure, name_of
 from whole_model import MOST_LOOPS, for_inference, loops, plain_errors, problem, timed
 
 CLIPS = (1, 4, 32)
 
+
+def seconds(training: bool, count: int, backend: str) -> float:
+    """What a case takes, see budget.py."""
+    if backend == "torch.compile":
+        return 200.0 if training else 100.0
+    return (40.0 if training else 12.0) * (1 if count == 1 else 2)
+
+
+def too_much_for_a_cpu(training: bool, count: int, backend: str, dtype: torch.dtype) -> str | None:
+    """Why the case is for GPUs; None where it is for any device."""
+    if DEVICE.type != "cpu":
+        return None
+    if count == 32:
+        return "32 clips at once are for GPUs"
+    if backend == "torch.compile" and (count == 1 or (training and dtype == torch.float32)):
+        return "compiling takes minutes on a CPU, 4 clips and steps in bfloat16 are enough"
+    return None
+
+
 CASES = [
-    pytest.param(training, count, backend, dtype, id=f"{phase}-{count}-{backend}-{name_of(dtype)}")
+    pytest.param(
+        *(training, count, backend, dtype),
+        id=f"{phase}-{count}-{backend}-{name_of(dtype)}",
+        marks=[
+            cost(seconds(training, count, backend), backend != "torch.compile" and dtype == torch.float32),
+            *skipped(unavailable(backend, dtype) or too_much_for_a_cpu(training, count, backend, dtype)),
+        ],
+    )
     for training, phase in ((False, "forward"), (True, "step"))
     for count in CLIPS
     for backend in BACKENDS
@@ -24,12 +51,6 @@ CASES = [
 def test_model(
     measure: Measure, device: torch.device, training: bool, count: int, backend: str, dtype: torch.dtype
 ) -> None:
-    skip_unavailable(backend, device)
-    compiled = backend == "torch.compile"
-    if device.type == "cpu" and compiled and (count == 1 or (training and dtype == torch.float32)):
-        pytest.skip("compiling takes minutes on a CPU, 4 clips and steps in bfloat16 are enough")
-    if device.type == "cpu" and count == 32:
-        pytest.skip("32 clips at once are for GPUs")
     plain = plain_errors(count, training, dtype, device)
     by_loops = backend == "reference"
     case = problem(count, training, "frame" if by_loops and training else "clip", device)

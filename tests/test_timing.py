@@ -112,7 +112,7 @@ def test_ceilings_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_float32_may_be_three_tf32_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU with matrix units; the setting is as before afterwards."""
 
-    def eager_time(function: object, device: torch.device) -> float:
+    def eager_time(function: object, device: torch.device, rounds: int) -> float:
         return {"highest": 4.0, "high": 1.0}[torch.get_float32_matmul_precision()]
 
     fill = lambda *shape, device: torch.zeros(shape)  # noqa: E731

@@ -25,6 +25,8 @@ REPLAYS, LEAST_REPLAYS, REPLAY_SECONDS = 20, 5, 1.0
 """A graph is replayed so often, or for so long, but at least `LEAST_REPLAYS` times."""
 ROUNDS, ROUND_SECONDS, MOST_CALLS = 7, 0.03, 256
 """Eager time is the median of so many rounds, each of as many calls as take about so long."""
+CEILING_ROUNDS = {"cpu": 3, "cuda": 15}
+"""Rounds of a ceiling; few on a CPU, where benchmarks measure it again and again, as clocks go up and down."""
 FLUSH_BYTES = 512 * 2**20  # several times the largest cache
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices whose product gives a machine's matrix rate."""
@@ -109,23 +111,26 @@ def kernel_time(function: Function, device: torch.device, *, stream: "torch.cuda
             graph.reset()
 
 
-def eager_time(function: Function, device: torch.device, *, stream: "torch.cuda.Stream | None" = None) -> float:
+def eager_time(
+    function: Function, device: torch.device, *, stream: "torch.cuda.Stream | None" = None, rounds: int = ROUNDS
+) -> float:
     """Seconds per call of calls in a row, with one wait for `device` at their end; the median over rounds.
 
     Args:
         function: what to time, see `times`.
         device: where it runs, a GPU or the CPU.
         stream: of a GPU, on which `function` is called; the current one if None.
+        rounds: of calls.
     """
-    clock, rounds = Clock(device), []
+    clock, found = Clock(device), []
     with nullcontext() if stream is None else torch.cuda.stream(stream):
         calls = calls_per_round(function, clock)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             start = clock()
             for _ in range(calls):
                 function()
-            rounds.append((clock() - start) / calls)
-    return statistics.median(rounds)
+            found.append((clock() - start) / calls)
+    return statistics.median(found)
 
 
 def calls_per_round(function: Function, clock: Clock) -> int:
@@ -144,21 +149,26 @@ def ceilings(device: torch.device, dtypes: tuple[torch.dtype, ...] = PRODUCTS) -
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a product of two square matrices, see `Ceilings`."""
-    side = PRODUCT_SIDE[device.type]
+    side, rounds = PRODUCT_SIDE[device.type], CEILING_ROUNDS[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
-    rate = 2 * side**3 / eager_time(lambda: torch.mm(a, b, out=out), device)
-    if device.type == "cuda" and dtype == torch.float32:
-        with _tf32():
-            rate = max(rate, 2 * side**3 / eager_time(lambda: torch.mm(a, b, out=out), device) / 3)
-    return rate
+
+    def rate() -> float:
+        return 2 * side**3 / eager_time(lambda: torch.mm(a, b, out=out), device, rounds=rounds)
+
+    plain = rate()
+    if device.type != "cuda" or dtype != torch.float32:
+        return plain
+    with _tf32():
+        return max(plain, rate() / 3)
 
 
 def copy_rate(device: torch.device) -> float:
     """Bytes read and written per second by a copy from memory to memory."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.int8, device=device)
     target = torch.zeros_like(source)
-    return 2 * source.numel() / eager_time(lambda: target.copy_(source), device)
+    rounds = CEILING_ROUNDS[device.type]
+    return 2 * source.numel() / eager_time(lambda: target.copy_(source), device, rounds=rounds)
 
 
 def _record(function: Function, stream: "torch.cuda.Stream") -> "torch.cuda.CUDAGraph":
