@@ -1,6 +1,7 @@
 """Peak memory of a training step of the preset "paper": python benchmarks/peak_memory.py
 
-Float32 and bfloat16, with all activations kept and with those of the flow head computed again (--recompute).
+Float32 and, where there are instructions for it, bfloat16, with all activations kept and with those of the flow head
+computed again (--recompute).
 """
 
 import argparse
@@ -10,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from scaling import device, median_seconds, peak_bytes
+from scaling import ROUNDS, device, peak_bytes
 
 from mol_fast import MOL, PRESETS, JointLoss
+from mol_fast.checks.timing import eager_time
+from mol_fast.utils.bfloat16 import emulates_bfloat16
 from mol_fast.utils.environment import environment
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.memory import keep_memory
@@ -49,11 +52,10 @@ def training_step(clips: int, dtype: torch.dtype, recompute: bool) -> Callable[[
 
 def measure(clips: int) -> list[Peak]:
     peaks = []
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32,) if emulates_bfloat16(device()) else (torch.float32, torch.bfloat16):
         for recompute in (False, True):
             step = training_step(clips, dtype, recompute)
-            step()
-            seconds = median_seconds(step)
+            seconds = eager_time(step, device(), rounds=ROUNDS)
             peaks.append(Peak(str(dtype).removeprefix("torch."), recompute, seconds, peak_bytes(step)))
     return peaks
 

@@ -7,8 +7,6 @@ model, and fits the exponent p of size^p by least squares of the logarithms.
 import argparse
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 from mol_fast import F5C, MOL
+from mol_fast.checks.timing import eager_time
 from mol_fast.utils.environment import environment
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.memory import keep_memory
@@ -81,17 +80,6 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def median_seconds(step: Step) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        step()
-        if device().type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def peak_bytes(step: Step) -> int:
     """Largest sum of PyTorch's allocations during `step`, above that before it."""
     if device().type == "cuda":
@@ -113,8 +101,7 @@ def measure(what: str, sizes: Sequence[int], make: Callable[[int], Step]) -> Swe
     seconds, memory = [], []
     for size in sizes:
         step = make(size)
-        step()
-        seconds.append(median_seconds(step))
+        seconds.append(eager_time(step, device(), rounds=ROUNDS))
         memory.append(peak_bytes(step))
     return Sweep(what, list(sizes), seconds, memory)
 

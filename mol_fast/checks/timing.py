@@ -95,6 +95,8 @@ def times(function: Function, device: torch.device, *, stream: "torch.cuda.Strea
 def kernel_time(function: Function, device: torch.device, *, stream: "torch.cuda.Stream | None" = None) -> float:
     """Seconds a GPU needs for a call: the median over replays of a CUDA graph, the cache flushed before each.
 
+    The GPU's own start of a graph is part of it.
+
     Args:
         function: what to time, see `times`.
         device: the GPU.
