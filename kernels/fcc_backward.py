@@ -163,13 +163,13 @@ def fcc_reduce_kernel(
 
 
 @triton.jit
-def partial_sum(p, L: tl.constexpr, BL: tl.constexpr, parts, step, ACC: tl.constexpr):
-    """Sum of `parts` vectors of length L, `step` apart."""
+def partial_sum(p, length, BL: tl.constexpr, parts, step, ACC: tl.constexpr):
+    """Sum of `parts` vectors of this length, `step` apart."""
     o_s = tl.arange(0, 16)[:, None]
     o_l = tl.arange(0, BL)[None, :]
     b = tl.zeros((BL,), ACC)
     for s in range(0, parts, 16):
-        m = (s + o_s < parts) & (o_l < L)
+        m = (s + o_s < parts) & (o_l < length)
         b += tl.sum(tl.load(p + (s + o_s) * step + o_l, mask=m, other=0.0), axis=0)
     return b
 
@@ -220,6 +220,7 @@ def fcc_parameters_kernel(
     b_kh = vector(p_kh, W, BW, ACC)
     sum_v, sum_h = tl.sum(b_kv, axis=0), tl.sum(b_kh, axis=0)
     weight = tl.load(row_of(p_vh_weight, p_hv_weight, ch, half, 1)).to(ACC)
+    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
     b_e = tl.zeros((BH,), ACC)
     b_f = tl.zeros((BW,), ACC)
     b_r = tl.zeros((BH,), ACC)
@@ -251,15 +252,14 @@ def fcc_parameters_kernel(
             tl.store(p_moments + g * channels + ch, moment1)
             tl.store(p_moments + (groups + g) * channels + ch, moment2)
             b_centre_v += scale * (
-                moment1 * (per_group * W) + moment2 * partial_sum(p_in + 4 * L, H, BH, parts, step, ACC)
+                moment1 * (per_group * W) + moment2 * partial_sum(p_in + 4 * L, pos1_h, BH, parts, step, ACC)
             )
             b_centre_h += scale * (
-                moment1 * (per_group * H) + moment2 * partial_sum(p_in + 4 * L, W, BW, parts, step, ACC)
+                moment1 * (per_group * H) + moment2 * partial_sum(p_in + 4 * L, pos1_w, BW, parts, step, ACC)
             )
     total = tl.sum(b_r, axis=0)
     bias = tl.load(row_of(p_vh_bias, p_hv_bias, ch, half, 1)).to(ACC)
     bias1 = tl.load(row_of(p_vh_bias1, p_hv_bias1, ch, half, 1)).to(ACC)
-    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
     b_shift_v = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, H), H - pos1_h, H, BH, ACC)
     b_shift_h = shifted(row_of(p_vh_pos2, p_hv_pos2, ch, half, W), W - pos1_w, W, BW, ACC)
     b_dkv = weight * b_e + total * (bias * sum_h + tl.where(is_hv, bias1, 0.0))
