@@ -1,9 +1,11 @@
 """Hooks and shared fixtures of the whole test suite."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from lanes import pytest_configure, pytest_runtest_protocol, pytest_sessionfinish
+from lanes import LANES, pytest_configure, pytest_runtest_protocol, pytest_sessionfinish
 
 from mol_fast.data import PreparedSet, generate_embedded
 
@@ -15,6 +17,17 @@ def nothing_prepared() -> None:
     """Every test prepares its own launches: some change what decides about them."""
     if "mol_fast.kernels.prepared" in sys.modules:
         sys.modules["mol_fast.kernels.prepared"].plan.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def interpreter(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Triton's interpreter as the lane of the test needs it."""
+    with ExitStack() as stack:
+        if any(request.node.get_closest_marker(lane) for lane, flag in LANES.items() if flag == "1"):
+            from harness.quick import quick_interpreter
+
+            stack.enter_context(quick_interpreter())
+        yield
 
 
 @pytest.fixture(scope="session")

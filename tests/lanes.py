@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-LANES = {"interpreter": "1", "aot": "0"}
+LANES = {"interpreter": "1", "sanitizer": "1", "emulated": "1", "aot": "0"}
 """Lane -> the value of TRITON_INTERPRET it needs."""
 
 PIPE = "MOL_FAST_LANE_PIPE"

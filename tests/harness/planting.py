@@ -1,0 +1,74 @@
+"""Plant a fault in a kernel of the project: run a changed copy of its source in Triton's interpreter."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from triton.runtime.interpreter import FunctionRewriter, InterpretedFunction
+
+from harness.hooks import replaced
+
+Change = Callable[[str], str]
+BARRIER = "tl.debug_barrier()"
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, kernel: Any, change: Change) -> None:
+    """Let the interpreter run `kernel`, or a function that kernels call, as `change` makes its source."""
+    prepare = FunctionRewriter._prepare_source
+
+    def changed(rewriter: FunctionRewriter, lines: list[str]) -> str:
+        source = prepare(rewriter, lines)
+        assert change(source) != source, f"nothing to change in {kernel.__name__}"
+        return change(source)
+
+    with replaced(FunctionRewriter, _prepare_source=changed):
+        planted = kernel.rewriter.rewrite_ast()
+    monkeypatch.setitem(InterpretedFunction.rewritten_fn, kernel.fn, planted)
+
+
+def barriers(kernel: Any) -> int:
+    """The number of barriers in the source of `kernel`."""
+    return inspect.getsource(kernel.fn).count(BARRIER)
+
+
+def without_barrier(number: int) -> Change:
+    """Take out the barrier of this number, from 0."""
+
+    def change(source: str) -> str:
+        parts = source.split(BARRIER)
+        return BARRIER.join(parts[: number + 1]) + "pass" + BARRIER.join(parts[number + 1 :])
+
+    return change
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    """The calls of `tl.name`, in the order of the source."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == f"tl.{name}"]
+    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+
+def last_store(edit: Callable[[ast.Call], None]) -> Change:
+    """Change the last store of a kernel."""
+
+    def change(source: str) -> str:
+        tree = ast.parse(source)
+        edit(calls(tree, "store")[-1])
+        return ast.unparse(tree)
+
+    return change
+
+
+def _drop_mask(call: ast.Call) -> None:
+    call.args, call.keywords = call.args[:2], []
+
+
+def _shift(call: ast.Call) -> None:
+    call.args[0] = ast.BinOp(call.args[0], ast.Add(), ast.Constant(1))
+
+
+without_mask = last_store(_drop_mask)
+"""Let the last store of a kernel write all lanes."""
+one_further = last_store(_shift)
+"""Let the last store of a kernel write one element further on."""
