@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mol_fast.cli import run_program
-from mol_fast.data.clips import cut_window
+from mol_fast.data.clips import Clip, crop_clip, cut_window, normalise_frames
 from mol_fast.data.store import Video
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.vision.pictures import (
+    PREDICTED,
     Picture,
     captioned,
     encoded_png,
@@ -18,59 +20,97 @@ from mol_fast.vision.pictures import (
     frame_picture,
     full_colour,
     grid,
+    mark,
     wheel_picture,
 )
-from mol_fast.vision.sizes import WINDOW
+from mol_fast.vision.sizes import MARGIN, WINDOW
+
+_ZOOM = 2
+"""Of a picture with predictions, in which two sets of landmarks lie side by side."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return run_program(run, argv, "data.show", "train")
+    return run_program(run, argv, "show", "train")
 
 
-def run(video: Path, /, window: int = 0, out: Path | None = None) -> None:
+def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path | None = None) -> None:
     """Draw the frames of a window of a prepared video with their landmarks, and the flow between them in colour.
+
+    With --weights, predicted landmarks and flow are drawn beside the true ones.
 
     Args:
         video: Prepared .safetensors file.
+        weights: Run, fold or weights file, whose model predicts the window.
         window: Which window, from 0.
         out: PNG file to write; by default NAME.png in the current folder.
 
     Raises:
-        UserError: the file is not a prepared video, or has no such window.
+        UserError: the file is not a prepared video, has no such window, or the weights cannot be used.
     """
     described = Video.from_file(video)
     if not 0 <= window < described.interval:
         raise UserError(f"--window is {window}, but {video} has windows 0 to {described.interval - 1}.")
     target = out or Path(f"{video.stem}.png")
-    lengths = described.read().flow.float().norm(dim=1)
+    data = described.read()
+    lengths = data.flow.float().norm(dim=1)
     print(f"{described.source}, subject {described.subject}, video {described.name}, label {described.label}")
     print(f"{described.frames} frames, {described.interval} windows of {WINDOW} frames {described.interval} apart")
     print(f"flow over {described.interval} frames: mean {lengths.mean():.3f} px, largest {lengths.max():.2f} px")
-    write_atomic(target, encoded_png(window_picture(described, window)))
+    clip = cut_window(data, window)
+    indices = range(window, described.frames, described.interval)[:WINDOW]
+    picture = true_picture(clip, indices) if weights is None else predicted_picture(clip, indices, weights)
+    write_atomic(target, encoded_png(picture))
     print(f"written to {target}")
 
 
-def window_picture(video: Video, window: int) -> Picture:
-    """The 8 frames of a window with their landmarks, and under them the flow from each to the next.
-
-    Raises:
-        UserError: the file is missing or corrupt.
-        ValueError: the video has no such window.
-    """
-    clip = cut_window(video.read(), window)
-    indices = range(window, video.frames, video.interval)
+def true_picture(clip: Clip, indices: range) -> Picture:
+    """Draw the frames of a window, numbered by `indices`, with their landmarks, and under them the flow."""
     scale = full_colour(clip.flow.transpose(0, 1))
     frames = [
         captioned(frame_picture(frame, points), f"frame {index}")
-        for frame, points, index in zip(clip.frames, clip.landmarks, indices, strict=False)
+        for frame, points, index in zip(clip.frames, clip.landmarks, indices, strict=True)
     ]
-    flows = [
-        captioned(flow_picture(flow, scale), f"flow {index} to {index + video.interval}")
-        for flow, index in zip(torch.unbind(clip.flow, 1), indices, strict=False)
-    ]
-    wheel = captioned(wheel_picture(96), f"rim: {scale:.2f} px")
-    return grid([frames, [*flows, wheel]])
+    return grid([frames, [*_flows(clip.flow, indices, scale, "flow"), _wheel(scale)]])
+
+
+def predicted_picture(clip: Clip, indices: range, weights: Path) -> Picture:
+    """Draw what the model of `weights` reads and predicts: frames 1 to 7 of the centre crop, with true and predicted
+    landmarks, true flow, and predicted flow.
+
+    Raises:
+        UserError: the weights cannot be used.
+    """
+    from mol_fast.nn.weights import load_weights
+
+    model, info = load_weights(weights)
+    clip = crop_clip(clip, MARGIN, MARGIN)
+    with torch.inference_mode():
+        output = model(normalise_frames(clip.frames)[None, None])
+    predicted = info["classes"][int(output.logits.argmax())]
+    print(f"predicted class: {predicted}")
+    scale = full_colour(clip.flow.transpose(0, 1))
+    frames = []
+    for step, index in enumerate(indices[1:], start=1):
+        picture = frame_picture(clip.frames[step], clip.landmarks[step], _ZOOM)
+        if output.landmarks is not None:
+            mark(picture, output.landmarks[0, step - 1], _ZOOM, PREDICTED)
+        frames.append(captioned(picture, f"frame {index}: landmarks, red true, blue predicted"))
+    rows = [frames, _flows(clip.flow, indices, scale, "true flow", _ZOOM)]
+    if output.flow is not None:
+        rows.append(_flows(output.flow[0], indices, scale, "predicted flow", _ZOOM))
+    rows[-1].append(_wheel(scale))
+    return grid(rows)
+
+
+def _flows(flow: Tensor, indices: range, scale: float, name: str, zoom: int = 1) -> list[Picture]:
+    """Pictures of `flow (2, 7, H, W)`, each with its caption."""
+    pairs = zip(torch.unbind(flow, 1), indices, indices[1:], strict=False)
+    return [captioned(flow_picture(part, scale, zoom), f"{name} {first} to {last}") for part, first, last in pairs]
+
+
+def _wheel(scale: float) -> Picture:
+    return captioned(wheel_picture(96), f"rim: {scale:.2f} px")
 
 
 if __name__ == "__main__":

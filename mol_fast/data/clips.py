@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from mol_fast.data.protocols import Protocol
 from mol_fast.data.store import Video, VideoData
 from mol_fast.vision.ibug import MIRROR
-from mol_fast.vision.sizes import CROP, FRAME, PAIRS, interval
+from mol_fast.vision.sizes import CROP, FRAME, MARGIN, PAIRS, interval
 
 
 class Clip(NamedTuple):
@@ -128,13 +128,13 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def mean_landmarks(self) -> Tensor:
         """Mean face of the videos, (68, 2) in pixels of the centre crop."""
         faces = [self.videos[index].read().landmarks.mean(dim=0) for index in sorted({row[0] for row in self.windows})]
-        return torch.stack(faces).mean(dim=0) - (FRAME - CROP) // 2
+        return torch.stack(faces).mean(dim=0) - MARGIN
 
     def __getitem__(self, item: int | Sequence[int]) -> dict[str, Tensor]:
         index, draw = item if isinstance(item, Sequence) else (item, 0)
         video, window, label = self.windows[index]
         clip = cut_window(self.videos[video].read(), window)
-        x = y = (FRAME - CROP) // 2
+        x = y = MARGIN
         place = [self.seed, self.epoch, index % len(self)]
         rng = np.random.default_rng([*place, draw] if draw else place)
         if self.crop == "random":

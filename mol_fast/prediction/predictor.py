@@ -17,7 +17,7 @@ from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import centre_crop, inverse, transform
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
-from mol_fast.vision.sizes import CROP, FRAME, WINDOW
+from mol_fast.vision.sizes import CROP, FRAME, MARGIN, WINDOW
 from mol_fast.vision.video import FrameArray, FrameSource
 
 
@@ -73,8 +73,8 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
-        offset = (FRAME - CROP) // 2
-        frames = np.stack([item.frames[:, offset : offset + CROP, offset : offset + CROP] for item in batch])
+        square = slice(MARGIN, MARGIN + CROP)
+        frames = np.stack([item.frames[:, square, square] for item in batch])
         inputs = normalise_frames(torch.from_numpy(frames).to(self.device))[:, None]
         try:
             output = self._model(inputs)

@@ -10,7 +10,8 @@ from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 
 Picture = npt.NDArray[np.uint8]
 
-_LANDMARK = (255, 60, 40)
+TRUE = (255, 60, 40)
+PREDICTED = (60, 160, 255)
 _CAPTION = 16  # pixels, height
 _LEAST_FLOW = 0.1  # pixels; slower motion is not drawn in full colour
 
@@ -22,9 +23,17 @@ def frame_picture(frame: Tensor, landmarks: Tensor, zoom: int = 1) -> Picture:
     height, width = frame.shape
     size = (zoom * width, zoom * height)
     picture = cv2.cvtColor(cv2.resize(frame.numpy(), size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
+    picture = np.asarray(picture, dtype=np.uint8)
+    mark(picture, landmarks, zoom, TRUE)
+    return picture
+
+
+def mark(picture: Picture, landmarks: Tensor, zoom: int, colour: tuple[int, int, int]) -> None:
+    """Draw `landmarks (68, 2)` on a picture that is enlarged by `zoom`, in place."""
+    import cv2
+
     for x, y in ((landmarks.numpy() + 0.5) * zoom - 0.5).tolist():
-        cv2.circle(picture, (round(x), round(y)), max(1, zoom // 2), _LANDMARK, -1, cv2.LINE_AA)
-    return np.asarray(picture, dtype=np.uint8)
+        cv2.circle(picture, (round(x), round(y)), max(1, zoom // 2), colour, -1, cv2.LINE_AA)
 
 
 def flow_picture(flow: Tensor, max_flow: float, zoom: int = 1) -> Picture:

@@ -6,6 +6,8 @@ FRAME: Final = 144
 """Pixels, both sides of an aligned frame as it is stored."""
 CROP: Final = 128
 """Pixels, both sides of what the model reads."""
+MARGIN: Final = (FRAME - CROP) // 2
+"""Pixels between the edges of a stored frame and of the crop in its centre, which the model reads in evaluation."""
 WINDOW: Final = 8
 """Frames of a window."""
 PAIRS: Final = WINDOW - 1
