@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import counts
@@ -31,6 +31,8 @@ from mol_fast.batched import neighbours
 CHANNELS, SIDE, NEIGHBOURS, SLOPE = 128, 16, 4, 0.1
 SMALL = 4
 """Maps up to which the reference itself runs in float64; beyond, the batched path, checked at this number."""
+FEW = 32
+"""Maps up to which problems and their results are small."""
 CLEAR, APART, SHARE = 3e-6, 1.5e-6, 0.8
 """Differences that float32 cannot bridge, of similarities and, in their scale, of what a maximum or a ReLU compares;
 and the share of the maps that must have them."""
@@ -121,6 +123,8 @@ class Problem:
     g: Tensor
     clear: Tensor
     exact: Results
+    plain: dict[torch.dtype, Errors] = field(default_factory=dict)
+    """Errors of PyTorch's plain layers, as far as they were asked for."""
 
     def results(self, layer: Callable[[Params, Tensor], Tensor], dtype: torch.dtype) -> Results:
         """Of `layer` with all parameters in `dtype`."""
@@ -128,12 +132,20 @@ class Problem:
 
     def plain_errors(self, dtype: torch.dtype) -> Errors:
         """Of PyTorch's plain layers."""
-        return _plain_errors(self, dtype)
+        if dtype not in self.plain:
+            operator, training = self.operator, self.module.training
+            plain = self.results(lambda params, x: operator.plain(params, x, training), dtype)
+            self.plain[dtype] = errors_of(plain, self.exact)
+        return self.plain[dtype]
 
 
-@lru_cache(maxsize=1)
 def problem(operator: Operator, n: int, training: bool, device: torch.device) -> Problem:
-    """The problem of `n` maps, its exact results from the reference or, from `SMALL` on, from the batched path."""
+    """The problem of `n` maps; all that are small are kept, of the large ones the last."""
+    return (_kept if n <= FEW else _last)(operator, n, training, device)
+
+
+def _problem(operator: Operator, n: int, training: bool, device: torch.device) -> Problem:
+    """With exact results from the reference or, from `SMALL` on, from the batched path."""
     module = operator.build(n)
     if operator.name != "correlation":
         randomise(module)
@@ -145,7 +157,7 @@ def problem(operator: Operator, n: int, training: bool, device: torch.device) ->
         return _results(layer, state(module, torch.float64), x.double(), g, clear, training)
 
     if n > SMALL:
-        small = problem.__wrapped__(operator, SMALL, training, device)
+        small = problem(operator, SMALL, training, device)
         double = small.results(as_layer(small.module), torch.float64)
         for ours, true in zip(double, small.exact, strict=True):
             if true:
@@ -155,10 +167,7 @@ def problem(operator: Operator, n: int, training: bool, device: torch.device) ->
     return Problem(operator, n, module, x, g, clear, results)
 
 
-@lru_cache(maxsize=2)
-def _plain_errors(problem: Problem, dtype: torch.dtype) -> Errors:
-    operator, training = problem.operator, problem.module.training
-    return errors_of(problem.results(lambda p, x: operator.plain(p, x, training), dtype), problem.exact)
+_kept, _last = lru_cache(maxsize=None)(_problem), lru_cache(maxsize=1)(_problem)
 
 
 def _results(

@@ -32,7 +32,7 @@ def speed(device: torch.device, triton: bool, quick: bool, limits: Ceilings) -> 
             found = {backend: passes(operator, dtype, backend, device) for backend in backends(triton)}
             budget = work(operator, dtype, limits) if triton else {}
             for phase in ("forward", "backward"):
-                row = {
+                row: dict[str, Any] = {
                     "operator": operator.name,
                     "shape": list(operator.shape),
                     "dtype": dtype_name(dtype),
