@@ -44,7 +44,7 @@ class Checkpoints:
         """
         step = self._load(model, optimizer)
         if self.fabric and largest(self.fabric, step) != -largest(self.fabric, -step):
-            raise UserError(f"Not all processes see the checkpoints in {self.folder}: give an --out that all share.")
+            raise UserError(f"not all processes see the checkpoints in {self.folder}: give an --out that all share")
         return step
 
     def _load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -81,7 +81,7 @@ class Checkpoints:
         if self._stop:
             if self.fabric:
                 self.fabric.barrier()
-            raise Stopped(self._stop, f"Stopped by {signal.Signals(self._stop).name} after step {step}")
+            raise Stopped(self._stop, f"stopped by {signal.Signals(self._stop).name} after step {step}")
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint and remove those that are older than the one before it."""

@@ -55,7 +55,7 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         reason = error.strerror or str(error)
-        return fail(f"{reason}{where}: free space or choose another folder; nothing half-written is left.")
+        return fail(f"{reason}{where}: free space or choose another folder; nothing half-written is left")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

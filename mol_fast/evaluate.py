@@ -66,16 +66,16 @@ class Options:
         modes = [name for name in MODES if getattr(self, name) is not None]
         if len(modes) != 1:
             given = " and ".join(f"--{name}" for name in modes) or "none"
-            raise UserError(f"Give one of --run, --weights and --compare, got {given}.")
+            raise UserError(f"give one of --run, --weights and --compare, got {given}")
         for field in fields(self):
             if field.name not in (*modes, *MODES[modes[0]]) and getattr(self, field.name) != field.default:
-                raise UserError(f"--{field.name.replace('_', '-')} does not go with --{modes[0]}: leave it out.")
+                raise UserError(f"--{field.name.replace('_', '-')} does not go with --{modes[0]}: leave it out")
         if not RESAMPLES[0] <= self.resamples <= RESAMPLES[1]:
-            raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}.")
+            raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}")
         if self.batch_size < 1:
-            raise UserError(f"--batch-size must be at least 1, got {self.batch_size}.")
+            raise UserError(f"--batch-size must be at least 1, got {self.batch_size}")
         if not 0 <= self.seed < SEEDS:
-            raise UserError(f"--seed must be from 0 to {SEEDS - 1}, got {self.seed}.")
+            raise UserError(f"--seed must be from 0 to {SEEDS - 1}, got {self.seed}")
         return modes[0]
 
 
@@ -190,7 +190,7 @@ def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any])
     from mol_fast.runs.folder import open_folder
 
     if open_folder(path, about, identity, "--out"):
-        raise UserError(f"{path} holds the results of something else: choose another --out, or remove it.")
+        raise UserError(f"{path} holds the results of something else: choose another --out, or remove it")
 
 
 def _conclude(warnings: Iterable[str], page: Path | None) -> None:

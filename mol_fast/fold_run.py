@@ -111,7 +111,7 @@ def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
     try:
         model = MOL(config=settings.model_config(len(protocol.classes)))
     except ValueError as error:
-        raise UserError(f"{error}.") from error
+        raise UserError(str(error)) from error
     return model
 
 
@@ -166,4 +166,4 @@ def _fit(
         if log:
             log.close()
     if checkpoints.signal is not None:
-        raise Stopped(checkpoints.signal, f"Stopped by {signal.Signals(checkpoints.signal).name} at the end")
+        raise Stopped(checkpoints.signal, f"stopped by {signal.Signals(checkpoints.signal).name} at the end")

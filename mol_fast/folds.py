@@ -17,29 +17,29 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
     """
     subjects = sorted({video.subject for video in videos if video.interval})
     if settings.folds and settings.test_subjects:
-        raise UserError("--folds and --test-subjects are two ways to hold subjects out: give one of them.")
+        raise UserError("--folds and --test-subjects are two ways to hold subjects out: give one of them")
     held_out: list[tuple[str, ...]]
     if settings.folds == ("all",):
         held_out = [(subject,) for subject in subjects]
     elif "all" in settings.folds:
-        raise UserError(f"--folds all already has every subject: leave out {' '.join(settings.folds)} or all.")
+        raise UserError(f"--folds all already has every subject: leave out {' '.join(settings.folds)} or all")
     elif settings.folds:
         held_out = [(subject,) for subject in dict.fromkeys(settings.folds)]
     else:
         held_out = [tuple(dict.fromkeys(settings.test_subjects)) or tuple(subjects[-2:])]
     unknown = sorted({subject for part in held_out for subject in part} - set(subjects))
     if unknown:
-        raise UserError(f"There is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}.")
+        raise UserError(f"there is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}")
     for part in held_out:
         if not part or not set(subjects) - set(part):
             raise UserError(
-                f"Of {len(subjects)} subjects {len(part)} are held out: none is left to train or to test on; "
-                "choose others with --test-subjects or --folds."
+                f"of {len(subjects)} subjects {len(part)} are held out: none is left to train or to test on; "
+                "choose others with --test-subjects or --folds"
             )
     folders = Counter(Fold(part, 0).name.casefold() for part in held_out)
     shared = [", ".join(part) for part in held_out if folders[Fold(part, 0).name.casefold()] > 1]
     if shared:
-        raise UserError(f"The subjects {' and '.join(shared)} would share a folder: give them names of other letters.")
+        raise UserError(f"the subjects {' and '.join(shared)} would share a folder: give them names of other letters")
     return [Fold(part, settings.seed + number) for number in range(settings.seeds) for part in held_out]
 
 

@@ -37,15 +37,15 @@ def check_processes(settings: TrainSettings) -> None:
     """Raise UserError where the processes cannot do what `settings` asks for."""
     count = world_size()
     if not 0 <= rank() < count:
-        raise UserError(f"RANK is {rank()} where WORLD_SIZE is {count}: it must be from 0 to {count - 1}.")
+        raise UserError(f"RANK is {rank()} where WORLD_SIZE is {count}: it must be from 0 to {count - 1}")
     if count > 1 and settings.name is None:
-        raise UserError(f"{count} processes need one folder for their run: give --name.")
+        raise UserError(f"{count} processes need one folder for their run: give --name")
     if not splits_batches(settings):
         return
     if "MASTER_ADDR" not in os.environ:
-        raise UserError("--parallel batch needs processes that can talk to each other: start them with torchrun.")
+        raise UserError("--parallel batch needs processes that can talk to each other: start them with torchrun")
     if settings.batch_size % count:
-        raise UserError(f"--batch-size {settings.batch_size} cannot be split over {count} processes: give a multiple.")
+        raise UserError(f"--batch-size {settings.batch_size} cannot be split over {count} processes: give a multiple")
 
 
 def fabric_options() -> dict[str, Any]:
@@ -91,7 +91,7 @@ def first_alone(fabric: "Fabric", act: Callable[[], None]) -> None:
     if problem is not None:
         raise problem
     if stopped:
-        raise UserError("The first process of the run stopped, and says why.")
+        raise UserError("the first process of the run stopped, and says why")
 
 
 def part(fabric: "Fabric") -> None:

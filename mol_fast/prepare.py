@@ -91,15 +91,15 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     options = prepare
     workers = (os.cpu_count() or 1) if options.workers is None else options.workers
     if workers < 1:
-        raise UserError(f"--workers must be at least 1, got {workers}.")
+        raise UserError(f"--workers must be at least 1, got {workers}")
     if not _SCORES[0] <= options.min_score <= _SCORES[1]:
-        raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}.")
+        raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}")
     settings = Settings(options.align, options.min_score, str(choose_device(options.device)))
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
-        raise UserError(f"The protocol {protocol.name} is not one of {dataset}; choose {_choices(dataset)}.")
+        raise UserError(f"the protocol {protocol.name} is not one of {dataset}; choose {_choices(dataset)}")
     if options.out.resolve().is_relative_to(options.root.resolve()):
-        raise UserError(f"--out {options.out} lies in the release {options.root}; give a folder outside of it.")
+        raise UserError(f"--out {options.out} lies in the release {options.root}; give a folder outside of it")
     listing = list_videos(dataset, options)
     plan = make_plan(options.name or listing.source, listing, protocol)
     planned = plan.manifest()
@@ -111,7 +111,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     if not options.allow_count_mismatch:
         plan.check(planned)
     if not plan.chosen:
-        raise UserError(f"{options.root} has no video that can be used; --list-only says why.")
+        raise UserError(f"{options.root} has no video that can be used; --list-only says why")
     started = time.perf_counter()
     with progress("video", every=50) as begin:
         advance = begin("preparing", len(plan.chosen))

@@ -146,20 +146,20 @@ class TrainSettings:
         """Raise UserError for a number that is out of range, or a task that there is not."""
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
-            raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}.")
+            raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}")
         if "mer" not in self.tasks:
-            raise UserError("--tasks lacks mer, on which scores and samples hang: add it.")
+            raise UserError("--tasks lacks mer, on which scores and samples hang: add it")
         if self.compile and self.recompute:
-            raise UserError("--compile and --recompute cannot be combined: leave out one of them.")
+            raise UserError("--compile and --recompute cannot be combined: leave out one of them")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
+                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
         if self.seed + self.seeds > SEEDS:
-            raise UserError(f"--seed must be at most {SEEDS - self.seeds}, got {self.seed}.")
+            raise UserError(f"--seed must be at most {SEEDS - self.seeds}, got {self.seed}")
         for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")
-                raise UserError(f"--{option} must be a finite number that is not negative, got {getattr(self, name)}.")
+                raise UserError(f"--{option} must be a finite number that is not negative, got {getattr(self, name)}")
 
     def identity(self) -> dict[str, Any]:
         """The settings that a run must have in common with another to go on with it, as plain values.

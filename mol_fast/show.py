@@ -50,7 +50,7 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
     """
     described = Video.from_file(video)
     if not 0 <= window < described.interval:
-        raise UserError(f"--window is {window}, but {video} has windows 0 to {described.interval - 1}.")
+        raise UserError(f"--window is {window}, but {video} has windows 0 to {described.interval - 1}")
     target = out or Path(f"{video.stem}.png")
     data = described.read()
     lengths = data.flow.float().norm(dim=1)

@@ -115,7 +115,7 @@ def _run_folds(
                 failed.append(f"step {error.step} of fold {fold.name}")
             except Stopped as stop:
                 command = f"the same command with --name {path.name} goes on"
-                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}.") from stop
+                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}") from stop
     return failed
 
 
@@ -129,8 +129,8 @@ def _check_failed(failed: list[str], folds: int, path: Path) -> None:
     if failed:
         kind = UserError if folds == 1 else FoldsFailed
         raise kind(
-            f"The loss is not finite at {', '.join(failed)}; the weights before it are in {path}: "
-            "look for broken values in the data, or lower --lr."
+            f"the loss is not finite at {', '.join(failed)}; the weights before it are in {path}: "
+            "look for broken values in the data, or lower --lr"
         )
 
 

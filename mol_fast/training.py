@@ -109,7 +109,7 @@ def batches(
     """
     size = min(settings.batch_size, len(clips))
     if size % processes:
-        raise UserError(f"{size} clips cannot be split over {processes} processes: give another --batch-size.")
+        raise UserError(f"{size} clips cannot be split over {processes} processes: give another --batch-size")
     part = slice(rank * size // processes, (rank + 1) * size // processes)
     per_epoch = len(clips) // size
     epoch, start = divmod(done, per_epoch)

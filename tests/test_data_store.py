@@ -176,7 +176,7 @@ def test_index_and_file_disagree(video: Video, change):
 
 
 def test_paths_that_are_no_set(folder: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="There is no folder"):
+    with pytest.raises(UserError, match="there is no folder"):
         PreparedSet.open(tmp_path / "missing")
     with pytest.raises(UserError, match="is not a folder"):
         PreparedSet.open(folder / "index.csv")

@@ -125,7 +125,7 @@ def test_unfinished_and_damaged_folds_are_named(
     assert sum(map(sum, scores["seeds"]["1"]["recognition"]["confusion"])) == len(videos)
     shutil.rmtree(copy / "folds")
     assert main(["--run", str(copy), "--partial"]) == 2
-    assert "No fold of" in capsys.readouterr().err
+    assert "no fold of" in capsys.readouterr().err
 
 
 def test_a_fold_of_another_run_is_not_pooled(
@@ -230,20 +230,20 @@ def test_two_runs_are_compared(run: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "Give one of --run, --weights and --compare, got none"),
+        ([], "give one of --run, --weights and --compare, got none"),
         (["--run", "{run}", "--weights", "x"], "got --run and --weights"),
         (["--run", "{run}", "--subjects", "s01"], "--subjects does not go with --run"),
-        (["--run", "nowhere"], "There is no folder nowhere"),
+        (["--run", "nowhere"], "there is no folder nowhere"),
         (["--run", "{empty}"], "is not a run, it has no config.json"),
         (["--run", "{broken}"], "is not the configuration of a run"),
-        (["--compare", "{run}", "nowhere"], "There is no folder nowhere"),
+        (["--compare", "{run}", "nowhere"], "there is no folder nowhere"),
         (["--compare", "{run}", "{run}", "--resamples", "1"], "--resamples must be from 100 to 100000, got 1"),
         (["--compare", "{run}", "{run}", "--seed", "-1"], "--seed must be from 0"),
-        (["--weights", "nowhere"], "No weights at nowhere"),
+        (["--weights", "nowhere"], "no weights at nowhere"),
         (["--weights", "{run}"], "has the weights of 6 folds"),
         (["--weights", "{fold}", "--data", "{empty}"], "is empty"),
         (["--weights", "{fold}", "--data", "{set}", "--protocol", "embedded-5"], "knows the classes"),
-        (["--weights", "{fold}", "--data", "{set}", "--subjects", "s99"], "There is no subject s99"),
+        (["--weights", "{fold}", "--data", "{set}", "--subjects", "s99"], "there is no subject s99"),
         (["--weights", "{fold}", "--data", "{set}", "--batch-size", "0"], "--batch-size must be at least 1"),
         (["--weights", "{fold}", "--data", "{set}", "--out", "{run}"], "holds the results of something else"),
         (["--weights", "{fold}", "--data", "{set}", "--out", "{set}"], "is not empty and not a run"),

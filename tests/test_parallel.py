@@ -108,7 +108,7 @@ def test_all_stop_after_the_same_step_and_go_on(embedded_small: PreparedSet, spl
     _, error = process.communicate()
     assert process.returncode != 0
     (checkpoint,) = metrics.parent.glob("checkpoints/step-*.safetensors")
-    assert f"Stopped by SIGTERM after step {int(checkpoint.stem[5:])} of fold" in error
+    assert f"stopped by SIGTERM after step {int(checkpoint.stem[5:])} of fold" in error
     run_two(*command)
     assert outcome(tmp_path) == outcome(split_run)
 
@@ -146,7 +146,7 @@ def test_a_failed_fold_leaves_others_their_work(embedded_small: PreparedSet, tmp
     script.write_text(FAILING)
     more = ["--steps", "1", "--folds", "all", "--tasks", "mer"]
     _, error = run_two(str(script), *options(embedded_small, tmp_path, *more), code=1)
-    assert error.count("The loss is not finite at step 1 of fold s01-seed0, step 1 of fold s03-seed0") == 1
+    assert error.count("the loss is not finite at step 1 of fold s01-seed0, step 1 of fold s03-seed0") == 1
     folds = tmp_path / "run/folds"
     assert [path.parent.name for path in sorted(folds.glob("*/scores.json"))] == ["s02-seed0"]
 

@@ -344,7 +344,7 @@ def test_no_video_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert "no video that can be used" in capfd.readouterr().err
     root = write_casme2(tmp_path / "b", [Fake(1, "a", "fear")], faces=False)
     assert run("casme2", root, tmp_path / "out") == 2
-    assert "None of the 1 videos can be used" in capfd.readouterr().err
+    assert "none of the 1 videos can be used" in capfd.readouterr().err
     assert not (tmp_path / "out/index.csv").exists()
 
 

@@ -128,7 +128,7 @@ def test_protocol_of_another_set(releases: dict[str, Path], capfd: pytest.Captur
     given[given.index("casme2-5")] = "samm-5"
     assert main(given) == 2
     error = capfd.readouterr().err
-    assert "The protocol samm-5 is not one of casme2; choose casme2-5 or casme2-3 or megc2019." in error
+    assert "the protocol samm-5 is not one of casme2; choose casme2-5 or casme2-3 or megc2019" in error
 
 
 def test_all_suspects_are_named_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_unknown_protocol(releases: dict[str, Path], capfd: pytest.CaptureFixtur
     given = options("casme2-5", releases["casme2-5"])
     given[given.index("casme2-5")] = "casme2-9"
     assert main(given) == 2
-    assert "There is no protocol 'casme2-9'; choose one of" in capfd.readouterr().err
+    assert "there is no protocol 'casme2-9'; choose one of" in capfd.readouterr().err
 
 
 def write_tiny(folder: Path, source: str, rows: list[tuple[str, str, str]]) -> Path:

@@ -216,7 +216,7 @@ def test_two_folders_of_one_video(tmp_path: Path) -> None:
 
 
 def test_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"There is no table .*missing.csv; give a .csv table"):
+    with pytest.raises(UserError, match=r"there is no table .*missing.csv; give a .csv table"):
         list_table(tmp_path / "missing.csv", "mine")
 
 

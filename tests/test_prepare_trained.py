@@ -35,7 +35,7 @@ def test_set_of_another_protocol_is_refused(
     assert train(folder, tmp_path / "runs", asked) == 2
     error = capfd.readouterr().err
     assert (f"was prepared for the protocol casme2-3, not for {asked}" in error) == refused
-    assert ("There is no subject nobody" in error) != refused
+    assert ("there is no subject nobody" in error) != refused
 
 
 def test_counts_that_differ_are_a_warning(
@@ -48,7 +48,7 @@ def test_counts_that_differ_are_a_warning(
         error = capfd.readouterr().err
         assert ("warning: the data are not what the protocol asks for" in error) == warned
         assert (" 7       6          -1" in error) == warned
-        assert "There is no subject nobody" in error
+        assert "there is no subject nobody" in error
 
 
 def test_the_protocol_a_set_was_prepared_for_is_the_default(

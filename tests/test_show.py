@@ -69,5 +69,5 @@ def test_weights_that_are_not_there(
 ) -> None:
     out = tmp_path / "a.png"
     assert main([str(embedded_small.videos[0].path), "--weights", str(tmp_path / "none"), "--out", str(out)]) == 2
-    assert "No weights at" in capsys.readouterr().err
+    assert "no weights at" in capsys.readouterr().err
     assert not out.exists()

@@ -140,7 +140,7 @@ def test_loss_not_finite_keeps_the_last_good_weights(
     prepared = PreparedSet.open(broken)
     code = main(options(prepared, tmp_path, "run", "--steps", "50", *more))
     error = capfd.readouterr().err
-    found = re.search(r"error: The loss is not finite at step (\d+) of fold", error)
+    found = re.search(r"error: the loss is not finite at step (\d+) of fold", error)
     assert code == 2
     assert found is not None, error
     _, info = load_weights(tmp_path / "run")
@@ -171,9 +171,9 @@ def _poison(folder: Path, videos: list) -> None:
     ("more", "sentence"),
     [
         (["--data", "nowhere"], "nowhere"),
-        (["--protocol", "samm-9"], "There is no protocol 'samm-9'"),
-        (["--test-subjects", "s99"], "There is no subject s99"),
-        (["--folds", "s01", "s99"], "There is no subject s99"),
+        (["--protocol", "samm-9"], "there is no protocol 'samm-9'"),
+        (["--test-subjects", "s99"], "there is no subject s99"),
+        (["--folds", "s01", "s99"], "there is no subject s99"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--test-subjects", "s01", "s02", "s03"], "none is left to train"),
         (["--neighbors", "129"], "neighbors must be from 1 to the number of nodes, 128, got 129"),

@@ -61,9 +61,7 @@ def _choose_protocol(folders: Sequence[Path], name: str | None, videos: list[Vid
         return get_protocol(name)
     prepared = {str(held) for folder in folders if (held := read_info(folder).get("protocol"))}
     if len(prepared) > 1:
-        raise UserError(
-            f"The sets were prepared for {' and '.join(sorted(prepared))}: give the --protocol of them all."
-        )
+        raise UserError(f"the sets were prepared for {' and '.join(sorted(prepared))}: give the --protocol of them all")
     if prepared:
         return get_protocol(prepared.pop())
     return get_protocol("embedded-3") if sources(videos) == ["embedded"] else label_protocol(videos)
@@ -77,7 +75,7 @@ def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:
         if held and held not in (protocol.name, protocol.parts.get(info.get("source", ""))):
             raise UserError(
                 f"{folder} was prepared for the protocol {held}, not for {protocol.name}: "
-                f"train with --protocol {held}, or prepare the set again."
+                f"train with --protocol {held}, or prepare the set again"
             )
 
 

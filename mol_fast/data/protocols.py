@@ -63,8 +63,8 @@ class Protocol:
         """
         if label not in self.mapping:
             raise UserError(
-                f"The protocol {self.name} does not know the label {label!r}, only {', '.join(self.mapping)}; "
-                "choose another protocol or correct the index."
+                f"the protocol {self.name} does not know the label {label!r}, only {', '.join(self.mapping)}; "
+                "choose another protocol or correct the index"
             )
         name = self.mapping[label]
         return None if name is None else self.classes.index(name)
@@ -91,8 +91,8 @@ class Protocol:
             return self
         if source not in self.parts:
             raise UserError(
-                f"The protocol {self.name} joins {', '.join(self.parts)} and does not know {source!r}; "
-                "choose another protocol."
+                f"the protocol {self.name} joins {', '.join(self.parts)} and does not know {source!r}; "
+                "choose another protocol"
             )
         return PROTOCOLS[self.parts[source]]
 
@@ -199,7 +199,7 @@ def label_protocol(videos: Iterable[Annotated]) -> Protocol:
     """
     labels = tuple(sorted({video.label for video in videos}))
     if len(labels) < 2:
-        raise UserError(f"The videos have {len(labels)} different labels, at least two classes are needed.")
+        raise UserError(f"the videos have {len(labels)} different labels, at least two classes are needed")
     return Protocol("labels", labels, _same(labels))
 
 
@@ -210,5 +210,5 @@ def get_protocol(name: str) -> Protocol:
         UserError: there is none.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"There is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}.")
+        raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

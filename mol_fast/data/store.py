@@ -73,7 +73,7 @@ class Video:
         metadata, data = _load(file)
         missing = [key for key in _METADATA if key not in metadata]
         if missing:
-            raise UserError(f"{file} has no {missing[0]} in its header; prepare the video again.")
+            raise UserError(f"{file} has no {missing[0]} in its header; prepare the video again")
         subject, name, label, source = (metadata[key] for key in _METADATA)
         return cls(subject, name, label, source, len(data.frames), file)
 
@@ -89,7 +89,7 @@ class Video:
         expected = (subject, self.name, self.label, self.source, self.frames)
         for key, found, want in zip((*_METADATA, "frames"), stored, expected, strict=True):
             if found != want:
-                raise UserError(f"{self.path} holds {key} {found} where the index says {want}; prepare the set again.")
+                raise UserError(f"{self.path} holds {key} {found} where the index says {want}; prepare the set again")
         return data
 
 
@@ -129,7 +129,7 @@ def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
         UserError: see `PreparedSet.open`; two sets hold a video of the same source, subject and name; no set is given.
     """
     if not paths:
-        raise UserError("No prepared set is given; give at least one folder.")
+        raise UserError("no prepared set is given; give at least one folder")
     sets = [PreparedSet.open(path) for path in paths]
     if len(sets) == 1:
         return sets[0].videos
@@ -140,7 +140,7 @@ def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
         if other is not joined:
             raise UserError(
                 f"{other.path} and {video.path} are the same video, {video.name} of subject {joined.subject}; "
-                "give each set once, or prepare them under different names."
+                "give each set once, or prepare them under different names"
             )
     return list(videos.values())
 
@@ -213,24 +213,24 @@ def read_info(folder: Path) -> dict[str, Any]:
         UserError: the folder is missing, empty, or not a prepared set of this format.
     """
     if not folder.exists():
-        raise UserError(f"There is no folder {folder}; give the folder of a prepared set.")
+        raise UserError(f"there is no folder {folder}; give the folder of a prepared set")
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder of a prepared set.")
+        raise UserError(f"{folder} is not a folder; give the folder of a prepared set")
     if not any(folder.iterdir()):
-        raise UserError(f"The folder {folder} is empty; give the folder of a prepared set.")
+        raise UserError(f"the folder {folder} is empty; give the folder of a prepared set")
     path = folder / "set.json"
     if not path.is_file():
-        raise UserError(f"{folder} is not a prepared set, it has no set.json; prepare the set first.")
+        raise UserError(f"{folder} is not a prepared set, it has no set.json; prepare the set first")
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); prepare the set again.") from None
+        raise UserError(f"{path} is not valid JSON ({error}); prepare the set again") from None
     if not isinstance(info, dict) or "name" not in info:
-        raise UserError(f"{path} does not name the set; prepare the set again.")
+        raise UserError(f"{path} does not name the set; prepare the set again")
     if (info.get("format"), info.get("size")) != (FORMAT, FRAME):
         raise UserError(
             f"{path} says format {info.get('format')} and size {info.get('size')}, "
-            f"this version reads format {FORMAT} and size {FRAME}; prepare the set again."
+            f"this version reads format {FORMAT} and size {FRAME}; prepare the set again"
         )
     return info
 
@@ -262,45 +262,45 @@ def _problem(data: VideoData) -> str | None:
 def _load(path: Path) -> tuple[dict[str, str], VideoData]:
     """Header and memory-mapped tensors of a video file."""
     if not path.is_file():
-        raise UserError(f"There is no video file {path}; prepare the set again.")
+        raise UserError(f"there is no video file {path}; prepare the set again")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             data = VideoData(*(file.get_tensor(name) for name in VideoData._fields))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file of a video ({error}); prepare it again.") from None
+        raise UserError(f"{path} is not a whole safetensors file of a video ({error}); prepare it again") from None
     if metadata.get("format") != str(FORMAT):
-        raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}.")
+        raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}")
     problem = _problem(data)
     if problem is not None:
-        raise UserError(f"{path} is not a usable video: {problem}; prepare it again.")
+        raise UserError(f"{path} is not a usable video: {problem}; prepare it again")
     return metadata, data
 
 
 def _read_index(folder: Path) -> list[Video]:
     path = folder / "index.csv"
     if not path.is_file():
-        raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first.")
+        raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first")
     try:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV table ({error}); prepare the set again.") from None
+        raise UserError(f"{path} is not a CSV table ({error}); prepare the set again") from None
     header = rows[0] if rows else []
     if sorted(header) != sorted(COLUMNS):
         raise UserError(
             f"{path} has the columns {','.join(header) or 'none'} where {','.join(COLUMNS)} are expected; "
-            "correct the first line."
+            "correct the first line"
         )
     videos = [
         _index_row(folder, path, line, dict(zip(header, row, strict=False)), len(row))
         for line, row in enumerate(rows[1:], start=2)
     ]
     if not videos:
-        raise UserError(f"{path} lists no video; prepare the set again.")
+        raise UserError(f"{path} lists no video; prepare the set again")
     seen: set[tuple[str, str]] = set()
     for video in videos:
         if (video.subject, video.name) in seen:
-            raise UserError(f"{path} lists video {video.name} of subject {video.subject} twice; remove one.")
+            raise UserError(f"{path} lists video {video.name} of subject {video.subject} twice; remove one")
         seen.add((video.subject, video.name))
     return videos
 
@@ -308,18 +308,18 @@ def _read_index(folder: Path) -> list[Video]:
 def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields: int) -> Video:
     """One row of the index, checked."""
     if fields != len(COLUMNS):
-        raise UserError(f"{path} has {fields} fields in line {line} where {len(COLUMNS)} are expected.")
+        raise UserError(f"{path} has {fields} fields in line {line} where {len(COLUMNS)} are expected")
     if not row["frames"].isdecimal() or int(row["frames"]) < WINDOW:
         raise UserError(
             f"{path} gives {row['frames'] or 'no'} frames in line {line} where a number of at least "
-            f"{WINDOW} is expected."
+            f"{WINDOW} is expected"
         )
     empty = [column for column in COLUMNS if not row[column].strip()]
     if empty:
-        raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in.")
+        raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in")
     file = Path(row["file"])
     if file.is_absolute() or ".." in file.parts:
-        raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}.")
+        raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}")
     if not (folder / file).is_file():
-        raise UserError(f"{path} names {file} in line {line}, which does not exist; prepare the set again.")
+        raise UserError(f"{path} names {file} in line {line}, which does not exist; prepare the set again")
     return Video(row["subject"], row["video"], row["label"], row["source"], int(row["frames"]), folder / file)

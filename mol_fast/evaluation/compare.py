@@ -113,7 +113,7 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
     if a.classes != b.classes:
         raise UserError(
             f"{a.path} has the classes {', '.join(a.classes)} and {b.path} {', '.join(b.classes)}: "
-            "compare runs of the same protocol."
+            "compare runs of the same protocol"
         )
     labels = _labels(a), _labels(b)
     common = [subject for subject in labels[0] if subject in labels[1]]
@@ -121,7 +121,7 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
     if len(common) < 2:
         raise UserError(
             f"{a.path} and {b.path} have {len(common)} held-out subjects in common, at least 2 are needed: "
-            "train both with --folds all."
+            "train both with --folds all"
         )
     sums, notes = _paired_sums(a, b, common)
     count = len(common)
@@ -185,7 +185,7 @@ def _labels(run: StoredRun) -> dict[str, Labels]:
     common = {subject: videos for subject, videos in seeds[0].items() if all(subject in other for other in seeds)}
     for subject, videos in common.items():
         if any(other[subject] != videos for other in seeds):
-            raise UserError(f"The seeds of {run.path} hold out different videos of {subject}: train it again.")
+            raise UserError(f"the seeds of {run.path} hold out different videos of {subject}: train it again")
     return common
 
 
@@ -202,7 +202,7 @@ def _check_videos(
                     for run, label in ((a, there), (b, here))
                 ]
                 raise UserError(
-                    f"The runs are not of the same data: of video {name} of subject {subject}, {says[0]} and {says[1]}."
+                    f"the runs are not of the same data: of video {name} of subject {subject}, {says[0]} and {says[1]}"
                 )
 
 

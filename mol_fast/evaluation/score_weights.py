@@ -48,7 +48,7 @@ class Weights:
         file = find_weights(path)
         model, info = load_weights(file)
         if model.config.frames != WINDOW:
-            raise UserError(f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}.")
+            raise UserError(f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}")
         return cls(path, file, model, info, _trained_on(file, info))
 
     def check_protocol(self, protocol: Protocol) -> None:
@@ -58,7 +58,7 @@ class Weights:
         if classes != protocol.classes:
             raise UserError(
                 f"{self.path} knows the classes {', '.join(classes)}, but the protocol {protocol.name} has "
-                f"{', '.join(protocol.classes)}: give the --protocol that the weights were trained under{name}."
+                f"{', '.join(protocol.classes)}: give the --protocol that the weights were trained under{name}"
             )
 
 
@@ -84,13 +84,13 @@ def choose_subjects(weights: Weights, videos: Sequence[Video], asked: Sequence[s
     subjects = sorted({video.subject for video in videos if video.interval})
     unknown = sorted(set(asked) - set(subjects))
     if unknown:
-        raise UserError(f"There is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}.")
+        raise UserError(f"there is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}")
     trained, uncertain = _trained(weights, videos, subjects)
     chosen = list(dict.fromkeys(asked)) or [name for name in subjects if name not in trained | uncertain]
     if not chosen and trained:
         raise UserError(
             f"{weights.path} was trained on all {len(subjects)} subjects of the data: "
-            "give others with --data, or name some with --subjects to score them all the same."
+            "give others with --data, or name some with --subjects to score them all the same"
         )
     chosen = chosen or subjects
     warnings = []
@@ -129,7 +129,7 @@ def score_folds(
             results[fold] = score(model, clips, fabric, batch_size)
         except ValueError as error:
             subjects = ", ".join(fold.subjects)
-            raise UserError(f"{weights.path} cannot be scored on {subjects} ({error}): train it again.") from error
+            raise UserError(f"{weights.path} cannot be scored on {subjects} ({error}): train it again") from error
         on_fold()
     return results
 

@@ -43,23 +43,23 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
             header = (archive.metadata() or {}).get(_KEY)
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): train again or copy it anew.") from error
+        raise UserError(f"{file} is not a readable safetensors file ({error}): train again or copy it anew") from error
     if header is None:
         raise UserError(
-            f"{file} has no mol-fast header: for weights of the released code use mol_fast.load_official instead."
+            f"{file} has no mol-fast header: for weights of the released code use mol_fast.load_official instead"
         )
     try:
         info = json.loads(header)
         model = MOL(config=MOLConfig.from_dict(info["config"]))
         count = len(info["classes"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"The header of {file} cannot be used ({error}): train again with this version.") from error
+        raise UserError(f"the header of {file} cannot be used ({error}): train again with this version") from error
     config = f"variant {model.config.variant}, {model.config.num_classes} classes"
     if count != model.config.num_classes:
-        raise UserError(f"{file} names {count} classes, but its header says {config}: it is damaged, train again.")
+        raise UserError(f"{file} names {count} classes, but its header says {config}: it is damaged, train again")
     problem = _misfit(tensors, model.state_dict())
     if problem:
-        raise UserError(f"{file} does not hold the model of its header ({config}): {problem}; train again.")
+        raise UserError(f"{file} does not hold the model of its header ({config}): {problem}; train again")
     model.load_state_dict(tensors)
     return model.eval(), info
 
@@ -84,7 +84,7 @@ def find_weights(path: Path) -> Path:
         return path
     found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
     if not found:
-        raise UserError(f"No weights at {path}: give a .safetensors file or the folder of a finished run.")
+        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
     if len(found) > 1:
-        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}.")
+        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
     return found[0]

@@ -24,7 +24,7 @@ def list_folders(root: Path, source: str) -> Listing:
         UserError: there is no such folder, or nothing in it has this form.
     """
     if not root.is_dir():
-        raise UserError(f"There is no folder {root}; give a folder CLASS/SUBJECT_CLIP, or a .csv table, with --root.")
+        raise UserError(f"there is no folder {root}; give a folder CLASS/SUBJECT_CLIP, or a .csv table, with --root")
     listing = Listing(source)
     for class_folder in listing.folders(root):
         label, fixes = normalised_label(class_folder.name)
@@ -37,7 +37,7 @@ def list_folders(root: Path, source: str) -> Listing:
     if not listing.videos and not listing.skipped:
         found = named(sorted(path.name for path in root.iterdir()))
         raise UserError(
-            f"{root} has no folders CLASS/SUBJECT_CLIP (found: {found or 'nothing'}); give the folder of the classes."
+            f"{root} has no folders CLASS/SUBJECT_CLIP (found: {found or 'nothing'}); give the folder of the classes"
         )
     listing.settle()
     return listing
@@ -53,17 +53,17 @@ def list_table(path: Path, source: str) -> Listing:
     """
     if not path.is_file():
         raise UserError(
-            f"There is no table {path}; give a .csv table with the columns {', '.join(_COLUMNS)}, or a folder "
-            "CLASS/SUBJECT_CLIP, with --root."
+            f"there is no table {path}; give a .csv table with the columns {', '.join(_COLUMNS)}, or a folder "
+            "CLASS/SUBJECT_CLIP, with --root"
         )
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV table ({error}); save it as CSV in UTF-8.") from error
+        raise UserError(f"{path} is not a CSV table ({error}); save it as CSV in UTF-8") from error
     missing = [name for name in _COLUMNS if rows and name not in rows[0]]
     if missing or not rows:
         found = ", ".join(str(name) for name in rows[0]) if rows else "no row"
-        raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row for each video, it has {found}.")
+        raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row for each video, it has {found}")
     listing = Listing(source)
     for line, row in enumerate(rows, start=2):
         target = path.parent / (row["path"] or "").strip()

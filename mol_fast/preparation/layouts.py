@@ -165,7 +165,7 @@ def _find_home(
     Of several, the one whose name, or whose parent's, comes first in `preferred`.
     """
     if not root.is_dir():
-        raise UserError(f"There is no folder {root}; give the folder of the {source} release with --root.")
+        raise UserError(f"there is no folder {root}; give the folder of the {source} release with --root")
 
     def is_home(folder: Path) -> bool:
         subjects = [path for path in subfolders(folder) if re.fullmatch(subject_folder, path.name, re.IGNORECASE)]
@@ -185,7 +185,7 @@ def _find_home(
     found = named(sorted(path.name for path in root.iterdir()))
     raise UserError(
         f"{root} has no folders {examples[source]}, nor have those up to three levels under it "
-        f"(found: {found or 'nothing'}); give the folder of the {source} release with --root."
+        f"(found: {found or 'nothing'}); give the folder of the {source} release with --root"
     )
 
 

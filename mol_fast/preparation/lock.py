@@ -29,7 +29,7 @@ def locked(out: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"--out {out} is being prepared by another run; wait until that has ended, or give another folder."
+            f"--out {out} is being prepared by another run; wait until that has ended, or give another folder"
         ) from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:

@@ -51,19 +51,19 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
     """
     if given is not None:
         if not given.is_file():
-            raise UserError(f"There is no sheet {given}; give the annotation sheet of the release with --sheet.")
+            raise UserError(f"there is no sheet {given}; give the annotation sheet of the release with --sheet")
         return given
     for levels in ("", "*/", "*/*/", "../"):
         found = sorted({path for pattern in patterns for path in root.glob(levels + pattern) if _is_sheet(path)})
         if len(found) > 1:
             names = ", ".join(str(path) for path in found)
-            raise UserError(f"There are several sheets, {names}; choose one with --sheet.")
+            raise UserError(f"there are several sheets, {names}; choose one with --sheet")
         if found:
             return found[0]
     sheets = sorted(path.name for level in ("", "*/") for path in root.glob(f"{level}*.xlsx"))
     raise UserError(
-        f"There is no sheet {' or '.join(patterns)} in {root} (found: {', '.join(sheets) or 'no .xlsx file'}); "
-        "give the annotation sheet of the release with --sheet."
+        f"there is no sheet {' or '.join(patterns)} in {root} (found: {', '.join(sheets) or 'no .xlsx file'}); "
+        "give the annotation sheet of the release with --sheet"
     )
 
 
@@ -89,10 +89,10 @@ def read_sheet(path: Path) -> list[Row]:
     if closest is None:
         raise UserError(
             f"{path} has no header with the columns Subject and Filename in its first {_HEADER_ROWS} rows; "
-            "give the annotation sheet of the release."
+            "give the annotation sheet of the release"
         )
     missing, found = closest
-    raise UserError(f"{path} has no column {', '.join(missing)}, only {', '.join(found)}; add or rename it.")
+    raise UserError(f"{path} has no column {', '.join(missing)}, only {', '.join(found)}; add or rename it")
 
 
 def _is_sheet(path: Path) -> bool:
@@ -109,9 +109,9 @@ def _tables(path: Path) -> list[list[list[Any]]]:
         else:
             frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl")
     except ImportError as error:
-        raise UserError(f"Reading {path} needs openpyxl: pip install 'mol-fast[train]'.") from error
+        raise UserError(f"reading {path} needs openpyxl: pip install 'mol-fast[train]'") from error
     except Exception as error:  # openpyxl raises whatever the broken part of the file leads to
-        raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again.") from error
+        raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again") from error
     return [frame.to_numpy(dtype=object).tolist() for frame in frames.values()]
 
 

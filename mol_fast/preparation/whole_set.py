@@ -144,7 +144,7 @@ def _account(
     if not allow_count_mismatch:
         plan.check(manifest)
     if not used:
-        raise UserError(f"None of the {len(pairs)} videos can be used, {out / 'summary.txt'} says why.")
+        raise UserError(f"none of the {len(pairs)} videos can be used, {out / 'summary.txt'} says why")
     _write_set(out, info, used)
     return manifest
 
@@ -163,9 +163,9 @@ def _entry(video: RawVideo, outcome: Outcome, out: Path) -> Entry:
 
 def _make_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is not a folder; give another one.")
+        raise UserError(f"--out {out} is not a folder; give another one")
     if out.exists() and any(out.iterdir()) and not (out / "records").is_dir():
-        raise UserError(f"--out {out} is not empty and holds no set that was prepared here; give another folder.")
+        raise UserError(f"--out {out} is not empty and holds no set that was prepared here; give another folder")
     (out / "records").mkdir(parents=True, exist_ok=True)
 
 
@@ -173,7 +173,7 @@ def _clear_folder(out: Path, source: str) -> None:
     """Make the folder ready: what a killed run left half-written goes, and the index until all is done."""
     held = _source(out)
     if held not in (None, source):
-        raise UserError(f"--out {out} holds videos of {held}, not of {source}; give another folder.")
+        raise UserError(f"--out {out} holds videos of {held}, not of {source}; give another folder")
     for name in _INDEX:
         (out / name).unlink(missing_ok=True)
     remove_leftovers(out)

@@ -89,7 +89,7 @@ class Worker:
         except OSError as error:
             raise UserError(
                 f"{self._out} cannot be written ({error}); make room or give another folder, then run the same "
-                "command again to go on."
+                "command again to go on"
             ) from error
         return Outcome(record, made=True)
 
@@ -120,8 +120,8 @@ def prepare_all(
         return _collect(pool, videos, 2 * workers, on_done)
     except BrokenProcessPool as error:
         raise UserError(
-            "A worker process ended unexpectedly, for lack of memory perhaps; run the same command again to go on, "
-            "with fewer --workers."
+            "a worker process ended unexpectedly, for lack of memory perhaps; run the same command again to go on, "
+            "with fewer --workers"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

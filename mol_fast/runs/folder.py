@@ -58,7 +58,7 @@ def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) 
     differing = open_folder(path, about, identity, "--name")
     if differing:
         parts = [f"{key} is {there} there and {here} here" for key, (there, here) in differing.items()]
-        raise UserError(f"{path} is a run of another configuration, choose another --name: {'; '.join(parts)}.")
+        raise UserError(f"{path} is a run of another configuration, choose another --name: {'; '.join(parts)}")
 
 
 def open_folder(
@@ -84,15 +84,15 @@ def open_folder(
         if not config.exists():
             others = [file for file in path.iterdir() if not file.name.endswith(".tmp")]
             if others and not config.exists():  # another process may just have made it
-                raise UserError(f"{path} is not empty and not a run: choose another {option}, or remove it.")
+                raise UserError(f"{path} is not empty and not a run: choose another {option}, or remove it")
             values = {**about, "identity": identity}
             write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")
             return {}
         stored = dict(json.loads(config.read_text())["identity"])
     except OSError as error:
-        raise UserError(f"The folder {path} cannot be used ({error}): choose another --out.") from error
+        raise UserError(f"the folder {path} cannot be used ({error}): choose another --out") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config} cannot be read: choose another {option}, or remove {path}.") from error
+        raise UserError(f"{config} cannot be read: choose another {option}, or remove {path}") from error
     wanted = json.loads(json.dumps(identity, default=str))
     names = sorted({*stored, *wanted})
     pairs = {name: (stored.get(name), wanted.get(name)) for name in names}

@@ -67,9 +67,7 @@ def read_scoring(folder: Path, step: int) -> Scoring:
         ]
         evaluation = Evaluation.restored(content["classes"], windows, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"The scoring {path} is missing or damaged: remove {folder} to train its fold again."
-        ) from error
+        raise UserError(f"the scoring {path} is missing or damaged: remove {folder} to train its fold again") from error
     return Scoring(content["step"], evaluation)
 
 

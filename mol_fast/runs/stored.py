@@ -71,11 +71,11 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
         f"{text} {', '.join(names)}" for text, names in (("not finished:", unfinished), ("damaged:", damaged)) if names
     ]
     if not folds:
-        raise UserError(f"No fold of {path} can be scored ({'; '.join(problems)}): finish it with its train command.")
+        raise UserError(f"no fold of {path} can be scored ({'; '.join(problems)}): finish it with its train command")
     if problems and not partial:
         raise UserError(
             f"{len(unfinished) + len(damaged)} of {len(about['folds'])} folds of {path} cannot be scored "
-            f"({'; '.join(problems)}): finish the run with its train command, or score the others with --partial."
+            f"({'; '.join(problems)}): finish the run with its train command, or score the others with --partial"
         )
     _check_fit(path, folds)
     return StoredRun(path, about, folds, (*unfinished, *damaged))
@@ -83,10 +83,10 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
 
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise UserError(f"There is no folder {path}: give the folder of a run, as runs/NAME.")
+        raise UserError(f"there is no folder {path}: give the folder of a run, as runs/NAME")
     config = path / CONFIG
     if not config.is_file():
-        raise UserError(f"{path} is not a run, it has no {CONFIG}: give the folder of a run, as runs/NAME.")
+        raise UserError(f"{path} is not a run, it has no {CONFIG}: give the folder of a run, as runs/NAME")
     try:
         about = json.loads(config.read_text(encoding="utf-8"))
         usable = all(isinstance(about[name], kind) for name, kind in _NEEDED.items()) and about["folds"]
@@ -94,9 +94,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         usable = False
     if usable and "evaluated" in about:
-        raise UserError(f"{path} holds scores of the run {about['evaluated']} only: give that folder.")
+        raise UserError(f"{path} holds scores of the run {about['evaluated']} only: give that folder")
     if not usable:
-        raise UserError(f"{config} is not the configuration of a run: give another folder, or train again.")
+        raise UserError(f"{config} is not the configuration of a run: give another folder, or train again")
     return about
 
 
@@ -108,13 +108,13 @@ def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
         classes = results.evaluation.classes
         if classes != folds[first].evaluation.classes:
             raise UserError(
-                f"In {path} the fold {fold.name} has the classes {', '.join(classes)}, but {first.name} has "
-                f"{', '.join(folds[first].evaluation.classes)}: they are of different runs, remove one."
+                f"in {path} the fold {fold.name} has the classes {', '.join(classes)}, but {first.name} has "
+                f"{', '.join(folds[first].evaluation.classes)}: they are of different runs, remove one"
             )
         for video in results.evaluation.videos():
             other = seen.setdefault((fold.seed, video.video), fold.name)
             if other != fold.name:
                 raise UserError(
-                    f"In {path} the folds {other} and {fold.name} both hold out the video {video.video}: "
-                    "they are of different runs, remove one."
+                    f"in {path} the folds {other} and {fold.name} both hold out the video {video.video}: "
+                    "they are of different runs, remove one"
                 )

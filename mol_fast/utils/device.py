@@ -16,5 +16,5 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if gpus else "cpu"
     if name not in known:
-        raise UserError(f"The device {name!r} is not available: use --device {' or '.join(known)}.")
+        raise UserError(f"the device {name!r} is not available: use --device {' or '.join(known)}")
     return torch.device(name)

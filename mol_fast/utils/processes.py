@@ -18,5 +18,5 @@ def world_size() -> int:
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
-        raise UserError(f"The environment variable {name} is {text!r}: it must be a whole number.")
+        raise UserError(f"the environment variable {name} is {text!r}: it must be a whole number")
     return int(text)

@@ -55,7 +55,7 @@ def embedded_set(
         return generate_embedded(folder, on_progress=on_progress)
     info = read_info(folder)
     if "generator" not in info:
-        raise UserError(f"{folder} holds the set {info['name']}; give another folder for the embedded set.")
+        raise UserError(f"{folder} holds the set {info['name']}; give another folder for the embedded set")
     if info["generator"] == VERSION:
         with contextlib.suppress(UserError):
             return PreparedSet.open(folder)
@@ -100,7 +100,7 @@ def generate_embedded(
             folder.rename(old)
         temporary.rename(folder)
     except OSError as error:
-        raise UserError(f"The embedded set cannot be written to {folder} ({error}); give another folder.") from None
+        raise UserError(f"the embedded set cannot be written to {folder} ({error}); give another folder") from None
     finally:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -41,8 +41,8 @@ def load_photograph(name: str) -> Photograph:
         rgb = _astronaut() if name == "astronaut" else _grace_hopper()
     except ImportError as error:
         raise UserError(
-            f"The embedded set is made from photographs in scikit-image and matplotlib ({error}); "
-            "install mol-fast[train]."
+            f"the embedded set is made from photographs in scikit-image and matplotlib ({error}); "
+            "install mol-fast[train]"
         ) from None
     grey = np.asarray(rgb, dtype=np.float64) @ np.array([0.299, 0.587, 0.114])
     return Photograph(name, torch.from_numpy(grey), torch.tensor(points, dtype=torch.float64))
