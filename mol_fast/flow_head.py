@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mol_fast import layout
 from mol_fast.config import FEATURE_SIZE
 from mol_fast.flow_layers import SLOPE, Conv, Deconv, leaky_relu
 from mol_fast.flow_predictor import Predict
@@ -30,10 +31,10 @@ DIFFERENCE_SCALE = 8.0
 def with_difference(clip: Tensor) -> Tensor:
     """`clip (B, 1, T, H, W)` and, as a second channel, the scaled difference of each frame to the next one.
 
-    The last frame has that of the pair before.
+    The last frame has that of the pair before. Channels come last in memory.
     """
     difference = DIFFERENCE_SCALE * clip.diff(dim=2)
-    return torch.cat([clip, torch.cat([difference, difference[:, :, -1:]], dim=2)], dim=1)
+    return torch.stack([clip, torch.cat([difference, difference[:, :, -1:]], dim=2)], dim=5).squeeze(1).movedim(-1, 1)
 
 
 def _inside(weight: Tensor) -> Tensor:
@@ -87,13 +88,33 @@ class FlowHead(nn.Module):
             channels = skip + output + 2
         self.predict0 = Predict(channels)
         nn.init.zeros_(self.predict0.weight)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout.channels_last(self)
 
     def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """`clip (B, inputs, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
         maps = self._part(self._encode, clip, first, second)
         flow: Tensor = self._part(self._decode, *maps)
         return rearrange(flow, "(b p) c h w -> b c p h w", p=clip.shape[2] - 1)
+
+    def padded_channels(self) -> dict[nn.Module, tuple[int, int]]:
+        """Channel counts of weights, as `CastWeights` takes them, with which a GPU's are multiples of 8 everywhere.
+
+        Flow then has eight channels, six of them zero, and the maps that it joins have as many more; where it would not
+        make their number a multiple there is nothing.
+        """
+        layers = [
+            [self.get_submodule(name) for name in (f"predict{level}", f"up{level}", f"deconv{level - 1}")]
+            for level in range(6, 0, -1)
+        ]
+        counts: dict[nn.Module, tuple[int, int]] = {}
+        for joined, (predict, up, deconv) in zip((0, 2, 2, 2, 2, 2), layers, strict=True):
+            assert isinstance(deconv, Deconv)
+            inputs, outputs = deconv.in_channels, deconv.out_channels
+            if (inputs - joined) % layout.CHANNELS:
+                return {}
+            wide = layout.padded(inputs)
+            counts |= {predict: (layout.CHANNELS, wide), up: (layout.CHANNELS,) * 2, deconv: (wide, outputs)}
+        return counts
 
     def _part(self, part: Callable[..., Any], *inputs: Tensor) -> Any:
         if not (self.recompute and torch.is_grad_enabled()):
@@ -107,7 +128,10 @@ class FlowHead(nn.Module):
         )
 
     def _encode(self, clip: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        """The coarsest map of each pair, and the maps that join on the way back to full size."""
+        """The coarsest map of each pair, and the maps `(B, P, h, w, C)` that join on the way back to full size.
+
+        Those of frames are views: they are copied when they join.
+        """
         b, _, t = clip.shape[:3]
         frames = rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
         order = [frame for pair in range(t - 1) for frame in (pair, pair + 1)] if self.frame_stats else [0]
@@ -116,27 +140,39 @@ class FlowHead(nn.Module):
         conv3 = self.conv3(conv2, order)
 
         def earlier(x: Tensor, start: int = 0) -> Tensor:
-            maps = x.permute(0, 2, 3, 1).unflatten(0, (b, t))[:, start : start + t - 1]
-            return maps.flatten(0, 1).permute(0, 3, 1, 2)
+            return x.permute(0, 2, 3, 1).unflatten(0, (b, t))[:, start : start + t - 1]
 
-        conv3_t, conv3_t1 = earlier(conv3), earlier(conv3, 1)
+        def both(x: Tensor) -> Tensor:
+            return x.permute(0, 2, 3, 1).unflatten(0, (b, t - 1))
+
         pairs = list(range(t - 1)) if self.frame_stats else [0]
+        conv3_t, conv3_t1 = (earlier(conv3, start).flatten(0, 1).permute(0, 3, 1, 2) for start in (0, 1))
         redir = self.conv_redir(conv3_t, pairs)
         cost = correlation(conv3_t, conv3_t1, INSIDE * STRIDE, STRIDE, negative_slope=SLOPE, backend=self.backend)
         channels_last = [x.to(cost.dtype).permute(0, 2, 3, 1) for x in (redir, cost, first, second)]
+        weights = list(self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1))
+        weights[1] = _inside(weights[1])
+        missing = -sum(weight.shape[1] for weight in weights) % layout.CHANNELS
+        if missing and layout.on_gpu(cost):
+            channels_last.append(cost.new_zeros(1).expand(*channels_last[0].shape[:3], missing))
+            weights.append(weights[0].new_zeros(1).expand(len(weights[0]), missing, *weights[0].shape[2:]))
         maps = torch.cat(channels_last, dim=3).permute(0, 3, 1, 2)
-        weights = self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1)
-        conv3_1 = self.conv3_1(maps, pairs, torch.cat([weights[0], _inside(weights[1]), weights[2]], dim=1))
+        conv3_1 = self.conv3_1(maps, pairs, torch.cat(weights, dim=1))
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
         conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
         conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)
-        return conv6_1, conv5_1, conv4_1, conv3_1, earlier(conv2), earlier(conv1), earlier(frames)
+        return conv6_1, both(conv5_1), both(conv4_1), both(conv3_1), earlier(conv2), earlier(conv1), earlier(frames)
 
     def _decode(self, x: Tensor, *skips: Tensor) -> Tensor:
         for level, skip in zip(range(5, -1, -1), skips, strict=True):
             flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
             x = leaky_relu(self.get_submodule(f"deconv{level}")(x))
-            skip = skip.to(x.dtype)
             if level:
-                x = torch.cat([skip, x, flow], dim=1)
-        return self.predict0(x, (skip, flow))
+                x = _joined(skip, x, flow)
+        return self.predict0(x, _joined(skip, flow[:, :2]), skip.shape[4])
+
+
+def _joined(skip: Tensor, *maps: Tensor) -> Tensor:
+    """`skip (B, P, h, w, C)` and others `(B P, C, h, w)` as one map `(B P, C, h, w)`."""
+    parts = [skip.to(maps[0].dtype), *(x.permute(0, 2, 3, 1).unflatten(0, skip.shape[:2]) for x in maps)]
+    return torch.cat(parts, dim=4).flatten(0, 1).permute(0, 3, 1, 2)

@@ -27,17 +27,16 @@ class Predict(nn.Conv2d):
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 2, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor, beside: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """`beside`: maps of a few channels, which the weight has before and after those of x.
+    def forward(self, x: Tensor, beside: Tensor | None = None, before: int = 0) -> Tensor:
+        """`beside`: maps of a few channels; the weight has `before` of them before those of x, and the others after.
 
         At full size it would take about as long to write and read all of them as one map.
         """
         if beside is None:
             return self._flow(x, self.weight)
-        before, after = beside
-        weights = self.weight.split([part.shape[1] for part in (before, x, after)], dim=1)
-        few, weight = torch.cat(beside, dim=1), torch.cat([weights[0], weights[2]], dim=1)
-        return self._flow(x, weights[1]) + F.conv2d(few, weight, padding=1)
+        weights = self.weight.split([before, x.shape[1], beside.shape[1] - before], dim=1)
+        few = torch.cat([weights[0], weights[2]], dim=1)
+        return self._flow(x, weights[1]) + F.conv2d(beside, few, padding=1)
 
     def _flow(self, x: Tensor, weight: Tensor) -> Tensor:
         if layout.on_gpu(x):

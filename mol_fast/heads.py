@@ -58,7 +58,7 @@ class LandmarkHead(nn.Module):
 
 
 class ExpressionHead(nn.Module):
-    """Class logits `(B, K)` from the maps of the first and of the second frame of all pairs, `(B, P, 128, 16, 16)`.
+    """Class logits `(B, K)` from the maps of the first and of the second frame of all pairs, `(2, B, P, 16, 16, 128)`.
 
     The two take turns along the depth.
     """
@@ -71,10 +71,8 @@ class ExpressionHead(nn.Module):
         self.fc1 = nn.Linear(32 * (FEATURE_SIZE // 4) ** 2 * depth, 256)
         self.fc2 = nn.Linear(256, num_classes)
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        # As (B, H, W, P, 2, C), so that maps in channels-last are copied whole.
-        sides = [maps.permute(0, 3, 4, 1, 2) for maps in (first, second)]
-        sequence = torch.stack(sides, dim=4).flatten(3, 4).movedim(4, 1)
+    def forward(self, features: Tensor) -> Tensor:
+        sequence = features.permute(1, 3, 4, 2, 0, 5).flatten(3, 4).movedim(4, 1)  # (B, C, h, w, 2 P), channels last
         x = self.dropout(F.max_pool3d(self.conv(sequence), 2))
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(self.dropout(x))

@@ -1,7 +1,7 @@
 """The loss of the joint training, term by term."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ class LossTerms(NamedTuple):
         flow, landmarks = (None if term is None else term.detach() for term in (self.flow, self.landmarks))
         return LossTerms(self.total.detach(), self.expression.detach(), flow, landmarks)
 
-    def mean(self, over: Callable[[Tensor], Tensor]) -> "LossTerms":
+    def mean(self, over: Callable[[Tensor], Any]) -> "LossTerms":
         """Terms of which each is what `over`, a mean over processes, makes of all of them at once."""
         held = [place for place, term in enumerate(self) if term is not None]
         values = over(torch.stack([term for term in self.detach() if term is not None])).unbind()

@@ -10,6 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mol_fast import layout
+from mol_fast.cast_weights import CastWeights, casts
 from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
 from mol_fast.flow_head import FlowHead, with_difference
 from mol_fast.heads import ExpressionHead, LandmarkHead, Stem
@@ -61,6 +63,12 @@ class MOL(nn.Module):
         if "landmarks" in config.tasks:
             self.landmark_head = LandmarkHead()
         self.expression_head = ExpressionHead(config.num_classes, config.frames, config.dropout)
+        parts: list[nn.Module] = [self.stem, self.expression_head]
+        if self.landmark_head is not None:
+            parts += [self.landmark_head.conv, self.landmark_head.fc1]  # fc2 is exact
+        if self.flow_head is not None:
+            parts.append(self.flow_head)
+        self._weights = CastWeights(parts, {} if self.flow_head is None else self.flow_head.padded_channels())
 
     def forward(self, clip: Tensor) -> MOLOutput:
         frames = self.config.frames
@@ -69,22 +77,37 @@ class MOL(nn.Module):
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
-        exact, clip = clip, clip.to(self.stem.conv1.weight.dtype)
-        b, pairs = clip.shape[0], frames - 1
-        stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, frames))
+        if torch.compiler.is_compiling() or not casts(clip):
+            return self._estimate(clip)
+        # What is computed again in the backward pass would find other weights there.
+        again = self.flow_head if self.flow_head is not None and self.flow_head.recompute else None
+        with self._weights.cast(clip, again):
+            return self._estimate(clip)
+
+    def _estimate(self, exact: Tensor) -> MOLOutput:
+        b, pairs = exact.shape[0], self.config.frames - 1
+        clip = exact.to(self.stem.conv1.weight.dtype)
+        stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, pairs + 1))
         groups = pairs if self.config.norm_stats == "frame" else 1
+        # F5C takes and gives contiguous maps; its frames are copied from the stem's, whatever their order there. The
+        # heads take channels last: one copy for flow and expression, and on a GPU one for landmarks.
         first = self.f5c_first(stem[:, :-1].flatten(0, 1), groups)  # (B P, C, h, w)
         second = self.f5c_second(stem[:, 1:].flatten(0, 1), groups)
-        landmarks = None if self.landmark_head is None else self.landmark_head(second).unflatten(0, (b, pairs))
+        if layout.on_gpu(second):
+            second = second.contiguous(memory_format=torch.channels_last)
+        landmarks = None
+        if self.landmark_head is not None:
+            landmarks = self.landmark_head(second).unflatten(0, (b, pairs))
+        sides = [maps.unflatten(0, (b, pairs)).permute(0, 1, 3, 4, 2) for maps in (first, second)]
+        features = torch.stack(sides)  # (2, B, P, h, w, C)
         if self.config.center:
-            first, second = self._center(first), self._center(second)
-        first, second = (maps.contiguous(memory_format=torch.channels_last) for maps in (first, second))
+            features = self._center(features)
         flow = None
         if self.flow_head is not None:
             seen = with_difference(exact) if self.config.difference else exact  # rounding would hide small differences
+            first, second = features.flatten(1, 2).permute(0, 1, 4, 2, 3).unbind()
             flow = self.flow_head(seen.to(clip.dtype), first, second)
-        logits = self.expression_head(first.unflatten(0, (b, pairs)), second.unflatten(0, (b, pairs)))
-        return MOLOutput(logits, flow, landmarks)
+        return MOLOutput(self.expression_head(features), flow, landmarks)
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
         """A copy in evaluation mode, without gradients, whose outputs are the same within the rounding of `dtype`.
@@ -107,5 +130,4 @@ class MOL(nn.Module):
 
     def _center(self, features: Tensor) -> Tensor:
         """Each map less the mean over time of its clip, scaled; motion is left, identity is gone."""
-        maps = features.unflatten(0, (-1, self.config.frames - 1))
-        return (self.config.feature_scale * (maps - maps.mean(dim=1, keepdim=True))).flatten(0, 1)
+        return self.config.feature_scale * (features - features.mean(dim=2, keepdim=True))

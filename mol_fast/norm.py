@@ -31,13 +31,13 @@ def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: i
     assert norm.momentum is not None
     assert norm.num_batches_tracked is not None
     with torch.no_grad():
-        unbiased = var * (count / max(count - 1, 1))
-        for running, statistic in zip(norm.running(), (mean, unbiased), strict=True):
-            exact = torch.promote_types(running.dtype, statistic.dtype)
-            value = running.to(exact)
-            for group in calls:
-                value = torch.lerp(value, statistic[group].to(exact), norm.momentum)
-            running.copy_(value)
+        running = norm.running()
+        statistics = torch.stack([mean, var * (count / max(count - 1, 1))], dim=1)  # (G, 2, C)
+        exact = torch.promote_types(running[0].dtype, statistics.dtype)
+        value, statistics = torch.stack(running).to(exact), statistics.to(exact)
+        for group in calls:
+            value = torch.lerp(value, statistics[group], norm.momentum)
+        torch._foreach_copy_(running, value.unbind())
         norm.num_batches_tracked.add_(len(calls))
 
 

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mol_fast import layout
 from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
@@ -60,6 +61,8 @@ def train(
         synchronise(model)
     if model.flow_head is not None:
         model.flow_head.recompute = settings.recompute
+    if fabric.device.type == "cuda":
+        layout.channels_last(model)
     if settings.compile:
         model.compile(fullgraph=True, mode="reduce-overhead" if fabric.device.type == "cuda" else None)
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -48,7 +49,7 @@ class TrainingStep:
         fabric: Fabric,
         model: MOL,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Any,
         criterion: JointLoss,
         clip_norm: float,
     ) -> None:
@@ -56,8 +57,7 @@ class TrainingStep:
         self.limit = clip_norm or math.inf
         self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
         self.broken = torch.zeros((), device=fabric.device)
-        # What fabric.setup gives is a wrapper; the fused optimiser behind it changes nothing while this is 1.
-        getattr(optimizer, "optimizer", optimizer).found_inf = self.broken
+        optimizer.optimizer.found_inf = self.broken  # the fused optimiser changes nothing while it is 1
 
     def __call__(self, batch: Batch, lr: float) -> tuple[LossTerms, Tensor]:
         """Terms of the loss, and the norm of the gradient before it is shortened."""

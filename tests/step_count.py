@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -28,6 +28,15 @@ NOTHING = ("aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::promot
 """What an operator's name starts with that starts nothing on a device."""
 
 
+class Convolution(NamedTuple):
+    """The maps that a convolution takes, also those that it took where its gradients are computed."""
+
+    phase: str
+    shape: tuple[int, ...]
+    channels_last: bool
+    channels: int
+
+
 class Operators(TorchDispatchMode):
     """Operators by phase: those of PyTorch without their namespace, all others with it."""
 
@@ -35,7 +44,7 @@ class Operators(TorchDispatchMode):
         super().__init__()
         self.phase = ""
         self.found: dict[str, Counter[str]] = {phase: Counter() for phase in PHASES}
-        self.convolved: list[tuple[str, bool, int]] = []
+        self.convolved: list[Convolution] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function._schema.name
@@ -43,7 +52,7 @@ class Operators(TorchDispatchMode):
             self.found[self.phase][name.removeprefix("aten::")] += 1
         if name in ("aten::convolution", "aten::convolution_backward"):
             x = args[0 if name == "aten::convolution" else 1]
-            self.convolved.append((self.phase, _is_channels_last(x), x.shape[1]))
+            self.convolved.append(Convolution(self.phase, tuple(x.shape), _is_channels_last(x), x.shape[1]))
         return function(*args, **(kwargs or {}))
 
     @contextmanager
@@ -89,16 +98,12 @@ def operators_of_a_step(preset: str, batch: int = 2) -> Operators:
 
         return run
 
-    # A fake tensor cannot take the place of another one's memory, which a move to the device it is on would try.
-    with (
-        patch.object(layout, "on_gpu", lambda x: True),
-        patch.object(torch.nn.Module, "to", lambda module, *args, **kwargs: module),
-        FakeTensorMode(allow_non_fake_inputs=True),
-    ):
-        fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
-        model = MOL(config=config, backend="triton").train()
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-        take = TrainingStep(fabric, model, *fabric.setup(model, optimizer), JointLoss(), 5.0)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    model = MOL(config=config, backend="triton").train()
+    layout.channels_last(model)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    take = TrainingStep(fabric, model, *fabric.setup(model, optimizer), JointLoss(), 5.0)
+    with patch.object(layout, "on_gpu", lambda x: True), FakeTensorMode(allow_non_fake_inputs=True):
         data = {
             "frames": torch.empty(batch, 1, config.frames, 128, 128),
             "label": torch.empty(batch, dtype=torch.long),
