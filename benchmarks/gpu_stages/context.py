@@ -11,6 +11,8 @@ from gpu_stages import records
 
 VARIABLE = "MOL_FAST_GPU_SESSION"
 """Environment variable that holds the context for the processes of a stage, as JSON."""
+PATIENCE = 30.0
+"""Times longer that tasks have in a rehearsal, on whatever machine it is."""
 LAST = 2.0
 """Seconds before its deadline at which a stage ends by itself, so that it need not be killed."""
 
@@ -36,6 +38,8 @@ class Sizes:
     """Layers that are compiled ahead of being timed."""
     most_candidates: int = 400
     """Of a kernel and dtype, in tuning."""
+    turns: int = 3
+    """Of winners and pinned tiles, at the end of tuning."""
     small: tuple[int, int, int, int] = (8, 32, 16, 16)
     """Maps under the memory checker."""
     odd: tuple[int, int, int, int] = (6, 6, 5, 12)
@@ -51,8 +55,10 @@ REHEARSAL = Sizes(
     neighbors=2,
     groups=1,
     clips=1,
+    operators=("CCC", "correlation"),
     tuned=("CCC",),
-    layers=("F5C", "correlation"),
+    layers=("CCC", "correlation"),
+    turns=1,
     tasks=("mer", "landmarks"),
     most_compiled=1,
     preset="small",
@@ -60,7 +66,8 @@ REHEARSAL = Sizes(
     small=(1, 2, 4, 4),
     odd=(2, 4, 2, 3),
 )
-"""On a CPU the kernels run in Triton's interpreter, and one call by the wall clock stands for the replay of a graph."""
+"""On a CPU the kernels run in Triton's interpreter, and one call by the wall clock stands for the replay of a graph.
+FCC, the slowest there, runs as part of the block."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class Context:
     def left(self) -> float:
         """Seconds until the stage should end by itself."""
         return self.deadline - LAST - time.monotonic()
+
+    def allowed(self, seconds: float) -> float:
+        """Seconds that a task has, which takes at most `seconds` on a GPU machine."""
+        return seconds * (PATIENCE if self.rehearsal else 1.0)
 
     def record(self, kind: str, **values: Any) -> None:
         """Append a result."""

@@ -48,12 +48,14 @@ def compile_ahead(name: str, maps: int, dtype: str, kernel: str, tile: dict[str,
     """Compile a kernel with other tiles into Triton's cache, without launching it; its shared memory, and the seconds.
 
     Raises:
-        RuntimeError: the device has less shared memory.
+        RuntimeError: the device has less shared memory, or the maps are smaller than a tile.
     """
     began = time.monotonic()
     shared = 0
     with tiled({kernel: tile}):
         for launch in launches(name, maps, dtype):
+            if launch.name == kernel and launch.tile._asdict() != tile:
+                raise RuntimeError(f"the maps are smaller than that: it would run as {launch.tile}")
             if launch.name == kernel and (compiled := warm_up(launch)) is not None:
                 shared = max(shared, compiled.metadata.shared)
     if torch.cuda.is_available():
@@ -61,16 +63,6 @@ def compile_ahead(name: str, maps: int, dtype: str, kernel: str, tile: dict[str,
         if shared > most:
             raise RuntimeError(f"it needs {shared} bytes of shared memory, the card has {most}")
     return {"shared": shared, "compile_s": time.monotonic() - began}
-
-
-def busiest(count: int) -> list[str]:
-    """The kernels of FCC and CCC that move most bytes or do most arithmetic, for a profiler."""
-    from gpu_stages.context import current
-
-    sizes = current().sizes
-    rows = [row for name in ("FCC", "CCC") for row in listed(name, sizes.maps[0], sizes.dtypes[0])]
-    rows.sort(key=lambda row: -max(row["bytes"] / 3e12, row["flops"] / 8e14))
-    return [row["kernel"] for row in rows[:count]]
 
 
 def compile_part(name: str, maps: int | str, dtype: str, part: int, parts: int) -> dict[str, Any]:

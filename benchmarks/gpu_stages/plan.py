@@ -27,7 +27,7 @@ STAGES = (
     Stage("training", 60, "training step at batch 32: eager, CUDA graph, compiled; profile; no synchronisation"),
     Stage("tests", 110, "the GPU tests"),
     Stage("memcheck", 60, "compute-sanitizer on a small F5C and a small correlation"),
-    Stage("tools", 40, "Nsight Compute on five kernels, and the doctor"),
+    Stage("tools", 40, "Nsight Compute on the kernels of the block, and the doctor"),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 BESIDE = "compile"

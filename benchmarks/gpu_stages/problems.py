@@ -6,8 +6,8 @@ compare with the reference. Budgets are those of `mol_fast.checks.accuracy`.
 
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -132,11 +132,17 @@ def error(actual: Tensors, exact: Tensors) -> float:
 
 
 def check(name: str, maps: int | str, dtype: str, tiles: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
-    """Errors of the kernels and their budgets; `problem` names the pass that is wrong."""
+    """Errors of the kernels and their budgets; `problem` says what is wrong.
+
+    The kernels run twice: when they are compiled, with buffers full of NaN, and as their launches are replayed. Both
+    times they have to give the same bits.
+    """
     asked = problem(name, maps, dtype)
     with tiled(tiles):
+        with poison():
+            first = asked.evaluate("triton")
         outputs, gradients = asked.evaluate("triton")
-    found: dict[str, Any] = {"problem": None}
+    found: dict[str, Any] = {"problem": different({**first[0], **first[1]}, {**outputs, **gradients})}
     for phase, actual, exact in (("forward", outputs, asked.outputs), ("backward", gradients, asked.gradients)):
         value, budget = error(actual, exact), asked.budgets[phase]
         found |= {f"{phase}_error": value, f"{phase}_budget": budget}
@@ -144,6 +150,23 @@ def check(name: str, maps: int | str, dtype: str, tiles: dict[str, dict[str, int
             worst = max(exact, key=lambda key: float((actual[key].double() - exact[key]).norm() / exact[key].norm()))
             found["problem"] = f"the error of the {phase} is {value:.1e}, over its budget {budget:.1e}, most in {worst}"
     return found
+
+
+def different(first: Tensors, second: Tensors) -> str | None:
+    """What two runs do not have in common."""
+    names = [name for name, value in first.items() if not torch.equal(value, second[name])]
+    return f"two runs differ in {' and '.join(names)}" if names else None
+
+
+@contextmanager
+def poison() -> Iterator[None]:
+    """Fill what is allocated with NaN: what a kernel does not write shows."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def measure(name: str, maps: int, dtype: str, phase: str, tiles: dict[str, dict[str, int]] | None) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Stage 1: the kernels of every operator against PyTorch, each in a dtype of its own; what fails is marked.
 
-Launches block here, so that the kernel that was launched last is the one that failed.
+Launches block here. What failed runs again with a note of every launch, so that the last one is the kernel at fault.
 """
 
 import contextlib
 import os
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def run(context: Context) -> None:
         for maps in shapes:
             for name, dtype in each:
                 failed += not judge(
-                    context, worker, "smoke.by_loops" if maps == "odd" else "smoke.at_size", name, maps, dtype
+                    context, worker, "smoke.by_loops" if maps == "odd" else "problems.check", name, maps, dtype
                 )
     if failed:
         raise RuntimeError(f"{failed} checks failed or were not made")
@@ -60,6 +59,7 @@ def judge(context: Context, worker: Worker, task: str, name: str, maps: int | st
         return False
     ok = values["problem"] is None
     if not ok:
+        worker.ask("smoke.traced", SECONDS, task=task, name=name, maps=maps, dtype=dtype)
         values["last_launch"] = last_launch(context)
     context.record("smoke", operator=name, maps=maps, dtype=dtype, ok=ok, state=reply.state, **values)
     return ok
@@ -72,25 +72,23 @@ def last_launch(context: Context) -> str | None:
     return None
 
 
-@cache
-def note_launches() -> None:
-    """Keep the name of the kernel that is launched, also from a process that dies in it."""
+def traced(task: str, name: str, maps: int | str, dtype: str) -> dict[str, Any]:
+    """Check again, and keep the name of each kernel that is launched, also from a process that dies in it."""
     from triton import knobs
 
-    file = os.open(Path(current().scratch, LAUNCHED), os.O_WRONLY | os.O_CREAT)
+    from gpu_stages.problems import check
+
+    file = os.open(Path(current().scratch, LAUNCHED), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def note(metadata: Any) -> None:
         os.pwrite(file, str(metadata.get().get("name", "")).ljust(120).encode(), 0)
 
     knobs.runtime.launch_enter_hook.add(note)
-
-
-def at_size(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
-    """Errors at a size of the training, against PyTorch in float64."""
-    from gpu_stages.problems import check
-
-    note_launches()
-    return check(name, maps, dtype)
+    try:
+        return by_loops(name, maps, dtype) if task == "smoke.by_loops" else check(name, maps, dtype)
+    finally:
+        knobs.runtime.launch_enter_hook.remove(note)
+        os.close(file)
 
 
 def by_loops(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
@@ -100,7 +98,6 @@ def by_loops(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
     from gpu_stages.problems import device, operator
     from mol_fast.checks.accuracy import accuracy
 
-    note_launches()
     found = accuracy(operator(name, maps), (getattr(torch, dtype),), device(), True)
     row: dict[str, Any] = {"problem": next((f"{item.backend}: {item.problem}" for item in found if item.problem), None)}
     for item in found:

@@ -1,4 +1,4 @@
-"""Stage 7: Nsight Compute on the five busiest kernels of the block, and what the doctor says."""
+"""Stage 7: Nsight Compute on the kernels of the block, and what the doctor says."""
 
 import csv
 import importlib.util
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gpu_stages.context import Context
-from gpu_stages.worker import Worker
 
-KERNELS = 5
+KERNELS = "regex:^(fcc|ccc)_.*kernel$"
+MOST_LAUNCHES = 16
 PROFILER = "ncu"
 SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats", "WarpStateStats")
 DOCTOR = "doctor.json"
@@ -29,14 +29,10 @@ def profile(context: Context) -> str | None:
     """Record the metrics of the kernels; what went wrong, if anything."""
     if shutil.which(PROFILER) is None:
         return f"{PROFILER} is not installed"
-    with Worker(context) as worker:
-        reply = worker.ask("kernels.busiest", 10, count=KERNELS)
-    if not reply.ok:
-        return f"{PROFILER}: {reply.error}"
     file = context.scratch / "ncu.csv"
     command = [PROFILER, "--clock-control", "none", "--csv", "--page", "details"]
     command += [word for section in SECTIONS for word in ("--section", section)]
-    command += ["--kernel-name", f"regex:^({'|'.join(reply.value)})$", "--launch-count", str(KERNELS)]
+    command += ["--kernel-name", KERNELS, "--launch-count", str(MOST_LAUNCHES)]
     command += ["--log-file", str(file), sys.executable, "-m", "gpu_stages.small", "block"]
     environment = context.environment()
     try:

@@ -22,7 +22,6 @@ COMPILE_SECONDS, MEASURE_SECONDS = 25.0, 8.0
 """Of one candidate, beyond which it is given up."""
 CONFIRM_SHARE, CONFIRM_SECONDS = 0.2, 25.0
 """Of the stage's time, and at most, for the comparison at the end."""
-TURNS = 3
 FILE = "tiles.json"
 
 
@@ -184,7 +183,7 @@ def confirm(context: Context, searches: list[Search], measurer: Worker, maps: in
         pinned: list[float] = []
         tuned: list[float] = []
         problem = None
-        for times, choice in TURNS * ((pinned, None), (tuned, tiles)):
+        for times, choice in context.sizes.turns * ((pinned, None), (tuned, tiles)):
             values = measured(measurer, case, phase, choice)
             if (problem := values["problem"]) is not None:
                 break

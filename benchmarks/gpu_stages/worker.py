@@ -70,9 +70,8 @@ class Worker:
             self._start()
         assert self.process is not None
         assert self.process.stdin is not None
-        extra = START if self.fresh else 0.0
-        now = time.monotonic()
-        self.limit = min(now + seconds + extra, now + max(0.0, self.context.left()))
+        allowed = self.context.allowed(seconds + (START if self.fresh else 0.0))
+        self.limit = time.monotonic() + max(0.0, min(allowed, self.context.left()))
         self.busy = True
         with contextlib.suppress(BrokenPipeError):  # it has died, which `receive` says
             self.process.stdin.write((json.dumps({"task": task, "arguments": arguments}) + "\n").encode())

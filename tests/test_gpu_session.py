@@ -1,0 +1,353 @@
+"""The script for a GPU machine: its plan, its clock, what it leaves after faults, and a rehearsal of it on a CPU.
+
+Stages that hang, raise or are killed are small stand-ins in a copy of the script; the rehearsal runs the real ones.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import gpu_results
+from gpu_stages import plan, records
+from gpu_stages.search import Search, merge, moves, tree
+
+BENCHMARKS = Path(gpu_results.__file__).parent
+COMPUTE_SANITIZER = """#!/bin/sh
+while [ $# -gt 0 ]; do case "$1" in --*) shift 2 ;; *) break ;; esac; done
+"$@" || exit 9
+echo "========= ERROR SUMMARY: 0 errors"
+"""
+NCU = """#!/bin/sh
+while [ $# -gt 0 ]; do
+    case "$1" in --csv) shift ;; --log-file) file=$2; shift 2 ;; --*) shift 2 ;; *) break ;; esac
+done
+"$@" || exit 1
+echo '==PROF== Connected to process' > "$file"
+echo '"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"' >> "$file"
+echo '"0","ccc_edges_kernel","GPU Speed Of Light Throughput","Duration","us","1.5"' >> "$file"
+"""
+STAND_INS = {"compute-sanitizer": COMPUTE_SANITIZER, "ncu": NCU}
+
+
+def session(folder: Path, *options: str, script: Path = BENCHMARKS / "gpu_session.py") -> "subprocess.Popen[str]":
+    command = [sys.executable, str(script), "--out", str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {row["stage"]: row["state"] for row in records.of_kind(records.read(folder / records.FILE), "stage")}
+
+
+def test_plan_adds_up() -> None:
+    ends = plan.planned(plan.SECONDS)
+    assert [item.stage.name for item in ends] == list(plan.NAMES)
+    assert ends[-1].end + plan.RESERVE <= plan.SECONDS == 520
+    starts = [0.0, *(item.end for item in ends)]
+    assert [end - start for start, (_, end) in zip(starts, ends, strict=False)] == [
+        item.seconds for item in plan.STAGES
+    ]
+    assert plan.planned(265)[-1].end == pytest.approx(255)
+    (alone,) = plan.planned(300, only=["tuning"])
+    assert alone.end == 290
+
+
+def test_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path) -> None:
+    process = session(tmp_path / "out", "--dry-run")
+    text, _ = process.communicate()
+    assert process.returncode == 0
+    assert not (tmp_path / "out").exists()
+    assert all(f"{stage.seconds:.1f}" in text and stage.what in text for stage in plan.STAGES)
+    assert "together 520 of 520 seconds" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "smoke", "cards"], "there is no stage 'cards', choose among card, smoke"),
+        (["--skip", *plan.NAMES], "no stage is left"),
+        (["--seconds", "5"], "--seconds must be at least 30, got 5"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_a_sentence(options: list[str], message: str, tmp_path: Path) -> None:
+    process = session(tmp_path / "out", *options)
+    text, error = process.communicate()
+    assert process.returncode == 2
+    assert message in error
+    assert not text
+    assert len(error.splitlines()) == 1
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    process = session(tmp_path)
+    _, error = process.communicate()
+    assert process.returncode == 2
+    assert "holds something already" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A copy of the script in a checkout of empty packages, with four stages of stand-ins and a short clock."""
+    root = tmp_path / "checkout"
+    shutil.copytree(BENCHMARKS / "gpu_stages", root / "benchmarks" / "gpu_stages")
+    shutil.copy(BENCHMARKS / "gpu_session.py", root / "benchmarks")
+    for name in ("mol_fast", "kernels", "reference"):
+        (root / name).mkdir()
+    stages = root / "benchmarks" / "gpu_stages"
+    with (stages / "plan.py").open("a") as file:
+        file.write(
+            "\nLEAST, RESERVE = 1, 1\n"
+            "STAGES = (Stage('card', 4, ''), Stage('smoke', 1, ''), Stage('tuning', 4, ''), Stage('times', 4, ''))\n"
+            "NAMES = tuple(stage.name for stage in STAGES)\n"
+        )
+    for name, body in {
+        "card": "context.record('found', number=float('nan'), text='x' * 9999)",
+        "smoke": (
+            "import pathlib, signal, subprocess, sys, time\n"
+            "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "    sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+            "    child = subprocess.Popen(sleep, start_new_session=True)\n"
+            "    (context.out / 'child').write_text(str(child.pid))\n"
+            "    context.record('found', number=1)\n"
+            "    time.sleep(600)"
+        ),
+        "compile": "context.record('beside')",
+        "tuning": "raise ValueError('tiles are gone\\nsecond line')",
+        "times": "context.record('found', number=2, failed=context.failed)",
+    }.items():
+        (stages / f"{name}.py").write_text(f"def run(context):\n    {body}\n")
+    return root / "benchmarks" / "gpu_session.py"
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, or waits for nothing but to be buried."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are listed in /proc")
+def test_a_stage_that_hangs_is_killed_and_one_that_raises_stops_no_other(script: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = session(out, "--seconds", "14", script=script)
+    text, error = process.communicate(timeout=60)
+    assert process.returncode == 1, error
+    assert states(out) == {"card": "done", "smoke": "killed", "tuning": "failed", "times": "done"}
+    assert "smoke was killed at its deadline" in text
+    assert "tuning failed" in text
+    rows = records.read(out / records.FILE)
+    (raised,) = records.of_kind(rows, "error")
+    assert raised["error"] == "ValueError: tiles are gone"
+    assert [row["number"] for row in records.of_kind(rows, "found")] == [None, 1, 2]
+    assert len(records.of_kind(rows, "found")[0]["text"]) == records.MOST_TEXT
+    assert records.of_kind(rows, "beside")
+    assert rows[-1]["kind"] == "end"
+    assert gone(int((out / "child").read_text()))  # in a group of its own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends the children of a killed process on Linux")
+def test_results_survive_a_kill(script: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = session(out, "--seconds", "600", script=script)
+    end = time.monotonic() + 60
+    while not (out / "child").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    rows = records.read(out / records.FILE)
+    assert states(out) == {"card": "done", "smoke": "started"}
+    assert [row["kind"] for row in rows][-1] == "found"
+    with (out / records.FILE).open("a") as file:
+        file.write('{"kind": "found", "numb')  # as a kill in the middle of a line leaves it
+    assert records.read(out / records.FILE) == rows
+    os.kill(int((out / "child").read_text()), signal.SIGKILL)
+
+
+def test_a_signal_ends_the_run_in_order(script: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = session(out, "--seconds", "600", script=script)
+    end = time.monotonic() + 60
+    while not (out / "child").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a signal stopped the run" in text
+    assert records.read(out / records.FILE)[-1]["state"] == "stopped"
+    assert gone(int((out / "child").read_text()))
+
+
+@pytest.mark.parametrize("damage", ["", "no JSON\n", '{"kind": 3}\n', '["run"]\n'])
+def test_damaged_records_are_refused(damage: str, tmp_path: Path) -> None:
+    file = tmp_path / records.FILE
+    file.write_text(damage)
+    with pytest.raises(records.DamagedRecords, match=r"results\.jsonl"):
+        records.read(file)
+
+
+def test_search_goes_on_from_the_best() -> None:
+    search = Search("CCC", "bfloat16", "forward", "ccc_edges_kernel", {"BD": 64, "num_stages": 2}, ["128x256"], 100)
+    search.based(1.0)
+    first = [search.take() for _ in range(4)]
+    assert first == list(moves(search.base))
+    assert [tuple(tile.values()) for tile in first if tile] == [(32, 2), (128, 2), (64, 1), (64, 3)]
+    assert search.take() is None
+    assert not search.found(first[0], 0.999)  # noise
+    assert search.found(first[1], 0.8)
+    assert not search.found(first[3], 0.9)
+    assert search.best == first[1]
+    around = [search.take() for _ in range(3)]
+    assert around == [{"BD": 256, "num_stages": 2}, {"BD": 128, "num_stages": 1}, {"BD": 128, "num_stages": 3}]
+    assert search.take() is None
+
+
+def test_search_is_limited() -> None:
+    search = Search("CCC", "bfloat16", "forward", "ccc_edges_kernel", {"BD": 64, "num_stages": 2}, ["128x256"], 1)
+    assert search.take() is not None
+    assert search.take() is None
+
+
+def test_tables_of_tiles_merge() -> None:
+    row = {"kernel": "k", "classes": ["a", "b"], "dtype": "float32", "best": {"BD": 32}}
+    table = merge({"H": {"k": {"a": {"bfloat16": {"tile": {}}}}}}, tree([row], "H", "run"))
+    found = {"tile": {"BD": 32}, "run": "run"}
+    assert table == {"H": {"k": {"a": {"bfloat16": {"tile": {}}, "float32": found}, "b": {"float32": found}}}}
+
+
+def a_run(**header: Any) -> list[dict[str, Any]]:
+    """Records of a run in which the training step was killed and an operator failed."""
+    machine = {"torch": "2.11.0", "triton": "3.6.0", "cuda": "13.0"}
+    case = {"kind": "time", "stage": "times", "name": "F5C", "maps": 448, "dtype": "bfloat16", "training": True}
+    tuned = {"operator": "CCC", "dtype": "bfloat16", "phase": "forward", "classes": ["128x256"], "base": {"BD": 64}}
+    tuned |= {"kind": "tuned", "best": {"BD": 32}, "measured": 9, "base_s": 2e-4, "best_s": 1e-4}
+    return [
+        {"kind": "run", "version": 1, "started": "2030-01-02T03:04:05+00:00", "commit": "0123456789abcdef",
+         "seconds": 520, "rehearsal": False, "stages": list(plan.NAMES[:-1]), **header},
+        {"kind": "stage", "stage": "card", "state": "done", "seconds": 9.0},
+        {"kind": "card", "stage": "card", "name": "NVIDIA H100 80GB HBM3", "machine": machine},
+        {"kind": "ceilings", "copy": 3e12, "product": {"bfloat16": 8e14, "float32": 1.3e14}},
+        {"kind": "smoke", "operator": "CCC", "dtype": "bfloat16", "maps": 448, "ok": True, "problem": None},
+        {"kind": "smoke", "operator": "FCC", "dtype": "float32", "maps": 448, "ok": False, "problem": "it died"},
+        {"kind": "stage", "stage": "smoke", "state": "done", "seconds": 9.0},
+        {**tuned, "kernel": "ccc_edges_kernel", "kept": True},
+        {**tuned, "kernel": "ccc_neighbours_kernel", "kept": False},
+        {"kind": "stage", "stage": "tuning", "state": "done", "seconds": 9.0},
+        {**case, "backend": "triton", "kernel_s": 2e-4, "eager_s": 3e-4, "floor_s": 1e-4},
+        {**case, "backend": "torch", "kernel_s": None, "eager_s": 2e-3, "floor_s": 1e-4},
+        {**case, "backend": "torch.compile", "problem": "it hung"},
+        {"kind": "stage", "stage": "times", "state": "done", "seconds": 9.0},
+        {"kind": "stage", "stage": "training", "state": "killed", "seconds": 60.0},
+        {"kind": "tests", "outcomes": {"passed": 5}, "failed": [], "unfinished": []},
+        {"kind": "stage", "stage": "tests", "state": "done", "seconds": 9.0},
+        {"kind": "error", "stage": "memcheck", "error": "RuntimeError: compute-sanitizer is not installed"},
+        {"kind": "stage", "stage": "memcheck", "state": "failed", "seconds": 0.1},
+        {"kind": "end", "state": "done", "seconds": 300.0, "wrong": []},
+    ]  # fmt: skip
+
+
+def written(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """The arguments that make tables of these records."""
+    folder.mkdir(exist_ok=True)
+    (folder / records.FILE).unlink(missing_ok=True)
+    for row in rows:
+        records.append(folder / records.FILE, row)
+    return [str(folder), "--results", str(folder / "results"), "--tiles", str(folder / "tiles.json")]
+
+
+def test_results_hold_what_was_measured_and_name_what_was_not(tmp_path: Path) -> None:
+    (tmp_path / "tiles.json").write_text('{"NVIDIA A100": {"k": {}}}')
+    assert gpu_results.main(written(tmp_path, a_run())) == 0
+    name = "nvidia-h100-80gb-hbm3"
+    text = (tmp_path / "results" / f"{name}.md").read_text()
+    assert "| F5C forward+backward (N = 448) | bfloat16 | 200 µs | 300 µs |  |  | 100 µs | 50% |" in text
+    assert "1 of 2 checks of operators within their budget." in text
+    assert "GPU tests: 5 passed." in text
+    for gap in (
+        "training: was killed at its deadline, after 60 s.",
+        "memcheck: RuntimeError: compute-sanitizer is not installed.",
+        "tools: was not asked for.",
+        "FCC float32 fails: it died.",
+        "F5C forward+backward (N = 448), torch.compile bfloat16: it hung.",
+    ):
+        assert f"- {gap}\n" in text
+    assert "training step" not in text
+    found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    assert found["ceilings"]["copy"] == 3e12
+    assert found["steps"] == []
+    assert (tmp_path / "results" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    tiles = json.loads((tmp_path / "tiles.json").read_text())
+    assert tiles["NVIDIA A100"] == {"k": {}}
+    (row,) = tiles["NVIDIA H100 80GB HBM3"]["ccc_edges_kernel"]["128x256"].values()
+    assert row["tile"] == {"BD": 32}
+    assert row["run"] == f"benchmarks/results/{name}.json, 2030-01-02, commit 0123456789, torch 2.11.0, triton 3.6.0"
+    assert list(tiles["NVIDIA H100 80GB HBM3"]) == ["ccc_edges_kernel"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (a_run()[:-1], "was cut off before its end"),
+        (a_run(version=0), "is not a run of this version"),
+        (a_run(rehearsal=True), "is a rehearsal"),
+        ([row for row in a_run() if row["kind"] != "card"], "does not know its card"),
+        ([{key: value for key, value in row.items() if key != "floor_s"} for row in a_run()], "is damaged"),
+    ],
+)
+def test_runs_that_are_not_whole_are_refused(
+    rows: list[dict[str, Any]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu_results.main(written(tmp_path, rows)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [records.FILE]
+
+
+def test_a_run_that_was_cut_off_can_be_taken(tmp_path: Path) -> None:
+    assert gpu_results.main([*written(tmp_path, a_run()[:12]), "--partial"]) == 0
+    text = (tmp_path / "results" / "nvidia-h100-80gb-hbm3.md").read_text()
+    assert "- times: was not reached.\n" in text
+
+
+def test_rehearsal(tmp_path: Path) -> None:
+    """Everything of a run on a GPU, at tiny sizes, with stand-ins for the clock of the GPU and for NVIDIA's tools."""
+    pytest.importorskip("triton")
+    for name, text in STAND_INS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    out = tmp_path / "out"
+    command = [sys.executable, str(BENCHMARKS / "gpu_session.py"), "--rehearse", "--out", str(out), "--seconds", "3600"]
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("TRITON_INTERPRET", None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    log = (out / "log.txt").read_text()
+    rows = records.read(out / records.FILE)
+    assert states(out) == dict.fromkeys(plan.NAMES, "done"), log[-20000:]
+    assert done.returncode == 0, done.stdout
+    assert not [row for row in rows if row.get("problem") and row["kind"] != "candidate"]
+    kinds = {row["kind"] for row in rows}
+    assert kinds >= {"card", "ceilings", "smoke", "candidate", "tuned", "compiled", "time", "profile", "step"}
+    assert kinds >= {"tests", "memcheck", "ncu", "doctor", "end"}
+    files = sorted(path.name for path in out.iterdir())
+    assert files == ["doctor.json", "junit.xml", "log.txt", "profile.txt", "results.jsonl", "tiles.json"]
+    assert gpu_results.main([str(out)]) == 2
+    others = ["--results", str(tmp_path / "results"), "--tiles", str(tmp_path / "tiles.json")]
+    assert gpu_results.main([str(out), "--rehearsal"]) == 2
+    assert gpu_results.main([str(out), "--rehearsal", *others]) == 0
+    (text,) = (path.read_text() for path in (tmp_path / "results").glob("*.md"))
+    assert "(rehearsal on a CPU)" in text
+    assert "- nothing." in text
