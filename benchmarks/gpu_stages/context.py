@@ -38,6 +38,8 @@ class Sizes:
     """Layers that are compiled ahead of being timed."""
     most_candidates: int = 400
     """Of a kernel and dtype, in tuning."""
+    most_searches: int = 100
+    """Kernels and dtypes in tuning."""
     turns: int = 3
     """Of winners and pinned tiles, at the end of tuning."""
     small: tuple[int, int, int, int] = (8, 32, 16, 16)
@@ -58,6 +60,7 @@ REHEARSAL = Sizes(
     operators=("CCC", "correlation"),
     tuned=("CCC",),
     layers=("CCC", "correlation"),
+    most_searches=2,
     turns=1,
     tasks=("mer", "landmarks"),
     most_compiled=1,

@@ -43,9 +43,8 @@ def run(context: Context) -> None:
             compilation.finish(time.monotonic() + COMPILE_SHARE * context.left())
         for maps in shapes:
             for name, dtype in each:
-                failed += not judge(
-                    context, worker, "smoke.by_loops" if maps == "odd" else "problems.check", name, maps, dtype
-                )
+                task = "smoke.by_loops" if maps == "odd" else "problems.check"
+                failed += not judge(context, worker, task, name, maps, dtype)
     if failed:
         raise RuntimeError(f"{failed} checks failed or were not made")
 
@@ -58,7 +57,7 @@ def judge(context: Context, worker: Worker, task: str, name: str, maps: int | st
         context.record("smoke", operator=name, maps=maps, dtype=dtype, ok=None, problem=reply.error)
         return False
     ok = values["problem"] is None
-    if not ok:
+    if not reply.ok:
         worker.ask("smoke.traced", SECONDS, task=task, name=name, maps=maps, dtype=dtype)
         values["last_launch"] = last_launch(context)
     context.record("smoke", operator=name, maps=maps, dtype=dtype, ok=ok, state=reply.state, **values)
@@ -95,12 +94,14 @@ def by_loops(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
     """Errors on few maps, against the reference in loops."""
     import torch
 
-    from gpu_stages.problems import device, operator
+    from gpu_stages.problems import GROSS, device, operator
     from mol_fast.checks.accuracy import accuracy
 
     found = accuracy(operator(name, maps), (getattr(torch, dtype),), device(), True)
     row: dict[str, Any] = {"problem": next((f"{item.backend}: {item.problem}" for item in found if item.problem), None)}
     for item in found:
         if item.backend == "triton" and item.forward and item.backward:
+            measures = (item.forward, item.backward)
             row |= {"forward_error": item.forward.error, "backward_error": item.backward.error}
+            row["gross"] = not all(measure.error <= GROSS * measure.budget for measure in measures)
     return row

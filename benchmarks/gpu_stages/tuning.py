@@ -38,7 +38,7 @@ def run(context: Context) -> None:
         starting = Jobs(compilers, [("kernels.ready", {})] * len(compilers), COMPILE_SECONDS)
         starting.begin()
         card = card_name(context, measurer)
-        searches = begin(context, measurer, maps)
+        searches = begin(context, measurer, maps)[: sizes.most_searches]
         starting.finish(end)
         Tuning(context, searches, measurer, compilers, maps).run_until(end)
         for worker in compilers:
@@ -120,9 +120,10 @@ class Tuning:
             for worker in busy:
                 if (reply := worker.receive()) is not None:
                     self.take(worker, self.work.pop(worker), reply)
-        if self.measurer in self.work:  # it is in the middle of one
-            self.work.pop(self.measurer)
-            self.measurer.close()
+        while self.measurer in self.work:  # a new process would cost more than the rest of this task
+            select.select([self.measurer], [], [], 0.2)
+            if (reply := self.measurer.receive()) is not None:
+                self.take(self.measurer, self.work.pop(self.measurer), reply)
 
     def feed(self) -> None:
         """Give every idle worker something to do; no more is compiled than is soon measured."""
