@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.config import MOLConfig
+from mol_fast.runs.folder import CONFIG
 from mol_fast.settings import TrainSettings
 from mol_fast.utils.files import write_atomic
 
-FILE_NAME = "config.json"
 _OF_THE_RUN = ("folds", "seeds")
 
 
@@ -29,4 +29,4 @@ def write_fold_config(
     told = {*top, *model.to_dict(), *_OF_THE_RUN}
     rest = {name: value for name, value in settings.identity().items() if name not in told}
     values = {**top, "settings": rest, "model": model.to_dict()}
-    write_atomic(folder / FILE_NAME, json.dumps(values, indent=2) + "\n")
+    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
