@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from fake_releases import Fake, write_casme2
+from harness.fake_releases import Fake, write_casme2
 
 from mol_fast.data import PreparedSet
 from mol_fast.prepare import main

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mol_fast.tvl1 import flow
 
-PAIRS = Path(__file__).parents[1] / "tests" / "data" / "tvl1.npz"
+PAIRS = Path(__file__).parents[1] / "tests" / "golden" / "tvl1.npz"
 
 
 def batch(count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

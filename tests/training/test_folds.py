@@ -12,38 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from harness.trainings import options, outcome, start
 
 from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import PreparedSet
 from mol_fast.metrics import Evaluation
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.train import main
-
-STEPS = 6
-
-
-def options(prepared: PreparedSet, out: Path, *more: str) -> list[str]:
-    common = ["--data", str(prepared.path), "--out", str(out), "--name", "run", "--batch-size", "2"]
-    return [*common, "--precision", "float32", "--steps", str(STEPS), "--checkpoint-every", "2", *more]
-
-
-def outcome(out: Path) -> dict[str, object]:
-    """What must not depend on interruptions: configurations of folds, losses, predictions, scores, weights."""
-    found: dict[str, object] = {}
-    for name in ("folds/*/config.json", "metrics.csv", "windows.csv", "scores.json"):
-        found |= {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob(name))}
-    for path in sorted(out.rglob("weights.safetensors")):
-        found[str(path.relative_to(out))] = {
-            name: value.tolist() for name, value in load_file(path).items() if value.numel() < 600
-        }
-    return found
-
-
-def start(prepared: PreparedSet, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mol_fast.train", *options(prepared, out, *more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from fake_releases import Fake, head, write_casme2, write_frames
+from harness.fake_releases import Fake, head, write_casme2, write_frames
 
 from mol_fast import tvl1
 from mol_fast.data import PreparedSet

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness.split_batch import step
+from harness.trainings import options, outcome
 from safetensors.torch import load_file
-from split_batch import step
-from test_folds import options, outcome
 
 from mol_fast.data import PreparedSet
 from mol_fast.parallel import check_processes, own_share
@@ -21,11 +21,13 @@ from mol_fast.synchronised import BatchDropout
 from mol_fast.train import main
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TESTS = str(Path(__file__).parents[1])
 EPS = torch.finfo(torch.float32).eps
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment["PYTHONPATH"] = os.pathsep.join([TESTS, *filter(None, [os.environ.get("PYTHONPATH")])])
     pipe = subprocess.PIPE
     return subprocess.Popen([*TORCHRUN, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
 
@@ -46,7 +48,7 @@ def losses(out: Path) -> list[dict[str, float]]:
 
 def test_a_split_step_is_the_whole_one(tmp_path: Path) -> None:
     """Loss, every gradient and every running statistic, in float64."""
-    run_two(str(Path(__file__).with_name("split_batch.py")), str(tmp_path))
+    run_two("-m", "harness.split_batch", str(tmp_path))
     for norm_stats in ("frame", "clip"):
         whole, split = step(norm_stats), load_file(tmp_path / f"{norm_stats}.safetensors")
         assert whole.keys() == split.keys()

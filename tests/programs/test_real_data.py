@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fake_releases import Fake, write_casme2
+from harness.fake_releases import Fake, write_casme2
 
 import mol_fast.predict as predict
 from mol_fast import prepare, train

@@ -1,4 +1,4 @@
-"""The released network's weights and inputs, drawn by name, and the numbers it gave (tests/data)."""
+"""The released network's weights and inputs, drawn by name, and the numbers it gave (tests/golden)."""
 
 import json
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "golden"
 
 
 def weight(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -1,6 +1,6 @@
 """Run the interpreter and ahead-of-time lanes under the oldest and the newest supported Triton.
 
-    python tests/triton_versions.py [pytest arguments]
+    python tests/shows/triton_versions.py [pytest arguments]
 
 Each version is installed into a folder of its own that goes before the environment's packages; the environment is
 not changed. Run it before a change of a kernel is called done.

@@ -4,9 +4,9 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-import golden
 import pytest
 import torch
+from harness import golden
 from safetensors.torch import save_file
 from torch import Tensor
 

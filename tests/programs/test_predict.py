@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from predict_scene import CLASSES, head, write_head, write_weights
+from harness.predict_scene import CLASSES, head, write_head, write_weights
 
 from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, write_video
 from mol_fast.nn.weights import load_weights

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_releases import Fake, protocol_videos, write_casme2, write_samm, write_smic
+from harness.fake_releases import Fake, protocol_videos, write_casme2, write_samm, write_smic
 
 from mol_fast.data import PROTOCOLS, ClipDataset, open_sets, write_index, write_video
 from mol_fast.data.counts import compare, count

@@ -1,8 +1,8 @@
 """Parity with the released code: outputs, losses, gradients and running statistics on its own numbers."""
 
-import golden
 import pytest
 import torch
+from harness import golden
 from torch import Tensor
 from torch.testing import assert_close
 

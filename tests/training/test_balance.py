@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from compare import seeded
-from test_folds import options, outcome
+from harness.trainings import options, outcome
 from torch import Tensor
 
 from mol_fast import JointLoss, MOLOutput

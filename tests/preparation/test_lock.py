@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_releases import Fake, write_casme2
+from harness.fake_releases import Fake, write_casme2
 
 from mol_fast.data import PreparedSet
 from mol_fast.preparation.lock import locked

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from predict_scene import head
+from harness.predict_scene import head
 
 from mol_fast.data import VideoData, cut_window
 from mol_fast.prediction.windows import Window, aligned_windows, plan_windows

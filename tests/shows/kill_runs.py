@@ -1,7 +1,7 @@
 """Kill trainings at random moments, go on with the same command, and compare with one that was never interrupted.
 
-    python tests/kill_runs.py --runs 20
-    python tests/kill_runs.py --runs 5 --signal TERM
+    python tests/shows/kill_runs.py --runs 20
+    python tests/shows/kill_runs.py --runs 5 --signal TERM
 
 Every run is killed again and again, until it has had its number of kills or ends by itself. Losses, scores,
 predictions, scorings, configurations of folds and weights must then be the same, byte for byte. It prints what was

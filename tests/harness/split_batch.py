@@ -1,6 +1,6 @@
 """A training step of a batch that is split over the processes of torchrun, or of the whole batch in one process.
 
-    torchrun --nproc-per-node 2 tests/split_batch.py FOLDER
+    PYTHONPATH=tests torchrun --nproc-per-node 2 -m harness.split_batch FOLDER
 
 In float64, with dropout, with statistics per frame and per clip. The first process writes the loss, every gradient and
 every buffer to frame.safetensors and clip.safetensors in FOLDER.

@@ -1,6 +1,6 @@
 """Leave-one-subject-out on random labels: nothing can be learned, so a score above chance is a leak.
 
-    python tests/leak_runs.py --data-dir FOLDER
+    python tests/shows/leak_runs.py --data-dir FOLDER
 
 The embedded set gets labels drawn at random, and every subject is held out once (--tasks mer, --selection test). The
 scores of the last weights must lie within the 95 % interval of chance, those of the step that is chosen on the held-out

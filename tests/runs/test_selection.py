@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_folds import STEPS, options, outcome
+from harness.trainings import STEPS, options, outcome
 
 from mol_fast.data import PreparedSet
 from mol_fast.metrics import Evaluation

@@ -1,4 +1,4 @@
-"""TV-L1 flow, against exact flow and OpenCV's Dual TV-L1 (tests/data/tvl1.npz), and as mathematics has it."""
+"""TV-L1 flow, against exact flow and OpenCV's Dual TV-L1 (tests/golden/tvl1.npz), and as mathematics has it."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from golden import DATA
+from harness.golden import DATA
 from torch import Tensor
 
 from mol_fast.data.embedded.subjects import TEXELS, make_subject

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from predict_scene import CLASSES, head, write_head, write_weights
+from harness.predict_scene import CLASSES, head, write_head, write_weights
 from safetensors.torch import save_file
 
 from mol_fast import MOL, PRESETS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_releases import (
+from harness.fake_releases import (
     CASME2_HEADER,
     Fake,
     write_casme2,

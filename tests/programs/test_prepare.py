@@ -15,7 +15,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fake_releases import CASME2_HEADER, Fake, head, write_casme2, write_frames, write_samm, write_sheet, write_smic
+from harness.fake_releases import (
+    CASME2_HEADER,
+    Fake,
+    head,
+    write_casme2,
+    write_frames,
+    write_samm,
+    write_sheet,
+    write_smic,
+)
 
 from mol_fast import show
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video

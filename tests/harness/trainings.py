@@ -1,0 +1,38 @@
+"""Trainings of a few steps, and what of them must be the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from mol_fast.data import PreparedSet
+
+STEPS = 6
+
+
+def options(prepared: PreparedSet, out: Path, *more: str) -> list[str]:
+    """Options of a training of a few steps, which leaves checkpoints."""
+    common = ["--data", str(prepared.path), "--out", str(out), "--name", "run", "--batch-size", "2"]
+    return [*common, "--precision", "float32", "--steps", str(STEPS), "--checkpoint-every", "2", *more]
+
+
+def outcome(out: Path) -> dict[str, object]:
+    """What must not depend on interruptions: configurations of folds, losses, predictions, scores, weights."""
+    found: dict[str, object] = {}
+    for name in ("folds/*/config.json", "metrics.csv", "windows.csv", "scores.json"):
+        found |= {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob(name))}
+    for path in sorted(out.rglob("weights.safetensors")):
+        found[str(path.relative_to(out))] = {
+            name: value.tolist() for name, value in load_file(path).items() if value.numel() < 600
+        }
+    return found
+
+
+def start(prepared: PreparedSet, out: Path, *more: str) -> subprocess.Popen[bytes]:
+    """Begin that training in a process of its own."""
+    command = [sys.executable, "-m", "mol_fast.train", *options(prepared, out, *more)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
