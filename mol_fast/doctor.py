@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mol_fast import functional
 from mol_fast.cli import run_program
+from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
@@ -73,10 +74,10 @@ def run(checks: Options) -> None:
     """
     from rich.console import Console
 
-    from mol_fast.checks.machine import pick_device, uses_triton
+    from mol_fast.checks.machine import uses_triton
 
     check_target(checks.json)
-    device = pick_device(checks.device)
+    device = choose_device(checks.device)
     piped = checks.json == ()
     console = Console(stderr=piped, width=None if (sys.stderr if piped else sys.stdout).isatty() else 120)
     findings = Findings()

@@ -196,9 +196,9 @@ def test_a_triton_that_does_not_import_is_a_problem(tmp_path: Path, monkeypatch:
         (["--json", "a.json", "b.json"], "--json takes one file, got 2"),
         (["--json", "missing/a.json"], "the folder of missing/a.json does not exist"),
         (["--json", "."], "is a folder"),
-        (["--device", "cuda:99"], "device cuda:99 is not there"),
-        (["--device", "meta"], "the doctor checks cpu and cuda"),
-        (["--device", "nonsense"], "there is no device 'nonsense'"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
+        (["--device", "meta"], "device 'meta' is not available"),
+        (["--device", "nonsense"], "device 'nonsense' is not available"),
     ],
 )
 def test_user_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,27 +6,6 @@ import torch
 
 from mol_fast import functional
 from mol_fast.utils.environment import environment
-from mol_fast.utils.errors import UserError
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto": a GPU where there is one. Without a GPU none is touched.
-
-    Raises:
-        UserError: there is no such device here, or it is neither a CPU nor a GPU.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        name = "cuda" if gpus else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"there is no device {name!r}, give cpu, cuda or auto") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"the doctor checks cpu and cuda, not {name}")
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise UserError(f"device {name} is not there, PyTorch sees {gpus} GPUs; give cpu or auto")
-    return device
 
 
 def machine(device: torch.device) -> dict[str, Any]:
