@@ -29,7 +29,7 @@ MOVING = {
     "ops": ("batched", "branch", "edges"),
     "nn": (
         *("config", "layers", "norm", "moments", "synchronised", "heads", "flow_head", "flow_layers"),
-        *("flow_predictor", "layout", "model", "optimized", "losses"),
+        *("flow_predictor", "layout", "cast_weights", "model", "optimized", "losses"),
     ),
     "training": (
         *("settings", "recipes", "folds", "balance", "training", "training_step", "step_record", "fold_run"),
