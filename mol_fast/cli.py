@@ -1,4 +1,4 @@
-"""The console script `mol-fast`, and what its programs share: options from types, errors as one sentence, progress."""
+"""The console script `mol-fast`, and what its programs share: options, error messages, progress bars."""
 
 import importlib
 import sys
@@ -9,18 +9,18 @@ from typing import Any, Protocol
 from mol_fast.utils.errors import UserError
 
 COMMANDS = {
-    "prepare": "turn the raw release of a data set into clips to train on",
-    "train": "train on the embedded set or on a prepared one, and score held-out subjects",
+    "prepare": "convert the raw release of a data set into a prepared set",
+    "train": "train on the embedded set or a prepared set, and score held-out subjects",
     "evaluate": "score a run or weights again, or compare two runs",
-    "predict": "micro-expression, optical flow and landmarks of a video",
-    "doctor": "check this installation: versions, every operator against the reference, kernels",
+    "predict": "predict micro-expression, optical flow and landmarks of a video",
+    "doctor": "check this installation: versions, kernels, every operator against the reference",
 }
 USER_ERROR = 2
 INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run `mol-fast COMMAND ...`, the same as `python -m mol_fast.COMMAND ...`; returns the exit code."""
+    """Run `mol-fast COMMAND ...`, the same as `python -m mol_fast.COMMAND ...`, and return the exit code."""
     command, *rest = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print("usage: mol-fast COMMAND [options], mol-fast COMMAND --help\n")
@@ -33,16 +33,16 @@ def main() -> int:
 
 
 def run_program(run: Callable[..., None], argv: list[str] | None, name: str, extra: str) -> int:
-    """Call `run` with the options that its signature describes, read from `argv` (None: the command line).
+    """Parse options by the signature of `run`, call `run`, and print errors as one sentence on stderr.
 
     Args:
         run: the program.
-        argv: options.
-        name: of the command.
-        extra: of this distribution, which installs what the program needs.
+        argv: the options. Default: those of the command line.
+        name: name of the command.
+        extra: extra of this distribution that installs the program's dependencies.
 
     Returns:
-        The exit code: 0; that of the `UserError` that one sentence on stderr explains, mostly 2; 130 when interrupted.
+        The exit code: 0, that of the `UserError` (mostly 2), or 130 if interrupted.
     """
     try:
         import tyro
@@ -55,7 +55,7 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         reason = error.strerror or str(error)
-        return fail(f"{reason}{where}: free space or choose another folder; nothing half-written is left")
+        return fail(f"{reason}{where}: free space or choose another folder; no partial file was left")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -63,33 +63,33 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
 
 
 def fail(message: str, code: int = USER_ERROR) -> int:
-    """Print `message` as an error; returns the exit code."""
+    """Print `message` as an error and return the exit code."""
     print(f"error: {message}", file=sys.stderr)
     return code
 
 
 class Advance(Protocol):
-    """Move a progress bar: to `done` of `total`, or one further without a number; `note` is shown beside it."""
+    """Move a progress bar to `done` of `total`, or one step if `done` is None. `note` is shown beside it."""
 
     def __call__(self, done: int | None = None, total: int | None = None, note: str = "") -> None: ...
 
 
 class Begin(Protocol):
-    """Begin a bar of `total` things; one whose total is not known yet appears when it is."""
+    """Begin a progress bar. Without a total, it appears once the total is known."""
 
     def __call__(self, title: str, total: int | None = None) -> Advance: ...
 
 
 @contextmanager
 def progress(unit: str = "", every: int = 0) -> Iterator[Begin]:
-    """Show progress on stderr for as long as the context lasts: bars on a terminal, elsewhere lines.
+    """Show progress on stderr inside the context: bars on a terminal, lines otherwise.
 
     Args:
         unit: what is counted, such as "step".
-        every: things from one line to the next where stderr is no terminal; 0 for no lines.
+        every: print a line after this many units if stderr is no terminal; 0 for no lines.
 
     Returns:
-        The function that begins a bar; it returns the function that moves it.
+        A function that begins a bar; it returns a function that moves the bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn

@@ -1,1 +1,1 @@
-"""What every room uses: errors, atomic files, versions, memory, processes."""
+"""Helpers for every room: errors, atomic files, versions, memory, processes, devices, tables."""

@@ -1,4 +1,4 @@
-"""Which devices have instructions for bfloat16, and a warning where it is emulated."""
+"""Tell whether a device computes bfloat16 in hardware, and warn if it only emulates it."""
 
 import os
 import platform
@@ -8,17 +8,18 @@ from functools import cache
 import torch
 
 NARROW = ("DEFAULT", "NO AVX", "AVX2")
-"""Instruction sets of PyTorch's own loops that have no bfloat16."""
+"""Instruction sets of PyTorch's own loops without bfloat16."""
 NARROW_ONEDNN = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
-"""The same of oneDNN, which has the convolutions and products."""
-EMULATED = "this CPU has no instructions for bfloat16, which made a forward of the model 40 times slower on a like one"
-"""Measured on two cores with AVX2, one clip through the preset "paper": 14.5 s, and 0.33 s in float32."""
+"""Instruction sets of oneDNN (convolutions and matrix products) without bfloat16."""
+EMULATED = "this CPU has no instructions for bfloat16: the model's forward was 40 times slower on a similar CPU"
+"""Measured on two cores with AVX2, one clip through the preset "paper": 14.5 s against 0.33 s in float32."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` has instructions for bfloat16.
+    """Tell whether `device` has instructions for bfloat16.
 
-    A CPU has none that ATEN_CPU_CAPABILITY or ONEDNN_MAX_CPU_ISA forbid, by which it stands for a smaller one.
+    On a CPU the environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA count: they can switch instructions
+    off, as if the CPU were an older one.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -32,11 +33,11 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def emulates_bfloat16(device: torch.device) -> bool:
-    """Whether `device` is a CPU without instructions for bfloat16."""
+    """Tell whether `device` is a CPU without instructions for bfloat16."""
     return device.type == "cpu" and not has_bfloat16(device)
 
 
 @cache
 def warn_emulated() -> None:
-    """Warn a caller of the package, once in a process, that bfloat16 is slow here."""
+    """Warn the caller that bfloat16 is slow here, once per process."""
     warnings.warn(f"{EMULATED}; use torch.float32 instead", stacklevel=4)

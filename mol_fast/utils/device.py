@@ -1,4 +1,4 @@
-"""The device that a program runs on."""
+"""Choice of the device that a program runs on."""
 
 import torch
 
@@ -6,10 +6,12 @@ from mol_fast.utils.errors import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`: "cpu", "cuda", "cuda:1", or "auto", a GPU where there is one. None is touched.
+    """Return the device called `name`: "cpu", "cuda", "cuda:1", or "auto" (a GPU if there is one).
+
+    No device is initialised.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: this machine has no such device.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{number}" for number in range(gpus))]

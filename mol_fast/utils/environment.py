@@ -1,4 +1,4 @@
-"""What a run depends on besides its settings."""
+"""Versions and hardware, recorded with every result."""
 
 import platform
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ PACKAGES = (
     *("mol-fast", "torch", "triton", "numpy", "safetensors", "lightning-fabric"),
     *("scikit-image", "matplotlib", "opencv-python", "dlib-bin", "face_recognition_models"),
 )
-"""Packages that numbers may depend on."""
+"""Packages whose version may change results."""
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device and threads, as plain values."""
+    """Return versions, platform, device and number of threads, ready for JSON."""
     return {
         "python": platform.python_version(),
         "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
@@ -26,7 +26,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of `packages`, by default all that results may depend on; "not installed" for those that are missing."""
+    """Return the version of each package, or "not installed". Default: all packages that may change results."""
     return {package: _version(package) for package in packages}
 
 

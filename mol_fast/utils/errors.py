@@ -1,24 +1,24 @@
-"""The exceptions that the command line turns into a sentence instead of a traceback."""
+"""Errors of the user, which programs print as one sentence instead of a traceback."""
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used.
+    """An input from the user cannot be used.
 
-    The message is one sentence: what is wrong, where, and what to do. Programs print it and exit with
-    `exit_code`; library callers catch it like any exception.
+    The message is one sentence: what is wrong, where, and what to do. It starts in lower case and has no full stop.
+    Programs print it and exit with `exit_code`; library callers catch it like any exception.
     """
 
     exit_code = 2
 
 
 class FoldsFailed(UserError):
-    """Some folds of a run failed, the others are finished; the message lists those that failed."""
+    """Some folds of a run failed and the others finished. The message lists the failed folds."""
 
     exit_code = 1
 
 
 class Stopped(UserError):
-    """A signal asked a run to stop, and it left all that is needed to go on."""
+    """A signal stopped a run, which can be resumed from its checkpoint. `number` is the signal's."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)

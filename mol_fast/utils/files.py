@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new one, never a part."""
+"""Atomic writes: a reader sees the old file or the new one, never a part."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write ``data`` to ``path``, replacing what is there in one step that survives a crash.
+    """Write `data` to `path` in one step that survives a crash, replacing an existing file.
 
-    The data go to a temporary file in the same folder, are flushed to the disk and renamed; then the folder
-    is flushed, so that the new name lasts too. Text is encoded as UTF-8, line ends are kept as given. If
-    anything fails, the temporary file is removed and ``path`` is as it was.
+    The data go to a temporary file in the same folder. The file is flushed to disk and renamed, then the folder is
+    flushed, so that the new name survives too. Text is encoded as UTF-8 and keeps its line ends. If anything fails,
+    the temporary file is removed and `path` is unchanged.
 
     Raises:
         OSError: the folder does not exist, cannot be written, or the disk is full.

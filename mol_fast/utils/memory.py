@@ -1,4 +1,4 @@
-"""Memory of the process, kept between steps."""
+"""Settings of the memory allocator."""
 
 import ctypes
 import os
@@ -8,11 +8,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_memory() -> None:
-    """Let freed memory stay with the process, in large pages, for the next step to use.
+    """Keep freed memory in the process, in large pages, for the next step.
 
-    The C library gives large blocks back to the system when they are freed, and the system clears every page of a new
-    one: a third of the time of a training step on a CPU. Call it before the first tensor; where the C library is
-    another than glibc it does nothing.
+    By default glibc returns large freed blocks to the system, and the system clears every page of a new block. That
+    took a third of a training step on a CPU. Call this before the first tensor. Does nothing without glibc.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:

@@ -1,4 +1,4 @@
-"""Which of several processes this one is: RANK and WORLD_SIZE, as torchrun or whoever starts them sets them."""
+"""Rank and number of processes, from the environment variables RANK and WORLD_SIZE that torchrun sets."""
 
 import os
 
@@ -6,12 +6,12 @@ from mol_fast.utils.errors import UserError
 
 
 def rank() -> int:
-    """Number of this process, from 0 on."""
+    """Return the number of this process, counted from 0."""
     return _number("RANK", 0)
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return _number("WORLD_SIZE", 1)
 
 

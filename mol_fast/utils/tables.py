@@ -7,12 +7,12 @@ from typing import Any
 
 
 def csv_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None, *, header: bool = True) -> str:
-    """A line per row, ended by a line feed.
+    """Return a CSV table, one line per row.
 
     Args:
-        rows: values by column; what a row lacks stays empty.
-        columns: their order; by default that in which the rows name them, and without rows no header.
-        header: name the columns in a first line.
+        rows: values by column; missing values stay empty.
+        columns: order of the columns. Default: the order in which the rows name them; without rows there is no header.
+        header: start with a line of column names.
 
     Raises:
         ValueError: a row has a column that is not in `columns`.

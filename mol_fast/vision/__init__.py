@@ -1,1 +1,1 @@
-"""Pictures and faces: reading frames, finding faces, landmarks and their order, alignment, flow in colour."""
+"""Frames and faces: read video, find faces and landmarks, align faces, draw flow in colour."""

@@ -1,9 +1,9 @@
-"""Similarity alignment of a face, from 68 iBUG landmarks to a square grey crop.
+"""Align a face by its 68 iBUG landmarks: a similarity from the frame to a square grey crop.
 
-Coordinates are (x, y) in pixels with the centre of the first pixel at (0, 0), so a frame `size` wide reaches
-from -0.5 to `size - 0.5`. An alignment is a 2x3 matrix `[A | b]`, `A` a rotation times a scale, that takes
-points of the frame to points of the crop. A clip is aligned once, by the landmarks of its first frame:
-aligning each frame by itself turns the jitter of the landmarks into false motion.
+Coordinates are (x, y) in pixels. The centre of the first pixel is (0, 0), so a frame of width `size` reaches from -0.5
+to `size - 0.5`. An alignment is a 2x3 matrix `[A | b]`, where `A` is a rotation times a scale; it maps points of the
+frame to points of the crop. A clip is aligned once, by the landmarks of its first frame: aligning every frame by itself
+would turn the jitter of the landmarks into false motion.
 """
 
 import math
@@ -21,13 +21,13 @@ Matrix = npt.NDArray[np.float64]
 
 
 def eye_centres(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Centres of both eyes, means of points 36-41 and 42-47.
+    """Return the centres of both eyes: the means of points 36-41 and 42-47.
 
     Args:
         landmarks: (..., 68, 2) in pixels.
 
     Returns:
-        (..., 2, 2): the eye on the left of the picture, then the one on the right.
+        (..., 2, 2): first the eye on the left of the picture, then the eye on the right.
 
     Raises:
         ValueError: `landmarks` does not end in (68, 2).
@@ -37,15 +37,15 @@ def eye_centres(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def alignment(landmarks: npt.NDArray[np.floating], size: int = FRAME, box_scale: float = BOX_SCALE) -> Matrix:
-    """The similarity that levels the eyes and puts the face in a square crop.
+    """Return the similarity that levels the eyes and puts the face into a square crop.
 
-    Once the eyes are level, the smallest upright rectangle around the eye centres, the nose tip and the mouth
-    corners (points 30, 48, 54) gives the centre of the crop, and `box_scale` times its longer side the side.
+    With the eyes level, take the smallest upright rectangle around the eye centres, the nose tip and the mouth corners
+    (points 30, 48, 54). Its centre is the centre of the crop; its longer side times `box_scale` is the crop's side.
 
     Args:
         landmarks: (68, 2) in pixels of the frame.
         size: width and height of the crop in pixels.
-        box_scale: side of the crop over the extent of the five points.
+        box_scale: side of the crop / longer side of the rectangle.
 
     Returns:
         (2, 3) matrix from frame to crop.
@@ -73,7 +73,7 @@ def alignment(landmarks: npt.NDArray[np.floating], size: int = FRAME, box_scale:
 
 
 def resize_matrix(height: int, width: int, size: int = FRAME) -> Matrix:
-    """The alignment of a frame that is already a crop: (height, width) scaled to fit, centred, into `size`.
+    """Return the alignment of a frame that is already a face crop: scaled to fit into `size` and centred.
 
     Raises:
         ValueError: a side is less than 1.
@@ -86,7 +86,7 @@ def resize_matrix(height: int, width: int, size: int = FRAME) -> Matrix:
 
 
 def centre_crop(matrix: npt.NDArray[np.floating], size: int, crop: int) -> Matrix:
-    """`matrix` to a `size` square, continued to the centre `crop` square cut from it.
+    """Return the matrix to the centre `crop` square of the `size` square that `matrix` maps to.
 
     Raises:
         ValueError: `crop` is larger than `size`.
@@ -97,7 +97,7 @@ def centre_crop(matrix: npt.NDArray[np.floating], size: int, crop: int) -> Matri
 
 
 def inverse(matrix: npt.NDArray[np.floating]) -> Matrix:
-    """The (2, 3) matrix that undoes `matrix`: from the crop back to the frame.
+    """Return the inverse (2, 3) of `matrix`: from the crop back to the frame.
 
     Raises:
         numpy.linalg.LinAlgError: `matrix` has scale 0.
@@ -107,20 +107,20 @@ def inverse(matrix: npt.NDArray[np.floating]) -> Matrix:
 
 
 def scale_of(matrix: npt.NDArray[np.floating]) -> float:
-    """Crop pixels per frame pixel of a similarity `matrix`."""
+    """Return the scale of a similarity `matrix`, in crop pixels per frame pixel."""
     return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
 
 
 def transform(points: npt.NDArray[np.floating], matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """`points` (..., 2) as (x, y), moved by `matrix` (2, 3)."""
+    """Map `points` (..., 2), as (x, y), by `matrix` (2, 3)."""
     return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def warp(frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: int = FRAME) -> npt.NDArray[np.uint8]:
-    """Cut the crop of `matrix` out of a frame, without aliasing.
+    """Resample a frame to the crop of `matrix`, without aliasing.
 
-    Where the crop is smaller than the face in the frame, a finer crop is sampled first, at least one sample per
-    frame pixel, and averaged over areas. Outside the frame its border pixels are repeated.
+    If the crop is smaller than the face in the frame, sample a finer crop first (at least one sample per frame pixel),
+    then average over areas. Outside the frame, border pixels are repeated.
 
     Args:
         frame: uint8 (H, W), grey.

@@ -1,7 +1,7 @@
-"""Faces and their 68 iBUG landmarks, by dlib's HOG detector and its landmark predictor.
+"""Find faces and their 68 iBUG landmarks, with dlib's HOG detector and landmark predictor.
 
-Needs the extra `faces`. The predictor's weights, from the package face_recognition_models, were trained on
-data that is not for commercial use, and neither are the weights.
+Needs the extra `faces`. The predictor's weights come from the package face_recognition_models. They are not for
+commercial use, as the data they were trained on.
 """
 
 import importlib.util
@@ -24,23 +24,23 @@ _INSTALL = (
 
 
 class Face(NamedTuple):
-    """A face in a frame; pixels of the frame, (x, y)."""
+    """A face in a frame; coordinates are (x, y) in pixels of the frame."""
 
     box: tuple[float, float, float, float]  # left, top, right, bottom
-    score: float  # of the detector, see FaceFinder
+    score: float  # detection score, see FaceFinder
     landmarks: npt.NDArray[np.float32]  # (68, 2)
-    found: int  # faces in the frame at or over the threshold, this one included
+    found: int  # number of faces in the frame with at least the minimum score, including this one
 
 
 class FaceFinder:
-    """Finds the largest face of a frame.
+    """Finder of the largest face in a frame.
 
-    Frames are searched at a size whose longer side is 1280 pixels, enlarged at most twice: faces narrower than
-    1/16 of the longer side, or than 40 pixels, are not found.
+    Frames are resized to a longer side of 1280 pixels before the search, but enlarged at most twice. Faces narrower
+    than 1/16 of the longer side, or narrower than 40 pixels, are not found.
 
     Args:
-        min_score: detections of a lower score are not taken for faces. Clear frontal faces score around 1 or
-            more, noisy or turned ones less, false ones around 0.
+        min_score: ignore detections with a lower score. Clear frontal faces score about 1 or more, noisy or turned
+            faces less, false detections about 0.
 
     Raises:
         UserError: the extra `faces` is not installed, or its files are damaged.
@@ -61,7 +61,7 @@ class FaceFinder:
             raise UserError(f"{weights} cannot be read, install face_recognition_models again") from error
 
     def find(self, frame: npt.NDArray[np.uint8]) -> Face | None:
-        """The largest face of `frame`, or None where no detection reaches the threshold.
+        """Return the largest face of `frame`, or None if no detection reaches the minimum score.
 
         Args:
             frame: uint8 (H, W), grey.
@@ -85,11 +85,11 @@ class FaceFinder:
     def landmarks(
         self, frame: npt.NDArray[np.uint8], box: tuple[float, float, float, float]
     ) -> npt.NDArray[np.float32]:
-        """Landmarks (68, 2) of the face in `box`, of this frame or of one shortly before, in pixels of the frame.
+        """Return the landmarks (68, 2) of the face in `box`, in pixels of the frame.
 
         Args:
             frame: uint8 (H, W), grey.
-            box: left, top, right, bottom.
+            box: left, top, right, bottom; found in this frame or in one shortly before.
 
         Raises:
             ValueError: `frame` is not uint8 (H, W) or is empty.
@@ -101,18 +101,20 @@ class FaceFinder:
     def _predict(
         self, frame: npt.NDArray[np.uint8], fine: npt.NDArray[np.uint8], box: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float32]:
-        """Landmarks in pixels of `frame`, found in the picture `fine`, which is not smaller: they come in its whole
-        pixels."""
+        """Return landmarks in pixels of `frame`, found in `fine`, a picture that is not smaller.
+
+        The predictor returns whole pixels, so a larger picture gives finer landmarks.
+        """
         corners = _rescaled(box.tolist(), frame, fine)
         shape = self._predictor(fine, self._rectangle(*(round(side) for side in corners.ravel())))
         return _rescaled([(point.x, point.y) for point in shape.parts()], fine, frame).astype(np.float32)
 
 
 def landmark_weights() -> Path:
-    """Where the 68-point predictor's weights are installed.
+    """Return the installed weights file of the 68-point predictor.
 
     Raises:
-        UserError: the package that brings them is not installed, or does not hold them.
+        UserError: the package face_recognition_models is not installed, or lacks the file.
     """
     spec = importlib.util.find_spec("face_recognition_models")
     if spec is None:
@@ -144,6 +146,6 @@ def _resized(frame: npt.NDArray[np.uint8], zoom: float) -> npt.NDArray[np.uint8]
 def _rescaled(
     points: list[tuple[float, float]], picture: npt.NDArray[np.uint8], frame: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float64]:
-    """Points (n, 2) in pixels of `picture`, in pixels of the `frame` that it is a resized copy of."""
+    """Convert points (n, 2) from pixels of `picture` to pixels of `frame`; `picture` is a resized `frame`."""
     zoom = np.array(picture.shape[::-1]) / np.array(frame.shape[::-1])
     return (np.array(points, dtype=np.float64) + 0.5) / zoom - 0.5

@@ -1,7 +1,7 @@
-"""Optical flow as colour: hue is direction, saturation is speed.
+"""Draw optical flow in colour: hue is direction, saturation is speed.
 
-The convention is that of the Middlebury flow benchmark (Baker et al., "A Database and Evaluation Methodology
-for Optical Flow", IJCV 2011): a wheel of 55 colours, white for no motion, full colour at ``max_flow``.
+The convention of the Middlebury flow benchmark (Baker et al., "A Database and Evaluation Methodology for Optical Flow",
+IJCV 2011): a wheel of 55 colours, white for no motion, full colour at `max_flow`.
 """
 
 from functools import cache
@@ -20,20 +20,19 @@ def flow_to_color(
 ) -> npt.NDArray[np.uint8]:
     """Colour a flow field.
 
-    Motion to the right is red, down yellow, left cyan-blue, up violet (rows grow downwards). Still pixels are
-    white, flow longer than ``max_flow`` is drawn darker in its full colour, pixels with a value that is not
-    finite are black.
+    Motion to the right is red, down is yellow, left is cyan-blue, up is violet (rows grow downwards). Still pixels are
+    white. Flow longer than `max_flow` has its full colour, darkened. Pixels with a non-finite value are black.
 
     Args:
         flow: (2, H, W) in pixels, channel 0 = x (columns), 1 = y (rows).
-        max_flow: length in pixels drawn in full colour; the longest finite vector of this field if None. Give
+        max_flow: flow length in pixels that gets full colour. Default: the longest finite vector of this field. Give
             the same value to compare fields.
 
     Returns:
         uint8 RGB picture (H, W, 3).
 
     Raises:
-        ValueError: ``flow`` is not (2, H, W), or ``max_flow`` is negative or not finite.
+        ValueError: `flow` is not (2, H, W), or `max_flow` is negative or not finite.
     """
     if isinstance(flow, torch.Tensor):
         flow = flow.detach().float().cpu().numpy()
@@ -56,9 +55,9 @@ def flow_to_color(
 
 
 def color_wheel_legend(size: int = 96) -> npt.NDArray[np.uint8]:
-    """The wheel as a picture: each point of the disc has the colour of flow from the centre to that point.
+    """Return the colour wheel: each point has the colour of the flow from the centre to that point.
 
-    The rim is flow of length ``max_flow``; white outside.
+    The rim is flow of length `max_flow`; outside is white.
 
     Args:
         size: width and height in pixels, at least 1.
@@ -67,7 +66,7 @@ def color_wheel_legend(size: int = 96) -> npt.NDArray[np.uint8]:
         uint8 RGB picture (size, size, 3).
 
     Raises:
-        ValueError: ``size`` is less than 1.
+        ValueError: `size` is less than 1.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
@@ -79,7 +78,7 @@ def color_wheel_legend(size: int = 96) -> npt.NDArray[np.uint8]:
 
 
 def _hue(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-    """Colour (..., 3) in 0..255 of each direction, between the two nearest colours of the wheel."""
+    """Return the colour (..., 3), 0..255, of each direction, interpolated between colours of the wheel."""
     wheel = _wheel()
     place = (np.arctan2(-y, -x) / np.float32(np.pi) + 1) / 2 * (len(wheel) - 1)
     low = np.floor(place)
@@ -90,7 +89,7 @@ def _hue(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> npt.NDArray[
 
 @cache
 def _wheel() -> npt.NDArray[np.float32]:
-    """The 55 colours (55, 3) in 0..255, from red on; each stretch mixes two anchors in equal steps."""
+    """Return the 55 colours (55, 3), 0..255, starting at red: equal steps between neighbouring anchors."""
     stretches = []
     for anchor, following, steps in zip(_ANCHORS, np.roll(_ANCHORS, -1, axis=0), _STEPS, strict=True):
         mixed = np.floor(255 * np.arange(steps, dtype=np.float32)[:, None] / steps)

@@ -1,11 +1,11 @@
-"""The iBUG 68-point order: which points are which, and their mirror images."""
+"""The 68 iBUG landmarks: indices of the eyes and of mirrored points."""
 
 from typing import Final
 
-LEFT_EYE: Final = slice(36, 42)  # left in the picture: the person's right eye
+LEFT_EYE: Final = slice(36, 42)  # on the left of the picture: the person's right eye
 RIGHT_EYE: Final = slice(42, 48)
 
-# Point k of a mirrored face is point MIRROR[k] of the face.
+# Point k of the mirrored face is point MIRROR[k] of the original face.
 MIRROR: Final = (
     *range(16, -1, -1),  # jaw
     *range(26, 16, -1),  # brows

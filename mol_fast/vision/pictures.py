@@ -1,4 +1,4 @@
-"""Pictures of prepared videos, to be looked at: frames with landmarks, flow in colour, put together with captions."""
+"""Draw prepared videos: frames with landmarks, flow in colour, captions, grids."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ Picture = npt.NDArray[np.uint8]
 TRUE = (255, 60, 40)
 PREDICTED = (60, 160, 255)
 _CAPTION = 16  # pixels, height
-_LEAST_FLOW = 0.1  # pixels; slower motion is not drawn in full colour
+_LEAST_FLOW = 0.1  # pixels; shorter flow never gets full colour
 
 
 def frame_picture(frame: Tensor, landmarks: Tensor, zoom: int = 1) -> Picture:
-    """A frame, uint8 (H, W), enlarged, with its landmarks (68, 2): RGB (zoom H, zoom W, 3)."""
+    """Draw a frame, uint8 (H, W), enlarged by `zoom`, with its landmarks (68, 2): RGB (zoom H, zoom W, 3)."""
     import cv2
 
     height, width = frame.shape
@@ -29,7 +29,7 @@ def frame_picture(frame: Tensor, landmarks: Tensor, zoom: int = 1) -> Picture:
 
 
 def mark(picture: Picture, landmarks: Tensor, zoom: int, colour: tuple[int, int, int]) -> None:
-    """Draw `landmarks (68, 2)` on a picture that is enlarged by `zoom`, in place."""
+    """Draw `landmarks` (68, 2) in place, on a picture that is enlarged by `zoom`."""
     import cv2
 
     for x, y in ((landmarks.numpy() + 0.5) * zoom - 0.5).tolist():
@@ -37,23 +37,23 @@ def mark(picture: Picture, landmarks: Tensor, zoom: int, colour: tuple[int, int,
 
 
 def flow_picture(flow: Tensor, max_flow: float, zoom: int = 1) -> Picture:
-    """Flow (2, H, W) in colour, enlarged: RGB (zoom H, zoom W, 3)."""
+    """Draw flow (2, H, W) in colour, enlarged by `zoom`: RGB (zoom H, zoom W, 3)."""
     return np.repeat(np.repeat(flow_to_color(flow, max_flow), zoom, axis=0), zoom, axis=1)
 
 
 def wheel_picture(size: int) -> Picture:
-    """The colours of flow, a disc in a square of `size` pixels."""
+    """Draw the colour wheel of flow, a disc in a square of `size` pixels."""
     return color_wheel_legend(size)
 
 
 def full_colour(flow: Tensor) -> float:
-    """The length of flow, in pixels, to draw in full colour: the 99th percentile."""
+    """Return the flow length, in pixels, that gets full colour: the 99th percentile."""
     lengths = np.hypot(*flow.float().movedim(-3, 0).numpy())
     return max(float(np.quantile(lengths, 0.99)), _LEAST_FLOW)
 
 
 def captioned(picture: Picture, caption: str) -> Picture:
-    """A picture with a line of text below; letters beyond ASCII become "?"."""
+    """Add a line of text below a picture; letters outside ASCII become "?"."""
     import cv2
 
     strip = np.full((_CAPTION, picture.shape[1], 3), 255, dtype=np.uint8)
@@ -63,7 +63,7 @@ def captioned(picture: Picture, caption: str) -> Picture:
 
 
 def grid(rows: Sequence[Sequence[Picture]]) -> Picture:
-    """Pictures in rows, left and top aligned, on white."""
+    """Arrange pictures in rows on white, aligned left and top."""
     bands = []
     for row in rows:
         height = max(picture.shape[0] for picture in row)
@@ -73,7 +73,7 @@ def grid(rows: Sequence[Sequence[Picture]]) -> Picture:
 
 
 def encoded_png(picture: Picture) -> bytes:
-    """The bytes of a PNG file of an RGB picture."""
+    """Encode an RGB picture as a PNG file."""
     import cv2
 
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

@@ -1,21 +1,25 @@
-"""Sizes that everything agrees on: pixels of a frame, frames of a window, and how windows lie in a video."""
+"""Shared sizes: pixels of a frame, frames of a window, interval of a window."""
 
 from typing import Final
 
 FRAME: Final = 144
-"""Pixels, both sides of an aligned frame as it is stored."""
+"""Width and height of a stored aligned frame, in pixels."""
 CROP: Final = 128
-"""Pixels, both sides of what the model reads."""
+"""Width and height of the crop that the model reads, in pixels."""
 MARGIN: Final = (FRAME - CROP) // 2
-"""Pixels between the edges of a stored frame and of the crop in its centre, which the model reads in evaluation."""
+"""Offset of the centre crop in a stored frame, in pixels. Evaluation uses the centre crop."""
 WINDOW: Final = 8
-"""Frames of a window."""
+"""Frames in a window."""
 PAIRS: Final = WINDOW - 1
-"""Pairs of consecutive frames of a window; each has a flow."""
+"""Pairs of consecutive frames in a window, hence flow fields."""
 MAX_CLIP: Final = 4096
-"""Frames of the longest clip: all of its windows are open at once."""
+"""Most frames of one clip: all of its windows are in memory at once."""
 
 
 def interval(frames: int) -> int:
-    """Frames from one frame of a window to the next, which is also the number of windows of a clip of `frames`."""
+    """Return the distance in frames between frames of a window; also the number of windows of the clip.
+
+    Args:
+        frames: length of the clip.
+    """
     return frames // WINDOW

@@ -1,7 +1,7 @@
-"""Frames in: video files, folders of images, arrays. Video files out.
+"""Read frames from video files, folders of images and arrays; write video files.
 
-All pictures are uint8, grey (H, W) or RGB (H, W, 3). A source is read frame by frame, as often as one likes;
-none but the array keeps its frames in memory.
+All pictures are uint8, grey (H, W) or RGB (H, W, 3). Every source is read frame by frame and can be read again. Only
+the array keeps its frames in memory.
 """
 
 import os
@@ -20,31 +20,31 @@ from mol_fast.utils.errors import UserError
 Picture = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-_PLAYBACK_FPS = 25.0  # of video written from frames whose rate is not known
+_PLAYBACK_FPS = 25.0  # default frame rate of written video
 
 
 class FrameSource(Protocol):
     """A sequence of frames of one size.
 
-    Iterating starts at the first frame each time, and raises UserError where a frame cannot be read.
+    Every iteration starts at the first frame. It raises UserError if a frame cannot be read.
     """
 
     name: str  # for messages
-    count: int  # frames
-    fps: float | None  # frames per second, None where not known
-    aligned: bool  # frames are aligned face crops already
+    count: int  # number of frames
+    fps: float | None  # frames per second, None if unknown
+    aligned: bool  # frames are already aligned face crops
 
     def __iter__(self) -> Iterator[Picture]: ...
 
     def frame_name(self, index: int) -> str:
-        """What to call a frame in a message."""
+        """Return the name of a frame for messages."""
         ...
 
 
 class VideoFile:
-    """The frames of a video file, as far as OpenCV's FFmpeg reads it.
+    """The frames of a video file, read by OpenCV's FFmpeg.
 
-    The frames are counted by going through the file once.
+    The constructor reads the file once to count the frames.
 
     Raises:
         UserError: the file cannot be read as video, or ends early.
@@ -67,9 +67,9 @@ class VideoFile:
         finally:
             capture.release()
         if not self.count:
-            raise UserError(f"{self.name} holds no frame that can be read, check that the file is whole")
+            raise UserError(f"{self.name} has no readable frame, check that the file is complete")
         missing = announced - self.count
-        if missing > max(2, 0.05 * announced):  # containers that store no count give an estimate
+        if missing > max(2, 0.05 * announced):  # some containers store no count, only an estimate
             raise UserError(
                 f"{self.name} ends after {self.count} of {announced:.0f} frames, the file is truncated or damaged"
             )
@@ -97,12 +97,12 @@ class VideoFile:
         capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
         if not capture.isOpened():
             capture.release()
-            raise UserError(f"{self.name} cannot be read as video, check that it is a video file and whole")
+            raise UserError(f"{self.name} cannot be read as video, check that it is a complete video file")
         return capture
 
 
 class ImageFolder:
-    """The images of a folder in the order of the numbers in their names; other files are ignored.
+    """The images of a folder, in the order of the numbers in their names. Other files are ignored.
 
     Raises:
         UserError: the folder holds no images.
@@ -126,7 +126,7 @@ class ImageFolder:
             if size is not None and frame.shape[:2] != size:
                 raise UserError(
                     f"{file} is {frame.shape[1]} x {frame.shape[0]} pixels where {self.files[0].name} is "
-                    f"{size[1]} x {size[0]}, the frames of a clip must have one size"
+                    f"{size[1]} x {size[0]}: all frames of a clip must have the same size"
                 )
             size = frame.shape[:2]
             yield frame
@@ -136,7 +136,7 @@ class ImageFolder:
 
     def _content(self) -> str:
         if (self.path / "set.json").exists():
-            return "is a prepared set, give one of the files in its folder videos"
+            return "is a prepared set, give one of the files in its folder 'videos'"
         if any(file.is_dir() for file in self.path.iterdir()):
             return "holds folders but no images, give the folder of one clip"
         return "holds no images (" + ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + ")"
@@ -148,11 +148,11 @@ class FrameArray:
     Args:
         frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB.
         name: for messages.
-        fps: frames per second, None where not known.
-        aligned: the frames are aligned face crops already.
+        fps: frames per second, None if unknown.
+        aligned: the frames are already aligned face crops.
 
     Raises:
-        ValueError: `frames` has another shape or dtype, or is empty.
+        ValueError: `frames` has a wrong shape or dtype, or is empty.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class FrameArray:
 
 
 def read_image(path: str | os.PathLike[str]) -> Picture:
-    """An image file as uint8 (H, W, 3), RGB.
+    """Read an image file as uint8 (H, W, 3), RGB.
 
     Raises:
         UserError: the file cannot be read as an image.
@@ -194,7 +194,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
 
 
 def grey(picture: Picture) -> Picture:
-    """(H, W) of a grey (H, W) or RGB (H, W, 3) picture."""
+    """Convert a grey (H, W) or RGB (H, W, 3) picture to grey (H, W)."""
     if picture.ndim == 2:
         return picture
     import cv2
@@ -203,23 +203,23 @@ def grey(picture: Picture) -> Picture:
 
 
 def rgb(picture: Picture) -> Picture:
-    """(H, W, 3) of a grey (H, W) or RGB (H, W, 3) picture."""
+    """Convert a grey (H, W) or RGB (H, W, 3) picture to RGB (H, W, 3)."""
     return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
 
 
 def number_order(path: Path) -> list[tuple[int, str]]:
-    """Sort key by which img9 comes before img46: runs of digits compare as numbers, the rest as text."""
+    """Return the sort key of a file name: digits compare as numbers, so img9 comes before img46."""
     parts = re.split(r"([0-9]+)", path.stem)
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)] + [(0, path.suffix)]
 
 
 class VideoWriter:
-    """Writes an mp4 file; the file appears, whole, when the `with` block ends without an error.
+    """Writer of an mp4 file. The complete file appears when the `with` block ends without an error.
 
     Args:
-        path: the file to write; its folder exists.
-        size: (width, height) in pixels; the odd last column or row of a picture is left out.
-        fps: frames per second, None for 25.
+        path: file to write; its folder must exist.
+        size: (width, height) in pixels. An odd last column or row of a picture is dropped.
+        fps: frames per second. Default: 25.
 
     Raises:
         UserError: the file cannot be written, or cannot be read back.
@@ -281,7 +281,7 @@ class VideoWriter:
 
 
 def _storable_rate(fps: float) -> float:
-    """`fps` with as many decimals as MPEG-4, which divides seconds into at most 65535 parts, can store."""
+    """Round `fps` to what MPEG-4 can store: it divides a second into at most 65535 parts."""
     return round(min(fps, 65535.0), 3 if fps < 65 else 2 if fps < 655 else 0)
 
 
