@@ -271,7 +271,8 @@ def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
     if len(dtypes) > 1:
         exact = torch.float64 if torch.float64 in dtypes else torch.float32
         parameters = [value.to(exact) for value in parameters]
-    parameters = [value.contiguous() for value in parameters]
+    if not all(map(Tensor.is_contiguous, parameters)):
+        parameters = [value.contiguous() for value in parameters]
     save = torch.is_grad_enabled() and True in [value.requires_grad for value in (x, *parameters)]
     return ccc_op(x, parameters, k, save)[0]
 

@@ -502,6 +502,12 @@ def correlation(
     Raises:
         ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
+    check(a, b, max_displacement, stride, negative_slope)
+    return correlation_forward(a, b, max_displacement, stride, negative_slope)
+
+
+def check(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> None:
+    """Raise ValueError for what the kernels do not take."""
     common.check_input("a", a)
     common.check_input("b", b)
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
@@ -513,7 +519,6 @@ def correlation(
         raise ValueError(f"stride must be positive and max_displacement at least 0, got {stride}, {max_displacement}")
     if negative_slope < 0:
         raise ValueError(f"negative_slope must be at least 0, got {negative_slope}")
-    return correlation_forward(a, b, max_displacement, stride, negative_slope)
 
 
 def launches(

@@ -47,12 +47,14 @@ from .fcc_backward import TILES as BACKWARD_TILES
 from .fcc_backward import backward_buffers, backward_launches
 from .fcc_forward import TILES as FORWARD_TILES
 from .fcc_forward import forward_launches, forward_partial
+from .fcc_running import TILES as RUNNING_TILES
+from .fcc_running import running_launch
 from .fcc_shared import NAMES
 from .prepared import Recipe, run
 
 MAX_SIDE = 64
 
-TILES = {**FORWARD_TILES, **BACKWARD_TILES}
+TILES = {**FORWARD_TILES, **BACKWARD_TILES, **RUNNING_TILES}
 
 
 def statistics_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -153,6 +155,38 @@ fcc_backward = operators.define(
 )
 """Gradients of x, kv `(C, H)`, kh `(C, W)`, vertical and horizontal positions, and `(4, C)`: bias1, bias2, weight,
 bias."""
+
+
+def build_running(mean: Tensor, var: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+    """Nothing; `rest`: what is running, the momentum and the elements behind a statistic."""
+    *running, momentum, elements = rest
+    return [], [running_launch(mean, var, running, momentum, elements)]
+
+
+RUNNING = Recipe(
+    (
+        "mean",
+        "var",
+        *(f"{half}.running_{name}" for half in ("vh", "hv") for name in ("mean", "var")),
+        "vh.num_batches_tracked",
+        "hv.num_batches_tracked",
+    ),
+    build_running,
+)
+
+
+def update(mean: Tensor, var: Tensor, running: list[Tensor], momentum: float, elements: int) -> None:
+    run(RUNNING, (mean, var, *running), momentum, elements)
+    torch.autograd.graph.increment_version(running)
+
+
+fcc_running = operators.define(
+    "fcc_running(Tensor mean, Tensor var, Tensor(a!)[] running, float momentum, int elements) -> ()",
+    update,
+    lambda *_: None,
+)
+"""Update running mean and variance of vh and of hv, and the counts of batches of both, all contiguous, by the mean and
+biased variance `(G, C)` of `elements` elements each, group after group."""
 
 
 def per_branch(gradients: list[Tensor], half: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -263,7 +297,8 @@ def fused(
     dtypes = {value.dtype for value in (*vh, *hv)}
     if len(dtypes) > 1 or not dtypes <= {x.dtype, exact}:
         vh, hv = ([value.to(exact) for value in branch] for branch in (vh, hv))
-    vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
+    if not all(map(Tensor.is_contiguous, (*vh, *hv))):
+        vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
     if mean is None or var is None:
         return fcc_train(x, vh, hv, groups, eps)
     mean, var = (value.detach().to(exact).contiguous() for value in (mean, var))
@@ -314,6 +349,10 @@ def launches(
     given = (groups,) if training else (mean, var)
     build = build_training if training else build_evaluation
     _, forward = build(x, *vh, *hv, *given, 1e-5, target)
+    if training:
+        halves = [mean.new_empty(c // 2) for _ in range(4)]
+        counts = [torch.empty((), dtype=torch.int64, device="meta") for _ in range(2)]
+        forward += build_running(mean, var, *halves, *counts, 0.1, x.numel() // (groups * c))[1]
     return forward + build_backward(x, x, *vh, *hv, mean, var, 1e-5, training, target)[1]
 
 

@@ -6,14 +6,15 @@ none is the recipe followed, on tensors without memory that have nothing but the
 is right for all that find it.
 
 The first run of a plan launches through Triton, which compiles. Later ones call what Triton compiled, by the call that
-`JITFunction.run` ends in from Triton 3.6 to 3.9, with addresses for tensors. Triton compiles for addresses that are
-divisible by 16 and for others apart: where one is not, and in the interpreter, every run goes through Triton.
+`JITFunction.run` ends in from Triton 3.6 to 3.9, with addresses for tensors. Triton compiles apart for addresses that
+are divisible by 16 and for others, so that each pattern of them has a plan. In the interpreter every run goes through
+Triton.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import attrgetter, itemgetter, or_
@@ -27,13 +28,13 @@ from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
 from . import tiles
-from .common import Launch
+from .common import INT32_LIMIT, Launch
 
 PLANS = 512
 """Plans that are kept, the last used ones: a model has a few for every layer and batch size."""
 
 ALIGNED = 16
-"""Bytes. Triton compiles for tensors that begin at multiples of it apart."""
+"""Bytes. Triton compiles apart for tensors that begin at a multiple of it; on AMD also for those of small storages."""
 
 description = attrgetter("shape", "dtype", "device")
 
@@ -101,18 +102,18 @@ class Plan:
             with torch.cuda.device(device):
                 return self.run(inputs, addresses)
         fresh = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self.buffers]
-        addresses = (*addresses, *map(Tensor.data_ptr, fresh))
-        aligned = reduce(or_, addresses, 0) % ALIGNED == 0
-        if aligned and self.compiled:
-            self.replay((*addresses, *self.constants))
+        own = tuple(map(Tensor.data_ptr, fresh))
+        aligned = reduce(or_, own, 0) % ALIGNED == 0
+        if self.compiled and aligned:
+            self.replay((*addresses, *own, *self.constants))
         else:
-            self.launch((*inputs, *fresh, *self.constants), aligned)
+            self.launch((*inputs, *fresh, *self.constants), keep=aligned)
         return fresh
 
-    def launch(self, values: tuple, aligned: bool) -> None:
-        """Launch through Triton, and keep what it compiles for tensors that are `aligned`."""
+    def launch(self, values: tuple, keep: bool) -> None:
+        """Launch through Triton, and `keep` what it compiles."""
         kernels = [step.launch.start(*step.pick(values)) for step in self.steps]
-        if aligned and all(isinstance(kernel, CompiledKernel) for kernel in kernels):
+        if keep and kernels and all(isinstance(kernel, CompiledKernel) for kernel in kernels):
             for step, kernel in zip(self.steps, kernels, strict=True):
                 step.compiled = kernel
             self.compiled = True
@@ -138,8 +139,11 @@ def storage(tensor: Tensor) -> int:
 
 
 @lru_cache(maxsize=PLANS)
-def plan(recipe: Recipe, arguments: tuple, layout: tuple, strides: tuple, precision: str, generation: int) -> Plan:
-    """The plan of a layout; `precision` decides how launches on float32 multiply, `generation` their tiles."""
+def plan(
+    recipe: Recipe, arguments: tuple, layout: tuple, strides: tuple, special: Hashable, precision: str, generation: int
+) -> Plan:
+    """The plan of a layout; `precision` decides how launches on float32 multiply, `generation` their tiles, and Triton
+    compiles for what is `special` about tensors of one layout."""
     return Plan(recipe, arguments, layout, strides)
 
 
@@ -154,8 +158,11 @@ def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tenso
     addresses = tuple(map(Tensor.data_ptr, inputs))
     if 0 in addresses:
         check_memory(recipe, inputs)
+    special = reduce(or_, addresses) % ALIGNED == 0 or tuple(address % ALIGNED == 0 for address in addresses)
+    if torch.version.hip:
+        special = special, tuple(value.untyped_storage().nbytes() < INT32_LIMIT for value in inputs)
     layout, strides = tuple(map(description, inputs)), tuple(map(Tensor.stride, inputs))
-    deciding = recipe, arguments, layout, strides, torch.get_float32_matmul_precision()
+    deciding = recipe, arguments, layout, strides, special, torch.get_float32_matmul_precision()
     return tiles.fitting(lambda: plan(*deciding, tiles.generation()).run(inputs, addresses))
 
 

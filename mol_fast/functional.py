@@ -5,8 +5,11 @@ installed, in float32, float16 and bfloat16 up to 512 channels and 64 x 64 cells
 asked for by name that cannot run raises; nothing falls back silently.
 """
 
+import contextlib
 import importlib.util
+import operator
 import os
+from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -32,6 +35,49 @@ def _installed(package: str) -> bool:
 
 
 HAS_TRITON = _installed("triton")
+
+_LINEARS = ("node_weight", "node_bias", "edge_weight", "edge_bias")
+
+
+class _Passed:
+    """Arguments that passed their checks, by all that the checks look at, and whether Triton takes them.
+
+    Values are not looked at, so that the checks need not be repeated for other tensors of the same layout.
+    """
+
+    MOST = 1024
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, bool] = {}
+
+    def key(self, tensors: tuple[Tensor, ...], *others: Hashable) -> Hashable:
+        """None for what is traced, where sizes may be symbols."""
+        if torch.compiler.is_compiling():
+            return None
+        return tuple(map(_description, tensors)), HAS_TRITON, *others
+
+    def get(self, key: Hashable) -> bool | None:
+        try:
+            return None if key is None else self._known.get(key)
+        except TypeError:  # a symbolic size has no hash
+            return None
+
+    def add(self, key: Hashable, triton: bool) -> bool:
+        """Remember, and forget all others when there are too many."""
+        if key is None:
+            return triton
+        if len(self._known) >= self.MOST:
+            self.clear()
+        with contextlib.suppress(TypeError):
+            self._known[key] = triton
+        return triton
+
+    def clear(self) -> None:
+        self._known.clear()
+
+
+_passed = _Passed()
+_description = operator.attrgetter("shape", "dtype", "device")
 
 
 def fcc(
@@ -64,8 +110,37 @@ def fcc(
         ValueError: naming the argument that has a wrong shape, type or value.
         RuntimeError: the backend asked for cannot run here.
     """
+    dtype = _compute_dtype(x)
+    given = (mean, var) if mean is not None and var is not None else ()
+    key = _passed.key((x, *vh, *hv, *given), groups, backend, dtype, mean is None, var is None)
+    triton = _passed.get(key)
+    if triton is None:
+        triton = _passed.add(key, _check_fcc(x, vh, hv, mean, var, groups, backend, dtype))
+    if mean is not None and var is not None:
+        mean, var = mean.reshape(-1, x.shape[1]), var.reshape(-1, x.shape[1])
+        if mean.shape != var.shape:
+            mean, var = torch.broadcast_tensors(mean, var)
+    if triton:
+        from mol_fast.kernels import fcc as kernels
+
+        return kernels.fused(x.to(dtype), vh, hv, mean, var, groups, eps)
+    with no_autocast(x):
+        return batched.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
+
+
+def _check_fcc(
+    x: Tensor,
+    vh: FCCBranch,
+    hv: FCCBranch,
+    mean: Tensor | None,
+    var: Tensor | None,
+    groups: int,
+    backend: str,
+    dtype: torch.dtype,
+) -> bool:
+    """Whether `fcc` takes Triton, in `dtype`; raises what it raises."""
     _check_maps("x", x)
-    triton = _use_triton(backend, x)
+    triton = use_triton(backend, x)
     n, c, h, w = x.shape
     if c % 2:
         raise ValueError(f"x must have an even number of channels, got {c}")
@@ -76,16 +151,13 @@ def fcc(
     if (mean is None) != (var is None):
         raise ValueError("mean and var must be given together, or neither")
     if mean is not None and var is not None:
-        mean, var = torch.broadcast_tensors(
-            _check_statistics("mean", mean, x, groups), _check_statistics("var", var, x, groups)
-        )
-    dtype = _compute_dtype(x)
-    with no_autocast(x):
-        if triton:
-            from mol_fast.kernels import fcc as kernels
+        _check_statistics("mean", mean, x, groups)
+        _check_statistics("var", var, x, groups)
+    if triton:
+        from mol_fast.kernels import fcc as kernels
 
-            return kernels.fcc(x.to(dtype), vh, hv, mean=mean, var=var, groups=groups, eps=eps)
-        return batched.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
+        kernels.check(x.to(dtype), vh, hv, groups)
+    return triton
 
 
 def ccc(
@@ -123,37 +195,56 @@ def ccc(
         ValueError: naming the argument that has a wrong shape, type or value.
         RuntimeError: the backend asked for cannot run here.
     """
+    linears = (node_weight, node_bias, edge_weight, edge_bias)
+    mix = (mix_weight, mix_bias) if mix_weight is not None and mix_bias is not None else ()
+    dtype = _compute_dtype(x)
+    key = _passed.key((x, *linears, *mix), k, variant, backend, dtype)
+    triton = _passed.get(key)
+    if triton is None:
+        triton = _passed.add(key, _check_ccc(x, linears, mix, k, variant, backend, dtype))
+    if triton:
+        from mol_fast.kernels import ccc as kernels
+
+        return kernels.fused(x.to(dtype), (*linears, *mix), k)
+    with no_autocast(x):
+        if variant == "official":
+            return batched.ccc_official(x.to(dtype), *linears, k)
+        return batched.ccc_paper(x.to(dtype), *linears, *mix, k)
+
+
+def _check_ccc(
+    x: Tensor,
+    linears: tuple[Tensor, ...],
+    mix: tuple[Tensor, ...],
+    k: int,
+    variant: str,
+    backend: str,
+    dtype: torch.dtype,
+) -> bool:
+    """Whether `ccc` takes Triton, in `dtype`; raises what it raises."""
     _check_maps("x", x)
     check_choice("variant", variant, VARIANTS)
     if variant == "official" and backend == "triton":
         raise RuntimeError('backend="triton" has no variant "official"; use backend="torch" or "auto"')
-    triton = _use_triton(backend, x)
+    triton = use_triton(backend, x) and variant == "paper"
     _, c, h, w = x.shape
-    for name, value, shape in (
-        ("node_weight", node_weight, (h * w, h * w)),
-        ("node_bias", node_bias, (h * w,)),
-        ("edge_weight", edge_weight, (h * w, h * w)),
-        ("edge_bias", edge_bias, (h * w,)),
-    ):
+    d = h * w
+    for name, value, shape in zip(_LINEARS, linears, ((d, d), (d,), (d, d), (d,)), strict=True):
         _check_parameter(name, value, shape, x)
-    nodes = c if variant == "paper" else h * w
+    nodes = c if variant == "paper" else d
     if not 1 <= k <= nodes:
         raise ValueError(f"k must be from 1 to the number of nodes, {nodes}, got {k}")
-    dtype = _compute_dtype(x)
-    linears = (node_weight, node_bias, edge_weight, edge_bias)
     if variant == "official":
-        with no_autocast(x):
-            return batched.ccc_official(x.to(dtype), *linears, k)
-    if mix_weight is None or mix_bias is None:
+        return False
+    if not mix:
         raise ValueError('mix_weight and mix_bias must be given for variant "paper"')
-    _check_parameter("mix_weight", mix_weight, (c, c), x)
-    _check_parameter("mix_bias", mix_bias, (c,), x)
-    with no_autocast(x):
-        if triton:
-            from mol_fast.kernels import ccc as kernels
+    _check_parameter("mix_weight", mix[0], (c, c), x)
+    _check_parameter("mix_bias", mix[1], (c,), x)
+    if triton:
+        from mol_fast.kernels import ccc as kernels
 
-            return kernels.ccc(x.to(dtype), *linears, mix_weight, mix_bias, k)
-        return batched.ccc_paper(x.to(dtype), *linears, mix_weight, mix_bias, k)
+        kernels.check(x.to(dtype), (*linears, *mix), k)
+    return triton
 
 
 def correlation(
@@ -183,9 +274,28 @@ def correlation(
         ValueError: naming the argument that has a wrong shape, type or value.
         RuntimeError: the backend asked for cannot run here.
     """
+    dtype = _compute_dtype(a)
+    key = _passed.key((a, b), max_displacement, stride, negative_slope, backend, dtype)
+    triton = _passed.get(key)
+    if triton is None:
+        window = max_displacement, stride, negative_slope
+        triton = _passed.add(key, _check_correlation(a, b, *window, backend, dtype))
+    if triton:
+        from mol_fast.kernels import correlation as kernels
+
+        return kernels.correlation_forward(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
+    with no_autocast(a):
+        out = batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
+        return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
+
+
+def _check_correlation(
+    a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float, backend: str, dtype: torch.dtype
+) -> bool:
+    """Whether `correlation` takes Triton, in `dtype`; raises what it raises."""
     _check_maps("a", a)
     _check_maps("b", b)
-    triton = _use_triton(backend, a)
+    triton = use_triton(backend, a)
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         like = f"{tuple(a.shape)} {a.dtype} on {a.device}"
         raise ValueError(f"b must be like a ({like}), got {tuple(b.shape)} {b.dtype} on {b.device}")
@@ -193,14 +303,11 @@ def correlation(
         raise ValueError(
             f"stride must be positive and max_displacement at least 0, got {stride} and {max_displacement}"
         )
-    dtype = _compute_dtype(a)
-    with no_autocast(a):
-        if triton:
-            from mol_fast.kernels import correlation as kernels
+    if triton:
+        from mol_fast.kernels import correlation as kernels
 
-            return kernels.correlation(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
-        out = batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
-        return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
+        kernels.check(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
+    return triton
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -229,7 +336,7 @@ def _check_device(name: str, value: Tensor, x: Tensor) -> None:
         raise ValueError(f"{name} is on {value.device} but x is on {x.device}; move one of them")
 
 
-def _use_triton(backend: str, x: Tensor) -> bool:
+def use_triton(backend: str, x: Tensor) -> bool:
     """Whether `backend` means the Triton kernels for `x`."""
     check_choice("backend", backend, BACKENDS)
     if backend == "auto":
@@ -251,12 +358,11 @@ def _check_branch(name: str, branch: FCCBranch, x: Tensor, first: int, second: i
         _check_parameter(f"{name}.{field}", value, shape, x)
 
 
-def _check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> Tensor:
+def _check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
     c = x.shape[1]
     if value.dim() not in (1, 2) or value.shape[-1] != c or (value.dim() == 2 and value.shape[0] not in (1, groups)):
         raise ValueError(f"{name} must be ({c},) or ({groups}, {c}), got {tuple(value.shape)}")
     _check_device(name, value, x)
-    return value.reshape(-1, c)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

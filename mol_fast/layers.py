@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mol_fast import batched, functional
-from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice
+from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice, use_triton
 from mol_fast.norm import FrameBatchNorm2d, update_running
 from mol_fast.synchronised import pool_statistics
 
@@ -84,11 +84,22 @@ class FCC(nn.Module):
         backend = "torch" if shared else self.backend
         y, mean, var = functional.fcc(x, vh, hv, **given, groups=groups, eps=self.vh.norm.eps, backend=backend)
         if x.shape[0]:
-            count = x.numel() // (groups * self.channels) * (dist.get_world_size() if shared else 1)
-            halves = zip(norms, mean.detach().chunk(2, dim=1), var.detach().chunk(2, dim=1), strict=True)
-            for norm, half_mean, half_var in halves:
-                update_running(norm, half_mean, half_var, count, range(groups))
+            count = x.shape[0] * x.shape[2] * x.shape[3] // groups * (dist.get_world_size() if shared else 1)
+            self._update_running(mean.detach(), var.detach(), count, use_triton(backend, x))
         return y
+
+    def _update_running(self, mean: Tensor, var: Tensor, count: int, triton: bool) -> None:
+        """Update the running statistics of both halves by those of `count` elements each `(G, C)`, group after group."""
+        vh, hv = self.vh.norm, self.hv.norm
+        running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
+        if triton and vh.momentum == hv.momentum and all(map(Tensor.is_contiguous, running)):
+            from mol_fast.kernels.fcc import fcc_running
+
+            fcc_running(mean, var, running, vh.momentum, count)
+            return
+        halves = zip((vh, hv), mean.chunk(2, dim=1), var.chunk(2, dim=1), strict=True)
+        for norm, half_mean, half_var in halves:
+            update_running(norm, half_mean, half_var, count, range(len(mean)))
 
     def _shared_statistics(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
         """Mean and biased variance `(G, C)` of the maps of all processes plus the first positions, differentiable."""
@@ -137,7 +148,7 @@ class CCC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.channels, self.size)
-        mix = (None, None) if self.mix is None else (self.mix.weight[:, :, 0, 0], self.mix.bias)
+        mix = (None, None) if self.mix is None else (self.mix.weight.flatten(1), self.mix.bias)
         linears = (self.node.weight, self.node.bias, self.edge.weight, self.edge.bias)
         return functional.ccc(x, *linears, *mix, k=self.neighbors, variant=self.variant, backend=self.backend)
 
@@ -185,5 +196,5 @@ class F5C(nn.Module):
 
 
 def _check_input(x: Tensor, channels: int, size: tuple[int, int]) -> None:
-    if x.dim() != 4 or tuple(x.shape[1:]) != (channels, *size):
+    if x.shape[1:] != (channels, *size):
         raise ValueError(f"x must have shape (N, {channels}, {size[0]}, {size[1]}), got {tuple(x.shape)}")

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 from lanes import LANES, pytest_configure, pytest_runtest_protocol, pytest_sessionfinish
 
+from mol_fast import functional
 from mol_fast.data import PreparedSet, generate_embedded
 
 __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
@@ -14,7 +15,8 @@ __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"
 
 @pytest.fixture(autouse=True)
 def nothing_prepared() -> None:
-    """Every test prepares its own launches: some change what decides about them."""
+    """Every test checks its own arguments and prepares its own launches: some change what decides about them."""
+    functional._passed.clear()
     if "mol_fast.kernels.prepared" in sys.modules:
         sys.modules["mol_fast.kernels.prepared"].plan.cache_clear()
 

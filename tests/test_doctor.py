@@ -129,7 +129,7 @@ def test_every_operator_is_watched(name: str, change: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", OPERATORS)
 def test_triton_has_twice_the_error_of_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Called on PyTorch in place of Triton: within its budget as it is, over it with an error of three roundings."""
-    monkeypatch.setattr(functional, "_use_triton", lambda backend, x: False)
+    monkeypatch.setattr(functional, "use_triton", lambda backend, x: False)
     found = accuracy(OPERATORS[name], DTYPES, CPU, True)
     assert [(item.backend, item.problem) for item in found if item.backend == "triton"] == [("triton", None)] * 3
     assert len(found) == 7
