@@ -89,7 +89,7 @@ class FCC(nn.Module):
         return y
 
     def _update_running(self, mean: Tensor, var: Tensor, count: int, triton: bool) -> None:
-        """Update the running statistics of both halves by those of `count` elements each `(G, C)`, group after group."""
+        """Update what runs in both halves by the statistics of `count` elements each `(G, C)`, group after group."""
         vh, hv = self.vh.norm, self.hv.norm
         running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
         if triton and vh.momentum == hv.momentum and all(map(Tensor.is_contiguous, running)):

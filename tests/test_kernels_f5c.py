@@ -39,6 +39,39 @@ def test_layers_agree(device: str, dtype: torch.dtype, training: bool) -> None:
         assert_close(fused, plain, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@first_runs
+def test_layers_compile_without_a_graph_break(device: str, dtype: torch.dtype, training: bool) -> None:
+    """To the same outputs, gradients and running statistics."""
+    x = torch.randn(2, 8, 4, 6, dtype=dtype, device=device)
+    found = []
+    for compiled in (False, True):
+        block = blocks(device, dtype)[1].train(training)
+        layer = torch.compile(block, fullgraph=True, backend="aot_eager") if compiled else block
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf, 2)
+        y.square().sum().backward()
+        gradients = [value.grad for value in (leaf, *block.parameters())]
+        found.append([y.detach(), *gradients, *block.buffers()])
+    for eager, compiled_value in zip(*found, strict=True):
+        assert torch.equal(eager, compiled_value)
+
+
+@first_runs
+def test_layers_export(device: str, dtype: torch.dtype) -> None:
+    """A graph with the operators in it, whose batch is not fixed."""
+    block = blocks(device, dtype)[1].eval()
+    x = torch.randn(3, 8, 4, 6, dtype=dtype, device=device)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    with torch.no_grad():
+        program = torch.export.export(block, (x,), dynamic_shapes=({0: batch},))
+        assert {"mol_fast.fcc_eval.default", "mol_fast.ccc.default"} <= {
+            str(node.target) for node in program.graph.nodes
+        }
+        for n in (3, 2):
+            assert_close(program.module()(x[:n]), block(x[:n]), rtol=0, atol=0)
+
+
 @first_runs
 def test_launches_of_a_training_step(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 6 launches forward and 10 backward."""
