@@ -42,15 +42,17 @@ def fcc_running_kernel(
     p_running_var = tl.where(side == 0, p_vh_var, p_hv_var)
     b_mean = tl.load(p_running_mean + o, m, 0.0).to(ACC)
     b_var = tl.load(p_running_var + o, m, 0.0).to(ACC)
+    p_count = tl.where(side == 0, p_vh_count, p_hv_count)
+    first = tl.program_id(0) == 0
+    count = tl.load(p_count, mask=first)
     for g in range(groups):
         o_s = (2 * g + side) * half + o
         b_mean += MOMENTUM * (tl.load(p_mean + o_s, m, 0.0).to(ACC) - b_mean)
         b_var += MOMENTUM * (tl.load(p_var + o_s, m, 0.0).to(ACC) * unbiased - b_var)
+    tl.debug_barrier()  # all is read before anything is written over it
     tl.store(p_running_mean + o, b_mean.to(p_vh_mean.dtype.element_ty), m)
     tl.store(p_running_var + o, b_var.to(p_vh_var.dtype.element_ty), m)
-    p_count = tl.where(side == 0, p_vh_count, p_hv_count)
-    first = tl.program_id(0) == 0
-    tl.store(p_count, tl.load(p_count, mask=first) + groups, mask=first)
+    tl.store(p_count, count + groups, mask=first)
 
 
 class RunningTile(NamedTuple):

@@ -11,10 +11,11 @@ pytestmark = pytest.mark.interpreter
 
 from mol_fast.kernels import ccc, correlation, fcc  # noqa: E402
 
-OPERATORS, LAUNCHES = 365, 26
+OPERATORS, LAUNCHES = 350, 28
 """Budgets of a whole step, the operators of PyTorch and the launches of this project's kernels."""
 KERNELS = {
     "mol_fast::fcc_train": 2,
+    "mol_fast::fcc_running": 2,
     "mol_fast::fcc_backward": 2,
     "mol_fast::ccc": 2,
     "mol_fast::ccc_backward": 2,
