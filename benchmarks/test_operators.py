@@ -26,10 +26,12 @@ def worth_timing(operator: Operator, training: bool, n: int, backend: str, dtype
 def seconds(training: bool, n: int, backend: str) -> float:
     """What a case takes, see budget.py."""
     if backend == "torch.compile":
-        return 25.0 if n == 1 else 35.0
+        return 15.0 if training else 10.0
     if n > MOST_LOOPS:
-        return 20.0 if training else 8.0
-    return 12.0 if training and backend == "reference" and n == MOST_LOOPS else 3.0
+        return 16.0 if training else 8.0
+    if backend == "reference" and n == MOST_LOOPS:
+        return 10.0 if training else 3.0
+    return 2.0
 
 
 CASES = [

@@ -32,7 +32,7 @@ def check(previous: Tensor, next: Tensor, expected: Tensor, compiled: bool) -> N
 
 
 @pytest.mark.parametrize(
-    "compiled", [pytest.param(False, id="eager", marks=cost(6)), pytest.param(True, id="compiled", marks=cost(40))]
+    "compiled", [pytest.param(False, id="eager", marks=cost(5)), pytest.param(True, id="compiled", marks=cost(30))]
 )
 @pytest.mark.parametrize("count", [1, 20])
 def test_tvl1(benchmark: BenchmarkFixture, count: int, compiled: bool, device: torch.device, threads: int) -> None:

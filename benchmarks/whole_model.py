@@ -104,13 +104,19 @@ def plain_errors(count: int, training: bool, dtype: torch.dtype, device: torch.d
 
 @cache
 def _plain_errors(count: int, training: bool, dtype: torch.dtype, device: torch.device) -> Errors:
-    """On `count` clips, in which the float64 results are checked, too."""
+    case = problem(count, training, "frame", device)
+    return errors_of(timed(loops(case.module), case.batch, training, dtype)(), _double(count, training, device))
+
+
+@lru_cache(maxsize=4)
+def _double(count: int, training: bool, device: torch.device) -> Results:
+    """Of the reference on `count` clips in float64, with which the exact results are compared."""
     case = problem(count, training, "frame", device)
     double = timed(loops(case.module, torch.float64), case.batch, training, torch.float64)()
     for ours, true in zip(case.exact, double, strict=True):
         if true:
             assert_runs_equal(ours, true, 1e-9)
-    return errors_of(timed(loops(case.module), case.batch, training, dtype)(), double)
+    return double
 
 
 def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:

@@ -277,7 +277,7 @@ def test_a_run_without_time() -> None:
     names = [line for line in found.stdout.splitlines() if "s that are left of --budget 0.001" in line]
     assert len(names) == 9
     assert "cases: 32 clips at once are for GPUs" in found.stdout
-    assert "test_whole_model.py::test_model[forward-1-torch-float32]: 12 s are more than the 0 s" in found.stdout
+    assert "test_whole_model.py::test_model[forward-1-torch-float32]: 6 s are more than the 0 s" in found.stdout
 
 
 def test_a_budget_that_is_none() -> None:
