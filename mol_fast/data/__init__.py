@@ -1,4 +1,4 @@
-"""Prepared sets: the on-disk format, the embedded set, and the clips that training reads."""
+"""Prepared sets: files on disk, the embedded set, protocols, and clips for training."""
 
 from mol_fast.data.clips import Clip, ClipDataset, crop_clip, cut_window, flip_clip, normalise_frames
 from mol_fast.data.embedded.generate import embedded_set, generate_embedded, render_video

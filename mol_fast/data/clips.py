@@ -1,4 +1,4 @@
-"""From videos to clips: windows, crops, flips, normalisation."""
+"""Cut clips from videos: windows, crops, flips, normalisation."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ from mol_fast.vision.sizes import CROP, FRAME, MARGIN, PAIRS, interval
 
 
 class Clip(NamedTuple):
-    """Frames (T, H, W), flow (2, T-1, H, W) from each frame to the next, landmarks (T, 68, 2); in pixels."""
+    """Frames (T, H, W), flow (2, T-1, H, W) from each frame to the next, landmarks (T, 68, 2). Units: pixels."""
 
     frames: Tensor
     flow: Tensor
@@ -23,7 +23,9 @@ class Clip(NamedTuple):
 
 
 def cut_window(data: VideoData, window: int) -> Clip:
-    """Window `window` of a video: 8 frames an interval apart, and the flow between them. No copy is made.
+    """Return window number `window` of a video: 8 frames, one interval apart, and the flow between them.
+
+    The tensors are views, not copies.
 
     Raises:
         ValueError: the video has no such window.
@@ -37,10 +39,10 @@ def cut_window(data: VideoData, window: int) -> Clip:
 
 
 def crop_clip(clip: Clip, x: int, y: int, size: int = CROP) -> Clip:
-    """The square of `size` pixels whose top left pixel is (x, y). Landmarks may lie outside of it.
+    """Crop a square of `size` pixels with top left pixel (x, y). Landmarks may lie outside of it.
 
     Raises:
-        ValueError: the square does not lie in the frame.
+        ValueError: the square is not inside the frame.
     """
     height, width = clip.frames.shape[-2:]
     if not (0 <= x <= width - size and 0 <= y <= height - size):
@@ -50,8 +52,10 @@ def crop_clip(clip: Clip, x: int, y: int, size: int = CROP) -> Clip:
 
 
 def flip_clip(clip: Clip) -> Clip:
-    """The clip in a mirror: frames and flow reversed in x, the x flow negated, the landmarks mirrored and
-    renamed, so that left eye stays the eye on the left."""
+    """Mirror a clip: reverse frames and flow in x, negate the x flow, mirror and reorder the landmarks.
+
+    The reordering keeps names right: the left eye is again the eye on the left.
+    """
     sign = clip.flow.new_tensor([-1, 1])[:, None, None, None]
     landmarks = clip.landmarks[:, list(MIRROR)].clone()
     landmarks[..., 0] = clip.frames.shape[-1] - 1 - landmarks[..., 0]
@@ -59,11 +63,11 @@ def flip_clip(clip: Clip) -> Clip:
 
 
 def normalise_frames(frames: Tensor) -> Tensor:
-    """Frames (..., T, H, W) of any dtype, as float32 with mean 0 and standard deviation 1 over each clip.
+    """Normalise frames (..., T, H, W) of any dtype to float32 with mean 0 and standard deviation 1 over each clip.
 
     A clip without contrast becomes 0.
     """
-    # In float64 the sums of grey levels are exact, so that the number of threads does not change a bit.
+    # Sums of grey levels are exact in float64, so the result does not depend on the number of threads.
     values = frames.double()
     mean = values.mean(dim=(-3, -2, -1), keepdim=True)
     variance = values.square().mean(dim=(-3, -2, -1), keepdim=True) - mean.square()
@@ -71,24 +75,26 @@ def normalise_frames(frames: Tensor) -> Tensor:
 
 
 class ClipDataset(Dataset[dict[str, Tensor]]):
-    """The windows of some videos, cropped, augmented and normalised: one item per window.
+    """Windows of videos, cropped, augmented and normalised. One item is one window.
 
-    An item is a dict of frames float32 (1, 8, 128, 128), normalised over the clip; flow float32
-    (2, 7, 128, 128) and landmarks float32 (8, 68, 2), in pixels of the crop; label, the class; video, the index
-    into `videos`; window. It depends on `seed`, the epoch and the index only. Instead of an index a pair (index, draw)
-    may be given: the draws of an index in an epoch have each their own offsets and flips, 0 those of the index alone.
+    An item is a dict: `frames`, float32 (1, 8, 128, 128), normalised over the clip; `flow`, float32 (2, 7, 128, 128),
+    and `landmarks`, float32 (8, 68, 2), in pixels of the crop; `label`, the class; `video`, the index into `videos`;
+    `window`, the number of the window. An item depends only on `seed`, the epoch and the index.
+
+    The index may also be a pair (index, draw): every draw has its own offsets and flips, draw 0 those of the plain
+    index. This lets a sampler use one window several times in an epoch.
 
     Args:
-        videos: videos whose labels the protocol leaves out give no items.
+        videos: the videos; those whose label the protocol ignores give no items.
         protocol: maps labels to classes.
-        crop: "random" offsets, new in each epoch, or the "center" of the frame.
-        flip: mirror half of the clips, others in each epoch.
-        seed: of offsets and flips.
+        crop: "random" (new offsets in every epoch) or "center".
+        flip: mirror half of the clips, chosen anew in every epoch.
+        seed: seed of offsets and flips.
 
     Raises:
-        UserError: a video has a label that the protocol does not know; on reading, a video file is missing or
+        UserError: the protocol does not know the label of a video. When an item is read: a video file is missing or
             corrupt.
-        ValueError: `crop` is neither of the two.
+        ValueError: `crop` is neither "random" nor "center".
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         seed: int = 0,
     ) -> None:
         if crop not in ("random", "center"):
-            raise ValueError(f"crop is {crop!r} where 'random' or 'center' is expected")
+            raise ValueError(f"crop is {crop!r}, must be 'random' or 'center'")
         self.videos = list(videos)
         self.protocol = protocol
         self.crop = crop
@@ -115,18 +121,18 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         ]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose offsets and flips the items have from now on."""
+        """Set the epoch, which determines offsets and flips."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def full_subjects(self) -> list[str]:
-        """SOURCE/SUBJECT of each subject that has clips, sorted by name."""
+        """Return SOURCE/SUBJECT of every subject with clips, sorted."""
         return sorted({self.videos[index].full_subject for index, _, _ in self.windows})
 
     def mean_landmarks(self) -> Tensor:
-        """Mean face of the videos, (68, 2) in pixels of the centre crop."""
+        """Return the mean landmarks of the videos, (68, 2) in pixels of the centre crop."""
         faces = [self.videos[index].read().landmarks.mean(dim=0) for index in sorted({row[0] for row in self.windows})]
         return torch.stack(faces).mean(dim=0) - MARGIN
 

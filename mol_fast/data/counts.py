@@ -1,4 +1,4 @@
-"""Counts per class and subject, and how they differ from what a protocol asks for."""
+"""Count videos per class and subjects, and compare with the counts of a protocol."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from mol_fast.data.protocols import Annotated, Counts, Protocol
 
 @dataclass(frozen=True)
 class CountCheck:
-    """Videos found beside those a protocol asks for.
+    """Counts that a protocol expects, beside the counts found.
 
     Attributes:
-        protocol: its name.
-        asked: counts of the release of the annotation that is closest.
+        protocol: name of the protocol.
+        asked: expected counts; if the protocol lists several releases of the annotation, the closest one.
         found: counts of the videos.
     """
 
@@ -23,18 +23,18 @@ class CountCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether all counts are the same."""
+        """True if all counts are equal."""
         return self.asked == self.found
 
     def rows(self) -> list[tuple[str, int, int]]:
-        """What, how many were asked for, how many were found."""
+        """Return rows (what, expected, found): every class, all videos, subjects."""
         asked, found = self.asked, self.found
         rows = [(name, asked.classes[name], found.classes[name]) for name in asked.classes]
         rows.append(("videos", sum(asked.classes.values()), sum(found.classes.values())))
         return [*rows, ("subjects", asked.subjects, found.subjects)]
 
     def table(self) -> str:
-        """The rows as text, with their differences."""
+        """Return the rows as text, with differences."""
         lines = [f"{self.protocol:<14}{'asked':>8}{'found':>8}{'difference':>12}"]
         for name, asked, found in self.rows():
             difference = f"{found - asked:+d}" if found != asked else ""
@@ -43,7 +43,7 @@ class CountCheck:
 
 
 def count(protocol: Protocol, videos: Sequence[Annotated]) -> Counts:
-    """Videos of each class of a protocol, and subjects.
+    """Count the videos of each class of a protocol, and their subjects.
 
     Raises:
         UserError: the protocol does not know a label.
@@ -55,7 +55,7 @@ def count(protocol: Protocol, videos: Sequence[Annotated]) -> Counts:
 
 
 def compare(protocol: Protocol, videos: Sequence[Annotated]) -> CountCheck | None:
-    """Compare videos with what a protocol asks for; None where it asks for nothing.
+    """Compare videos with the counts of a protocol; None if the protocol has no counts.
 
     Raises:
         UserError: the protocol does not know a label.

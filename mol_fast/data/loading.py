@@ -1,4 +1,4 @@
-"""The videos that a program works on, and the protocol that gives them classes."""
+"""Open the videos of a program, with the protocol that maps their labels to classes."""
 
 import hashlib
 import json
@@ -21,16 +21,18 @@ def open_data(
     data_dir: str | os.PathLike[str] | None = None,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[list[Video], Protocol]:
-    """Open prepared sets, and keep the videos that a protocol selects.
+    """Open prepared sets, and select the videos of a protocol.
+
+    Warns on stderr if the counts differ from the protocol's.
 
     Args:
-        folders: prepared sets, used as one; without any the embedded set, which is generated on first use.
-        protocol: name of the protocol; by default the one that the sets were prepared for.
-        data_dir: where the embedded set is kept; a folder in the user's cache if None.
-        on_progress: called with the number of videos made and that of all, while the embedded set is generated.
+        folders: prepared sets, used as one set. Default: the embedded set, which is generated on first use.
+        protocol: name of the protocol. Default: the protocol that the sets were prepared for.
+        data_dir: folder of the embedded set. Default: a folder in the user's cache.
+        on_progress: called with (videos done, all videos) while the embedded set is generated.
 
     Returns:
-        The videos and their protocol. A warning on stderr says where counts are not those of the protocol.
+        The videos and their protocol.
 
     Raises:
         UserError: a set or the protocol cannot be used, or a set was prepared for another protocol.
@@ -46,12 +48,12 @@ def open_data(
 
 
 def sources(videos: Iterable[Video]) -> list[str]:
-    """The sources of `videos`, sorted by name."""
+    """Return the sources of `videos`, sorted."""
     return sorted({video.source for video in videos})
 
 
 def fingerprint(videos: Iterable[Video]) -> str:
-    """A digest of what the index says of `videos`: it tells sets apart that have the same subjects and counts."""
+    """Return a digest of the index rows of `videos`, to tell apart sets with equal subjects and counts."""
     rows = sorted([video.source, video.subject, video.name, video.label, video.frames] for video in videos)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -61,14 +63,16 @@ def _choose_protocol(folders: Sequence[Path], name: str | None, videos: list[Vid
         return get_protocol(name)
     prepared = {str(held) for folder in folders if (held := read_info(folder).get("protocol"))}
     if len(prepared) > 1:
-        raise UserError(f"the sets were prepared for {' and '.join(sorted(prepared))}: give the --protocol of them all")
+        raise UserError(
+            f"the sets were prepared for {' and '.join(sorted(prepared))}: give the --protocol that joins them"
+        )
     if prepared:
         return get_protocol(prepared.pop())
     return get_protocol("embedded-3") if sources(videos) == ["embedded"] else label_protocol(videos)
 
 
 def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:
-    """Raise UserError for a set that lacks videos of the protocol, since it was prepared for another one."""
+    """Raise UserError if a set was prepared for another protocol, so that it may lack videos."""
     for folder in folders:
         info = read_info(folder)
         held = info.get("protocol")
@@ -82,4 +86,4 @@ def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:
 def _warn_of_counts(protocol: Protocol, videos: list[Video]) -> None:
     check = compare(protocol, videos)
     if check is not None and not check.agrees and rank() == 0:
-        print(f"warning: the data are not what the protocol asks for\n{check.table()}", file=sys.stderr, flush=True)
+        print(f"warning: the counts differ from the protocol's\n{check.table()}", file=sys.stderr, flush=True)

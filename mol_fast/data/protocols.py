@@ -1,7 +1,7 @@
-"""Protocols: which annotated labels make which classes, and how many videos and subjects that must give.
+"""Protocols: classes, the labels that map to them, and the expected numbers of videos and subjects.
 
-The counts are those of the published protocols of CASME II, SAMM and SMIC-HS, and of the Micro-Expression Grand
-Challenge 2019, which joins their three-class protocols.
+The counts come from the published protocols of CASME II, SAMM and SMIC-HS, and of the Micro-Expression Grand Challenge
+2019, which joins their three-class protocols.
 """
 
 import typing
@@ -12,7 +12,7 @@ from mol_fast.utils.errors import UserError
 
 
 class Annotated(typing.Protocol):
-    """What a protocol looks at: an annotated video, prepared or not."""
+    """An annotated video, prepared or raw, as a protocol sees it."""
 
     @property
     def subject(self) -> str: ...
@@ -29,7 +29,7 @@ V = typing.TypeVar("V", bound=Annotated)
 
 @dataclass(frozen=True)
 class Counts:
-    """How many videos of each class and how many subjects a protocol asks for, by a release of the annotation."""
+    """Number of videos of each class, and number of subjects."""
 
     classes: Mapping[str, int]
     subjects: int
@@ -37,15 +37,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Classes of an evaluation and the labels that make them.
+    """Classes of an evaluation, and the labels that map to them.
 
     Attributes:
         name: as given on the command line.
         classes: the classes, in the order of the logits.
-        mapping: class of each label, or None where videos of that label are left out.
-        excluded: subject and name of videos that are left out whatever their label.
-        counts: what the protocol asks for, one entry per release of the annotation; empty where it is not known.
-        parts: of a composite, the protocol of each source, with the same classes; `mapping` is empty then.
+        mapping: class of each label, or None to ignore videos with this label.
+        excluded: (subject, name) of videos that are ignored whatever their label.
+        counts: expected counts, one entry per release of the annotation; empty if unknown.
+        parts: for a composite, the protocol of each source. All have the same classes, and `mapping` is empty.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Protocol:
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def class_index(self, label: str) -> int | None:
-        """Index into `classes` for an annotated label, None where the protocol leaves the label out.
+        """Return the index into `classes` for an annotated label, or None if the protocol ignores the label.
 
         Raises:
             UserError: the protocol does not know the label.
@@ -70,10 +70,10 @@ class Protocol:
         return None if name is None else self.classes.index(name)
 
     def class_of(self, video: Annotated) -> int | None:
-        """Index into `classes` for a video, None where the protocol leaves it out.
+        """Return the index into `classes` for a video, or None if the protocol ignores it.
 
         Raises:
-            UserError: the protocol does not know the label, or a composite not the source.
+            UserError: the protocol does not know the label, or a composite does not know the source.
         """
         if self.parts:
             return self.part(video.source).class_of(video)
@@ -82,10 +82,10 @@ class Protocol:
         return self.class_index(video.label)
 
     def part(self, source: str) -> "Protocol":
-        """The protocol for videos of one source: that part of a composite, or this one.
+        """Return the protocol for videos of `source`: a part of a composite, or this protocol.
 
         Raises:
-            UserError: the composite has no such part.
+            UserError: the composite does not know the source.
         """
         if not self.parts:
             return self
@@ -97,16 +97,16 @@ class Protocol:
         return PROTOCOLS[self.parts[source]]
 
     def select(self, videos: Iterable[V]) -> list[V]:
-        """The videos that the protocol uses, in the given order.
+        """Return the videos that the protocol uses, in the given order.
 
         Raises:
-            UserError: a video has a label that the protocol does not know, or a source.
+            UserError: the protocol does not know the label or the source of a video.
         """
         return [video for video in videos if self.class_of(video) is not None]
 
 
 _THREE = ("negative", "positive", "surprise")
-_THREE_AS_THEY_ARE = {name: name for name in _THREE}  # sets that are labelled by class already
+_THREE_AS_THEY_ARE = {name: name for name in _THREE}  # for sets whose labels are already these classes
 _CASME2_FIVE = ("surprise", "happiness", "disgust", "repression", "others")
 _SAMM_FIVE = ("surprise", "happiness", "anger", "contempt", "others")
 
@@ -192,22 +192,22 @@ PROTOCOLS = {
 
 
 def label_protocol(videos: Iterable[Annotated]) -> Protocol:
-    """Every annotated label a class, in alphabetical order: for sets without a protocol of their own.
+    """Return a protocol in which every label is a class, in alphabetical order; for sets without a protocol.
 
     Raises:
-        UserError: there are less than two labels.
+        UserError: there are fewer than two labels.
     """
     labels = tuple(sorted({video.label for video in videos}))
     if len(labels) < 2:
-        raise UserError(f"the videos have {len(labels)} different labels, at least two classes are needed")
+        raise UserError(f"the videos have {len(labels)} different labels: at least two classes are needed")
     return Protocol("labels", labels, _same(labels))
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Return the protocol called `name`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such protocol.
     """
     if name not in PROTOCOLS:
         raise UserError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")

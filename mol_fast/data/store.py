@@ -1,7 +1,7 @@
-"""The on-disk format of a prepared set: one safetensors file per video and an index table.
+"""The files of a prepared set: one safetensors file per video and an index table.
 
 DIR/set.json     {"format": 1, "name": ..., "size": 144, ...}: what the set is and how it was made
-DIR/index.csv    subject,video,label,source,frames,file: one row per video, file relative to DIR
+DIR/index.csv    subject,video,label,source,frames,file: one row per video, `file` relative to DIR
 DIR/videos/SUBJECT/VIDEO.safetensors
     frames       uint8   (n, 144, 144)              aligned grey frames
     landmarks    float32 (n, 68, 2)                 (x, y) in pixels, iBUG 68-point order
@@ -33,8 +33,13 @@ _METADATA = ("subject", "video", "label", "source")
 
 
 class VideoData(NamedTuple):
-    """Content of one video of n frames: frames uint8 (n, 144, 144), landmarks float32 (n, 68, 2) in pixels,
-    flow float16 (7 * (n // 8), 2, 144, 144) in pixels."""
+    """Content of a video of n frames.
+
+    Attributes:
+        frames: uint8 (n, 144, 144), grey.
+        landmarks: float32 (n, 68, 2), (x, y) in pixels.
+        flow: float16 (7 * (n // 8), 2, 144, 144), in pixels.
+    """
 
     frames: Tensor
     landmarks: Tensor
@@ -43,7 +48,7 @@ class VideoData(NamedTuple):
 
 @dataclass(frozen=True)
 class Video:
-    """One video of a prepared set: what the index says of it, and where it lies."""
+    """One video of a prepared set: its row of the index, and the path of its file."""
 
     subject: str
     name: str
@@ -54,17 +59,17 @@ class Video:
 
     @property
     def interval(self) -> int:
-        """Frames from one frame of a window to the next, which is also the number of windows."""
+        """Distance in frames between frames of a window; also the number of windows."""
         return interval(self.frames)
 
     @property
     def full_subject(self) -> str:
-        """SOURCE/SUBJECT, which tells subjects of different sets apart."""
+        """SOURCE/SUBJECT, unique over several sets."""
         return f"{self.source}/{self.subject.removeprefix(f'{self.source}/')}"
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> "Video":
-        """Describe a video file by its own header.
+        """Describe a video file by its header.
 
         Raises:
             UserError: the file is missing, corrupt, or not a prepared video.
@@ -78,14 +83,14 @@ class Video:
         return cls(subject, name, label, source, len(data.frames), file)
 
     def read(self) -> VideoData:
-        """Map the file into memory; the tensors read from the disk as they are used.
+        """Map the file into memory. The data are read from disk when the tensors are used.
 
         Raises:
-            UserError: the file is missing, corrupt, not a prepared video, or not the one the index describes.
+            UserError: the file is missing, corrupt, not a prepared video, or differs from its row of the index.
         """
         metadata, data = _load(self.path)
         stored = (*(metadata.get(key) for key in _METADATA), len(data.frames))
-        subject = self.subject.removeprefix(f"{self.source}/")  # added by open_sets
+        subject = self.subject.removeprefix(f"{self.source}/")  # open_sets adds the prefix
         expected = (subject, self.name, self.label, self.source, self.frames)
         for key, found, want in zip((*_METADATA, "frames"), stored, expected, strict=True):
             if found != want:
@@ -104,16 +109,16 @@ class PreparedSet:
 
     @property
     def subjects(self) -> list[str]:
-        """The subjects, sorted by name."""
+        """The subjects, sorted."""
         return sorted({video.subject for video in self.videos})
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "PreparedSet":
-        """Read the index of a prepared set; the videos are opened when they are read.
+        """Read the index of a prepared set, not its videos.
 
         Raises:
-            UserError: the folder is missing, empty or not a prepared set, its index is malformed, or a file
-                the index names is missing.
+            UserError: the folder is missing, empty or not a prepared set, its index is malformed, or a file of the
+                index is missing.
         """
         folder = Path(path)
         info = read_info(folder)
@@ -121,12 +126,13 @@ class PreparedSet:
 
 
 def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
-    """The videos of several prepared sets as those of one, for protocols that join sets.
+    """Return the videos of several prepared sets as one list, for protocols that join sets.
 
-    Subjects are renamed to SOURCE/SUBJECT, since sets number theirs alike; of a single set they keep their names.
+    Subjects of several sets are renamed to SOURCE/SUBJECT, as sets use the same numbers. Subjects of a single set keep
+    their names.
 
     Raises:
-        UserError: see `PreparedSet.open`; two sets hold a video of the same source, subject and name; no set is given.
+        UserError: no set is given; two sets hold a video of the same source, subject and name; see `PreparedSet.open`.
     """
     if not paths:
         raise UserError("no prepared set is given; give at least one folder")
@@ -156,19 +162,19 @@ def write_video(
     label: str,
     source: str,
 ) -> Video:
-    """Write one video atomically, making its folder where needed.
+    """Write one video atomically, and create its folder if needed.
 
     Args:
-        path: the file to write.
+        path: file to write.
         frames, landmarks, flow: see `VideoData`; n is at least 8.
-        subject, video, label, source: go to the header and, by `write_index`, to the index. The label is the
-            emotion as annotated, the source the set or collection the video comes from.
+        subject, video, label, source: stored in the header and, by `write_index`, in the index. `label` is the
+            annotated emotion, `source` the data set that the video comes from.
 
     Returns:
-        The video's description, for `write_index`.
+        The description of the video, for `write_index`.
 
     Raises:
-        ValueError: a tensor has another shape or dtype, or values that are not finite.
+        ValueError: a tensor has a wrong shape or dtype, or non-finite values.
     """
     data = VideoData(frames, landmarks, flow)
     problem = _problem(data)
@@ -184,12 +190,12 @@ def write_video(
 
 
 def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Mapping[str, Any]) -> None:
-    """Write index.csv and set.json of the set in the folder `path`; with them the set is whole.
+    """Write index.csv and set.json, which complete the set in the folder `path`.
 
     Args:
-        path: the folder; the videos lie in it.
-        videos: the rows of the index, in this order.
-        info: content of set.json; "name" is required, "format" and "size" are added.
+        path: folder that holds the videos.
+        videos: rows of the index, in this order.
+        info: content of set.json. "name" is required; "format" and "size" are added.
 
     Raises:
         ValueError: `info` has no name, or a video lies outside the folder.
@@ -207,7 +213,7 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Content of set.json of a prepared set.
+    """Read set.json of a prepared set.
 
     Raises:
         UserError: the folder is missing, empty, or not a prepared set of this format.
@@ -236,7 +242,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def _serialise(data: VideoData, metadata: dict[str, str]) -> bytes:
-    """The safetensors file, always the same bytes: the library itself writes metadata in a random order."""
+    """Return the bytes of the safetensors file, with metadata in a fixed order; the library's order is random."""
     content = save({name: tensor.contiguous() for name, tensor in data._asdict().items()}, metadata)
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -246,7 +252,7 @@ def _serialise(data: VideoData, metadata: dict[str, str]) -> bytes:
 
 
 def _problem(data: VideoData) -> str | None:
-    """What is wrong with the shapes and dtypes of a video, if anything."""
+    """Return what is wrong with the shapes and dtypes of a video, or None."""
     n = len(data.frames) if data.frames.ndim else 0
     expected = {
         "frames": ((n, FRAME, FRAME), torch.uint8),
@@ -255,12 +261,12 @@ def _problem(data: VideoData) -> str | None:
     }
     for (name, (shape, dtype)), tensor in zip(expected.items(), data, strict=True):
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            return f"{name} is {tensor.dtype} {tuple(tensor.shape)} where {dtype} {shape} is expected"
-    return None if n >= WINDOW else f"the video has {n} frames where at least {WINDOW} are needed"
+            return f"{name} is {tensor.dtype} {tuple(tensor.shape)}, must be {dtype} {shape}"
+    return None if n >= WINDOW else f"the video has {n} frames, at least {WINDOW} are needed"
 
 
 def _load(path: Path) -> tuple[dict[str, str], VideoData]:
-    """Header and memory-mapped tensors of a video file."""
+    """Return the header and the memory-mapped tensors of a video file."""
     if not path.is_file():
         raise UserError(f"there is no video file {path}; prepare the set again")
     try:
@@ -268,9 +274,9 @@ def _load(path: Path) -> tuple[dict[str, str], VideoData]:
             metadata = file.metadata() or {}
             data = VideoData(*(file.get_tensor(name) for name in VideoData._fields))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file of a video ({error}); prepare it again") from None
+        raise UserError(f"{path} is not a complete safetensors file of a video ({error}); prepare it again") from None
     if metadata.get("format") != str(FORMAT):
-        raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}")
+        raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}; prepare it again")
     problem = _problem(data)
     if problem is not None:
         raise UserError(f"{path} is not a usable video: {problem}; prepare it again")
@@ -288,7 +294,7 @@ def _read_index(folder: Path) -> list[Video]:
     header = rows[0] if rows else []
     if sorted(header) != sorted(COLUMNS):
         raise UserError(
-            f"{path} has the columns {','.join(header) or 'none'} where {','.join(COLUMNS)} are expected; "
+            f"{path} has the columns {','.join(header) or 'none'}, must have {','.join(COLUMNS)}; "
             "correct the first line"
         )
     videos = [
@@ -306,20 +312,20 @@ def _read_index(folder: Path) -> list[Video]:
 
 
 def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields: int) -> Video:
-    """One row of the index, checked."""
+    """Check one row of the index and describe its video."""
     if fields != len(COLUMNS):
-        raise UserError(f"{path} has {fields} fields in line {line} where {len(COLUMNS)} are expected")
+        raise UserError(f"{path} has {fields} fields in line {line}, must have {len(COLUMNS)}; correct the line")
     if not row["frames"].isdecimal() or int(row["frames"]) < WINDOW:
         raise UserError(
-            f"{path} gives {row['frames'] or 'no'} frames in line {line} where a number of at least "
-            f"{WINDOW} is expected"
+            f"{path} has {row['frames'] or 'no'} frames in line {line}, must be a number of at least {WINDOW}; "
+            "correct the line"
         )
     empty = [column for column in COLUMNS if not row[column].strip()]
     if empty:
         raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in")
     file = Path(row["file"])
     if file.is_absolute() or ".." in file.parts:
-        raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}")
+        raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}; move it there")
     if not (folder / file).is_file():
         raise UserError(f"{path} names {file} in line {line}, which does not exist; prepare the set again")
     return Video(row["subject"], row["video"], row["label"], row["source"], int(row["frames"]), folder / file)

@@ -1,6 +1,7 @@
-"""Scores of recognition, optical flow and landmarks, pooled over everything that was evaluated.
+"""Scores of recognition, optical flow and landmarks.
 
-Ratios are taken in float64 from pooled counts and sums, never averaged over batches or folds.
+Ratios are computed in float64 from counts and sums pooled over all batches and folds. They are never averaged over
+batches or folds.
 """
 
 from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums

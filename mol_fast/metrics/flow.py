@@ -1,18 +1,18 @@
-"""End-point error of optical flow, beside the error of predicting no motion."""
+"""End-point error of optical flow, beside the zero-flow error (of predicting no motion)."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-MOVING = 0.1  # px; a pixel moves when its true flow is longer
+MOVING = 0.1  # px; a pixel moves if its true flow is longer
 
 
 @dataclass(frozen=True)
 class FlowScores:
-    """Mean end-point errors in pixels; ``zero_`` is what predicting no motion would give.
+    """Mean end-point errors in pixels; `zero_` is the error of predicting no motion.
 
-    The errors over moving pixels (true flow longer than 0.1 px) are None where nothing moves.
+    The errors over moving pixels (true flow longer than 0.1 px) are None if nothing moves.
     """
 
     error: float
@@ -25,7 +25,7 @@ class FlowScores:
 
 @dataclass(frozen=True)
 class FlowSums:
-    """Sums of end-point errors in pixels, to be added over batches and folds."""
+    """Sums of end-point errors in pixels. Add them over batches and folds."""
 
     error: float = 0.0
     zero_error: float = 0.0
@@ -45,7 +45,7 @@ class FlowSums:
         )
 
     def scores(self) -> FlowScores:
-        """The means over the pixels.
+        """Return the means over pixels.
 
         Raises:
             ValueError: there are no pixels.
@@ -64,13 +64,13 @@ class FlowSums:
 
 
 def flow_sums(flow: Tensor, flow_true: Tensor) -> FlowSums:
-    """End-point errors of predicted flow, summed in float64.
+    """Sum the end-point errors of predicted flow, in float64.
 
     Args:
         flow, flow_true: (B, 2, ...) in pixels, channel 0 = x, 1 = y; any floating type.
 
     Raises:
-        ValueError: the shapes differ or have no channel pair, or a value is not finite.
+        ValueError: the shapes differ or are not (B, 2, ...), or a value is not finite.
     """
     if flow.shape != flow_true.shape or flow.dim() < 2 or flow.shape[1] != 2:
         raise ValueError(f"flow {tuple(flow.shape)} and flow_true {tuple(flow_true.shape)} must be (B, 2, ...)")

@@ -1,4 +1,4 @@
-"""Error of 68 iBUG landmarks, relative to the distance of the eyes."""
+"""Error of 68 iBUG landmarks, relative to the inter-ocular distance."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE
 
-FAILURE = 10.0  # % of the inter-ocular distance; a frame fails when its mean landmark error is larger
+FAILURE = 10.0  # % of the inter-ocular distance; a frame fails if its mean landmark error is larger
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class LandmarkScores:
     """Landmark scores over frames.
 
     Attributes:
-        error: mean distance of the landmarks from the true ones, in % of the inter-ocular distance.
+        error: mean distance from the true landmarks, in % of the inter-ocular distance.
         failure_rate: share (0..1) of the frames whose mean error is over 10 %.
         frames: number of frames.
     """
@@ -27,7 +27,7 @@ class LandmarkScores:
 
 @dataclass(frozen=True)
 class LandmarkSums:
-    """Sum of the frames' mean errors in % of the inter-ocular distance, to be added over batches and folds."""
+    """Sums over frames of their mean landmark errors, in % of the inter-ocular distance. Add them over batches."""
 
     error: float = 0.0
     failures: int = 0
@@ -37,7 +37,7 @@ class LandmarkSums:
         return LandmarkSums(self.error + other.error, self.failures + other.failures, self.frames + other.frames)
 
     def scores(self) -> LandmarkScores:
-        """The means over the frames.
+        """Return the means over frames.
 
         Raises:
             ValueError: there are no frames.
@@ -48,10 +48,9 @@ class LandmarkSums:
 
 
 def landmark_errors(landmarks: Tensor, landmarks_true: Tensor) -> Tensor:
-    """Mean landmark error of each frame in % of the inter-ocular distance.
+    """Return the mean landmark error of each frame, in % of the inter-ocular distance.
 
-    The inter-ocular distance is that of the two eye centres, the means of iBUG points 36-41 and 42-47 of the
-    true landmarks.
+    The inter-ocular distance is the distance of the true eye centres: the means of iBUG points 36-41 and 42-47.
 
     Args:
         landmarks, landmarks_true: (..., 68, 2), pixels.
@@ -76,6 +75,6 @@ def landmark_errors(landmarks: Tensor, landmarks_true: Tensor) -> Tensor:
 
 
 def landmark_sums(landmarks: Tensor, landmarks_true: Tensor) -> LandmarkSums:
-    """`landmark_errors`, summed over the frames."""
+    """Sum `landmark_errors` over frames."""
     errors = landmark_errors(landmarks, landmarks_true)
     return LandmarkSums(float(errors.sum()), int((errors > FAILURE).sum()), errors.numel())

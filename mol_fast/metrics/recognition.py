@@ -1,4 +1,4 @@
-"""Recognition scores. The unit is the video, and ratios come from counts pooled over all folds."""
+"""Recognition scores over videos, from counts pooled over all folds."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one class; a ratio with nothing to divide by is None.
+    """Scores of one class. A ratio with denominator 0 is None.
 
     Attributes:
         name: the class.
@@ -38,11 +38,11 @@ class Recognition:
     Attributes:
         classes: names, in the order of the labels.
         confusion: number of videos, row = true class, column = predicted class.
-        accuracy: share of videos predicted right, the same as the weighted average recall (WAR).
-        uf1: mean F1 of the classes; one that is neither true nor predicted anywhere has no F1 and is left out,
-            one that is predicted but never true counts as 0.
-        uar: mean recall of the classes that have videos.
-        wf1: mean F1 of the classes, weighted by their videos.
+        accuracy: share of correct videos, the same as weighted average recall (WAR).
+        uf1: mean F1 over classes. A class that never occurs, true or predicted, has no F1 and is ignored. A class that
+            is predicted but never true has F1 = 0.
+        uar: mean recall over classes with videos.
+        wf1: mean F1 over classes, weighted by their number of videos.
         per_class: scores of each class.
     """
 
@@ -56,19 +56,19 @@ class Recognition:
 
 
 def video_scores(probabilities: Tensor, videos: Sequence[Hashable] | Tensor) -> tuple[list[Hashable], Tensor]:
-    """Average the scores of the windows of each video.
+    """Average the probabilities over the windows of each video.
 
-    Probabilities are averaged, not logits: every window then has the same say, however sure it is.
+    Probabilities are averaged, not logits, so every window has the same weight, however confident it is.
 
     Args:
         probabilities: (W, K), softmax of the logits of W windows.
         videos: W identifiers.
 
     Returns:
-        The V identifiers in the order in which they first appear, and the mean probabilities (V, K) in float64.
+        The V distinct identifiers, in order of first appearance, and the mean probabilities (V, K) in float64.
 
     Raises:
-        ValueError: ``probabilities`` is not (W, K).
+        ValueError: `probabilities` is not (W, K).
     """
     names = identifiers(videos)
     if probabilities.dim() != 2 or len(names) != len(probabilities):
@@ -81,12 +81,12 @@ def video_scores(probabilities: Tensor, videos: Sequence[Hashable] | Tensor) -> 
 
 
 def identifiers(videos: Sequence[Hashable] | Tensor) -> list[Hashable]:
-    """The videos' identifiers as hashable values; those in a tensor become numbers."""
+    """Return identifiers of videos as hashable values; a tensor becomes a list of numbers."""
     return videos.tolist() if isinstance(videos, Tensor) else list(videos)
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count videos: (K, K) int64, row = true class, column = predicted class.
+    """Count videos in a confusion matrix, int64 (K, K), row = true class, column = predicted class.
 
     Args:
         predicted, labels: (V,) classes 0..K-1.
@@ -102,7 +102,7 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Ten
 
 
 class ClassRatios(NamedTuple):
-    """Recall, precision and F1 of each class, each (..., K), 0..1; NaN where there is nothing to divide by."""
+    """Recall, precision and F1 of each class, each (..., K), 0..1; NaN if the denominator is 0."""
 
     recall: Array
     precision: Array
@@ -119,16 +119,16 @@ class Ratios(NamedTuple):
 
 
 def class_ratios(confusion: npt.NDArray[Any]) -> ClassRatios:
-    """Ratios of each class of confusion matrices (..., K, K), row = true class, column = predicted class."""
+    """Return the ratios of each class from confusion matrices (..., K, K), row = true, column = predicted class."""
     right, videos, predicted = _counts(confusion)
     return ClassRatios(_divide(right, videos), _divide(right, predicted), _divide(2 * right, videos + predicted))
 
 
 def recognition_ratios(confusion: npt.NDArray[Any]) -> Ratios:
-    """Scores of many confusion matrices at once, as `Recognition` defines them.
+    """Return the scores of many confusion matrices at once, as defined by `Recognition`.
 
     Args:
-        confusion: (..., K, K), each with a video at least.
+        confusion: (..., K, K), each with at least one video.
     """
     right, videos, _ = _counts(confusion)
     total = videos.sum(-1)
@@ -142,10 +142,10 @@ def recognition_ratios(confusion: npt.NDArray[Any]) -> Ratios:
 
 
 def recognition_scores(confusion: Tensor, classes: Sequence[str]) -> Recognition:
-    """Recognition scores from a confusion matrix (K, K), which may be the sum over folds.
+    """Return recognition scores from a confusion matrix (K, K), which may be a sum over folds.
 
     Raises:
-        ValueError: ``confusion`` is not (K, K) for the K classes, or is empty.
+        ValueError: `confusion` is not (K, K) for the K classes, or is empty.
     """
     if confusion.shape != (len(classes), len(classes)):
         raise ValueError(f"confusion {tuple(confusion.shape)} must be (K, K) for {len(classes)} classes")
@@ -163,7 +163,7 @@ def recognition_scores(confusion: Tensor, classes: Sequence[str]) -> Recognition
 
 
 def _counts(confusion: npt.NDArray[Any]) -> tuple[Array, Array, Array]:
-    """Of each class, (..., K): videos predicted right, videos, and videos predicted as this class."""
+    """Return for each class, (..., K): correct videos, true videos, predicted videos."""
     counts = confusion.astype(np.float64)
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
 

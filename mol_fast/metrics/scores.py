@@ -1,4 +1,4 @@
-"""Scores of recognition, optical flow and landmarks together."""
+"""Collect predictions of an evaluation, and score recognition, flow and landmarks together."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,21 +15,22 @@ from mol_fast.metrics.recognition import Recognition, confusion_matrix, identifi
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of one evaluation; flow or landmarks are None where they were not predicted."""
+    """All scores of one evaluation; flow or landmarks are None if not predicted."""
 
     recognition: Recognition
     flow: FlowScores | None
     landmarks: LandmarkScores | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries, tuples, numbers and None, ready for JSON."""
+        """Return nested dictionaries, ready for JSON."""
         return asdict(self)
 
     def summary(self) -> dict[str, float]:
-        """The main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
+        """Return the main scores by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
 
-        Names with "zero_flow" are the errors of predicting no motion. Scores of flow or landmarks are missing where
-        these were not predicted, those of moving pixels where nothing moves.
+        Names with "zero_flow" are errors of predicting no motion. "end_point_error_moving_share" is error / zero-flow
+        error over moving pixels; above 1 is worse than predicting no motion. Scores of flow or landmarks are missing
+        if these were not predicted; scores of moving pixels are missing if nothing moves.
         """
         values = {
             "accuracy": self.recognition.accuracy,
@@ -52,7 +53,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class LabelledWindow:
-    """Probabilities of one window, one per class, of the video with this identifier and true class."""
+    """Probabilities of one window, one per class, with the identifier and true class of its video."""
 
     video: Hashable
     label: int
@@ -61,13 +62,13 @@ class LabelledWindow:
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """What the windows of one video say together.
+    """Prediction for one video, averaged over its windows.
 
     Attributes:
-        video: the identifier that was given.
+        video: identifier of the video.
         label: true class.
-        predicted: class of the highest mean probability, the first of several equal ones.
-        probabilities: mean over the windows, one per class.
+        predicted: class with the highest mean probability; the first one if several are equal.
+        probabilities: mean over windows, one per class.
         windows: number of windows.
     """
 
@@ -79,10 +80,9 @@ class VideoPrediction:
 
 
 class Evaluation:
-    """Collects predictions batch by batch, from one fold or several, and scores them together.
+    """Collector of predictions, batch by batch, from one or several folds, which scores them together.
 
-    Videos are told apart by their identifier alone, so it must be unique over all folds; windows of one video
-    may come in several batches.
+    The identifier of a video must be unique over all folds. Windows of one video may come in several batches.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -109,13 +109,12 @@ class Evaluation:
             logits: (B, K).
             labels: (B,) true classes, 0..K-1, the same for all windows of a video.
             videos: B identifiers, numbers or anything hashable.
-            flow, flow_true: (B, 2, T-1, H, W), pixels; flow is None where it is not predicted.
-            landmarks, landmarks_true: (B, T-1, 68, 2), pixels, both of frames 1..T-1; landmarks is None where they are
-                not predicted.
+            flow, flow_true: (B, 2, T-1, H, W), pixels; flow is None if not predicted.
+            landmarks, landmarks_true: (B, T-1, 68, 2), pixels, of frames 1..T-1; landmarks is None if not predicted.
 
         Raises:
-            ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video comes with
-                two labels. Nothing of the batch is added then.
+            ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video has two labels.
+                Then nothing of the batch is added.
         """
         names = identifiers(videos)
         if logits.shape != (len(names), len(self.classes)) or labels.shape != (len(names),):
@@ -136,13 +135,13 @@ class Evaluation:
         self.landmarks += landmark_part
 
     def merge(self, other: "Evaluation") -> None:
-        """Add all that `other` collected, for example another fold.
+        """Add everything that `other` collected, for example in another fold.
 
         Raises:
-            ValueError: other classes, or a video with two labels. Nothing is added then.
+            ValueError: the classes differ, or a video has two labels. Then nothing is added.
         """
         if other.classes != self.classes:
-            raise ValueError(f"classes {other.classes} are not {self.classes}")
+            raise ValueError(f"classes must be {self.classes}, got {other.classes}")
         known = self._with_labels(list(other._labels), list(other._labels.values()))
         self._labels = known
         self._videos += other._videos
@@ -151,7 +150,7 @@ class Evaluation:
         self.landmarks += other.landmarks
 
     def windows(self) -> list[LabelledWindow]:
-        """What was predicted for each window so far, in the order in which they came."""
+        """Return the predictions of all windows, in the order of addition."""
         if not self._videos:
             return []
         rows = torch.cat(self._probabilities).tolist()
@@ -164,10 +163,10 @@ class Evaluation:
     def restored(
         cls, classes: Sequence[str], windows: Sequence[LabelledWindow], sums: Mapping[str, Any]
     ) -> "Evaluation":
-        """The evaluation that gave `windows` and `sums`; entries of `sums` other than its two are passed over.
+        """Restore the evaluation that returned `windows` and `sums`. Other entries of `sums` are ignored.
 
         Raises:
-            KeyError, TypeError: `sums` lacks something.
+            KeyError, TypeError: `sums` lacks an entry.
             ValueError: the windows do not fit the classes.
         """
         evaluation = cls(classes)
@@ -177,14 +176,14 @@ class Evaluation:
         return evaluation
 
     def sums(self) -> dict[str, dict[str, Any]]:
-        """What the errors of flow and landmarks are taken from, ready for JSON."""
+        """Return the sums behind the errors of flow and landmarks, ready for JSON."""
         return {"flow": asdict(self.flow), "landmarks": asdict(self.landmarks)}
 
     def add_windows(self, windows: Sequence[LabelledWindow]) -> None:
-        """Add windows as `windows` gave them; flow and landmarks are added to `flow` and `landmarks` apart.
+        """Add windows as returned by `windows`. Sums of flow and landmarks are set separately.
 
         Raises:
-            ValueError: a label is out of range, or a video comes with two labels. Nothing is added then.
+            ValueError: a label is out of range, or a video has two labels. Then nothing is added.
         """
         if not windows:
             return
@@ -194,7 +193,7 @@ class Evaluation:
         self._probabilities.append(torch.tensor([window.probabilities for window in windows], dtype=torch.float64))
 
     def videos(self) -> list[VideoPrediction]:
-        """What was predicted for each video so far, in the order in which they first came."""
+        """Return the predictions of all videos, in order of first appearance."""
         if not self._videos:
             return []
         names, probabilities = video_scores(torch.cat(self._probabilities), self._videos)
@@ -206,7 +205,7 @@ class Evaluation:
         ]
 
     def compute(self) -> Scores:
-        """Score all that was added.
+        """Score everything that was added.
 
         Raises:
             ValueError: nothing was added.

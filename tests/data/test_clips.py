@@ -256,5 +256,5 @@ def test_item_of_a_damaged_video(tmp_path: Path):
     video = write_video(tmp_path / "a", *content, subject="1", video="a", label="surprise", source="test")
     clips = ClipDataset([video], THREE)
     video.path.write_bytes(video.path.read_bytes()[:-10])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         clips[0]

@@ -116,7 +116,7 @@ def test_write_refuses_wrong_content(tmp_path: Path, name, change, sentence):
 
 
 def test_write_refuses_short_videos(tmp_path: Path):
-    with pytest.raises(ValueError, match="7 frames where at least 8"):
+    with pytest.raises(ValueError, match="7 frames, at least 8"):
         write_video(tmp_path / "a.safetensors", **content(7), **HEADER)
 
 
@@ -134,19 +134,19 @@ def test_missing_video(video: Video):
 @pytest.mark.parametrize("size", [0, 4, 100, 5000, -1])
 def test_truncated_video(video: Video, size: int):
     video.path.write_bytes(video.path.read_bytes()[:size])
-    with pytest.raises(UserError, match=r"a_1.safetensors is not a whole safetensors file"):
+    with pytest.raises(UserError, match=r"a_1.safetensors is not a complete safetensors file"):
         video.read()
 
 
 def test_file_of_another_kind(video: Video):
     video.path.write_bytes(b"\xff" * 1000)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         video.read()
 
 
 def test_safetensors_of_something_else(video: Video):
     save_file({"weight": torch.zeros(3)}, video.path)
-    with pytest.raises(UserError, match="not a whole safetensors file of a video"):
+    with pytest.raises(UserError, match="not a complete safetensors file of a video"):
         video.read()
 
 
@@ -210,14 +210,14 @@ def test_wrong_set_json(folder: Path, text: str, sentence: str):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("label,source", "source", "has the columns subject,video,source,frames,file where"),
+        ("label,source", "source", "has the columns subject,video,source,frames,file, must have"),
         ("label,source", "label,emotion,source", "has the columns subject,video,label,emotion"),
         ("label,source", "source,source", "has the columns"),
         ("surprise,test,17", "surprise,test", "5 fields in line 2"),
         ("others,test,8", "others,test,8,1", "7 fields in line 3"),
-        (",17,", ",x,", "gives x frames in line 2"),
-        (",17,", ",7,", "gives 7 frames in line 2"),
-        (",17,", ",-9,", "gives -9 frames"),
+        (",17,", ",x,", "has x frames in line 2"),
+        (",17,", ",7,", "has 7 frames in line 2"),
+        (",17,", ",-9,", "has -9 frames"),
         (",surprise,", ",,", "no label in line 2"),
         ("006,a_2", " ,a_2", "no subject in line 3"),
         ("a_2,", "a_1,", "lists video a_1 of subject 006 twice"),

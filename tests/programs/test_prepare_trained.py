@@ -46,7 +46,7 @@ def test_counts_that_differ_are_a_warning(
         monkeypatch.setitem(PROTOCOLS, "embedded-3", replace(PROTOCOLS["embedded-3"], counts=(asked,)))
         assert train(embedded_small.path, tmp_path / "runs", "embedded-3") == 2
         error = capfd.readouterr().err
-        assert ("warning: the data are not what the protocol asks for" in error) == warned
+        assert ("warning: the counts differ from the protocol" in error) == warned
         assert (" 7       6          -1" in error) == warned
         assert "there is no subject nobody" in error
 

@@ -1,7 +1,7 @@
-"""Facial action units as smooth displacement fields anchored at landmarks, and the emotions they make.
+"""Facial action units as smooth displacement fields anchored at landmarks, and emotions made of them.
 
-The units are those of the Facial Action Coding System (Ekman, Friesen and Hager, 2002); the fields are plausible
-simplifications of them, not measurements.
+The units follow the Facial Action Coding System (Ekman, Friesen and Hager, 2002). The fields are plausible
+simplifications, not measurements.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from mol_fast.vision.ibug import MIRROR
 
 @dataclass(frozen=True)
 class Bump:
-    """A Gaussian bump of displacement in the left half of the picture; the right half has its mirror image.
+    """A Gaussian bump of displacement in the left half of the picture; the right half gets its mirror image.
 
     Attributes:
-        at: landmarks; the bump stands at their mean.
-        shift: of the bump from there, (x, y) in inter-ocular distances.
+        at: landmarks; their mean anchors the bump.
+        shift: offset of the centre from the anchor, (x, y) in inter-ocular distances.
         pull: direction and relative size of the displacement at the centre, (x, y).
         spread: standard deviations in x and y, in inter-ocular distances.
     """
@@ -81,7 +81,7 @@ ACTION_UNITS: dict[int, tuple[Bump, ...]] = {
     ),
 }
 
-# Per emotion, the combinations that express it: relative strength of each unit.
+# The combinations of units that express each emotion, with the relative strength of each unit.
 EMOTIONS: dict[str, tuple[dict[int, float], ...]] = {
     "surprise": ({1: 1.0, 2: 1.0}, {1: 1.0, 2: 0.6}, {1: 0.6, 2: 1.0}),
     "happiness": ({6: 0.6, 12: 1.0}, {12: 1.0}, {6: 1.0, 12: 0.7}),
@@ -92,15 +92,15 @@ EMOTIONS: dict[str, tuple[dict[int, float], ...]] = {
 
 
 def displacement_fields(landmarks: Tensor, points: Tensor) -> Tensor:
-    """The fields of all units at some points of a neutral face.
+    """Return the fields of all units at points of a neutral face.
 
     Args:
-        landmarks: (68, 2), of the neutral face, eyes level.
+        landmarks: (68, 2) of the neutral face, with level eyes.
         points: (P, 2).
 
     Returns:
-        (units, 2, P, 2), displacement in the order of `ACTION_UNITS`, first the half anchored on the left, then
-        the one on the right. Each unit is scaled so that the largest displacement of both halves together is 1.
+        Displacements (units, 2, P, 2) in the order of `ACTION_UNITS`: first the half anchored on the left, then the
+        half on the right. Every unit is scaled so that the sum of its halves has a largest displacement of 1.
     """
     fields = torch.stack(
         [
@@ -112,7 +112,7 @@ def displacement_fields(landmarks: Tensor, points: Tensor) -> Tensor:
 
 
 def _half(bumps: tuple[Bump, ...], landmarks: Tensor, points: Tensor, mirrored: bool) -> Tensor:
-    """Field (P, 2) of one half of a unit."""
+    """Return the field (P, 2) of one half of a unit."""
     left, right = eye_centres(landmarks.numpy())
     distance = float(np.hypot(*(right - left)))
     side = landmarks.new_tensor([-1 if mirrored else 1, 1])

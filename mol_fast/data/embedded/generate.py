@@ -1,7 +1,7 @@
-"""The embedded set: micro-expression videos made from two photographs, with exact flow and landmarks.
+"""The embedded set: synthetic micro-expression videos from two photographs, with exact flow and landmarks.
 
-It lets training, tests and demonstrations run without licensed data. Its scores say nothing about the recognition
-of real micro-expressions.
+Training, tests and demonstrations run on it without licensed data. Scores on it say nothing about the recognition of
+real micro-expressions.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import FRAME, interval
 
-VERSION = 2  # of the generator; a set of another version is made anew
-_MARGIN = 16  # pixels around the frame that motion may bring in
+VERSION = 2  # version of the generator; sets of other versions are generated again
+_MARGIN = 16  # pixels around the frame that motion may move into it
 _HEAD = 68  # pixels around the frame that show the whole head
-_FRAMES = (12, 20)  # fewest and most in a video
+_FRAMES = (12, 20)  # fewest and most frames of a video
 
 Progress = Callable[[int, int], object]
 
@@ -39,12 +39,12 @@ Progress = Callable[[int, int], object]
 def embedded_set(
     data_dir: str | os.PathLike[str] | None = None, on_progress: Progress = lambda done, total: None
 ) -> PreparedSet:
-    """Open the embedded set, and make it first if it is not there (seconds, about 220 MB).
+    """Open the embedded set. Generate it first if needed (seconds, about 220 MB).
 
-    A set that an older version made, or that has lost files, is made anew.
+    A set of another version, or with missing files, is generated again.
 
     Args:
-        data_dir: where it is kept; a folder in the user's cache if None.
+        data_dir: its folder. Default: a folder in the user's cache.
         on_progress: see `generate_embedded`.
 
     Raises:
@@ -69,18 +69,18 @@ def generate_embedded(
     seed: int = 0,
     on_progress: Progress = lambda done, total: None,
 ) -> PreparedSet:
-    """Make the embedded set in the folder `path`, in place of what is there.
+    """Generate the embedded set in the folder `path`, replacing its content.
 
-    The set is made in a temporary folder beside it, which is renamed when it is whole. It depends on the arguments
-    and the versions of the packages only; each video depends on the seed, its subject and its own number, not on
-    how many there are.
+    The set is generated in a temporary folder beside `path`, which is renamed once it is complete. The set depends
+    only on the arguments and on package versions. Each video depends on the seed, its subject and its number, not on
+    the number of videos.
 
     Args:
-        path: the folder.
-        subjects: how many; half of them are made from each of two photographs.
+        path: folder of the set.
+        subjects: number of subjects; each of two photographs gives half of them.
         repeats: videos per subject and emotion.
-        seed: of everything random.
-        on_progress: called with the number of videos made and that of all, after each video.
+        seed: seed of everything random.
+        on_progress: called after each video with (videos done, all videos).
 
     Raises:
         UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
@@ -111,10 +111,10 @@ def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> tor
     """Render a video of a whole head, for tests and demonstrations that start from plain frames.
 
     Args:
-        subject_seed: chooses subject and motion; even numbers show the first photograph, odd ones the second.
+        subject_seed: seed of subject and motion; even seeds use the first photograph, odd seeds the second.
         emotion: one of `EMOTIONS`.
         frames: n, at least 8.
-        size: pixels, both sides of a frame; the eyes are about a fifth of it apart.
+        size: width and height in pixels; the distance of the eyes is about a fifth of it.
 
     Returns:
         uint8 (n, size, size), grey.
@@ -138,14 +138,14 @@ def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, see
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what generations of this folder left that were killed over an hour ago."""
+    """Remove temporary folders of killed runs that are older than an hour."""
     for leftover in folder.parent.glob(f".{folder.name}-*"):
         if leftover.is_dir() and time.time() - leftover.stat().st_mtime > 3600:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _info(seed: int) -> dict[str, Any]:
-    """Content of set.json: what made the set."""
+    """Return the content of set.json: how the set was made."""
     return {
         "name": "embedded",
         "generator": VERSION,

@@ -1,6 +1,6 @@
 """Plane geometry of the embedded set: similarities, sampling, smooth warps.
 
-Points are (x, y) in pixels; pixel (0, 0) of a picture has its centre at the point (0, 0).
+Points are (x, y) in pixels. The centre of pixel (0, 0) is the point (0, 0).
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from mol_fast.vision.align import alignment
 
 
 class Similarity(NamedTuple):
-    """Turns, scales and shifts points; batched over the leading dimensions.
+    """A map that rotates, scales and shifts points; batched over the leading dimensions.
 
     Attributes:
         matrix: (..., 2, 2).
@@ -28,34 +28,39 @@ class Similarity(NamedTuple):
         return points @ self.matrix.mT + self.shift.unsqueeze(-2)
 
     def inverse(self) -> "Similarity":
-        """The map back."""
+        """Return the inverse map."""
         inverse = torch.linalg.inv(self.matrix)
         return Similarity(inverse, -(inverse @ self.shift.unsqueeze(-1)).squeeze(-1))
 
 
 def similarity(scale: Tensor, angle: Tensor, center: Tensor, target: Tensor) -> Similarity:
-    """The similarity that turns by `angle` (radians), scales, and takes `center` (..., 2) to `target`."""
+    """Return the similarity that rotates by `angle` (radians), scales by `scale`, and maps `center` to `target`.
+
+    Args:
+        scale, angle: (...).
+        center, target: (..., 2), in pixels.
+    """
     cos, sin = scale * angle.cos(), scale * angle.sin()
     matrix = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
     return Similarity(matrix, target - (matrix @ center.unsqueeze(-1)).squeeze(-1))
 
 
 def face_alignment(landmarks: Tensor) -> Similarity:
-    """The similarity that takes a face, given by landmarks (68, 2), to its aligned frame of 144 pixels."""
+    """Return the similarity that maps a face with `landmarks` (68, 2) to its aligned frame of 144 pixels."""
     matrix = torch.from_numpy(alignment(landmarks.numpy()))
     return Similarity(matrix[:, :2], matrix[:, 2])
 
 
 def pixel_grid(height: int, width: int) -> Tensor:
-    """The points of a picture's pixels, float64 (height * width, 2), row by row."""
+    """Return the points of all pixels, float64 (height * width, 2), row by row."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([x, y], -1).reshape(-1, 2).double()
 
 
 def sample(pictures: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
-    """Interpolate pictures (N, C, H, W) at points (N, P, 2), which gives (N, C, P).
+    """Interpolate pictures (N, C, H, W) at points (N, P, 2). Returns (N, C, P).
 
-    Beyond the border the nearest border pixel is taken. `mode` is "bilinear" or "bicubic".
+    Points outside the picture get the nearest border pixel. `mode` is "bilinear" or "bicubic".
     """
     height, width = pictures.shape[-2:]
     grid = (points * points.new_tensor([2 / (width - 1), 2 / (height - 1)])).sub_(1).unsqueeze(1)
@@ -63,13 +68,13 @@ def sample(pictures: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 class SmoothWarp:
-    """A thin-plate spline: the smoothest map of the plane that takes `sources` near `targets`.
+    """A thin-plate spline: the smoothest map of the plane that moves `sources` near `targets`.
 
-    Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", PAMI 1989.
+    Source: Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", PAMI 1989.
 
     Args:
         sources, targets: (P, 2).
-        stiffness: 0 meets the targets exactly; larger values bend less. In pixels squared.
+        stiffness: 0 hits the targets exactly; larger values bend less. In pixels squared.
     """
 
     def __init__(self, sources: Tensor, targets: Tensor, stiffness: float) -> None:
@@ -90,7 +95,7 @@ class SmoothWarp:
         return points + basis @ self._weights
 
     def inverse(self, points: Tensor) -> Tensor:
-        """The points (P, 2) that are taken to `points`, by fixed-point iteration; the warp must bend little."""
+        """Return the points (P, 2) that map to `points`, by fixed-point iteration. The warp must bend little."""
         result = points
         for _ in range(50):
             result = result - (self(result) - points)

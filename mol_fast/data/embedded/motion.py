@@ -1,4 +1,4 @@
-"""What happens in one video of the embedded set: an emotion's time course, and what else moves and changes."""
+"""Motion in one video of the embedded set: the time course of an emotion, pose, light and noise."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ _MIDDLE = (FRAME - 1) / 2
 
 
 class Motion(NamedTuple):
-    """One video of n frames.
+    """Motion in a video of n frames.
 
     Attributes:
-        strength: float64 (n, 2 units), displacement in pixels by the left and right half of each action unit,
-            in the order of `displacement_fields`.
-        pose: where the head is in each frame: a similarity batched over the frames.
-        gain, tilt: float64 (n,), factor of the light, and its change from the middle to the right border.
-        noise: standard deviation of the sensor's noise, grey levels.
+        strength: float64 (n, 2 units), displacement in pixels by the left and right half of each action unit, in the
+            order of `displacement_fields`.
+        pose: position of the head in each frame: a similarity batched over frames.
+        gain, tilt: float64 (n,), factor of the light in the middle, and its change towards the right border.
+        noise: standard deviation of the sensor noise, in grey levels.
     """
 
     strength: Tensor
@@ -35,10 +35,10 @@ class Motion(NamedTuple):
 def make_motion(rng: np.random.Generator, emotion: str, frames: int) -> Motion:
     """Draw the motion of a video from onset to offset.
 
-    The time course fills the frames that windows are cut from. The strongest unit reaches about 1 to 3 pixels.
+    The time course fills all frames of the windows. The strongest unit reaches about 1 to 3 pixels.
 
     Args:
-        rng: every draw is made from it.
+        rng: source of all random numbers.
         emotion: one of `EMOTIONS`.
         frames: n, at least 8.
     """
@@ -79,27 +79,27 @@ def _strength(rng: np.random.Generator, emotion: str, time: np.ndarray) -> np.nd
 
 
 def _course(rng: np.random.Generator, time: np.ndarray, onset: float, apex: float) -> np.ndarray:
-    """Rise from onset to apex, a short hold, and a fall that may be incomplete at the end."""
+    """Return a time course: rise from onset to apex, short hold, fall that may be incomplete at the end."""
     hold = apex + rng.uniform(0, 0.1)
     left = rng.uniform(0, 0.4)
     return _step(time, onset, apex) * (1 - (1 - left) * _step(time, hold, hold + rng.uniform(0.2, 0.4)))
 
 
 def _step(time: np.ndarray, start: float, end: float) -> np.ndarray:
-    """A smooth step from 0 to 1."""
+    """Return a smooth step from 0 to 1."""
     u = np.clip((time - start) / (end - start), 0, 1)
     return u * u * (3 - 2 * u)
 
 
 def _drift(rng: np.random.Generator, time: np.ndarray, amount: float) -> np.ndarray:
-    """A slow random change that starts at 0."""
+    """Draw a slow change that starts at 0."""
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * time + phase) - np.sin(phase)
     return amount * (rng.normal() * time + 0.4 * rng.normal() * wave)
 
 
 def _pose(rng: np.random.Generator, time: np.ndarray) -> Similarity:
-    """The small error of the alignment, and the drift of the head after it."""
+    """Draw the small error of the alignment, and the drift of the head."""
     unrest = np.exp(rng.normal(0, 0.5))
     scale = np.exp(rng.normal(0, 0.015) + _drift(rng, time, 0.001 * unrest))
     angle = np.radians(rng.normal(0, 0.8) + _drift(rng, time, 0.08 * unrest))

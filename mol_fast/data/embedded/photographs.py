@@ -1,8 +1,8 @@
-"""The two photographs behind the embedded set, and where the faces in them lie.
+"""The two photographs of the embedded set, with the landmarks of their faces.
 
 Both are public domain and come with packages: the NASA portrait of Eileen Collins with scikit-image, the US Navy
-portrait of Grace Hopper with matplotlib. The landmarks were found once with dlib's 68-point predictor (the mean
-of its answers at three scales) and are constants here, so that making the set needs no landmark detector.
+portrait of Grace Hopper with matplotlib. The landmarks were found once with dlib's 68-point predictor (mean over three
+scales). They are constants here, so generating the set needs no landmark detector.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Photograph:
     """A portrait.
 
     Attributes:
-        name: of the photograph.
+        name: "astronaut" or "grace-hopper".
         picture: float64 (H, W), grey, 0 to 255.
         landmarks: float64 (68, 2), iBUG order, in pixels of the picture.
     """
@@ -34,7 +34,7 @@ def load_photograph(name: str) -> Photograph:
 
     Raises:
         UserError: scikit-image or matplotlib is not installed.
-        KeyError: the name is neither of the two.
+        KeyError: the name is neither of these.
     """
     points = [[float(value) for value in point.split(",")] for point in _LANDMARKS[name].split()]
     try:

@@ -1,11 +1,11 @@
-"""Frames, exact landmarks and exact flow of a moving face.
+"""Render a moving face: frames, exact landmarks and exact flow.
 
-A point x of the neutral face is at phi_t(x) = P_t(x + D_t(x)) in frame t: D_t is the sum of the action units'
-fields, P_t the pose. Frame t shows texture(phi_t^-1(y)) at pixel y, landmarks are phi_t(landmarks), and the flow
-from frame a to frame b is phi_b(phi_a^-1(y)) - y. Light and noise change grey levels only.
+In frame t, a point x of the neutral face is at phi_t(x) = P_t(x + D_t(x)). D_t is the sum of the fields of the action
+units, P_t is the pose. Frame t shows texture(phi_t^-1(y)) at pixel y. Landmarks are phi_t(landmarks). The flow from
+frame a to frame b is phi_b(phi_a^-1(y)) - y. Light and noise change grey levels only.
 
-All is computed in double precision, so that the rounding of another machine or number of threads vanishes when the
-results are stored.
+Everything is computed in double precision. Rounding, which differs between machines and numbers of threads, vanishes
+when the results are stored.
 """
 
 import math
@@ -20,7 +20,7 @@ from mol_fast.data.embedded.motion import Motion
 from mol_fast.data.embedded.subjects import TEXELS, Subject
 from mol_fast.vision.sizes import FRAME, PAIRS
 
-STEEPEST = 0.6  # of a displacement field, pixels per pixel; under 1, the face never folds
+STEEPEST = 0.6  # largest slope of a displacement field, pixels per pixel; below 1, the face never folds
 _EXACT = 5e-4  # pixels
 
 
@@ -38,17 +38,17 @@ class MovingFace(NamedTuple):
     margin: int
 
     def displace(self, points: Tensor) -> Tensor:
-        """D_t at points (n, P, 2) of the neutral face."""
+        """Return D_t at points (n, P, 2) of the neutral face."""
         return sample(self.displacement, points + self.margin).mT
 
     def forward(self, points: Tensor) -> Tensor:
-        """phi_t at points (n, P, 2) of the neutral face."""
+        """Return phi_t at points (n, P, 2) of the neutral face."""
         return self.pose(points + self.displace(points))
 
     def inverse(self, points: Tensor) -> Tensor:
-        """The points (n, P, 2) of the neutral face that are seen at `points` (P, 2) of each frame.
+        """Return the points (n, P, 2) of the neutral face that appear at `points` (P, 2) in each frame.
 
-        A fixed-point iteration: D_t changes by at most 0.6 px per pixel, so each step shrinks the error.
+        Uses fixed-point iteration: D_t changes by at most 0.6 px per pixel, so each step shrinks the error.
         """
         still = self.pose.inverse()(points)
         result, change = still, math.inf
@@ -58,14 +58,14 @@ class MovingFace(NamedTuple):
         return result
 
     def later(self, interval: int, count: int) -> "MovingFace":
-        """The maps of the frames an interval later, for `count` frames."""
+        """Return the maps of `count` frames, starting at frame `interval`."""
         frames = slice(interval, interval + count)
         pose = Similarity(self.pose.matrix[frames], self.pose.shift[frames])
         return MovingFace(self.displacement[frames], pose, self.margin)
 
 
 def moving_face(subject: Subject, motion: Motion) -> MovingFace:
-    """Combine a subject's fields by a motion; motions too steep to be inverted are weakened as a whole."""
+    """Combine the fields of a subject by a motion. Scale down a motion that is too steep to invert."""
     count, side = len(motion.strength), subject.fields.shape[-1]
     displacement = (motion.strength @ subject.fields.flatten(1)).view(count, 2, side, side)
     steepness = sum(displacement.diff(dim=axis).square().sum(1).max() for axis in (-1, -2)) ** 0.5
@@ -73,7 +73,7 @@ def moving_face(subject: Subject, motion: Motion) -> MovingFace:
 
 
 def render_frames(rng: np.random.Generator, subject: Subject, motion: Motion, neutral: Tensor, size: int) -> Tensor:
-    """Frames uint8 (n, size, size) that show the points `neutral` (n, size * size, 2) of the neutral face."""
+    """Render frames, uint8 (n, size, size), that show the points `neutral` (n, size * size, 2) of the neutral face."""
     texels = (neutral + subject.margin + 0.5) * TEXELS - 0.5
     texture = subject.texture.expand(len(neutral), -1, -1, -1)
     grey = sample(texture, texels, "bicubic").view(-1, size, size)
@@ -86,7 +86,7 @@ def render_frames(rng: np.random.Generator, subject: Subject, motion: Motion, ne
 def render_clip(
     rng: np.random.Generator, subject: Subject, motion: Motion, interval: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames uint8 (n, 144, 144), landmarks float32 (n, 68, 2) and flow float16 (7 interval, 2, 144, 144)."""
+    """Render frames uint8 (n, 144, 144), landmarks float32 (n, 68, 2), flow float16 (7 interval, 2, 144, 144)."""
     face = moving_face(subject, motion)
     grid = pixel_grid(FRAME, FRAME)
     neutral = face.inverse(grid)

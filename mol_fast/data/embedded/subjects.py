@@ -1,4 +1,4 @@
-"""Subjects of the embedded set: smooth morphs of a photograph with their own texture and lighting."""
+"""Subjects of the embedded set: smooth morphs of a photograph, each with its own texture and lighting."""
 
 from dataclasses import dataclass
 
@@ -19,16 +19,16 @@ TEXELS = 2  # texels of a texture per pixel of the frame
 
 @dataclass(frozen=True)
 class Subject:
-    """A neutral face, in the coordinates of its own aligned frame.
+    """A neutral face, in coordinates of its aligned frame.
 
     Attributes:
         name: "s01" and so on.
-        photograph: that it was made from.
-        margin: pixels around the frame that texture and fields cover too.
+        photograph: name of the photograph it was made from.
+        margin: width in pixels of the border around the frame that texture and fields also cover.
         landmarks: float64 (68, 2), in pixels of the frame.
         texture: float64 (1, 1, t, t), t = 2 (144 + 2 margin), grey, 0 to 255.
-        fields: float64 (2 units, 2, f, f), f = 144 + 2 margin, displacement by each half of each action unit,
-            in the order of `displacement_fields`.
+        fields: float64 (2 units, 2, f, f), f = 144 + 2 margin: displacement by each half of each action unit, in the
+            order of `displacement_fields`.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Subject:
 
 
 def make_subject(seed: int, index: int, margin: int) -> Subject:
-    """Make subject `index` (from 0) of the set of that seed.
+    """Make subject `index` (counted from 0) of the set with this seed.
 
-    Subjects with even index are made from the first photograph, those with odd index from the second.
+    Even subjects are made from the first photograph, odd subjects from the second.
     """
     rng = np.random.default_rng([seed, 0, index])
     photographs = [load_photograph(name) for name in PHOTOGRAPHS]
@@ -76,7 +76,7 @@ def _mirrored(photograph: Photograph) -> Photograph:
 
 
 def _own_shape(rng: np.random.Generator, neutral: Tensor, other: Tensor) -> Tensor:
-    """Landmarks of another person: somewhat like the other photograph, and with features of their own."""
+    """Draw the landmarks of a new person: partly those of the other photograph, with random features."""
     shape = neutral + rng.uniform(0, 0.35) * (other - neutral)
     eyes = torch.from_numpy(eye_centres(shape.numpy()))
     distance, middle = (eyes[1] - eyes[0]).norm(), eyes.mean(0)
@@ -106,14 +106,14 @@ def _own_shape(rng: np.random.Generator, neutral: Tensor, other: Tensor) -> Tens
 
 
 def _warp(shape: Tensor, neutral: Tensor) -> SmoothWarp:
-    """The morph from the subject's frame to that of the photograph; a ring around the head stays in place."""
+    """Return the morph from the subject's frame to the photograph's; a ring around the head stays fixed."""
     angle = torch.arange(24, dtype=torch.float64) * (2 * torch.pi / 24)
     ring = FRAME / 2 + 1.1 * FRAME * torch.stack([angle.cos(), angle.sin()], -1)
     return SmoothWarp(torch.cat([shape, ring]), torch.cat([neutral, ring]), stiffness=50.0)
 
 
 def _band_limited(picture: Tensor) -> Tensor:
-    """Blur a texture to what the pixels of a frame can carry."""
+    """Blur a texture to the resolution of the frame."""
     offsets = torch.arange(-4, 5, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / (0.5 * TEXELS)) ** 2)
     kernel = kernel / kernel.sum()
@@ -122,7 +122,7 @@ def _band_limited(picture: Tensor) -> Tensor:
 
 
 def _own_look(rng: np.random.Generator, picture: Tensor, landmarks: Tensor, points: Tensor) -> Tensor:
-    """The texture with mottled skin, freckles, light from a side, and its own tone."""
+    """Add mottled skin, freckles, light from one side and a tone to the texture."""
     side = picture.shape[-1]
     shade = torch.zeros_like(picture)
     for pixels, amount in ((1.5, 0.02), (5, 0.025), (24, 0.05)):
