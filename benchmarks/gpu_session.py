@@ -5,6 +5,7 @@ prints the plan; `benchmarks/gpu_results.py` makes tables of what a run leaves.
 """
 
 import argparse
+import resource
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ class Session:
 
     def one(self, name: str, deadline: float) -> None:
         """Run a stage until it ends or its deadline comes, and record which."""
-        began = time.monotonic()
+        began, spent = time.monotonic(), cpu_seconds()
         self.record("stage", stage=name, state="started", seconds=deadline - began)
         self.context = replace(self.context, failed=self.failed())
         process = self.launch(name, deadline)
@@ -71,7 +72,7 @@ class Session:
             self.keep_log(name)
         state = "killed" if code is None else "failed" if code else "done"
         seconds = time.monotonic() - began
-        self.record("stage", stage=name, state=state, code=code, seconds=seconds)
+        self.record("stage", stage=name, state=state, code=code, seconds=seconds, cpu_s=cpu_seconds() - spent)
         print(f"{time.monotonic() - self.start:6.0f} s  {name:<9} {state} after {seconds:.0f} s", flush=True)
         if state != "done":
             self.wrong.append(f"{name} was killed at its deadline" if code is None else f"{name} failed")
@@ -102,6 +103,12 @@ class Session:
             data = data[: MOST_LOG // 2] + left + data[-MOST_LOG // 2 :]
         with (self.out / LOG).open("ab") as log:
             log.write(f"===== {name}\n".encode() + data + b"\n")
+
+
+def cpu_seconds() -> float:
+    """Of the processors, by all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def commit() -> str:

@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import gpu_results
 from gpu_stages import plan, records
+from gpu_stages.context import VARIABLE, Context, Sizes
 from gpu_stages.search import Search, merge, moves, tree
 
 BENCHMARKS = Path(gpu_results.__file__).parent
@@ -189,6 +190,68 @@ def test_a_signal_ends_the_run_in_order(script: Path, tmp_path: Path) -> None:
     assert "a signal stopped the run" in text
     assert records.read(out / records.FILE)[-1]["state"] == "stopped"
     assert gone(int((out / "child").read_text()))
+
+
+def test_a_worker_that_dies_or_hangs_is_replaced(script: Path, tmp_path: Path) -> None:
+    """Asked in turn, with half a second for the one that hangs."""
+    stages = script.parent / "gpu_stages"
+    (stages / "faulty.py").write_text(
+        "import os, time\n"
+        "def fine():\n    print('no reply')\n    return os.getpid()\n"
+        "def fail():\n    raise ValueError('wrong')\n"
+        "def die():\n    os._exit(3)\n"
+        "def hang():\n    time.sleep(600)\n"
+    )
+    (stages / "times.py").write_text(
+        "from gpu_stages.worker import Worker\n"
+        "def run(context):\n"
+        "    with Worker(context) as worker:\n"
+        "        for task in ('fine', 'fail', 'fine', 'die', 'fine', 'hang', 'fine'):\n"
+        "            reply = worker.ask('faulty.' + task, 0.5 if task == 'hang' else 30.0)\n"
+        "            context.record('asked', state=reply.state, value=reply.value, error=reply.error)\n"
+    )
+    process = session(tmp_path / "out", "--only", "times", "--seconds", "100", script=script)
+    text, error = process.communicate(timeout=120)
+    assert process.returncode == 0, text + error
+    rows = records.of_kind(records.read(tmp_path / "out" / records.FILE), "asked")
+    assert [row["state"] for row in rows] == ["ok", "failed", "ok", "died", "ok", "hung", "ok"]
+    assert [row["error"] for row in rows if row["error"]] == [
+        "ValueError: wrong", "the process ended with code 3", "it did not end in time",
+    ]  # fmt: skip
+    first, second, third, fourth = (row["value"] for row in rows if row["state"] == "ok")
+    assert first == second
+    assert len({first, third, fourth}) == 3
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The tasks on kernels, at the sizes of a run, in this process."""
+    pytest.importorskip("triton")
+    context = Context(BENCHMARKS.parent, tmp_path, tmp_path, 0.0)
+    monkeypatch.setenv(VARIABLE, context.environment()[VARIABLE])
+    from gpu_stages import kernels
+
+    return kernels
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("maps", [448, 14, "small", "odd"])
+def test_kernels_of_a_run_are_listed(kernels: Any, maps: int | str, dtype: str) -> None:
+    """Every kernel has its pass, tiles as they can be overridden, and classes as the table has them."""
+    from mol_fast.kernels import tiles
+
+    known = tiles.tunable()
+    seen = set()
+    for name in Sizes().operators:
+        for row in kernels.listed(name, maps, dtype):
+            assert row["pass"] in ("forward", "backward")
+            assert row["classes"]
+            tiles.check({row["kernel"]: row["tile"]}, "listed")
+            for tile in moves(row["tile"]):
+                tiles.check({row["kernel"]: tile}, "moves")
+            seen.add(row["kernel"])
+    assert seen <= set(known)
+    assert len(seen) > 10
 
 
 @pytest.mark.parametrize("damage", ["", "no JSON\n", '{"kind": 3}\n', '["run"]\n'])

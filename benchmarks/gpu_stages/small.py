@@ -18,7 +18,7 @@ def main(name: str) -> None:
     sizes = current().sizes
     dtype = getattr(torch, sizes.dtypes[0])
     if name == "block":
-        asked = layer("F5C", sizes.maps[0], True, sizes.dtypes[0])
+        asked = layer(sizes.layers[0], sizes.maps[0], True, sizes.dtypes[0])
         function(asked.module, "triton", asked.x, asked.gradient, dtype)[0]()
     else:
         n, c, h, w = sizes.small

@@ -65,10 +65,10 @@ def measure(context: Context, worker: Worker, case: Case, rates: dict[str, Any])
 
 
 def profile(context: Context, worker: Worker) -> None:
-    """Of a training step of the block, kernel by kernel."""
+    """Of forward and backward of the first layer, the block, kernel by kernel."""
     dtype = context.sizes.dtypes[0]
-    case = {"name": "F5C", "maps": context.sizes.maps[0], "dtype": dtype}
+    case = {"name": context.sizes.layers[0], "maps": context.sizes.maps[0], "dtype": dtype}
     if any(f"{part}:{dtype}" in context.failed for part in ("FCC", "CCC")):
         return
     reply = worker.ask("layers.profile", SECONDS, **case)
-    context.record("profile", of="F5C", **case, **(reply.value if reply.ok else {"problem": reply.error}))
+    context.record("profile", **case, **(reply.value if reply.ok else {"problem": reply.error}))

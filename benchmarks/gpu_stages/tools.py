@@ -68,7 +68,8 @@ def doctor(context: Context) -> str | None:
     command = [sys.executable, "-m", "mol_fast.doctor", "--json", str(target), "--quick"]
     environment = context.environment()
     if context.rehearsal:
-        environment["TRITON_INTERPRET"] = "0"  # the doctor compiles, where there is no GPU
+        environment["TRITON_INTERPRET"] = "0"  # the doctor compiles, where there is no GPU,
+        del environment["TRITON_CACHE_DIR"]  # what it or the tests may have compiled before
     try:
         code = subprocess.run(
             command, env=environment, cwd=context.scratch, timeout=max(1.0, context.left())
