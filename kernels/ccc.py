@@ -144,9 +144,9 @@ def build_forward(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
 def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
     """The gradients of x and of the parameters; `rest`: weight, mix, index, edges, ranks, the parameters' dtype and the
     target."""
-    *saved, dtype, target = rest
+    weight, mix, index, edges, ranks, dtype, target = rest
     buffers, gradients = backward_buffers(x), gradients_like(x, dtype)
-    launches = backward_launches(dy, x, *saved, buffers, gradients, target)
+    launches = backward_launches(dy, x, weight, mix, index, edges, ranks, buffers, gradients, target)
     return [buffers[0], *gradients, *buffers[1:]], launches
 
 

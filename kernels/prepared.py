@@ -158,7 +158,7 @@ def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tenso
     addresses = tuple(map(Tensor.data_ptr, inputs))
     if 0 in addresses:
         check_memory(recipe, inputs)
-    special = reduce(or_, addresses) % ALIGNED == 0 or tuple(address % ALIGNED == 0 for address in addresses)
+    special: Hashable = reduce(or_, addresses) % ALIGNED == 0 or tuple(address % ALIGNED == 0 for address in addresses)
     if torch.version.hip:
         special = special, tuple(value.untyped_storage().nbytes() < INT32_LIMIT for value in inputs)
     layout, strides = tuple(map(description, inputs)), tuple(map(Tensor.stride, inputs))

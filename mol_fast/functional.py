@@ -196,7 +196,9 @@ def ccc(
         RuntimeError: the backend asked for cannot run here.
     """
     linears = (node_weight, node_bias, edge_weight, edge_bias)
-    mix = (mix_weight, mix_bias) if mix_weight is not None and mix_bias is not None else ()
+    mix: tuple[Tensor, ...] = ()
+    if mix_weight is not None and mix_bias is not None:
+        mix = mix_weight, mix_bias
     dtype = _compute_dtype(x)
     key = _passed.key((x, *linears, *mix), k, variant, backend, dtype)
     triton = _passed.get(key)
@@ -209,7 +211,7 @@ def ccc(
     with no_autocast(x):
         if variant == "official":
             return batched.ccc_official(x.to(dtype), *linears, k)
-        return batched.ccc_paper(x.to(dtype), *linears, *mix, k)
+        return batched.ccc_paper(x.to(dtype), *linears, mix[0], mix[1], k)
 
 
 def _check_ccc(

@@ -91,6 +91,8 @@ class FCC(nn.Module):
     def _update_running(self, mean: Tensor, var: Tensor, count: int, triton: bool) -> None:
         """Update what runs in both halves by the statistics of `count` elements each `(G, C)`, group after group."""
         vh, hv = self.vh.norm, self.hv.norm
+        assert vh.num_batches_tracked is not None
+        assert hv.num_batches_tracked is not None
         running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
         if triton and vh.momentum == hv.momentum and all(map(Tensor.is_contiguous, running)):
             from mol_fast.kernels.fcc import fcc_running

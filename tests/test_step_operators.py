@@ -16,7 +16,6 @@ OPERATORS, LAUNCHES = 350, 28
 KERNELS = {
     "mol_fast::fcc_train": 2,
     "mol_fast::fcc_running": 2,
-    "mol_fast::fcc_running": 2,
     "mol_fast::fcc_backward": 2,
     "mol_fast::ccc": 2,
     "mol_fast::ccc_backward": 2,
