@@ -65,6 +65,7 @@ def training_step(dtype: str, backend: str, capturable: bool = False, compiled: 
         mode = "reduce-overhead" if device().type == "cuda" else None
         model.compile(fullgraph=True, backend=compiler(), **({"mode": mode} if mode else {}))
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, fused=True, capturable=capturable)
+    optimizer.optimizer = optimizer  # type: ignore[attr-defined]  # where Fabric's wrapper has it
     network = Autocast(model, getattr(torch, dtype))
     fabric: Any = OneDevice(device())
     take = TrainingStep(fabric, model, network, optimizer, JointLoss().to(device()), CLIP_NORM)
