@@ -25,17 +25,18 @@ def model(**options: object) -> MOL:
     return module.train()
 
 
-def run(module: MOL, exact: bool = False) -> tuple[MOLOutput, dict[str, Tensor]]:
-    """Output and gradients of a training step, under bfloat16 autocast or in float64."""
-    dtype = torch.float64 if exact else torch.float32
+def run(module: MOL, exact: bool = False, device: str = "cpu") -> tuple[MOLOutput, dict[str, Tensor]]:
+    """Output and gradients of a training step, under bfloat16 autocast on `device` or in float64."""
+    kind, dtype = ("cpu", torch.float64) if exact else (device, torch.float32)
     clips, flow = seeded(2, 1, FRAMES, 128, 128, dtype=dtype), seeded(2, 2, FRAMES - 1, 128, 128, seed=1, dtype=dtype)
-    landmarks = 64 + 20 * seeded(2, FRAMES, 68, 2, seed=2, dtype=dtype)
-    module = module.to(dtype)
-    with torch.autocast("cpu", torch.bfloat16, enabled=not exact):
-        output = module(clips)
+    landmarks, labels = 64 + 20 * seeded(2, FRAMES, 68, 2, seed=2, dtype=dtype), torch.tensor([0, 2])
+    module = module.to(kind, dtype)
+    with torch.autocast(kind, torch.bfloat16, enabled=not exact):
+        output = module(clips.to(kind))
     module.zero_grad()
-    JointLoss()(output, torch.tensor([0, 2]), flow, landmarks).total.backward()
-    return output, {name: value.grad.clone() for name, value in module.named_parameters()}
+    JointLoss()(output, *(value.to(kind) for value in (labels, flow, landmarks))).total.backward()
+    found = MOLOutput(*(value.detach().cpu() for value in output if value is not None))
+    return found, {name: value.grad.cpu() for name, value in module.named_parameters()}
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -50,16 +51,22 @@ def test_bits_are_those_of_autocast(recompute: bool, monkeypatch: pytest.MonkeyP
         assert torch.equal(gradients[name], value), name
 
 
-def test_zero_channels_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a GPU does, on the CPU: as near to float64 as without them, in all outputs and gradients."""
+NATIVE = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NATIVE)])
+def test_zero_channels_change_nothing_but_rounding(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As near to float64 as autocast alone, in all outputs and gradients; the CPU does here what a GPU does."""
     module = model()
-    plain, without = run(module)
+    with monkeypatch.context() as patch:
+        patch.setattr(CastWeights, "cast", lambda self, like, but: nullcontext())
+        plain, without = run(module, device=device)
     monkeypatch.setattr(layout, "on_gpu", lambda x: True)
     layout.channels_last(module)
     seen: list[tuple[int, ...]] = []
     module.flow_head.deconv3.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     module.flow_head.conv3_1.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
-    output, gradients = run(module)
+    output, gradients = run(module, device=device)
     true, exact = run(module, exact=True)
     assert [shape[1] for shape in seen] == [488, 104, 488, 98]
     for ours, theirs, value in zip(output, plain, true, strict=True):
