@@ -298,21 +298,29 @@ def launches(
     target: Target,
     save: bool = True,
     parameter_dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
 ) -> list[Launch]:
-    """Every launch of a forward and, with `save`, a backward call on contiguous maps; no device is touched."""
+    """Every launch of a forward and, with `save`, a backward call on contiguous maps; no device is touched.
+
+    `channels_last`: with a gradient in that order, in which the model's heads give it.
+    """
     x = torch.empty(shape, dtype=dtype, device="meta")
     results, steps = build_forward(x, *gradients_like(x, parameter_dtype), k, save, target)
     if save:
         _, index, edges, ranks, weight, _, mix, _ = results
-        steps += build_backward(x, x, weight, mix, index, edges, ranks, parameter_dtype, target)[1]
+        dy = torch.empty_like(x, memory_format=torch.channels_last) if channels_last else x
+        steps += build_backward(dy, x, weight, mix, index, edges, ranks, parameter_dtype, target)[1]
     return steps
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every kernel that ships, at the standard shape, at the smallest tiles with rows that are not aligned, and at
-    the largest maps with ranks of two bytes."""
+    """Every kernel that ships, at the standard shape, with gradients in the order of the model's heads, at the smallest
+    tiles with rows that are not aligned, and at the largest maps with ranks of two bytes."""
     yield "448x128x16x16", launches((448, 128, 16, 16), 4, dtype, target)
     yield "448x128x16x16-inference", launches((448, 128, 16, 16), 4, dtype, target, save=False)[2:]
+    for maps in (448, 14):
+        steps = launches((maps, 128, 16, 16), 4, dtype, target, channels_last=True)[3:]
+        yield f"{maps}x128x16x16-channels-last", [step for step in steps if step.flops]
     yield "14x128x16x16", launches((14, 128, 16, 16), 4, dtype, target)[3:5]
     yield "3x6x5x12", launches((3, 6, 5, 12), 2, dtype, target)
     yield "14x512x64x64", launches((14, 512, 64, 64), 16, dtype, target)

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, disable-error-code="assignment"
 """The forward kernels of CCC: `ccc_neighbours_kernel` selects, `ccc_edges_kernel` computes. `ccc.py` has the
 mathematics."""
 
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from . import common, tiles
 from .common import Launch, Phase, Target
+
+UNROLLED = tl.constexpr(15)
+"""Up to so many neighbours, loops over them are unrolled."""
 
 
 @triton.jit
@@ -31,14 +34,21 @@ def pixels(o_d, width, s_h, s_w, FLAT: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def rank_offsets(o_c, d, channels, area, BD: tl.constexpr, PACKED: tl.constexpr):
+def below(o, size: tl.constexpr, side: tl.constexpr):
+    """Which of the indices `o` are below `size`, for programs or steps that take `side` of them each; where these make
+    up the size, the compiler sees that all are, and drops the masks."""
+    if size % side == 0:
+        return tl.full(o.shape, 1, tl.int1)
+    return o < size
+
+
+@triton.jit
+def rank_offsets(o_c, m_c, d, D: tl.constexpr, BD: tl.constexpr, SIDE: tl.constexpr, PACKED: tl.constexpr):
     """Offsets into the ranks of a map, of the channels `o_c` and the BD pixels from `d`, and which of them exist."""
-    if PACKED:
-        o_d = d // 2 + tl.arange(0, BD // 2)
-        area = (area + 1) // 2
-    else:
-        o_d = d + tl.arange(0, BD)
-    return o_c[:, None] * area + o_d[None, :], (o_c < channels)[:, None] & (o_d < area)[None, :]
+    PER: tl.constexpr = 2 if PACKED else 1
+    LENGTH: tl.constexpr = (D + PER - 1) // PER
+    o_d = d // PER + tl.arange(0, BD // PER)
+    return o_c[:, None] * LENGTH + o_d[None, :], m_c[:, None] & below(o_d, LENGTH, SIDE // PER)[None, :]
 
 
 @triton.jit
@@ -49,10 +59,10 @@ def ccc_neighbours_kernel(
     s_c,
     s_h,
     s_w,
-    channels,
-    area,
     width,
-    ranks,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    RANKS: tl.constexpr,
     CP: tl.constexpr,
     BI: tl.constexpr,
     BD: tl.constexpr,
@@ -65,14 +75,14 @@ def ccc_neighbours_kernel(
     n = tl.program_id(0).to(tl.int64)
     o_i = tl.program_id(1) * BI + tl.arange(0, BI)
     o_j = tl.arange(0, CP)
-    m_i, m_j = o_i < channels, o_j < channels
+    m_i, m_j = below(o_i, C, BI), below(o_j, C, CP)
     p_x += n * s_n
     b_s = tl.zeros((BI, CP), ACC)
     b_ni = tl.zeros((BI,), ACC)
     b_nj = tl.zeros((CP,), ACC)
-    for d in range(0, area, BD):
+    for d in range(0, D, BD):
         o_d = d + tl.arange(0, BD)
-        m_d = o_d < area
+        m_d = below(o_d, D, BD)
         o_p = pixels(o_d, width, s_h, s_w, FLAT, WIDE)
         b_j = tl.load(p_x + steps(o_j, s_c, WIDE)[:, None] + o_p[None, :], m_j[:, None] & m_d[None, :], 0.0)  # [CP, BD]
         b_i = b_j
@@ -87,11 +97,19 @@ def ccc_neighbours_kernel(
     # NaN ranks first, as in torch.topk; a similarity is never infinite otherwise.
     b_s = tl.where(b_s == b_s, b_s, float("inf"))
     b_s = tl.where(m_j[None, :], b_s, float("-inf"))
-    p_index += n * ranks * channels + o_i
-    for r in range(ranks):
+    p_index += n * (RANKS * C) + o_i
+    for r in range(RANKS):
         b_best = tl.argmax(b_s, 1)  # the lowest index among equals
-        tl.store(p_index + r * channels, b_best.to(tl.int16), m_i)
+        tl.store(p_index + r * C, b_best.to(tl.int16), m_i)
         b_s = tl.where(o_j[None, :] == b_best[:, None], float("-inf"), b_s)
+
+
+@triton.jit
+def better(b_best, b_winner, p_q, o_j, o_d, m_t, r, D: tl.constexpr):
+    """The larger of the best candidates and those of rank `r`, the rows `o_j` of Q, and whose they are."""
+    b_q = tl.load(p_q + o_j[:, None] * D + o_d[None, :], m_t, 0.0)  # [CP, BD]
+    m_q = (b_q > b_best) | (b_q != b_q)
+    return tl.where(m_q, b_q, b_best), tl.where(m_q, r, b_winner)
 
 
 @triton.jit
@@ -109,12 +127,13 @@ def ccc_edges_kernel(
     s_c,
     s_h,
     s_w,
-    channels,
-    area,
     width,
-    ranks,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    RANKS: tl.constexpr,
     CP: tl.constexpr,
     BD: tl.constexpr,
+    TURNS: tl.constexpr,
     BK: tl.constexpr,
     SAVE: tl.constexpr,
     PACKED: tl.constexpr,
@@ -123,72 +142,97 @@ def ccc_edges_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """out, and with SAVE the edges and winners, of all channels of BD pixels of one map. Grid: (N * tiles,).
+    """out, and with SAVE the edges and winners, of all channels of TURNS x BD pixels of one map. Grid: (N * tiles,).
 
-    Q, and the edges, go through this program's own tile of an output, so that other rows of them can be read.
+    The products of all turns share what they read of the map; the rest is done for BD pixels after BD pixels, which
+    takes fewer registers. Q, and the edges, go through this program's own tile of an output, so that other rows of them
+    can be read.
     """
-    tiles = tl.cdiv(area, BD)
-    n = (tl.program_id(0) // tiles).to(tl.int64)
+    TILES: tl.constexpr = (D + TURNS * BD - 1) // (TURNS * BD)
+    n = (tl.program_id(0) // TILES).to(tl.int64)
     o_c = tl.arange(0, CP)
-    d = tl.program_id(0) % tiles * BD
-    o_d = d + tl.arange(0, BD)
-    m_c, m_d = o_c < channels, o_d < area
-    m_t = m_c[:, None] & m_d[None, :]
+    m_c = below(o_c, C, CP)
+    first = tl.program_id(0) % TILES * (TURNS * BD)
     p_x += n * s_n
-    p_out += n * channels * area
-    p_index += n * ranks * channels
+    p_out += n * (C * D)
+    p_index += n * (RANKS * C) + o_c
     dtype = p_out.dtype.element_ty
-    b_p = tl.zeros((CP, BD), ACC)
-    b_q = tl.zeros((CP, BD), ACC)
-    for k in range(0, area, BK):
+    zero = tl.zeros((CP, BD), ACC)
+    b_p = (zero,)
+    b_q = (zero,)
+    for _ in tl.static_range(1, TURNS):
+        b_p = b_p + (zero,)
+        b_q = b_q + (zero,)
+    for k in range(0, D, BK):
         o_k = k + tl.arange(0, BK)
-        m_k = o_k < area
+        m_k = below(o_k, D, BK)
         o_p = pixels(o_k, width, s_h, s_w, FLAT, WIDE)
         b_f = tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
-        p_w = p_weight + o_d[None, :] * area + o_k[:, None]
-        m_w = m_d[None, :] & m_k[:, None]
-        b_p = tl.dot(b_f, tl.load(p_w, m_w, 0.0), b_p, input_precision=PRECISION, out_dtype=ACC)
-        b_q = tl.dot(b_f, tl.load(p_w + area * area, m_w, 0.0), b_q, input_precision=PRECISION, out_dtype=ACC)
-    o_t = o_c[:, None] * area + o_d[None, :]
-    tl.store(p_out + o_t, b_q.to(dtype), m_t)
+        b_pn = ()
+        b_qn = ()
+        for t in tl.static_range(TURNS):
+            o_d = first + t * BD + tl.arange(0, BD)
+            p_w = p_weight + o_d[None, :] * D + o_k[:, None]
+            m_w = below(o_d, D, TURNS * BD)[None, :] & m_k[:, None]
+            b_pn = b_pn + (tl.dot(b_f, tl.load(p_w, m_w, 0.0), b_p[t], input_precision=PRECISION, out_dtype=ACC),)
+            b_qn = b_qn + (
+                tl.dot(b_f, tl.load(p_w + D * D, m_w, 0.0), b_q[t], input_precision=PRECISION, out_dtype=ACC),
+            )
+        b_p = b_pn
+        b_q = b_qn
+    for t in tl.static_range(TURNS):
+        o_d = first + t * BD + tl.arange(0, BD)
+        m_t = m_c[:, None] & below(o_d, D, TURNS * BD)[None, :]
+        tl.store(p_out + o_c[:, None] * D + o_d[None, :], b_q[t].to(dtype), m_t)
+    o_j = ()
+    if RANKS <= UNROLLED:
+        for r in tl.static_range(RANKS):  # all indices are on their way before the first is needed
+            o_j = o_j + (tl.load(p_index + r * C, m_c, 0).to(tl.int32),)
     tl.debug_barrier()  # every row of Q is written before any is gathered
-    b_best = tl.full((CP, BD), float("-inf"), dtype)
-    b_winner = tl.zeros((CP, BD), tl.int32)
-    for r in range(ranks):
-        o_j = tl.load(p_index + r * channels + o_c, m_c, 0).to(tl.int32)
-        b_g = tl.load(p_out + o_j[:, None] * area + o_d[None, :], m_t, 0.0)  # [CP, BD]
-        m_g = (b_g > b_best) | (b_g != b_g)
-        b_best = tl.where(m_g, b_g, b_best)
-        b_winner = tl.where(m_g, r, b_winner)
-    tl.debug_barrier()  # every row of Q is gathered before anything takes its place
-    b_p += b_best.to(ACC) + tl.load(p_bias + o_d, m_d, 0.0).to(ACC)[None, :]
-    m_live = m_t & ((b_p > 0) | (b_p != b_p))
-    b_e = tl.where(m_live, b_p, 0.0).to(dtype)  # [CP, BD]
-    if SAVE:
-        b_winner = tl.where(m_live, b_winner, ranks)
-        p_winner += n * channels * (((area + 1) // 2) if PACKED else area)
-        if PACKED:
-            b_even, b_odd = tl.split(tl.reshape(b_winner, (CP, BD // 2, 2)))
-            b_winner = b_even | (b_odd << 4)
-        o_w, m_w = rank_offsets(o_c, d, channels, area, BD, PACKED)
-        tl.store(p_winner + o_w, b_winner.to(p_winner.dtype.element_ty), m_w)
-        p_e = p_edges + n * channels * area
-    else:
-        p_e = p_out
-    tl.store(p_e + o_t, b_e, m_t)
-    tl.debug_barrier()  # all edges are written before they are read back
-    b_y = tl.zeros((CP, BD), ACC)
-    for k in range(0, channels, BK):
-        o_k = k + tl.arange(0, BK)
-        m_k = o_k < channels
-        b_m = tl.load(p_mix + o_c[:, None] * channels + o_k[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
-        b_ek = tl.load(p_e + o_k[:, None] * area + o_d[None, :], m_k[:, None] & m_d[None, :], 0.0)  # [BK, BD]
-        b_y = tl.dot(b_m, b_ek, b_y, input_precision=PRECISION, out_dtype=ACC)
-    tl.debug_barrier()  # all edges are read before the output takes their place
-    b_y += tl.load(p_mix_bias + o_c, m_c, 0.0).to(ACC)[:, None]
-    o_p = pixels(o_d, width, s_h, s_w, FLAT, WIDE)
-    b_y += tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_t, 0.0).to(ACC)
-    tl.store(p_out + o_t, b_y.to(dtype), m_t)
+    for t in tl.static_range(TURNS):
+        d = first + t * BD
+        o_d = d + tl.arange(0, BD)
+        m_d = below(o_d, D, TURNS * BD)
+        m_t = m_c[:, None] & m_d[None, :]
+        b_best = tl.full((CP, BD), float("-inf"), dtype)
+        b_winner = tl.zeros((CP, BD), tl.int32)
+        if RANKS <= UNROLLED:
+            for r in tl.static_range(RANKS):
+                b_best, b_winner = better(b_best, b_winner, p_out, o_j[r], o_d, m_t, r, D)
+        else:
+            for r in range(RANKS):
+                o_jr = tl.load(p_index + r * C, m_c, 0).to(tl.int32)
+                b_best, b_winner = better(b_best, b_winner, p_out, o_jr, o_d, m_t, r, D)
+        tl.debug_barrier()  # every row of Q is gathered before anything takes its place
+        b_e = b_p[t] + b_best.to(ACC) + tl.load(p_bias + o_d, m_d, 0.0).to(ACC)[None, :]
+        m_live = m_t & ((b_e > 0) | (b_e != b_e))
+        b_e = tl.where(m_live, b_e, 0.0).to(dtype)  # [CP, BD]
+        if SAVE:
+            b_winner = tl.where(m_live, b_winner, RANKS)
+            p_w = p_winner + n * (C * ((D + 1) // 2 if PACKED else D))
+            if PACKED:
+                b_even, b_odd = tl.split(tl.reshape(b_winner, (CP, BD // 2, 2)))
+                b_winner = b_even | (b_odd << 4)
+            o_w, m_w = rank_offsets(o_c, m_c, d, D, BD, TURNS * BD, PACKED)
+            tl.store(p_w + o_w, b_winner.to(p_winner.dtype.element_ty), m_w)
+            p_e = p_edges + n * (C * D)
+        else:
+            p_e = p_out
+        o_t = o_c[:, None] * D + o_d[None, :]
+        tl.store(p_e + o_t, b_e, m_t)
+        tl.debug_barrier()  # all edges are written before they are read back
+        b_y = tl.zeros((CP, BD), ACC)
+        for k in range(0, C, BK):
+            o_k = k + tl.arange(0, BK)
+            m_k = below(o_k, C, BK)
+            b_m = tl.load(p_mix + o_c[:, None] * C + o_k[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
+            b_ek = tl.load(p_e + o_k[:, None] * D + o_d[None, :], m_k[:, None] & m_d[None, :], 0.0)  # [BK, BD]
+            b_y = tl.dot(b_m, b_ek, b_y, input_precision=PRECISION, out_dtype=ACC)
+        tl.debug_barrier()  # all edges are read before the output takes their place
+        b_y += tl.load(p_mix_bias + o_c, m_c, 0.0).to(ACC)[:, None]
+        o_p = pixels(o_d, width, s_h, s_w, FLAT, WIDE)
+        b_y += tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_t, 0.0).to(ACC)
+        tl.store(p_out + o_t, b_y.to(dtype), m_t)
 
 
 class NeighboursTile(NamedTuple):
@@ -198,15 +242,18 @@ class NeighboursTile(NamedTuple):
     BD: int
     num_warps: int
     num_stages: int
+    programs: int
 
 
 class EdgesTile(NamedTuple):
-    """Pixels of a program, depth of a product's step, and its warps and stages."""
+    """Pixels at once and how many times so many, depth of a product's step, and the program's warps and stages."""
 
     BD: int
+    TURNS: int
     BK: int
     num_warps: int
     num_stages: int
+    programs: int
 
 
 TILES = {"ccc_neighbours_kernel": NeighboursTile, "ccc_edges_kernel": EdgesTile}
@@ -215,13 +262,15 @@ T = TypeVar("T", bound=tuple)
 
 
 class Sides(NamedTuple):
-    """What the pinned tiles of all kernels follow from: pixels of a program, depth of a product's step."""
+    """What the pinned tiles of all kernels follow from: padded channels, pixels of a program, depth of a product's
+    step, warps, stages, and programs that share a multiprocessor."""
 
     CP: int
     BD: int
     BK: int
     num_warps: int
     num_stages: int
+    programs: int
 
 
 def sides(x: Tensor) -> Sides:
@@ -234,9 +283,9 @@ def sides(x: Tensor) -> Sides:
     warps = 4 if cp <= 32 else 8
     if aligned and x.element_size() == 2:
         depth, stages = (64, 3) if cp <= 128 else (32, 3 if cp <= 256 else 2)
-        return Sides(cp, min(64, 8192 // cp), depth, warps, stages)
+        return Sides(cp, min(64, 8192 // cp), depth, warps, stages, 2 if 32 < cp <= 128 else 1)
     pixels = (4096 if aligned else 2048) // cp
-    return Sides(cp, max(16, min(32, pixels)), 32 if cp <= 256 else 16, warps, 2)
+    return Sides(cp, max(16, min(32, pixels)), 32 if cp <= 256 else 16, warps, 2, 1)
 
 
 def choose(kernel: str, x: Tensor, pinned: T) -> T:
@@ -249,14 +298,14 @@ def neighbours_tile(x: Tensor) -> NeighboursTile:
     own, aligned = sides(x), x.shape[2] * x.shape[3] % 16 == 0
     entries = 16384 if aligned and x.element_size() == 2 else 8192 if aligned else 4096
     rows, stages = min(own.CP, max(16, entries // own.CP)), 3 if own.CP > 256 else own.num_stages
-    pinned = NeighboursTile(rows, min(own.BK, 8192 // own.CP), own.num_warps, stages)
+    pinned = NeighboursTile(rows, min(own.BK, 8192 // own.CP), own.num_warps, stages, own.programs)
     return choose("ccc_neighbours_kernel", x, pinned)
 
 
 def edges_tile(x: Tensor, save: bool) -> EdgesTile:
     own = sides(x)
-    # Without the backward's part and with 3 stages, ptxas settles for 128 registers and spills.
-    pinned = EdgesTile(own.BD, own.BK, own.num_warps, own.num_stages if save else 2)
+    turns = own.programs
+    pinned = EdgesTile(own.BD // turns, turns, own.BK, own.num_warps, own.num_stages if save else 2, own.programs)
     return choose("ccc_edges_kernel", x, pinned)
 
 
@@ -279,6 +328,7 @@ def launch(
     values: Mapping[str, Any],
     config: Any,
     flops: int,
+    again: int,
 ) -> Launch:
     """A launch with the sides of `config`, `values` and the arithmetic of `dtype`; the tensors among the values count
     once each in its bytes."""
@@ -300,12 +350,14 @@ def launch(
         config.num_stages,
         common.size_of(*tensors),
         flops,
+        config.programs if target == "cuda" else 1,
+        again,
     )
 
 
 def sizes(x: Tensor, index: Tensor) -> dict[str, int]:
     _, c, h, w = x.shape
-    return {"channels": c, "area": h * w, "width": w, "ranks": index.shape[1]}
+    return {"C": c, "D": h * w, "width": w, "RANKS": index.shape[1]}
 
 
 def packed(k: int) -> bool:
@@ -319,16 +371,18 @@ def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
     config = neighbours_tile(x)
     strides, flat = planes(x)
     exact = common.precision(x.dtype, target, exact=True)
+    blocks = triton.cdiv(c, config.BI)  # each reads all of its map, and its own rows once more
     return launch(
         ccc_neighbours_kernel,
         "forward",
         x.dtype,
         target,
-        (n, triton.cdiv(c, config.BI)),
+        (n, blocks),
         {"p_x": x, "p_index": index, **strides, **sizes(x, index)}
         | {"CP": common.block(c), "FLAT": flat, "PRECISION": exact},
         config,
         2 * n * c * c * h * w,
+        blocks * common.size_of(x) if blocks > 1 else 0,
     )
 
 
@@ -346,6 +400,11 @@ def edges_launch(
     """`out`, and where given `saved`: the edges `(N, C, D)` and the ranks of the winners, for the backward."""
     n, c, h, w = x.shape
     config = edges_tile(x, saved is not None)
+    tiles, maps = triton.cdiv(h * w, config.TURNS * config.BD), common.size_of(x)
+    # Every program reads its map, and mix in every turn; all of a map together its weights; and at the end x again.
+    # Q is written and gathered where the output will be, the edges are read back.
+    again = tiles * maps + (n - 1) * common.size_of(weight) + (n * tiles * config.TURNS - 1) * common.size_of(mix)
+    again += 3 * maps if saved else 4 * maps
     strides, flat = planes(x)
     edges, winner = saved or (None, None)
     parameters = {"p_weight": weight, "p_bias": bias, "p_mix": mix, "p_mix_bias": mix_bias}
@@ -355,10 +414,11 @@ def edges_launch(
         "forward",
         x.dtype,
         target,
-        (n * triton.cdiv(h * w, config.BD),),
+        (n * tiles,),
         {**pointers, **parameters, **strides, **sizes(x, index)}
         | {"CP": common.block(c), "FLAT": flat}
         | {"SAVE": saved is not None, "PACKED": packed(index.shape[1])},
         config,
         2 * n * c * h * w * (2 * h * w + c),
+        again,
     )

@@ -99,7 +99,7 @@ def ccc_sum_kernel(
     if pid < tiles:
         o = pid * B + tl.arange(0, B)
         m = o < area * area
-        step = area.to(tl.int64) * (2 * area)
+        step = tl.full((), 2, tl.int64) * area * area  # area may be a constant
         b_node = over_parts(p_weight, o, m, weight_parts, step, B, BP, ACC)
         b_edge = over_parts(p_weight + area * area, o, m, weight_parts, step, B, BP, ACC) - b_node
         tl.store(p_node_weight + o, b_node.to(dtype), m)

@@ -31,6 +31,9 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 INTERPRETED = knobs.runtime.interpret
 """Whether Triton interprets its kernels in this process, on any device; it decides at import."""
 
+REGISTERS = 2**16
+"""32-bit registers of a multiprocessor, of every NVIDIA card that is supported."""
+
 INT32_LIMIT = 2**31
 """Offsets from here on are computed in int64."""
 
@@ -41,8 +44,9 @@ class Launch:
 
     `arguments` and `constants` together are the kernel's parameters by name, `constants` the compile-time
     ones. `bytes` is the device memory traffic with every operand moved once: what programs that run side by side
-    read twice comes from the cache. `flops` are the useful floating-point operations of the matrix products, padding
-    not counted, and 0 where there are none.
+    read twice comes from the L2 cache, as does what a program reads back of its own output. `again` are the bytes of
+    those reads; what a program finds in its multiprocessor's own cache is not among them. `flops` are the useful
+    floating-point operations of the matrix products, padding not counted, and 0 where there are none.
     """
 
     kernel: Any
@@ -54,15 +58,34 @@ class Launch:
     num_stages: int
     bytes: int
     flops: int = 0
+    programs: int = 1
+    """Programs that are to share a multiprocessor: what they may hold of its registers is capped. 1 for no cap."""
+    again: int = 0
 
     @property
     def name(self) -> str:
         return self.kernel.__name__
 
     @property
+    def l2_bytes(self) -> int:
+        """Bytes between the multiprocessors and the L2 cache."""
+        return self.bytes + self.again
+
+    @property
     def tile(self) -> NamedTuple:
         """The tuned fields of the kernel as they are here."""
-        return tiles.tile_of(self.name, self.constants, self.num_warps, self.num_stages)
+        return tiles.tile_of(self.name, {**self.constants, **self.options(0), "programs": self.programs})
+
+    def options(self, architecture: int) -> dict[str, int]:
+        """What Triton is told beside the kernel's parameters, for an architecture as `architecture` gives it.
+
+        The cap on registers is for those whose matrix products read both operands from shared memory; on others, which
+        hold them in registers, it would make kernels spill.
+        """
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        if self.programs > 1 and architecture >= 90:
+            options["maxnreg"] = max(32, min(248, REGISTERS // (32 * self.num_warps * self.programs) // 8 * 8))
+        return options
 
     def positional(self) -> list[Any]:
         """The kernel's parameters in their order."""
@@ -78,7 +101,7 @@ class Launch:
             tiles.Unfit: where the device does not take the kernel with these tiles.
         """
         try:
-            return self.kernel[self.grid](*values, num_warps=self.num_warps, num_stages=self.num_stages)
+            return self.kernel[self.grid](*values, **self.options(architecture()))
         except tiles.FAILURES as error:
             raise tiles.Unfit(self.name, self.tile, error) from error
 
@@ -98,6 +121,14 @@ class Launch:
 def target() -> Target:
     """The family of this PyTorch build's devices."""
     return "hip" if torch.version.hip else "cuda"
+
+
+def architecture() -> int:
+    """Ten times the compute capability of the current device, 0 without a GPU."""
+    if not torch.cuda.is_available():
+        return 0
+    major, minor = torch.cuda.get_device_capability()
+    return 10 * major + minor
 
 
 def accumulator(dtype: torch.dtype) -> tl.dtype:

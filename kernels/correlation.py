@@ -298,6 +298,20 @@ def reached(shape: tuple[int, ...], reach: int, stride: int) -> int:
     return n * rows * cols
 
 
+def meetings(shape: tuple[int, ...], reach: int, stride: int, size: int, other: int) -> int:
+    """Tiles of `other` positions that the tiles of `size` positions of a map are multiplied with, as in
+    `first_and_end`."""
+    _, _, h, w = shape
+    total = 0
+    for residue in range(stride):
+        rows = triton.cdiv(h - residue, stride)
+        for tile in range(0, triton.cdiv(h, stride) * w, size):
+            first = max(tile // w - reach, 0) * w // other * other
+            end = min((tile + size - 1) // w + reach + 1, rows) * w
+            total += max(0, triton.cdiv(end - first, other))
+    return total
+
+
 def tensor_strides(prefix: str, axes: str, x: Tensor) -> dict[str, int]:
     return {f"s_{prefix}{axis}": stride for axis, stride in zip(axes, x.stride(), strict=True)}
 
@@ -324,6 +338,7 @@ def forward_launch(a: Tensor, b: Tensor, out: Tensor, reach: int, stride: int, s
     n, c, _, _ = a.shape
     config = forward_tile(a)
     count = tiles_of(a, stride, config.BM)
+    met = meetings(a.shape, reach, stride, config.BM, config.BN)
     return Launch(
         kernel=correlation_forward_kernel,
         phase="forward",
@@ -347,6 +362,7 @@ def forward_launch(a: Tensor, b: Tensor, out: Tensor, reach: int, stride: int, s
         num_stages=config.num_stages,
         bytes=common.size_of(a, b, out),
         flops=2 * c * pairs(a.shape, stride),
+        again=max(0, n * met * c * (config.BM + config.BN) * a.element_size() - common.size_of(a, b)),
     )
 
 
@@ -367,6 +383,9 @@ def backward_launch(
     config = backward_tile(a)
     count, blocks = tiles_of(a, stride, config.BM), triton.cdiv(c, config.BC)
     maps = 1 if slope == 1.0 else 2
+    entries = maps * reached(a.shape, reach, stride) * g.element_size()
+    met = meetings(a.shape, reach, stride, config.BM, config.BN)
+    again = max(0, 2 * n * met * c * config.BN * a.element_size() - common.size_of(a, b)) + (2 * blocks - 1) * entries
     return Launch(
         kernel=correlation_backward_kernel,
         phase="backward",
@@ -393,8 +412,9 @@ def backward_launch(
         },
         num_warps=config.num_warps,
         num_stages=config.num_stages,
-        bytes=common.size_of(a, b, da, db) + maps * reached(a.shape, reach, stride) * g.element_size(),
+        bytes=common.size_of(a, b, da, db) + entries,
         flops=4 * c * pairs(a.shape, stride),
+        again=again,
     )
 
 
@@ -529,16 +549,31 @@ def launches(
     max_displacement: int = 20,
     stride: int = 2,
     negative_slope: float = 1.0,
+    channels_last: bool = False,
 ) -> list[Launch]:
-    """The launches of a forward and a backward call on contiguous maps, for any shape; no device is touched."""
-    a = torch.empty(shape, dtype=dtype, device="meta")
+    """The launches of a forward and a backward call, for any shape; no device is touched.
+
+    `channels_last`: on maps in that order, and with a gradient that is a slice of wider maps in that order, as those of
+    the flow head are; otherwise all are contiguous.
+    """
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    a = torch.empty(shape, dtype=dtype, device="meta", memory_format=order)
     window = max_displacement, stride, negative_slope, target
     (out,), forward = build_forward(a, a, *window)
-    return forward + build_backward(out, a, a, out, *window)[1]
+    g = out
+    if channels_last:
+        n, count, h, w = out.shape
+        joined = count + 2 * shape[1] + 32
+        wide = out.new_empty(n, h, w, joined + -joined % 8)
+        g = wide[..., 32 : 32 + count].permute(0, 3, 1, 2)
+    return forward + build_backward(g, a, a, out, *window)[1]
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every configuration that ships: the flow head's correlation with its LeakyReLU, and those of fewer channels."""
+    """Every configuration that ships: the flow head's correlation with its LeakyReLU, in the order of its maps and in
+    the other, and those of fewer channels."""
     head = 14  # cells: on its maps longer displacements always lead outside
+    name, shape = "224x256x16x16-channels-last", (224, 256, 16, 16)
+    yield name, launches(shape, dtype, target, max_displacement=head, negative_slope=0.1, channels_last=True)
     for shape, reach in (((224, 256, 16, 16), head), ((8, 128, 64, 64), 20), ((8, 64, 16, 16), 20)):
         yield "x".join(map(str, shape)), launches(shape, dtype, target, max_displacement=reach, negative_slope=0.1)

@@ -49,7 +49,7 @@ from .fcc_forward import TILES as FORWARD_TILES
 from .fcc_forward import forward_launches, forward_partial
 from .fcc_running import TILES as RUNNING_TILES
 from .fcc_running import running_launch
-from .fcc_shared import NAMES
+from .fcc_shared import NAMES, dense
 from .prepared import Recipe, run
 
 MAX_SIDE = 64
@@ -135,7 +135,7 @@ fcc_eval = operators.define(
 def differentiate(
     d: Tensor, x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float, training: bool
 ) -> list[Tensor]:
-    gradients = run(BACKWARD, (d, x, *vh, *hv, mean, var), eps, training, common.target())[:6]
+    gradients = run(BACKWARD, (dense(d), x, *vh, *hv, mean, var), eps, training, common.target())[:6]
     return gradients if x.shape[0] else [gradient.zero_() for gradient in gradients]
 
 
@@ -293,6 +293,7 @@ def fused(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`fcc` of arguments that have been checked."""
+    x = dense(x)
     exact = common.accumulator_dtype(x.dtype)
     dtypes = {value.dtype for value in (*vh, *hv)}
     if len(dtypes) > 1 or not dtypes <= {x.dtype, exact}:

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import common
 from .common import Launch, Target
 from .fcc_shared import (
     Problem,
@@ -163,18 +164,6 @@ def fcc_reduce_kernel(
 
 
 @triton.jit
-def partial_sum(p, length, BL: tl.constexpr, parts, step, ACC: tl.constexpr):
-    """Sum of `parts` vectors of this length, `step` apart."""
-    o_s = tl.arange(0, 16)[:, None]
-    o_l = tl.arange(0, BL)[None, :]
-    b = tl.zeros((BL,), ACC)
-    for s in range(0, parts, 16):
-        m = (s + o_s < parts) & (o_l < length)
-        b += tl.sum(tl.load(p + (s + o_s) * step + o_l, mask=m, other=0.0), axis=0)
-    return b
-
-
-@triton.jit
 def fcc_parameters_kernel(
     p_partial,
     p_var,
@@ -206,9 +195,14 @@ def fcc_parameters_kernel(
     W: tl.constexpr,
     BH: tl.constexpr,
     BW: tl.constexpr,
+    BG: tl.constexpr,
+    BP: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The gradients of one channel's parameters, and S_v S_h D_g / M and e_g / M for every group."""
+    """The gradients of one channel's parameters, and S_v S_h D_g / M and e_g / M for every group.
+
+    BP partial sums of BG groups are loaded at once, each of their five vectors as one block.
+    """
     OUT: tl.constexpr = p_dkv.dtype.element_ty
     L: tl.constexpr = max(H, W)
     ch = tl.program_id(0)
@@ -220,7 +214,6 @@ def fcc_parameters_kernel(
     b_kh = vector(p_kh, W, BW, ACC)
     sum_v, sum_h = tl.sum(b_kv, axis=0), tl.sum(b_kh, axis=0)
     weight = tl.load(row_of(p_vh_weight, p_hv_weight, ch, half, 1)).to(ACC)
-    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
     b_e = tl.zeros((BH,), ACC)
     b_f = tl.zeros((BW,), ACC)
     b_r = tl.zeros((BH,), ACC)
@@ -229,34 +222,55 @@ def fcc_parameters_kernel(
     b_first_h = tl.zeros((BW,), ACC)
     b_centre_v = tl.zeros((BH,), ACC)
     b_centre_h = tl.zeros((BW,), ACC)
-    b_weight = tl.zeros((1,), ACC)
+    b_weight = tl.zeros((BG,), ACC)
     count = per_group * (1.0 * H * W)
-    step = (groups * channels).to(tl.int64) * (5 * L)
-    for g in range(groups):
-        p_in = p_partial + (g * channels + ch).to(tl.int64) * (5 * L)
-        b_ge = partial_sum(p_in, H, BH, parts, step, ACC)
-        b_gr = partial_sum(p_in + 2 * L, H, BH, parts, step, ACC)
-        b_gc = partial_sum(p_in + 3 * L, W, BW, parts, step, ACC)
-        e = tl.sum(b_kv * b_ge, axis=0)
-        scale = weight * tl.rsqrt(tl.load(p_var + g * channels + ch) + EPS)
-        b_e += b_ge
-        b_f += partial_sum(p_in + L, W, BW, parts, step, ACC)
-        b_r += b_gr
-        b_c += b_gc
-        b_first_v += scale * b_gr
-        b_first_h += scale * b_gc
-        b_weight += e
+    pos1_h, pos1_w = pos1_lengths(ch, half, H, W)
+    o_v, o_h = tl.arange(0, BH), tl.arange(0, BW)
+    for g in range(0, groups, BG):
+        o_g = g + tl.arange(0, BG)
+        m_g = o_g < groups
+        b_scale = weight * tl.rsqrt(tl.load(p_var + o_g * channels + ch, m_g, 1.0) + EPS)  # [BG]
+        b_ge = tl.zeros((BG, BH), ACC)
+        b_gf = tl.zeros((BG, BW), ACC)
+        b_gr = tl.zeros((BG, BH), ACC)
+        b_gc = tl.zeros((BG, BW), ACC)
+        b_guv = tl.zeros((BG, BH), ACC)
+        b_guh = tl.zeros((BG, BW), ACC)
+        for s in range(0, parts, BP):
+            o_s = s + tl.arange(0, BP)
+            m = (o_s < parts)[:, None, None] & m_g[None, :, None]  # [BP, BG, 1]
+            p_in = p_partial + ((o_s[:, None] * groups + o_g[None, :]) * channels + ch).to(tl.int64)[:, :, None] * (
+                5 * L
+            )
+            p_v, p_h = p_in + o_v[None, None, :], p_in + o_h[None, None, :]
+            m_v, m_h = m & (o_v < H)[None, None, :], m & (o_h < W)[None, None, :]
+            b_pe = tl.load(p_v, m_v, 0.0)  # [BP, BG, BH]
+            b_pf = tl.load(p_h + L, m_h, 0.0)  # [BP, BG, BW]
+            b_pr = tl.load(p_v + 2 * L, m_v, 0.0)
+            b_pc = tl.load(p_h + 3 * L, m_h, 0.0)
+            b_ge += tl.sum(b_pe, axis=0)
+            b_gf += tl.sum(b_pf, axis=0)
+            b_gr += tl.sum(b_pr, axis=0)
+            b_gc += tl.sum(b_pc, axis=0)
+            if TRAINING:
+                b_guv += tl.sum(tl.load(p_v + 4 * L, m & (o_v < pos1_h)[None, None, :], 0.0), axis=0)
+                b_guh += tl.sum(tl.load(p_h + 4 * L, m & (o_h < pos1_w)[None, None, :], 0.0), axis=0)
+        b_ke = tl.sum(b_ge * b_kv[None, :], axis=1)  # [BG]
+        b_e += tl.sum(b_ge, axis=0)
+        b_f += tl.sum(b_gf, axis=0)
+        b_r += tl.sum(b_gr, axis=0)
+        b_c += tl.sum(b_gc, axis=0)
+        b_first_v += tl.sum(b_scale[:, None] * b_gr, axis=0)
+        b_first_h += tl.sum(b_scale[:, None] * b_gc, axis=0)
+        b_weight += b_ke
         if TRAINING:
-            moment1 = sum_v * sum_h * tl.sum(b_gr, axis=0) / count
-            moment2 = e / count
-            tl.store(p_moments + g * channels + ch, moment1)
-            tl.store(p_moments + (groups + g) * channels + ch, moment2)
-            b_centre_v += scale * (
-                moment1 * (per_group * W) + moment2 * partial_sum(p_in + 4 * L, pos1_h, BH, parts, step, ACC)
-            )
-            b_centre_h += scale * (
-                moment1 * (per_group * H) + moment2 * partial_sum(p_in + 4 * L, pos1_w, BW, parts, step, ACC)
-            )
+            b_moment1 = sum_v * sum_h * tl.sum(b_gr, axis=1) / count
+            b_moment2 = b_ke / count
+            tl.store(p_moments + o_g * channels + ch, b_moment1, m_g)
+            tl.store(p_moments + (groups + o_g) * channels + ch, b_moment2, m_g)
+            b_first, b_second = (b_scale * b_moment1)[:, None], (b_scale * b_moment2)[:, None]
+            b_centre_v += tl.sum(b_first * (per_group * W) + b_second * b_guv, axis=0)
+            b_centre_h += tl.sum(b_first * (per_group * H) + b_second * b_guh, axis=0)
     total = tl.sum(b_r, axis=0)
     bias = tl.load(row_of(p_vh_bias, p_hv_bias, ch, half, 1)).to(ACC)
     bias1 = tl.load(row_of(p_vh_bias1, p_hv_bias1, ch, half, 1)).to(ACC)
@@ -273,7 +287,6 @@ def fcc_parameters_kernel(
     b_dph = tl.sum(circulant(p_kh, 0, 0, W, BW, BW, False).to(ACC) * b_h[:, None], axis=0)
     b_dpv -= tl.where(is_vh, b_centre_v, 0.0)
     b_dph -= tl.where(is_hv, b_centre_h, 0.0)
-    o_v, o_h = tl.arange(0, BH), tl.arange(0, BW)
     tl.store(p_dkv + ch * H + o_v, b_dkv.to(OUT), mask=o_v < H)
     tl.store(p_dpv + ch * H + o_v, b_dpv.to(OUT), mask=o_v < H)
     tl.store(p_dkh + ch * W + o_h, b_dkh.to(OUT), mask=o_h < W)
@@ -386,8 +399,10 @@ class ReduceTile(NamedTuple):
 
 
 class ParametersTile(NamedTuple):
-    """Warps and stages of a program, which takes all of a channel."""
+    """Groups and partial sums that a program, which takes all of a channel, loads at once, and its warps and stages."""
 
+    BG: int
+    BP: int
     num_warps: int
     num_stages: int
 
@@ -410,7 +425,11 @@ def reduce_tile(p: Problem) -> ReduceTile:
 def parameters_tile(p: Problem) -> ParametersTile:
     """The configuration of the kernel over channels, which has matrices of a map's sides but no product."""
     height, width = p.sides
-    return choose("fcc_parameters_kernel", p, ParametersTile(1 if height * width <= 512 else 8, 1))
+    side = max(height, width)
+    groups = min(triton.next_power_of_2(p.groups), 512 // side)
+    sums = min(triton.next_power_of_2(max(1, parts(p))), 1024 // (groups * side))
+    pinned = ParametersTile(groups, sums, 4 if height * width <= 512 else 8, 1)
+    return choose("fcc_parameters_kernel", p, pinned)
 
 
 def input_tile(p: Problem) -> Tile:
@@ -470,8 +489,13 @@ def backward_launches(
     values |= {"EPS": eps, "TRAINING": training, "parts": parts(p)}
     reductions = p.channels * p.groups * parts(p)
     final = values if training else {**values, "p_x": None, "p_mean": None, "p_moments": None}
+    reduced, blocks = reduce_tile(p), p.sides[0] // input_tile(p).BR
+    # Blocks of rows of u read all of d, blocks of columns of d all of u, blocks of rows of dx all of d and their own.
+    rows, columns = p.sides[0] // reduced.BR, p.sides[1] // reduced.BC
+    reduced_again = (rows - 1) * common.size_of(d) + (columns - 1) * common.size_of(x)
+    again = blocks * common.size_of(d) if blocks > 1 else 0
     return [
-        launch(fcc_reduce_kernel, "backward", p, target, reduce_tile(p), reductions, 2 * p.flops, values),
+        launch(fcc_reduce_kernel, "backward", p, target, reduced, reductions, 2 * p.flops, values, reduced_again),
         launch(fcc_parameters_kernel, "backward", p, target, parameters_tile(p), p.channels, 0, values),
-        launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, final),
+        launch(fcc_input_kernel, "backward", p, target, input_tile(p), p.programs, p.flops, final, again),
     ]

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import common
 from .common import Launch, Target
 from .fcc_shared import (
     Problem,
@@ -252,7 +253,10 @@ def forward_launches(
         **parameters(vh, hv),
     }
     values |= {**strides(x), "EPS": eps, "TRAINING": partial is not None}
-    forward = launch(fcc_forward_kernel, "forward", p, target, forward_tile(p), p.programs, p.flops, values)
+    config = forward_tile(p)
+    blocks = p.sides[0] // config.BR  # of rows of y, each of which reads all of the map, and its own rows once more
+    again = blocks * common.size_of(x) if blocks > 1 else 0
+    forward = launch(fcc_forward_kernel, "forward", p, target, config, p.programs, p.flops, values, again)
     if partial is None:
         return [forward]
     return [launch(fcc_statistics_kernel, "forward", p, target, statistics_tile(p), p.programs, 0, values), forward]

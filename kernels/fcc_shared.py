@@ -175,6 +175,7 @@ def launch(
     programs: int,
     flops: int,
     values: dict[str, Any],
+    again: int = 0,
 ) -> Launch:
     """A launch of `kernel`, which takes from the problem, the configuration and `values` what its parameters name."""
     maps = [value for value in values.values() if isinstance(value, Tensor) and value.dim() == 4]
@@ -191,7 +192,17 @@ def launch(
         num_stages=config.num_stages,
         bytes=common.size_of(*(value for value in taken.values() if isinstance(value, Tensor))),
         flops=flops,
+        again=again,
     )
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x`, or a contiguous copy where the elements of a map do not lie side by side, as in channels last.
+
+    A program reads one channel, so that of every sector of such a map it would use one element: the kernels would read
+    x sixteen times from the cache, and twice each way, where a copy reads and writes it once.
+    """
+    return x if min(x.stride()[2:]) <= 1 else x.contiguous()
 
 
 def strides(x: Tensor, prefix: str = "s_") -> dict[str, int]:

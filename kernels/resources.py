@@ -1,8 +1,9 @@
 """What every shipped kernel costs on every target: `python -m mol_fast.kernels.resources [--json]`.
 
-Compiles ahead of time, without a GPU, and reads registers, spills, shared memory and matrix instructions from
-the result. Bytes and FLOPs are the kernels' own formulas, and the floor is the larger of the times they need
-on a card at its memory and matrix rates.
+Compiles ahead of time, without a GPU, and reads registers, spills, shared memory and matrix instructions from the
+result; from these follows how many programs a multiprocessor holds. Bytes (through memory, and through the L2 cache)
+and FLOPs are the kernels' own formulas, and the floor is the larger of the times that memory and products need at the
+rates of a card. Those of the card at hand are measured by `python -m mol_fast.doctor`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .common import DTYPES, Launch, Target
+from .common import DTYPES, REGISTERS, Launch, Target
 from .tiles import OPERATORS
 
 TARGETS: dict[str, GPUTarget] = {
@@ -63,21 +64,34 @@ class Card:
 
 
 CARDS = {
-    # Copy and matrix rates measured on the card.
+    # Copy and matrix rates measured on the cards.
+    "H100": Card(bandwidth=3.0e12, bfloat16=798e12),
     "H200": Card(bandwidth=4.3e12, bfloat16=790e12),
     # Published datasheet, 80 GB SXM.
     "A100": Card(bandwidth=2.0e12, bfloat16=312e12),
 }
+"""Rates that the report takes where there is no card."""
+
+SHARED = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
+"""Compute capability times ten -> bytes of shared memory of a multiprocessor."""
+RESERVED = 1024
+"""Bytes of shared memory that every program takes beside its own."""
+PROGRAMS, WARPS, WARP = 32, 64, 32
+"""Most programs and warps of a multiprocessor, and threads of a warp."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one compiled kernel takes. `stack` and `local` are bytes of spills per thread, `shared` per program."""
+    """What one compiled kernel takes. `stack` and `local` are bytes of spills per thread, `shared` per program.
+
+    `ctas_per_sm` is how many programs a multiprocessor holds at once, None for targets other than NVIDIA's.
+    """
 
     registers: int
     stack: int
     local: int
     shared: int
+    ctas_per_sm: int | None
     matrix: tuple[str, ...]
 
 
@@ -96,8 +110,7 @@ def compile_launch(launch: Launch, target: GPUTarget) -> Any:
         if isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0):
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(launch.kernel, signature, constants, attributes)
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
-    return triton.compile(source, target=target, options=options)
+    return triton.compile(source, target=target, options=launch.options(target.arch if target.backend == "cuda" else 0))
 
 
 def argument_type(value: Tensor | int | float) -> str:
@@ -115,7 +128,16 @@ def resources(compiled: Any) -> Resources:
     registers, stack, local = amd_usage(compiled.asm["amdgcn"]) if hip else nvidia_usage(compiled.asm["cubin"])
     text = compiled.asm["amdgcn" if hip else "ptx"]
     matrix = tuple(sorted(set(MATRIX_INSTRUCTION.findall(text))))
-    return Resources(registers, stack, local, compiled.metadata.shared, matrix)
+    shared, target = compiled.metadata.shared, compiled.metadata.target
+    held = None if hip else held_at_once(registers, shared, compiled.metadata.num_warps, target.arch)
+    return Resources(registers, stack, local, shared, held, matrix)
+
+
+def held_at_once(registers: int, shared: int, num_warps: int, architecture: int) -> int:
+    """Programs that a multiprocessor holds: registers go to warps in units of 8 a thread, shared memory to programs."""
+    by_registers = REGISTERS // (max(1, triton.cdiv(registers, 8)) * 8 * WARP * num_warps)
+    by_shared = SHARED[architecture] // (shared + RESERVED)
+    return min(by_registers, by_shared, PROGRAMS, WARPS // num_warps)
 
 
 def nvidia_usage(cubin: bytes) -> tuple[int, int, int]:
@@ -165,6 +187,7 @@ def rows() -> Iterator[dict[str, Any]]:
                         "stages": launch.num_stages,
                         **used,
                         "bytes": launch.bytes,
+                        "l2_bytes": launch.l2_bytes,
                         "flops": launch.flops,
                         **{f"floor_us_{card}": 1e6 * CARDS[card].floor(launch, dtype) for card in CARDS},
                     }

@@ -1,7 +1,8 @@
 """Which tiles a kernel runs with: the pinned ones of its module, or those that a measurement or a person names.
 
 Every kernel has a NamedTuple of what can be tuned, its tile sides by the names of the kernel's compile-time constants,
-`num_warps` and `num_stages`; `tunable()` lists them. `choose` takes them, the later over the earlier, from
+`num_warps`, `num_stages`, and for some `programs`, how many are to share a multiprocessor; `tunable()` lists them.
+`choose` takes them, the later over the earlier, from
 
     the pinned default of the kernel's module
     `tiles.json`, the best tiles that a run measured on this card; a card without a row uses the default
@@ -141,9 +142,8 @@ def tunable() -> dict[str, type[tuple]]:
     return {kernel: tile for module in modules for kernel, tile in module.TILES.items()}
 
 
-def tile_of(kernel: str, constants: Mapping[str, Any], num_warps: int, num_stages: int) -> NamedTuple:
-    """The tiles of a launch, from its compile-time constants."""
-    known = {**constants, "num_warps": num_warps, "num_stages": num_stages}
+def tile_of(kernel: str, known: Mapping[str, Any]) -> NamedTuple:
+    """The tiles of a launch, from all that it knows by name."""
     kind: Any = tunable()[kernel]
     return cast(NamedTuple, kind(**{name: known[name] for name in kind._fields}))
 

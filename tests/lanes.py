@@ -96,6 +96,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     for report in children[lane].reports_of(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # What an earlier test of this process has left set up for this one's module ends with the module.
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 

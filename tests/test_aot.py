@@ -54,8 +54,7 @@ def test_a_real_launch_compiles_the_same(operator: str, monkeypatch: pytest.Monk
             continue
         seen.add(launch.name)
         held = {name: real(value) for name, value in launch.arguments.items()}
-        options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
-        launched = launch.kernel.run(grid=launch.grid, warmup=True, **held, **launch.constants, **options)
+        launched = launch.kernel.run(grid=launch.grid, warmup=True, **held, **launch.constants, **launch.options(90))
         ahead = resources.compile_launch(launch, resources.TARGETS["sm_90"])
         assert code(launched) == code(ahead), launch.name
 

@@ -24,13 +24,13 @@ from torch.testing import assert_close
 pytest.importorskip("triton")
 
 from mol_fast.kernels import ccc as kernels
-from mol_fast.kernels import ccc_backward, ccc_forward, ccc_parameters, common, resources
+from mol_fast.kernels import ccc_backward, ccc_forward, ccc_parameters, common, resources, tiles
 
 from mol_fast import batched
 from mol_fast import reference as ref
 
-# N, C, H, W, k: sizes that fill no tile, more tiles of one kind than of another, one and all neighbours, ranks of
-# half a byte and of two bytes, one node.
+# N, C, H, W, k: sizes that fill no tile, that fill all, and a part of the last; more tiles of one kind than of another;
+# one and all neighbours, ranks of half a byte and of two bytes, one node.
 CASES = [
     (3, 6, 5, 12, 2),
     (1, 6, 5, 12, 1),
@@ -38,6 +38,7 @@ CASES = [
     (2, 40, 9, 5, 4),
     (1, 130, 2, 10, 3),
     (2, 16, 8, 8, 3),
+    (1, 40, 4, 24, 15),
     (1, 20, 3, 3, 17),
     (1, 1, 1, 1, 1),
 ]
@@ -231,6 +232,28 @@ def test_one_launch_or_two(
     expected = run_fused(case, dtype, device)
     decide(monkeypatch, ccc_backward, "MANY", 1)
     assert_runs_equal(run_fused(case, dtype, device), expected, 1e-6)
+
+
+OTHER_TILES = [
+    {"ccc_neighbours_kernel": {"BI": 16, "BD": 32}, "ccc_edges_kernel": {"BD": 16, "TURNS": 2, "BK": 64}},
+    {"ccc_edges_kernel": {"BD": 16, "TURNS": 4, "BK": 16}},
+    {name: {"BI": 64, "BR": 1} for name in ("ccc_edge_gradient_kernel", "ccc_map_gradient_kernel")},
+    {name: {"BI": 8, "BR": 16} for name in ("ccc_edge_gradient_kernel", "ccc_map_gradient_kernel")},
+    {"ccc_map_gradient_kernel": {"BD": 64, "BX": 32}, "ccc_parameter_gradient_kernel": {"BA": 32, "BB": 16, "BR": 64}},
+]
+"""Fewer and more turns, ranks and channels at once than the pinned ones, sides that do not divide the sizes."""
+
+
+@pytest.mark.parametrize("changes", OTHER_TILES)
+@pytest.mark.parametrize("case", [(2, 40, 6, 8, 3), (1, 20, 4, 4, 17)])
+@first_runs
+def test_tiles_do_not_matter(
+    device: str, dtype: torch.dtype, case: tuple[int, ...], changes: dict[str, dict[str, int]], many: int
+) -> None:
+    """Up to the order of the sums."""
+    expected = run_fused(case, dtype, device)
+    with tiles.override(changes):
+        assert_runs_equal(run_fused(case, dtype, device), expected, 1e-6)
 
 
 @first_runs

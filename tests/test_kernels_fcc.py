@@ -23,7 +23,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from mol_fast.kernels import common, fcc_shared, resources
+from mol_fast.kernels import common, fcc_shared, resources, tiles
 from mol_fast.kernels import fcc as kernels
 
 from mol_fast import reference as ref
@@ -145,6 +145,32 @@ def test_chunks_do_not_matter(device: str, dtype: torch.dtype, programs: int, mo
     assert fcc_shared.problem(x, 1).splits == programs
     few = run(fused(1), parameters(2, 9, 9, dtype, device), x, d)
     assert_runs_equal(few, many, 1e-5)
+
+
+@pytest.mark.parametrize("change", [{"BG": 2, "BP": 2}, {"BG": 4, "BP": 1}, {"BG": 16, "BP": 16}])
+@pytest.mark.parametrize("training", [True, False])
+@first_runs
+def test_groups_and_parts_at_once_do_not_matter(
+    device: str, dtype: torch.dtype, training: bool, change: dict[str, int]
+) -> None:
+    """Fewer than there are, with a rest, and more: the gradients are the same up to the order of the sums."""
+    n, c, h, w, groups = 15, 2, 5, 18, 5
+    given = {} if training else statistics(c, groups, dtype, device)
+    x, d = (seeded(n, c, h, w, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
+    expected = run(fused(groups, **given), parameters(c, h, w, dtype, device), x, d)
+    with tiles.override({"fcc_parameters_kernel": change}):
+        assert_runs_equal(run(fused(groups, **given), parameters(c, h, w, dtype, device), x, d), expected, 1e-5)
+
+
+def test_only_scattered_maps_are_copied() -> None:
+    """Maps whose rows or columns are runs are read where they are, those of channels last, or of a slice, are not."""
+    x = seeded(3, 4, 5, 6)
+    for kept in (x, x.mT, x[::2, 1:], x[:, :, :, 0:1], x[:1].expand(3, 4, 5, 6), x.sum().expand(3, 4, 5, 6)):
+        assert fcc_shared.dense(kept) is kept
+    for copied in (x.contiguous(memory_format=torch.channels_last), torch.stack([x, x], dim=-1)[..., 0]):
+        dense = fcc_shared.dense(copied)
+        assert dense.is_contiguous()
+        assert torch.equal(dense, x)
 
 
 @pytest.mark.parametrize("training", [True, False])
