@@ -1,4 +1,4 @@
-"""Prepare the raw release of a data set for training: `python -m mol_fast.prepare`."""
+"""The program that prepares the raw release of a data set: `python -m mol_fast.prepare`."""
 
 import os
 import sys
@@ -22,30 +22,30 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 
 COUNT_MISMATCH = 3
-_SCORES = (-1.0, 5.0)  # a detector with a threshold outside of these finds faces everywhere, or none
+_SCORES = (-1.0, 5.0)  # with a threshold outside, the detector finds faces everywhere or nowhere
 
 Dataset = Literal["casme2", "samm", "smic", "folders"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to prepare, and how.
+    """Options of the program.
 
     Attributes:
-        root: Folder of the raw release; for folders also a .csv table with columns path, subject, label.
+        root: Folder of the raw release. For "folders" also a .csv table with the columns path, subject, label.
         out: Folder of the prepared set.
-        protocol: Prepare only what this protocol asks for, and stop where the counts differ from it; by default all
-            annotated videos are prepared.
-        sheet: Annotation sheet (.xlsx or .csv) of casme2 or samm; by default looked for in the release.
-        name: Name of the set; by default that of the data set, or of the root for folders.
-        align: One alignment per clip, by the landmarks of its first frame, or one per frame, as the released code
-            of the paper has it, which makes a still face move.
-        min_score: Score from which a detection is a face; clear frontal faces have about 1 or more, false ones
+        protocol: Prepare only the videos of this protocol, and stop if the counts differ from it. Default: prepare all
+            annotated videos.
+        sheet: Annotation sheet (.xlsx or .csv) of casme2 or samm. Default: search the release.
+        name: Name of the set. Default: the name of the data set, or of the root for "folders".
+        align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
+            landmarks, as the paper's released code does; this makes a still face move.
+        min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
             about 0.
-        workers: Processes; by default as many as there are processor cores.
-        device: Where flow is computed: cpu, cuda, cuda:1, and so on; auto takes a GPU where there is one.
-        allow_count_mismatch: Go on where the counts differ from the protocol.
-        list_only: Only list the videos and compare the counts; nothing is written.
+        workers: Number of processes. Default: the number of processor cores.
+        device: Device that computes flow: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
+        allow_count_mismatch: Continue even if the counts differ from the protocol.
+        list_only: Only list the videos and compare counts; write nothing.
     """
 
     root: Path
@@ -62,30 +62,30 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0, 2 after a user's error, 3 where the counts differ, 130."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what they print would stand beside the one sentence
+    """Run the program and return the exit code: 0, 2 (user error), 3 (counts differ), 130 (interrupted)."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # print no messages beside the one error
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         return run_program(run, argv, "prepare", "all")
     except CountMismatch as mismatch:
-        told = f"{mismatch}\n\n" if mismatch.args else ""  # --list-only has told it
-        print(f"{told}error: the counts differ, --allow-count-mismatch goes on nevertheless", file=sys.stderr)
+        told = f"{mismatch}\n\n" if mismatch.args else ""  # --list-only has printed it
+        print(f"{told}error: the counts differ; --allow-count-mismatch continues all the same", file=sys.stderr)
         return COUNT_MISMATCH
 
 
 def run(dataset: Dataset, /, prepare: Options) -> None:
     """Prepare the raw release of a data set: aligned frames, landmarks and TV-L1 flow of every video.
 
-    OUT receives one file per video, index.csv and set.json, a manifest of every annotated video with what was put
-    right and why it is not used, summary.txt, and contact_sheet.png. A run that was interrupted goes on where it was.
-    The exit code is 3 where the counts differ from the protocol's.
+    OUT receives one file per video, index.csv, set.json, summary.txt, contact_sheet.png, and a manifest that lists
+    every annotated video with its fixes and the reason if it is not used. The same command resumes an interrupted run.
+    The exit code is 3 if the counts differ from the protocol's.
 
     Args:
         dataset: CASME II, SAMM or SMIC-HS in the layout of their releases, or folders CLASS/SUBJECT_CLIP of any set.
-        prepare: What to prepare, and how.
+        prepare: Options of the program.
 
     Raises:
-        UserError: something given cannot be used.
+        UserError: an option or the release cannot be used.
         CountMismatch: the counts differ from the protocol's.
     """
     options = prepare
@@ -97,9 +97,9 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     settings = Settings(options.align, options.min_score, str(choose_device(options.device)))
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
-        raise UserError(f"the protocol {protocol.name} is not one of {dataset}; choose {_choices(dataset)}")
+        raise UserError(f"the protocol {protocol.name} is not for {dataset}; choose {_choices(dataset)}")
     if options.out.resolve().is_relative_to(options.root.resolve()):
-        raise UserError(f"--out {options.out} lies in the release {options.root}; give a folder outside of it")
+        raise UserError(f"--out {options.out} is inside the release {options.root}; give a folder outside")
     listing = list_videos(dataset, options)
     plan = make_plan(options.name or listing.source, listing, protocol)
     planned = plan.manifest()
@@ -111,7 +111,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     if not options.allow_count_mismatch:
         plan.check(planned)
     if not plan.chosen:
-        raise UserError(f"{options.root} has no video that can be used; --list-only says why")
+        raise UserError(f"{options.root} has no usable video; --list-only prints the reasons")
     started = time.perf_counter()
     with progress("video", every=50) as begin:
         advance = begin("preparing", len(plan.chosen))
@@ -130,10 +130,10 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
 
 
 def list_videos(dataset: Dataset, options: Options) -> Listing:
-    """The videos of a release.
+    """List the videos of a release.
 
     Raises:
-        UserError: the release does not have its layout.
+        UserError: the folders do not have the layout of the release.
     """
     root = options.root
     if dataset == "smic":
@@ -145,7 +145,7 @@ def list_videos(dataset: Dataset, options: Options) -> Listing:
 
 
 def _choices(source: str) -> str:
-    """The protocols of a data set, and the composites that have a part of it."""
+    """Name the protocols of a data set, including composites."""
     names = [item.name for item in PROTOCOLS.values() if item.name.startswith(f"{source}-") or source in item.parts]
     return " or ".join(names)
 

@@ -1,1 +1,1 @@
-"""From the raw releases of data sets to prepared sets: what `python -m mol_fast.prepare` does."""
+"""Convert raw releases of data sets into prepared sets, for `python -m mol_fast.prepare`."""

@@ -1,4 +1,4 @@
-"""One picture by which a person sees whether a set was prepared well."""
+"""The contact sheet: one picture to check by eye how well a set was prepared."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +12,14 @@ _ZOOM = 2
 
 
 def contact_sheet(videos: Sequence[Video], apexes: Mapping[tuple[str, str], int | None]) -> Picture:
-    """Onset, apex and offset of up to 10 videos with their landmarks, and the flow that ends next to the apex.
+    """Draw onset, apex and offset of up to 10 videos with landmarks, and the flow into the apex.
 
-    The videos are spread evenly over labels and subjects. Where no apex is annotated, the frame before which most
-    moves stands for it.
+    The videos are spread evenly over labels and subjects. If no apex is annotated, the frame with the most motion
+    before it is drawn instead.
 
     Args:
-        videos: at least one.
-        apexes: index of the apex by subject and name of the video.
+        videos: at least one video.
+        apexes: index of the apex, by (subject, name) of the video.
 
     Raises:
         UserError: a video cannot be read.

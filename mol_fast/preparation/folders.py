@@ -1,6 +1,6 @@
-"""Data sets that no layout knows: a tree of CLASS/SUBJECT_CLIP folders, or a table of paths, subjects and labels.
+"""List other data sets: folders CLASS/SUBJECT_CLIP, or a table of paths, subjects and labels.
 
-The prepared trees of the paper's released code have the first form.
+The paper's released code uses the first form.
 """
 
 import csv
@@ -18,10 +18,10 @@ _COLUMNS = ("path", "subject", "label")
 
 
 def list_folders(root: Path, source: str) -> Listing:
-    """The videos of ROOT/CLASS/SUBJECT_CLIP/*.jpg; the subject is what stands before the first "_".
+    """List the videos ROOT/CLASS/SUBJECT_CLIP/*.jpg. The subject is the part before the first "_".
 
     Raises:
-        UserError: there is no such folder, or nothing in it has this form.
+        UserError: the folder does not exist, or nothing in it has this form.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give a folder CLASS/SUBJECT_CLIP, or a .csv table, with --root")
@@ -44,9 +44,9 @@ def list_folders(root: Path, source: str) -> Listing:
 
 
 def list_table(path: Path, source: str) -> Listing:
-    """The videos of a CSV table with columns path, subject, label, and perhaps video, their names.
+    """List the videos of a CSV table with the columns path, subject, label and, optionally, video (the name).
 
-    A path is that of a folder of images or of a video file, relative to the table's folder.
+    A path leads to a folder of images or a video file, relative to the folder of the table.
 
     Raises:
         UserError: the table cannot be read, or a column is missing.
@@ -63,7 +63,7 @@ def list_table(path: Path, source: str) -> Listing:
     missing = [name for name in _COLUMNS if rows and name not in rows[0]]
     if missing or not rows:
         found = ", ".join(str(name) for name in rows[0]) if rows else "no row"
-        raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row for each video, it has {found}")
+        raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row per video, it has {found}")
     listing = Listing(source)
     for line, row in enumerate(rows, start=2):
         target = path.parent / (row["path"] or "").strip()
@@ -91,7 +91,7 @@ def _add(listing: Listing, target: Path, subject: str, name: str, label: str, fi
         listing.skipped.append(Skipped(subject, name, label, reason))
         return
     first, last = min(found.files), max(found.files)
-    step = math.gcd(*(after - before for before, after in pairwise(found.files)))  # frames may have been thinned out
+    step = math.gcd(*(after - before for before, after in pairwise(found.files)))  # a set may keep every k-th frame
     gone = too_few(found, first, last, step)
     if gone is not None:
         listing.skipped.append(Skipped(subject, name, label, gone))

@@ -1,4 +1,4 @@
-"""The images of a raw video, by frame number."""
+"""Find the images of a raw video by their frame numbers."""
 
 import re
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from pathlib import Path
 
 from mol_fast.vision.video import IMAGE_SUFFIXES, number_order
 
-LEAST_PRESENT = 0.75  # of the frames of a video; one with fewer is skipped
-_NAMED = 5  # junk files and missing frames are named up to this many
+LEAST_PRESENT = 0.75  # smallest share of present frames; a video with less is skipped
+_NAMED = 5  # longest list of names in a message
 
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """The images of a folder that have a frame number, and what was passed over.
+    """The images of a folder by frame number.
 
     Attributes:
-        files: image of each frame number, in the order of the numbers.
-        fixes: files passed over.
+        files: image of each frame number, sorted by number.
+        fixes: messages about ignored files.
     """
 
     files: dict[int, Path]
@@ -24,10 +24,10 @@ class FrameFiles:
 
 
 def frame_files(folder: Path) -> FrameFiles:
-    """The frames in a folder: images by the last number in their names.
+    """Find the frames in a folder. The frame number is the last number in the name of an image.
 
-    Hidden files, other files and images without a number are passed over, and so are all but the first of several
-    images with the same number.
+    Ignores hidden files, files other than images, and images without a number. Of several images with the same number,
+    the first is used.
     """
     numbered: dict[int, Path] = {}
     junk, doubled = [], []
@@ -39,14 +39,20 @@ def frame_files(folder: Path) -> FrameFiles:
             doubled.append(path.name)
     fixes = []
     if junk:
-        fixes.append(f"not frames, passed over: {named(junk)}")
+        fixes.append(f"files that are not frames, ignored: {named(junk)}")
     if doubled:
-        fixes.append(f"frames with a number that occurs before, passed over: {named(doubled)}")
+        fixes.append(f"frames with a repeated number, ignored: {named(doubled)}")
     return FrameFiles(dict(sorted(numbered.items())), tuple(fixes))
 
 
 def too_few(found: FrameFiles, onset: int, offset: int, step: int = 1) -> str | None:
-    """Why the frames from onset to offset, of which every `step`-th has a number, make no video; None if they do."""
+    """Return the reason to skip the video: too few frames from onset to offset; or None.
+
+    Args:
+        found: the frames.
+        onset, offset: first and last frame number of the video.
+        step: distance of consecutive frame numbers.
+    """
     present = sum(onset <= number <= offset for number in found.files)
     if present >= max(1, LEAST_PRESENT * ((offset - onset) // step + 1)):
         return None
@@ -57,9 +63,10 @@ def too_few(found: FrameFiles, onset: int, offset: int, step: int = 1) -> str | 
 def cut(
     found: FrameFiles, onset: int, offset: int, apex: int | None, step: int = 1
 ) -> tuple[tuple[Path, ...], int | None, list[str]]:
-    """The frames from onset to offset, the index of the apex among them, and what is missing.
+    """Return the frames from onset to offset, the index of the apex among them, and messages about missing frames.
 
-    Every `step`-th frame has a number. Where the apex is missing, its index is that of the nearest frame.
+    If the frame of the apex is missing, return the index of the nearest frame. `step` is the distance of consecutive
+    frame numbers.
     """
     numbers = [number for number in found.files if onset <= number <= offset]
     missing = [number for number in range(onset, offset + 1, step) if number not in found.files]
@@ -74,18 +81,18 @@ def cut(
 
 
 def subfolders(parent: Path) -> list[Path]:
-    """The folders in a folder, by name, without hidden ones."""
+    """Return the folders in a folder, sorted by name, without hidden ones."""
     return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def named(names: list[str]) -> str:
-    """Names in one line, the first few of many."""
+    """Join the first few names in one line, and count the rest."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Numbers in one line, runs as first-last."""
+    """Join numbers in one line, with runs as first-last."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

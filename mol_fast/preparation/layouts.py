@@ -1,4 +1,4 @@
-"""Where the raw releases of CASME II, SAMM and SMIC-HS keep their frames, and what their sheets say of them."""
+"""List the videos in the raw releases of CASME II, SAMM and SMIC-HS, from their folders and sheets."""
 
 import re
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from mol_fast.vision.sizes import WINDOW
 
 @dataclass(frozen=True)
 class SheetLayout:
-    """A release of subject folders with one folder of frames per video, and a sheet.
+    """A release with an annotation sheet, and folders SUBJECT/VIDEO of frames.
 
     Attributes:
         source: name of the set.
-        subject_folder: pattern of the folders of subjects, with the number as its group.
+        subject_folder: pattern of a subject's folder, with the number as its group.
         subject: format of a subject's name.
-        folders: patterns of folders that hold those of the subjects, preferred ones first.
+        folders: patterns of the folder that holds the subjects' folders, preferred ones first.
         sheets: patterns of the sheet's name.
     """
 
@@ -40,10 +40,10 @@ _SMIC_FOLDERS = (r"hs", r"smic.*")
 
 
 def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> Listing:
-    """The videos of CASME II or SAMM, from onset to offset.
+    """List the videos of CASME II or SAMM, from onset to offset.
 
     Raises:
-        UserError: no folders of subjects are found, or the sheet is missing or lacks a column.
+        UserError: there are no folders of subjects, or the sheet is missing or lacks a column.
     """
     home = _find_home(root, layout.subject_folder, layout.folders, layout.source)
     path = find_sheet(root, layout.sheets, sheet)
@@ -68,10 +68,10 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
 
 
 def list_smic(root: Path) -> Listing:
-    """The micro-expressions of SMIC-HS; the label is the name of the folder.
+    """List the micro-expressions of SMIC-HS. The label is the name of the folder.
 
     Raises:
-        UserError: no folders of subjects are found.
+        UserError: there are no folders of subjects.
     """
     home = _find_home(root, _SMIC_SUBJECT, _SMIC_FOLDERS, "smic", inside="micro")
     listing = Listing("smic", notes=[f"frames from {home.relative_to(root).as_posix()}"])
@@ -88,7 +88,7 @@ def list_smic(root: Path) -> Listing:
 
 
 def _annotated(source: str, subject: str, row: Row, folder: Path | None) -> RawVideo | Skipped:
-    """The video of a row of the sheet."""
+    """Return the video of a row of the sheet, or the reason to skip it."""
     label, fixes = normalised_label(row.label)
 
     def skipped(reason: str) -> Skipped:
@@ -142,7 +142,7 @@ def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) ->
 
 
 def _numbers_left_out(listing: Listing) -> list[str]:
-    """Names that the numbering of SMIC's videos suggests and that are not there."""
+    """Return a note about gaps in the numbering of SMIC's videos, if there are any."""
     present: dict[str, list[int]] = {}
     for name in [video.name for video in listing.videos] + [item.name for item in listing.skipped]:
         match = re.fullmatch(r"(.+_)(\d+)", name)
@@ -160,9 +160,9 @@ def _numbers_left_out(listing: Listing) -> list[str]:
 def _find_home(
     root: Path, subject_folder: str, preferred: tuple[str, ...], source: str, inside: str | None = None
 ) -> Path:
-    """The folder of the subjects' folders: `root` or up to three levels under it.
+    """Find the folder that holds the subjects' folders: `root`, or a folder up to three levels below.
 
-    Of several, the one whose name, or whose parent's, comes first in `preferred`.
+    If there are several on one level, take the one whose name comes first in `preferred`.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of the {source} release with --root")
@@ -184,13 +184,13 @@ def _find_home(
     examples = {"casme2": "sub01, sub02, ...", "samm": "006, 007, ...", "smic": "s1, s2, ... with a folder micro"}
     found = named(sorted(path.name for path in root.iterdir()))
     raise UserError(
-        f"{root} has no folders {examples[source]}, nor have those up to three levels under it "
+        f"{root} has no folders {examples[source]}, nor do the folders up to three levels below "
         f"(found: {found or 'nothing'}); give the folder of the {source} release with --root"
     )
 
 
 def _video_folders(home: Path, subject_folder: str, listing: Listing) -> dict[tuple[int, str], Path]:
-    """Folders of frames by number of the subject and name in lower case; the first of several with the same is used."""
+    """Return folders of frames by (subject number, lower-case name). Of several equal ones, the first is used."""
     found: dict[tuple[int, str], Path] = {}
     for number, folder in _subjects(home, subject_folder, listing):
         for video in listing.folders(folder):
@@ -207,4 +207,4 @@ def _subjects(home: Path, pattern: str, listing: Listing) -> Iterator[tuple[int,
         if match:
             yield int(match[1]), folder
         else:
-            listing.notes.append(f"not the folder of a subject, passed over: {folder.name}")
+            listing.notes.append(f"folder that is not a subject's, ignored: {folder.name}")

@@ -1,4 +1,4 @@
-"""One run at a time in a folder of a prepared set."""
+"""A lock on the folder of a prepared set, so that only one run prepares it."""
 
 import errno
 import sys
@@ -15,21 +15,21 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the folder `out`, which has the folder `records`, for as long as the context lasts.
+    """Lock the folder `out` inside the context. `out` must have a folder `records`.
 
-    The operating system holds the lock on the open file `records/.lock`. It ends with the process, however that ends,
-    and the file stays. Between machines it holds where their network disk passes locks on, as NFS does unless it is
-    mounted with `nolock` or `local_lock`. Where the disk refuses to lock, a warning says so and the run goes on.
+    The operating system locks the open file `records/.lock`. The lock ends with the process, even a killed one; the
+    file stays. The lock works between machines if their network disk supports locks: NFS does, unless mounted with
+    `nolock` or `local_lock`. If the disk refuses to lock, the run continues with a warning.
 
     Raises:
-        UserError: another run holds the folder.
+        UserError: another run has locked the folder.
     """
     lock = FileLock(out / "records" / ".lock", timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"--out {out} is being prepared by another run; wait until that has ended, or give another folder"
+            f"--out {out} is being prepared by another run; wait until that run has ended, or give another folder"
         ) from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:

@@ -1,4 +1,4 @@
-"""The account of a prepared set: every annotated video, what was put right, and why it is not used."""
+"""The manifest of a prepared set: every annotated video, its fixes, and the reason if it is not used."""
 
 import json
 from collections import Counter, defaultdict
@@ -19,15 +19,15 @@ class Entry:
     """One annotated video.
 
     Attributes:
-        status: "used", "skipped" (it cannot be used), "left out" (the protocol does not ask for it), or "listed"
-            (nothing was prepared).
-        reason: why it is not used.
-        fixes: what had to be put right.
-        frames: that are used.
-        apex: index of its frame, None where it is not annotated.
-        score: of the face in the first frame.
-        file: relative to the set's folder.
-        sha256: of the file.
+        status: "used", "skipped" (it cannot be used), "left out" (the protocol ignores it), or "listed" (nothing was
+            prepared).
+        reason: reason why it is not used.
+        fixes: problems that were fixed.
+        frames: number of frames used.
+        apex: index of the apex frame, None if not annotated.
+        score: detection score of the face in the first frame.
+        file: path relative to the set's folder.
+        sha256: checksum of the file.
     """
 
     subject: str
@@ -45,13 +45,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about a prepared set.
+    """The record of how a set was prepared.
 
     Attributes:
         info: source, options, versions.
-        notes: what was odd about the release.
-        entries: by subject and video.
-        comparisons: counts beside those of protocols.
+        notes: anomalies of the release.
+        entries: all annotated videos, sorted by subject and name.
+        comparisons: counts found, beside those of protocols.
     """
 
     info: dict[str, Any]
@@ -70,7 +70,7 @@ class Manifest:
         write_atomic(out / "summary.txt", self.summary())
 
     def to_json(self) -> str:
-        """All of it."""
+        """Return the whole manifest as JSON."""
         content = {
             **self.info,
             "notes": self.notes,
@@ -83,22 +83,22 @@ class Manifest:
         return json.dumps(content, indent=1) + "\n"
 
     def to_csv(self) -> str:
-        """One row per video."""
+        """Return a table with one row per video."""
         rows = (asdict(entry) | {"fixes": "; ".join(entry.fixes)} for entry in self.entries)
         return csv_table(rows, list(Entry.__dataclass_fields__))
 
     def summary(self, limit: int | None = _LISTED) -> str:
-        """For people: numbers, differences from the protocols, and videos that are fixed or not used.
+        """Return a text for people: numbers, differences from protocols, and videos fixed or not used.
 
         Args:
-            limit: videos under one heading; None for all.
+            limit: most videos under one heading; None for all.
         """
         by_status = Counter(entry.status for entry in self.entries)
         used = [entry for entry in self.entries if entry.status in ("used", "listed")]
         fixed = [entry for entry in used if entry.fixes]
         parts = [
             f"{self.info['name']}: {', '.join(f'{number} {status}' for status, number in sorted(by_status.items()))}",
-            _lines("What was odd", self.notes, limit),
+            _lines("Notes", self.notes, limit),
             _lines("Labels", _tally(entry.label for entry in used), limit),
             _lines("Subjects", _subject_lines(used), limit),
             *(item.table() + ("" if item.agrees else "\nThe counts differ.") for item in self.comparisons),
@@ -110,12 +110,12 @@ class Manifest:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def differing(self) -> str:
-        """Tables of the protocols whose counts differ, and all videos that may be the cause."""
+        """Return tables of the protocols whose counts differ, and all videos that may be the cause."""
         suspects = [entry for entry in self.entries if entry.status == "skipped"]
         parts = [
             *(item.table() for item in self.comparisons if not item.agrees),
             _lines("Skipped", [f"{_name(entry)}: {entry.reason}" for entry in suspects]),
-            _lines("What was odd", self.notes),
+            _lines("Notes", self.notes),
         ]
         return "\n\n".join(part for part in parts if part)
 

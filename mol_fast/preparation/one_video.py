@@ -1,4 +1,4 @@
-"""One raw video, from its frames to aligned frames, landmarks and flow."""
+"""Prepare one raw video: aligned frames, landmarks and flow."""
 
 import typing
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ from mol_fast.vision.faces import MIN_SCORE, Face
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
 
-_PAIRS = 16  # whose flow is computed at once
-_WIDER = 0.5  # of its size is added around a frame in which no face is found
+_PAIRS = 16  # pairs of frames in one batch of flow
+_WIDER = 0.5  # border added on each side of a frame without a found face, as a share of its size
 
 Align = Literal["clip", "frame"]
 Box = tuple[float, float, float, float]
 
 
 class Finder(typing.Protocol):
-    """What finds faces: see `mol_fast.vision.faces.FaceFinder`."""
+    """A finder of faces, such as `mol_fast.vision.faces.FaceFinder`."""
 
     def find(self, frame: npt.NDArray[np.uint8]) -> Face | None: ...
     def landmarks(self, frame: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.float32]: ...
@@ -35,12 +35,12 @@ class Finder(typing.Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How videos are prepared.
+    """Settings of the preparation.
 
     Attributes:
-        align: one alignment per clip, by the landmarks of its first frame, or one per frame.
-        min_score: score from which a detection is a face.
-        device: where flow is computed, as PyTorch names it.
+        align: "clip" aligns all frames by the landmarks of the first frame, "frame" every frame by its own.
+        min_score: smallest detection score of a face.
+        device: PyTorch's name of the device that computes flow.
     """
 
     align: Align = "clip"
@@ -53,10 +53,10 @@ class Prepared:
     """A prepared video.
 
     Attributes:
-        data: what is stored.
-        apex: index of its frame, None where not annotated.
-        score: of the face in the first frame.
-        fixes: what had to be put right.
+        data: the data to store.
+        apex: index of the apex frame, None if not annotated.
+        score: detection score of the face in the first frame.
+        fixes: problems that were fixed.
     """
 
     data: VideoData
@@ -66,14 +66,14 @@ class Prepared:
 
 
 def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepared:
-    """Align the frames of a video, find the landmarks of each, and compute the flow between sampled frames.
+    """Align the frames of a video, predict the landmarks of every frame, and compute flow over one interval.
 
-    The landmarks of every frame are predicted in the frame itself, inside the box of the face in the first one, so
-    that they do not jump with the detector's box. A face that is cut too closely to be found is looked for again in
-    frames widened by their border pixels. Memory holds one raw frame.
+    The landmarks of every frame are predicted inside the box of the face in the first frame, so they do not jump with
+    the detector's box. If the frame is cut too tightly to find the face, the search is repeated in a frame widened by
+    its border pixels. Only one raw frame is in memory at a time.
 
     Raises:
-        UserError: the video cannot be used: no face, too few frames, frames of several sizes.
+        UserError: the video has no face, too few frames, or frames of different sizes.
     """
     reader = _FrameReader(video)
     aligner = _Aligner(finder, settings.align)
@@ -81,15 +81,15 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
     landmarks: list[npt.NDArray[np.float32]] = []
     for name, frame in reader:
         if len(frames) == MAX_CLIP:
-            raise UserError(f"it has more than {MAX_CLIP} frames, which is not one clip; cut it")
+            raise UserError(f"the video has more than {MAX_CLIP} frames, too many for one clip; cut it")
         crop, points = aligner(name, frame)
         frames.append(crop)
         landmarks.append(points)
     fixes = (*reader.fixes(), *aligner.fixes)
     if len(frames) < WINDOW:
-        raise UserError("; ".join((f"{len(frames)} frames can be read, at least {WINDOW} are needed", *fixes)))
+        raise UserError("; ".join((f"only {len(frames)} frames can be read, at least {WINDOW} are needed", *fixes)))
     if len(frames) < LEAST_PRESENT * reader.count:
-        read = f"{len(frames)} of {reader.count} frames can be read, at least {LEAST_PRESENT:.0%} are needed"
+        read = f"only {len(frames)} of {reader.count} frames can be read, at least {LEAST_PRESENT:.0%} are needed"
         raise UserError("; ".join((read, *fixes)))
     stacked = torch.from_numpy(np.stack(frames))
     data = VideoData(stacked, torch.from_numpy(np.stack(landmarks)), _flow(stacked, settings.device))
@@ -97,7 +97,7 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
 
 
 def _flow(frames: torch.Tensor, device: str) -> torch.Tensor:
-    """TV-L1 flow (7 interval, 2, H, W), float16, from each frame to the one an interval later."""
+    """Return TV-L1 flow (7 interval, 2, H, W), float16, from each frame to the frame one interval later."""
     from mol_fast import tvl1
 
     step = interval(len(frames))
@@ -112,7 +112,7 @@ def _flow(frames: torch.Tensor, device: str) -> torch.Tensor:
 
 
 class _FrameReader:
-    """The frames of a raw video that can be read, with their names, in grey."""
+    """Reader of the readable frames of a raw video, in grey, with their names."""
 
     def __init__(self, video: RawVideo) -> None:
         self._video = video
@@ -129,7 +129,7 @@ class _FrameReader:
             if size is not None and frame.shape != size:
                 raise UserError(
                     f"{name} is {frame.shape[1]} x {frame.shape[0]} pixels where frames before it are "
-                    f"{size[1]} x {size[0]}"
+                    f"{size[1]} x {size[0]}: all frames of a video must have the same size"
                 )
             size = frame.shape
             self._kept.append(index)
@@ -146,11 +146,11 @@ class _FrameReader:
 
     @property
     def count(self) -> int:
-        """Frames so far, those that cannot be read included."""
+        """Number of frames so far, readable or not."""
         return len(self._kept) + len(self._unreadable)
 
     def apex(self) -> int | None:
-        """Index of the apex, or of the frame nearest to it, among the frames that were read."""
+        """Return the index of the apex, or of the nearest frame, among the readable frames."""
         apex = self._video.apex
         if apex is None:
             return None
@@ -168,7 +168,7 @@ def _readable(file: Path) -> Picture | None:
 
 
 class _Aligner:
-    """Cuts the face out of the frames of one video."""
+    """Aligner of the frames of one video."""
 
     def __init__(self, finder: Finder, align: Align) -> None:
         self._finder = finder
@@ -179,7 +179,7 @@ class _Aligner:
         self.fixes: list[str] = []
 
     def __call__(self, name: str, frame: Picture) -> tuple[Picture, npt.NDArray[np.float32]]:
-        """The crop (144, 144) and its landmarks (68, 2)."""
+        """Return the crop (144, 144) of a frame and its landmarks (68, 2)."""
         if self._place is None or self._align == "frame":
             frame, face = self._find(name, frame)
             if self._place is None:

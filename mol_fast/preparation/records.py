@@ -1,7 +1,7 @@
-"""What was done to each video, kept beside it so that an interrupted run can go on.
+"""Records of prepared videos, by which an interrupted run resumes.
 
-OUT/records/SUBJECT/VIDEO.json is written after the video's file, with its checksum. A video is done when its record
-has the key of the same frames and settings, and its file the checksum.
+OUT/records/SUBJECT/VIDEO.json is written after the video's file and holds its checksum. A video is done if its record
+has the key of the same frames and settings, and its file has the checksum.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.files import write_atomic
 
-_VERSION = 2  # of how videos are prepared; those of another version are made anew
+_VERSION = 2  # version of the preparation; videos of other versions are prepared again
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Record:
     """Outcome of one video.
 
     Attributes:
-        key: of the frames and the settings, see `video_key`.
-        reason: why the video was skipped; empty where it was prepared.
-        fixes: what had to be put right in listing and preparing it.
-        frames: that were prepared.
-        apex: index of its frame, None where it is not annotated.
-        score: of the face in the first frame.
-        sha256: of the video's file.
+        key: key of the frames and settings, see `video_key`.
+        reason: reason why the video was skipped; empty if it was prepared.
+        fixes: problems that were fixed.
+        frames: number of prepared frames.
+        apex: index of the apex frame, None if not annotated.
+        score: detection score of the face in the first frame.
+        sha256: checksum of the video's file.
     """
 
     key: str
@@ -41,12 +41,12 @@ class Record:
 
 
 def video_file(out: Path, video: RawVideo) -> Path:
-    """Where a video is stored in the prepared set."""
+    """Return the path of a video in the prepared set."""
     return _file(out / "videos", video, ".safetensors")
 
 
 def video_key(video: RawVideo, settings: Settings) -> str:
-    """Changes with everything the outcome depends on: annotation, settings, and content of the frames."""
+    """Return a digest of everything the outcome depends on: annotation, settings and content of the frames."""
     told = [_VERSION, settings.align, settings.min_score, *video.key, video.label, video.source, video.apex]
     digest = hashlib.sha256(json.dumps([*told, *video.fixes]).encode())
     for path in video.frames:
@@ -55,10 +55,10 @@ def video_key(video: RawVideo, settings: Settings) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Checksum of a file.
+    """Return the SHA-256 checksum of a file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -68,7 +68,7 @@ def write_record(out: Path, video: RawVideo, record: Record) -> None:
     """Write the record of a video.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the record cannot be written.
     """
     path = _file(out / "records", video, ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def write_record(out: Path, video: RawVideo, record: Record) -> None:
 
 
 def done_record(out: Path, video: RawVideo, key: str) -> Record | None:
-    """The record of a video that was done, None where it has to be made."""
+    """Return the record of a video that is done, or None if the video must be prepared."""
     try:
         stored = json.loads(_file(out / "records", video, ".json").read_text(encoding="utf-8"))
         record = Record(**(stored | {"fixes": tuple(stored["fixes"])}))
@@ -106,7 +106,7 @@ def _file(folder: Path, video: RawVideo, suffix: str) -> Path:
 
 
 def _file_name(name: str) -> str:
-    """A name that every file system takes; one that had to be changed gets a part of its checksum."""
+    """Return a name that every file system accepts. A changed name ends with a part of its checksum."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     if plain == name and not name.startswith(".") and len(name) <= 100:
         return name

@@ -1,4 +1,4 @@
-"""What a raw release holds: its annotated videos, those that cannot be used, and what was odd about it."""
+"""The listing of a raw release: its annotated videos, skipped videos, and notes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,10 @@ class RawVideo:
     """An annotated video whose frames were found.
 
     Attributes:
-        subject, name, label, source: as they are stored, the same for all releases of a set.
-        frames: its images from onset to offset, in order, or the one video file that holds them.
-        apex: index into the frames, None where it is not annotated.
-        fixes: what had to be put right, one sentence each.
+        subject, name, label, source: as stored in the set, the same for all releases of a data set.
+        frames: images from onset to offset, in order, or one video file that holds them.
+        apex: index into the frames, None if not annotated.
+        fixes: problems that were fixed, one message each.
     """
 
     subject: str
@@ -27,13 +27,13 @@ class RawVideo:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from the other videos of its set."""
+        """(subject, name), unique in the set."""
         return self.subject, self.name
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An annotated video that is not prepared, and why."""
+    """An annotated video that is skipped, with the reason."""
 
     subject: str
     name: str
@@ -47,9 +47,9 @@ class Listing:
 
     Attributes:
         source: name of the set.
-        videos: in the order of subject and name.
+        videos: sorted by subject and name.
         skipped: in the order found.
-        notes: what was odd about folders and sheet, beyond single videos.
+        notes: anomalies of folders and sheet that concern no single video.
     """
 
     source: str
@@ -58,14 +58,14 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
     def folders(self, parent: Path) -> list[Path]:
-        """The folders in a folder, by name; files that lie among them are noted."""
+        """Return the folders in a folder, sorted by name, and note files among them."""
         junk = sorted(path.name for path in parent.iterdir() if path.is_file())
         if junk:
-            self.notes.append(f"files among the folders of {parent.name}, passed over: {named(junk)}")
+            self.notes.append(f"files among the folders of {parent.name}, ignored: {named(junk)}")
         return subfolders(parent)
 
     def settle(self) -> None:
-        """Order the videos, and skip all but the first of those with the same subject and name."""
+        """Sort the videos. Of several with the same subject and name, keep the first and skip the others."""
         seen: set[tuple[str, str]] = set()
         videos = []
         for video in self.videos:
@@ -79,7 +79,7 @@ class Listing:
 
 
 def normalised_label(text: str) -> tuple[str, tuple[str, ...]]:
-    """A label in lower case, "Other" as "others"; and what was changed beyond the case."""
+    """Return the label in lower case, with "other" as "others", and messages about changes other than case."""
     label = text.strip().lower()
     if label == "other":
         return "others", (f"label {text.strip()} read as others",)

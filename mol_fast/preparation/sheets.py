@@ -1,4 +1,4 @@
-"""Annotation sheets of CASME II and SAMM, of any release year: rows with subject, name, frame numbers and label."""
+"""Read the annotation sheets of CASME II and SAMM: subject, name, frame numbers and label of each video."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from mol_fast.utils.errors import UserError
 
-_HEADER_ROWS = 60  # of a sheet are searched for the header
+_HEADER_ROWS = 60  # rows at the top of a sheet that are searched for the header
 _COLUMNS = {
     "Subject": ("subject", "subjectid", "sub"),
     "Filename": ("filename", "file", "clip"),
@@ -25,12 +25,12 @@ class Row:
     """A row of a sheet.
 
     Attributes:
-        line: as a spreadsheet counts, from 1.
-        subject: number of the subject; None where the cell holds none.
-        name: of the video, as written.
-        onset, apex, offset: frame numbers; None where the cell holds none.
-        apex_text: what the apex cell holds.
-        label: as written.
+        line: number of the row, counted from 1 as a spreadsheet does.
+        subject: number of the subject; None if the cell has none.
+        name: name of the video, as written.
+        onset, apex, offset: frame numbers; None if the cell has none.
+        apex_text: text of the apex cell.
+        label: emotion, as written.
     """
 
     line: int
@@ -44,10 +44,10 @@ class Row:
 
 
 def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
-    """The sheet of a release: the one given, or the only one under or beside `root` that fits a pattern.
+    """Find the sheet of a release: `given`, or the only sheet under or beside `root` that fits a pattern.
 
     Raises:
-        UserError: there is none, or more than one.
+        UserError: there is no sheet, or more than one.
     """
     if given is not None:
         if not given.is_file():
@@ -68,9 +68,9 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
 
 
 def read_sheet(path: Path) -> list[Row]:
-    """The rows of an .xlsx or .csv sheet, of the first of its tables that has the columns.
+    """Read the rows of an .xlsx or .csv sheet, from its first table that has all columns.
 
-    Text above the header, columns without a name and empty rows are passed over.
+    Ignores text above the header, columns without a name, and empty rows.
 
     Raises:
         UserError: the file cannot be read, or a column is missing.
@@ -100,7 +100,7 @@ def _is_sheet(path: Path) -> bool:
 
 
 def _tables(path: Path) -> list[list[list[Any]]]:
-    """Cells of every table of the file, as rows."""
+    """Return every table of the file as rows of cells."""
     import pandas as pd
 
     try:
@@ -110,13 +110,13 @@ def _tables(path: Path) -> list[list[list[Any]]]:
             frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl")
     except ImportError as error:
         raise UserError(f"reading {path} needs openpyxl: pip install 'mol-fast[train]'") from error
-    except Exception as error:  # openpyxl raises whatever the broken part of the file leads to
+    except Exception as error:  # openpyxl raises many kinds of errors for broken files
         raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again") from error
     return [frame.to_numpy(dtype=object).tolist() for frame in frames.values()]
 
 
 def _columns(cells: Sequence[Any]) -> dict[str, int]:
-    """Place of each known column, if these cells are a header."""
+    """Return the place of each known column, if these cells are a header."""
     words = [re.sub(r"[^a-z]", "", _text(cell).lower()) for cell in cells]
     places = {}
     for name, aliases in _COLUMNS.items():
@@ -146,7 +146,7 @@ def _full(cells: Sequence[Any]) -> bool:
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; whole numbers without decimals, empty cells as ""."""
+    """Convert a cell to text: whole numbers without decimals, empty cells as ""."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     if isinstance(cell, float) and cell.is_integer():

@@ -1,4 +1,4 @@
-"""From a listing to a prepared set: choose, prepare, account for every video, and write the index last."""
+"""Prepare a whole set: choose videos, prepare them, write the manifest and, last, the index."""
 
 import contextlib
 import json
@@ -26,22 +26,22 @@ _INDEX = ("index.csv", "set.json")
 
 
 class CountMismatch(Exception):
-    """The counts are not those of the protocol.
+    """The counts differ from the protocol's.
 
-    The message is the table of differences and what may be the cause, or nothing where that was told already.
+    The message is a table of differences with possible causes, or empty if they were printed already.
     """
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be prepared.
+    """The plan of what to prepare.
 
     Attributes:
-        name: of the set.
-        listing: of the release.
-        protocol: None to prepare all that is annotated.
+        name: name of the set.
+        listing: listing of the release.
+        protocol: protocol that selects videos; None to prepare all annotated videos.
         chosen: videos to prepare.
-        others: entries of all other videos.
+        others: manifest entries of all other videos.
     """
 
     name: str
@@ -51,16 +51,21 @@ class Plan:
     others: tuple[Entry, ...]
 
     def manifest(self) -> Manifest:
-        """The account before anything is prepared."""
+        """Return the manifest before anything is prepared."""
         entries = [
             Entry(*_told(video), "listed", "", video.fixes, len(video.frames), video.apex) for video in self.chosen
         ]
         return self.account({"name": self.name}, entries, self.chosen)
 
     def account(self, info: dict[str, Any], entries: Sequence[Entry], used: Sequence[RawVideo]) -> Manifest:
-        """The account of all videos, given the entries of the chosen ones and those of them that are used.
+        """Return the manifest of all videos.
 
-        Without a protocol, the counts stand beside those of all protocols of the source that know the labels.
+        Without a protocol, the counts are compared with all protocols of the source that know the labels.
+
+        Args:
+            info: source, options, versions.
+            entries: entries of the chosen videos.
+            used: those of the chosen videos that are used.
         """
         of_source = [item for item in PROTOCOLS.values() if item.name.startswith(f"{self.listing.source}-")]
         labels = {video.label for video in used}
@@ -74,17 +79,17 @@ class Plan:
         )
 
     def agrees(self, manifest: Manifest) -> bool:
-        """Whether the counts are those of the protocol, if there is one."""
+        """Return True if the counts are the protocol's, or if there is no protocol."""
         return self.protocol is None or all(item.agrees for item in manifest.comparisons)
 
     def check(self, manifest: Manifest) -> None:
-        """Raise CountMismatch where the counts are not those of the protocol."""
+        """Raise CountMismatch if the counts differ from the protocol's."""
         if not self.agrees(manifest):
             raise CountMismatch(manifest.differing())
 
 
 def make_plan(name: str, listing: Listing, protocol: Protocol | None) -> Plan:
-    """Choose the videos that a protocol asks for; all where it is None.
+    """Choose the videos of a protocol, or all videos if it is None.
 
     Raises:
         UserError: the protocol is a composite that does not know the source.
@@ -115,15 +120,15 @@ def prepare_set(
     allow_count_mismatch: bool = False,
     on_done: Callable[[Outcome], object] = lambda outcome: None,
 ) -> tuple[Manifest, list[Outcome]]:
-    """Prepare the videos of a plan in the folder `out`; those that are done there already are verified and kept.
+    """Prepare the videos of a plan in the folder `out`. Videos that are already done are verified and kept.
 
-    The index is removed first and written last: a folder with an index holds a whole set. The folder is locked until
-    the end (see `mol_fast.preparation.lock`).
+    The index is removed first and written last, so a folder with an index holds a complete set. The folder is locked
+    meanwhile (see `mol_fast.preparation.lock`).
 
     Raises:
         UserError: the folder cannot be used, another run is preparing it, or no video can be used.
-        CountMismatch: videos cannot be used, so that the counts differ from those of the protocol; the manifest is
-            written then, the index is not.
+        CountMismatch: some videos cannot be used, so the counts differ from the protocol's. Then the manifest is
+            written, but not the index.
     """
     _make_folder(out)
     with locked(out):
@@ -135,7 +140,7 @@ def prepare_set(
 def _account(
     plan: Plan, out: Path, settings: Settings, outcomes: Sequence[Outcome], allow_count_mismatch: bool
 ) -> Manifest:
-    """Write what became of every video and, where the set is whole, its index."""
+    """Write the manifest and, if the set is complete, the index."""
     pairs = list(zip(plan.chosen, outcomes, strict=True))
     used = [(video, outcome) for video, outcome in pairs if not outcome.record.reason]
     info = _info(plan, settings)
@@ -144,7 +149,7 @@ def _account(
     if not allow_count_mismatch:
         plan.check(manifest)
     if not used:
-        raise UserError(f"none of the {len(pairs)} videos can be used, {out / 'summary.txt'} says why")
+        raise UserError(f"none of the {len(pairs)} videos can be used: see {out / 'summary.txt'} for reasons")
     _write_set(out, info, used)
     return manifest
 
@@ -165,12 +170,12 @@ def _make_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is not a folder; give another one")
     if out.exists() and any(out.iterdir()) and not (out / "records").is_dir():
-        raise UserError(f"--out {out} is not empty and holds no set that was prepared here; give another folder")
+        raise UserError(f"--out {out} is not empty and not a prepared set; give another folder")
     (out / "records").mkdir(parents=True, exist_ok=True)
 
 
 def _clear_folder(out: Path, source: str) -> None:
-    """Make the folder ready: what a killed run left half-written goes, and the index until all is done."""
+    """Remove the index, and temporary files of killed runs."""
     held = _source(out)
     if held not in (None, source):
         raise UserError(f"--out {out} holds videos of {held}, not of {source}; give another folder")
@@ -180,7 +185,7 @@ def _clear_folder(out: Path, source: str) -> None:
 
 
 def _source(out: Path) -> str | None:
-    """Whose videos a folder holds, finished or not; None where it holds none that can be read."""
+    """Return the source of the videos in a folder, finished or not; None if it has no readable video."""
     for name in ("set.json", "manifest.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads((out / name).read_text(encoding="utf-8"))["source"])
@@ -202,7 +207,7 @@ def _write_set(out: Path, info: dict[str, Any], used: Sequence[tuple[RawVideo, O
 
 
 def _info(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Content of set.json: what made the set."""
+    """Return the content of set.json: how the set was made."""
     return {
         "name": plan.name,
         "source": plan.listing.source,

@@ -1,4 +1,4 @@
-"""Prepare many videos, in this process or in several."""
+"""Prepare many videos, in this process or in several worker processes."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -24,24 +24,24 @@ from mol_fast.vision.sizes import PAIRS, interval
 
 
 class Outcome(NamedTuple):
-    """What became of a video."""
+    """The result for one video."""
 
     record: Record
-    made: bool  # in this run, not before
+    made: bool  # prepared in this run, not in an earlier one
 
     @property
     def pairs(self) -> int:
-        """Flow fields that were computed in this run."""
+        """Number of flow fields computed in this run."""
         return PAIRS * interval(self.record.frames) if self.made else 0
 
 
 class Worker:
-    """Prepares videos one by one; those that are done already are verified and kept.
+    """Worker that prepares videos one by one. Videos that are already done are verified and kept.
 
     Args:
         out: folder of the prepared set.
-        settings: how to prepare.
-        make_finder: called when the first video has to be prepared.
+        settings: settings of the preparation.
+        make_finder: makes the finder of faces; called when the first video is prepared.
     """
 
     def __init__(self, out: Path, settings: Settings, make_finder: Callable[[], Finder]) -> None:
@@ -51,10 +51,10 @@ class Worker:
         self._finder: Finder | None = None
 
     def __call__(self, video: RawVideo) -> Outcome:
-        """Prepare a video, or say why it cannot be.
+        """Prepare a video, or record why it is skipped.
 
         Raises:
-            UserError: faces cannot be looked for at all, or the result cannot be written.
+            UserError: the finder of faces cannot be made, or the result cannot be written.
         """
         key = video_key(video, self._settings)
         record = done_record(self._out, video, key)
@@ -88,8 +88,8 @@ class Worker:
             write_record(self._out, video, record)
         except OSError as error:
             raise UserError(
-                f"{self._out} cannot be written ({error}); make room or give another folder, then run the same "
-                "command again to go on"
+                f"{self._out} cannot be written ({error}); free space or give another folder, then run the same "
+                "command to resume"
             ) from error
         return Outcome(record, made=True)
 
@@ -100,12 +100,15 @@ def prepare_all(
     workers: int = 1,
     on_done: Callable[[Outcome], object] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Prepare videos in `workers` processes, or in this one if that is 1; outcomes in the order of the videos.
+    """Prepare videos in `workers` processes, or in this process if `workers` is 1.
 
-    Every process uses one thread, so that results do not depend on how many there are.
+    Every process uses one thread, so results do not depend on the number of processes.
+
+    Returns:
+        One outcome per video, in the order of `videos`.
 
     Raises:
-        UserError: see `Worker`; a process ended unexpectedly.
+        UserError: see `Worker`; or a process ended unexpectedly.
     """
     if workers == 1:
         outcomes = []
@@ -120,7 +123,7 @@ def prepare_all(
         return _collect(pool, videos, 2 * workers, on_done)
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process ended unexpectedly, for lack of memory perhaps; run the same command again to go on, "
+            "a worker process ended unexpectedly, perhaps for lack of memory; run the same command to resume, "
             "with fewer --workers"
         ) from error
     finally:
@@ -130,7 +133,7 @@ def prepare_all(
 def _collect(
     pool: ProcessPoolExecutor, videos: Sequence[RawVideo], ahead: int, on_done: Callable[[Outcome], object]
 ) -> list[Outcome]:
-    """Outcomes of all videos, with at most `ahead` of them under way."""
+    """Return the outcomes of all videos, with at most `ahead` videos submitted at a time."""
     outcomes: dict[int, Outcome] = {}
     pending: dict[Future[Outcome], int] = {}
     waiting = iter(enumerate(videos))
@@ -144,14 +147,14 @@ def _collect(
     return [outcomes[index] for index in range(len(videos))]
 
 
-_worker: Worker | None = None  # of this process
+_worker: Worker | None = None  # the worker of this process
 
 
 def _start(worker: Worker) -> None:
     global _worker
     _worker = worker
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent lets the videos in work be finished
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent lets workers finish the current videos
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -161,7 +164,7 @@ def _prepare(video: RawVideo) -> Outcome:
 
 
 def _end_with_parent() -> None:
-    """Do not outlive a parent that was killed."""
+    """End this process when its parent ends, even if the parent is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

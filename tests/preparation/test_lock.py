@@ -60,7 +60,7 @@ def test_the_second_run_stops(release: Path, tmp_path: Path, capfd: pytest.Captu
         assert main(options(release, out)) == 2
         error = capfd.readouterr().err
         assert error.count("\n") == 1
-        assert f"error: --out {out} is being prepared by another run; wait until that has ended" in error
+        assert f"error: --out {out} is being prepared by another run; wait until that run has ended" in error
         assert content(out) == before
         if not killed:
             os.killpg(first.pid, signal.SIGCONT)

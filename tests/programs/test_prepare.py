@@ -303,11 +303,11 @@ def test_bad_options(
 
 def test_out_that_cannot_be_used(release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("casme2", release, release / "out") == 2
-    assert "lies in the release" in capfd.readouterr().err
+    assert "is inside the release" in capfd.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("keep me")
     assert run("casme2", release, tmp_path / "mine") == 2
-    assert "is not empty and holds no set" in capfd.readouterr().err
+    assert "is not empty and not a prepared set" in capfd.readouterr().err
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
     assert run("casme2", release, tmp_path / "mine/thesis.txt") == 2
     assert "is not a folder" in capfd.readouterr().err
@@ -350,7 +350,7 @@ def test_disk_full(
 def test_no_video_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = write_casme2(tmp_path / "a", [Fake(1, "a", "fear", frames=7)], faces=False)
     assert run("casme2", root, tmp_path / "out") == 2
-    assert "no video that can be used" in capfd.readouterr().err
+    assert "has no usable video" in capfd.readouterr().err
     root = write_casme2(tmp_path / "b", [Fake(1, "a", "fear")], faces=False)
     assert run("casme2", root, tmp_path / "out") == 2
     assert "none of the 1 videos can be used" in capfd.readouterr().err
