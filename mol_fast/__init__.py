@@ -33,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`predict` is imported when it is first used: it needs OpenCV, nothing else here does."""
+    """Import `predict` on first use: it needs OpenCV, unlike everything else here."""
     if name != "predict":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mol_fast.prediction.predictor import predict

@@ -1,4 +1,4 @@
-"""Score a run again, score weights on prepared sets, or compare two runs: `python -m mol_fast.evaluate`."""
+"""The program that scores runs or weights again, or compares two runs: `python -m mol_fast.evaluate`."""
 
 import hashlib
 import json
@@ -19,49 +19,48 @@ MODES = {
     "weights": ("out", "data", "data_dir", "protocol", "subjects", "device", "precision", "batch_size"),
     "compare": ("out", "partial", "resamples", "seed"),
 }
-"""What can be evaluated, and the options that go with it."""
+"""The three modes, and the options that apply to each."""
 RESAMPLES = (100, 100_000)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to evaluate: exactly one of run, weights and compare."""
+    """Options of the program. Give exactly one of run, weights and compare."""
 
     run: Path | None = None
-    """Folder of a run, to score again from its tables of windows: no data and no model are needed."""
+    """Folder of a run to score again from its tables of windows. Needs no data and no model."""
     weights: Path | None = None
-    """Folder of a fold or weights file, to score on prepared sets."""
+    """Folder of a fold, or weights file, to score on prepared sets."""
     compare: tuple[Path, Path] | None = None
     """Folders of two runs, A and B, to compare over the subjects that both hold out."""
     out: Path | None = None
-    """Folder for scores, tables and report: a new one. Without it, --run writes to the run itself, and the others only
-    print."""
+    """New folder for scores, tables and report. Default: --run writes to the run itself, the other modes only print."""
     partial: bool = False
-    """Take the finished folds of a run that is not finished."""
+    """Accept runs with unfinished folds, and use the finished ones."""
     data: tuple[Path, ...] = ()
-    """Folders of prepared sets, used as one; the embedded set when not given."""
+    """Folders of prepared sets, used as one set. Default: the embedded set."""
     data_dir: Path | None = None
-    """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
+    """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
     protocol: str | None = None
-    """Which annotated labels make which classes, as in training."""
+    """Protocol that maps labels to classes, as in training. Default: the protocol that the sets were prepared for."""
     subjects: tuple[str, ...] = ()
-    """Subjects to score, by name; those that the weights were not trained on when not given."""
+    """Names of the subjects to score. Default: all subjects that the weights were not trained on."""
     device: str = "auto"
-    """"cpu", "cuda", or "auto": a GPU where there is one."""
+    """Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
     precision: Precision = "auto"
-    """"bfloat16" (autocast), "float32", or "auto": bfloat16 where the device has instructions for it."""
+    """bfloat16 (autocast), float32, or auto: bfloat16 if the device has instructions for it."""
     batch_size: int = 8
-    """Clips at once."""
+    """Number of clips in one batch."""
     resamples: int = 10_000
-    """Draws of subjects, from which the intervals are taken."""
+    """Number of draws of subjects for the intervals."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the draws."""
 
     def check(self) -> str:
-        """What is to be evaluated, a key of `MODES`.
+        """Check the options, and return the mode, a key of `MODES`.
 
         Raises:
-            UserError: it is not exactly one, an option does not go with it, or a number is out of range.
+            UserError: not exactly one mode is given, an option does not apply to it, or a number is out of range.
         """
         modes = [name for name in MODES if getattr(self, name) is not None]
         if len(modes) != 1:
@@ -69,7 +68,7 @@ class Options:
             raise UserError(f"give one of --run, --weights and --compare, got {given}")
         for field in fields(self):
             if field.name not in (*modes, *MODES[modes[0]]) and getattr(self, field.name) != field.default:
-                raise UserError(f"--{field.name.replace('_', '-')} does not go with --{modes[0]}: leave it out")
+                raise UserError(f"--{field.name.replace('_', '-')} does not apply to --{modes[0]}: omit it")
         if not RESAMPLES[0] <= self.resamples <= RESAMPLES[1]:
             raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}")
         if self.batch_size < 1:
@@ -80,16 +79,16 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
+    """Run the program and return the exit code."""
     return run_program(run, argv, "evaluate", "train")
 
 
 def run(settings: Options) -> None:
     """Score a run again, score trained weights on prepared sets, or compare two runs.
 
-    --run takes the scores from the tables of windows in a run's folder, and writes scores, tables and report again.
-    --weights scores a model, by default on the subjects that it was not trained on. --compare gives the differences of
-    two runs, with intervals from resampling subjects.
+    --run reads the tables of windows in the folder of a run, and writes scores, tables and report again.
+    --weights scores a model, by default on the subjects that it was not trained on.
+    --compare shows the differences of two runs, with bootstrap intervals over subjects.
 
     Raises:
         UserError: an option cannot be used.
@@ -186,11 +185,11 @@ def _compare(settings: Options) -> None:
 
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Make the folder of --out, or raise UserError where it holds anything but earlier results of the same."""
+    """Create the folder of --out, or raise UserError if it holds results of another evaluation."""
     from mol_fast.runs.folder import open_folder
 
     if open_folder(path, about, identity, "--out"):
-        raise UserError(f"{path} holds the results of something else: choose another --out, or remove it")
+        raise UserError(f"{path} holds results of another evaluation: choose another --out, or remove it")
 
 
 def _conclude(warnings: Iterable[str], page: Path | None) -> None:

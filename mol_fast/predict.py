@@ -1,7 +1,8 @@
-"""Predict micro-expression, optical flow and landmarks of the face in a video: `python -m mol_fast.predict`.
+"""The program that predicts micro-expression, flow and landmarks of a face in a video: `python -m mol_fast.predict`.
 
-The function for frames in memory is `mol_fast.predict(frames, weights)`: `mol_fast.prediction.predictor.predict`.
-Importing this module puts it in the function's place, as `mol_fast.predict`, so the module can be called just the same.
+For frames in memory call `mol_fast.predict(frames, weights)`, which is `mol_fast.prediction.predictor.predict`.
+Importing this module replaces the attribute `mol_fast.predict` by the module, so the module is callable like the
+function.
 """
 
 import os
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TABLE_ROWS = 40
-_LEAST_MAX_FLOW = 0.1  # pixels of the crop; slower motion is not drawn in full colour unless asked for
+_LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 
 class _CallableModule(ModuleType):
@@ -42,25 +43,25 @@ sys.modules[__name__].__class__ = _CallableModule
 
 @dataclass(frozen=True)
 class Options:
-    """How to predict.
+    """Options of the program.
 
     Attributes:
         weights: Folder of a training run, or a weights file (.safetensors).
-        out: Folder for prediction.json and annotated.mp4, made if missing; by default NAME-prediction in the current
+        out: Folder for prediction.json and annotated.mp4; created if missing. Default: NAME-prediction in the current
             folder.
-        window: Length of a window: seconds (0.5s), frames (100), or "all" to read the input as one clip as annotated.
-            An input that is not longer than a window is one clip, too. By default 0.5s for video files, all for
-            folders and prepared files. A window is never shorter than 8 frames; the model reads 8 of them, evenly
-            spaced.
-        stride: From the start of a window to the next, in seconds (0.25s) or frames (50); by default half a window.
-        fps: Frames per second, where a video file says it wrong, or a folder or prepared file does not say it.
-        aligned: The frames are aligned face crops already, do not look for faces. Prepared files always are.
-        min_score: Score from which a detection is a face; clear frontal faces have about 1 or more, false ones
+        window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
+            evenly spaced. "all" reads the input as one clip, and so does an input not longer than a window. Default:
+            0.5s for video files, all for folders and prepared files.
+        stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.
+        fps: Frames per second. Replaces the rate of a video file; folders and prepared files have none.
+        aligned: The frames are already aligned face crops: search no faces. Always on for prepared files.
+        min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
             about 0.
-        max_flow: Flow drawn in full colour, in pixels of the 128 x 128 crop; by default the 99th percentile.
+        max_flow: Flow length that is drawn in full colour, in pixels of the 128 x 128 crop. Default: the 99th
+            percentile.
         video: Write annotated.mp4.
-        device: Where to run: cpu, cuda, cuda:1, and so on; auto takes a GPU where there is one.
-        batch_size: Windows that run at once; fewer need less memory.
+        device: Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
+        batch_size: Number of windows in one batch. A smaller batch needs less memory.
     """
 
     weights: Path
@@ -77,8 +78,8 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code, 2 after an error, which one sentence on stderr explains."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what they print would stand beside that sentence
+    """Run the program and return the exit code."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # print no messages beside the one error
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     return run_program(run, argv, "predict", "faces")
 
@@ -86,16 +87,16 @@ def main(argv: list[str] | None = None) -> int:
 def run(input: Path, /, prediction: Options) -> None:
     """Predict micro-expression, optical flow and landmarks of the largest face in a video.
 
-    Prints the class probabilities of each window and of the clip (the mean of its windows) beside the mean length
-    of the flow in pixels of the 128 x 128 crop, and writes prediction.json and annotated.mp4. Weights that were trained
-    without flow or landmarks (--tasks) give the rest.
+    Prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow length in
+    pixels of the 128 x 128 crop. Writes prediction.json and annotated.mp4. Weights that were trained without flow or
+    landmarks (--tasks) predict only the other tasks.
 
     Args:
         input: Video file, folder of images in the order of the numbers in their names, or prepared .safetensors file.
-        prediction: How to predict.
+        prediction: Options of the program.
 
     Raises:
-        UserError: something given cannot be used.
+        UserError: the input or an option cannot be used.
     """
     options = prediction
     _check_numbers(options)
@@ -125,7 +126,7 @@ def run(input: Path, /, prediction: Options) -> None:
 def _predict(
     source: FrameSource, windows: list[Window], predictor: Predictor, finder: FaceFinder | None, flow: FlowFile
 ) -> tuple[Prediction, float]:
-    """The prediction, its flow going to disk, and the largest 99th percentile of flow of a window."""
+    """Predict all windows, with flow on disk. Also return the largest 99th percentile of flow of a window."""
     predictions: list[WindowPrediction] = []
     fast = 0.0
     with progress() as begin:
@@ -145,14 +146,14 @@ def _plan(source: FrameSource, options: Options) -> list[Window]:
     stride = None if options.stride is None else _frames(options.stride, source.fps, "--stride", 1)
     if (length is None or source.count <= length) and source.count > MAX_CLIP:
         raise UserError(
-            f"{source.name} has {source.count} frames, more than {MAX_CLIP} are not one clip: "
+            f"{source.name} has {source.count} frames, one clip may have at most {MAX_CLIP}: "
             "give --window, for example --window 100"
         )
     return plan_windows(source.count, length, stride)
 
 
 def _frames(text: str, fps: float | None, option: str, least: int) -> int:
-    """Number of frames of "100" or "0.5s"; seconds give `least` where they are shorter."""
+    """Parse "100" or "0.5s" as a number of frames. Seconds give at least `least` frames."""
     seconds = text.endswith("s")
     try:
         value = float(text[:-1]) if seconds else int(text)
@@ -165,7 +166,7 @@ def _frames(text: str, fps: float | None, option: str, least: int) -> int:
             raise UserError(f"{option} is {text} frames, at least {least} are needed")
         return int(value)
     if fps is None:
-        raise UserError(f"{option} is {text}, but the frames per second are not known, give --fps as well")
+        raise UserError(f"{option} is {text}, but the frames per second are unknown, give --fps as well")
     return max(least, round(value * fps))
 
 
@@ -173,7 +174,7 @@ def _check_numbers(options: Options) -> None:
     for name in ("fps", "max_flow", "batch_size"):
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"--{name.replace('_', '-')} is {value}, it must be positive")
+            raise UserError(f"--{name.replace('_', '-')} is {value}, must be positive and finite")
 
 
 def _print(result: Prediction, fps: float | None, out: Path) -> None:
@@ -186,7 +187,7 @@ def _print(result: Prediction, fps: float | None, out: Path) -> None:
         console.print(f"{more} more windows are in prediction.json")
     if result.skipped:
         starts = ", ".join(str(window.start) for window in result.skipped[:10])
-        console.print(f"no face in {len(result.skipped)} windows, left out; they start at frame {starts}", end="")
+        console.print(f"skipped {len(result.skipped)} windows without a face, from frame {starts}", end="")
         console.print(" ..." if len(result.skipped) > 10 else "")
     missing = [
         name for name, part in (("flow", result.flow), ("landmarks", result.windows[0].landmarks)) if part is None

@@ -1,4 +1,4 @@
-"""Draw a prepared video, to be looked at: `python -m mol_fast.show VIDEO`."""
+"""The program that draws a prepared video as a picture: `python -m mol_fast.show VIDEO`."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ _ZOOM = 2
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
+    """Run the program and return the exit code."""
     return run_program(run, argv, "show", "train")
 
 

@@ -1,4 +1,4 @@
-"""Train on the embedded set or on prepared ones, and score held-out subjects: `python -m mol_fast.train`."""
+"""The program that trains a model and scores held-out subjects: `python -m mol_fast.train`."""
 
 import sys
 from dataclasses import asdict
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
+    """Run the program and return the exit code."""
     keep_memory()
     defaults = recipe_of(argv)
 
@@ -37,12 +37,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(settings: TrainSettings) -> None:
-    """Train micro-expression, optical flow and landmarks jointly, then score the subjects held out.
+    """Train micro-expression, optical flow and landmarks jointly, then score the held-out subjects.
 
-    Without options the embedded synthetic set is generated and used. Held-out subjects serve the final scores only.
-    OUT/NAME receives config.json, scores.json, predictions.csv, folds.csv, megc2019.csv and report.html, and a folder
-    per fold with its config.json, metrics.csv, TensorBoard events, weights.safetensors and predictions of windows. The
-    same command goes on with a run that was interrupted; finished folds are not repeated.
+    The default data are the embedded synthetic set, which is generated on first use. Held-out subjects are used only
+    for the final scores. OUT/NAME receives config.json, scores.json, predictions.csv, folds.csv, megc2019.csv,
+    megc2019.log and report.html, and a folder per fold with config.json, metrics.csv, TensorBoard events,
+    weights.safetensors and predictions of windows. The same command resumes an interrupted run; finished folds are not
+    repeated.
 
     Raises:
         UserError: an option cannot be used, or the loss of the only fold is not finite.
@@ -100,7 +101,7 @@ def _subjects(videos: list[Video]) -> list[str]:
 def _run_folds(
     folds: list["Fold"], videos: list[Video], protocol: Protocol, settings: TrainSettings, fabric: "Fabric", path: Path
 ) -> list[str]:
-    """Train `folds`; gives those whose loss was not finite."""
+    """Train `folds`, and return messages about those whose loss was not finite."""
     from mol_fast.fold_run import run_fold
     from mol_fast.runs.folder import fold_folder
     from mol_fast.training import LossNotFinite
@@ -114,7 +115,7 @@ def _run_folds(
             except LossNotFinite as error:
                 failed.append(f"step {error.step} of fold {fold.name}")
             except Stopped as stop:
-                command = f"the same command with --name {path.name} goes on"
+                command = f"resume with the same command and --name {path.name}"
                 raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}") from stop
     return failed
 
@@ -135,7 +136,7 @@ def _check_failed(failed: list[str], folds: int, path: Path) -> None:
 
 
 def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str) -> None:
-    """Scores and report over all folds, once they are finished: the last of several processes does it."""
+    """Write scores and report once all folds are finished; the last of several processes does it."""
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
     from mol_fast.runs.fold_results import FoldResults
@@ -145,7 +146,7 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
     finished = {fold: result for fold, result in results.items() if result is not None}
     if len(finished) < len(folds):
-        print(f"{len(finished)} of {len(folds)} folds are finished, the rest is with other processes", flush=True)
+        print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
         return
     pooled = PooledResults(finished)
     pooled.write(path)

@@ -1,1 +1,1 @@
-"""Score models on held-out clips, and compare finished runs."""
+"""Score models on held-out clips, and compare runs."""

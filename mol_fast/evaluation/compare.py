@@ -1,7 +1,7 @@
-"""Two runs compared over the subjects that both hold out, with intervals from resampling subjects.
+"""Compare two runs over the subjects that both hold out, with bootstrap intervals over subjects.
 
-Videos of one subject are alike, so subjects are what is drawn, with replacement, and both runs are scored on the same
-draw. Each draw pools the confusion matrices of its subjects and takes the scores from that.
+Videos of one subject are similar, so the bootstrap draws subjects, with replacement. Both runs are scored on the same
+draw. Scores of a draw come from the pooled confusion matrices of its subjects.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +18,9 @@ from mol_fast.utils.errors import UserError
 
 CONFIDENCE = 0.95
 FEW = 6
-"""Subjects from which on a difference can be shown: fewer agree by chance in more than 5 % of cases, 2 / 2^n."""
-_ZERO = 1e-12  # what differs by less, differs by rounding
+"""Fewest subjects that can show a difference: n subjects all agree by chance with probability 2 / 2^n, above 5 %
+for fewer."""
+_ZERO = 1e-12  # smaller differences are rounding
 
 Array = npt.NDArray[np.float64]
 Labels = dict[str, str]
@@ -30,9 +31,9 @@ class Difference:
     """One score of two runs.
 
     Attributes:
-        a, b: of the runs, the mean over seeds.
+        a, b: scores of the runs, means over seeds.
         difference: b - a.
-        low, high: ends of its 95 % interval.
+        low, high: ends of the 95 % interval of the difference.
     """
 
     a: float
@@ -43,7 +44,7 @@ class Difference:
 
     @property
     def contains_zero(self) -> bool:
-        """Whether the interval allows for no difference."""
+        """True if the interval contains zero."""
         return self.low <= _ZERO and self.high >= -_ZERO
 
 
@@ -52,12 +53,12 @@ class Comparison:
     """Scores of two runs, by name: ratios from 0 to 1, end-point errors in pixels, landmark error in %.
 
     Attributes:
-        scores: the differences; errors of flow and landmarks only where both runs have them for every subject.
-        subjects: those that both runs hold out, in every seed.
+        scores: the differences. Errors of flow and landmarks are missing unless both runs have them for every subject.
+        subjects: subjects that both runs hold out in every seed.
         videos: number of their videos.
-        left_out: subjects that are missing somewhere, by the run that has them, "a" or "b".
-        seeds: of each run.
-        notes: what to know of the intervals, and why a score is not compared.
+        left_out: ignored subjects, which the other run or a seed lacks, by run ("a" or "b").
+        seeds: seeds of each run.
+        notes: remarks on the intervals, and reasons why a score is not compared.
     """
 
     scores: dict[str, Difference]
@@ -69,29 +70,29 @@ class Comparison:
 
     @property
     def few(self) -> bool:
-        """Whether the subjects are too few for any interval to show a difference."""
+        """True if the subjects are too few to show a difference."""
         return len(self.subjects) < FEW
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries, tuples and numbers, ready for JSON."""
+        """Return nested dictionaries, ready for JSON."""
         scores = {name: asdict(item) | {"contains_zero": item.contains_zero} for name, item in self.scores.items()}
         return asdict(self) | {"scores": scores}
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """What the scores of a run are taken from: a row per seed and subject.
+    """Counts and sums behind the scores of a run, for N seeds and S subjects.
 
     Attributes:
         confusion: (N, S, K, K).
-        errors: (N, S, 2), sum of errors and their number, by name of the score.
+        errors: (N, S, 2), sum and number of errors, by name of the score.
     """
 
     confusion: Array
     errors: dict[str, Array]
 
     def scores(self, draws: Array) -> dict[str, Array]:
-        """Scores of draws (R, S), which say how often each subject is drawn: each (R,), the mean over seeds."""
+        """Return the scores (R,) of draws (R, S), means over seeds. A draw holds how often each subject is drawn."""
         ratios = recognition_ratios(np.tensordot(draws, self.confusion, (1, 1)))._asdict()
         for name, sums in self.errors.items():
             total = np.tensordot(draws, sums, (1, 1))
@@ -100,15 +101,15 @@ class _Sums:
 
 
 def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int = 0) -> Comparison:
-    """Score two runs on the subjects that both hold out, and their differences.
+    """Score two runs, and their difference, on the subjects that both hold out.
 
     Args:
         a, b: the runs.
         resamples: number of draws of subjects.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
-        UserError: the runs have different classes, videos or labels, or less than two subjects in common.
+        UserError: the runs have different classes, videos or labels, or fewer than two subjects in common.
     """
     if a.classes != b.classes:
         raise UserError(
@@ -126,12 +127,12 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
     sums, notes = _paired_sums(a, b, common)
     count = len(common)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-    draws = np.concatenate([np.ones((1, count)), drawn])  # the first one is the scores themselves
+    draws = np.concatenate([np.ones((1, count)), drawn])  # the first draw gives the scores themselves
     scores = [side.scores(draws) for side in sums]
     if count < FEW:
         notes.append(
-            f"{count} subjects are too few to show a difference, whatever the interval: chance alone makes all of them "
-            "agree in more than 5 % of cases."
+            f"{count} subjects are too few to show a difference, whatever the interval: all of them agree by chance in "
+            "more than 5 % of cases."
         )
     return Comparison(
         scores={name: _difference(scores[0][name], scores[1][name]) for name in scores[0]},
@@ -160,7 +161,7 @@ def _by_seed(run: StoredRun) -> dict[int, list[FoldResults]]:
 
 
 def _held_out(results: FoldResults) -> dict[str, Labels]:
-    """Of each subject of a fold, the true class of its videos."""
+    """Return the true classes of the videos of each subject of a fold."""
     subjects: dict[str, Labels] = {}
     for video in results.evaluation.videos():
         subject, _, name = str(video.video).rpartition("/")
@@ -173,7 +174,7 @@ def _subjects(run: StoredRun) -> set[str]:
 
 
 def _labels(run: StoredRun) -> dict[str, Labels]:
-    """Videos and true classes of the subjects that every seed holds out.
+    """Return videos and true classes of the subjects that every seed holds out.
 
     Raises:
         UserError: seeds of the run have different videos of a subject.
@@ -202,12 +203,12 @@ def _check_videos(
                     for run, label in ((a, there), (b, here))
                 ]
                 raise UserError(
-                    f"the runs are not of the same data: of video {name} of subject {subject}, {says[0]} and {says[1]}"
+                    f"the runs have different data: of video {name} of subject {subject}, {says[0]} and {says[1]}"
                 )
 
 
 def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[str]) -> tuple[tuple[_Sums, _Sums], list[str]]:
-    """The sums of both runs over the same subjects, and why some errors are left out."""
+    """Return the sums of both runs over the same subjects, and reasons why some errors are not compared."""
     confusion = [_table(run, subjects, _confusion) for run in (a, b)]
     assert confusion[0] is not None
     assert confusion[1] is not None
@@ -216,9 +217,9 @@ def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[str]) -> tuple[tuple
     for name, (what, read) in _ERRORS.items():
         tables = [_table(run, subjects, read) for run in (a, b)]
         if tables[0] is None or tables[1] is None:
-            notes.append(f"The {what} is not compared: not every fold of both runs has it, for one subject alone.")
+            notes.append(f"The {what} is not compared: every fold of both runs must have it, for one subject alone.")
         elif not np.allclose(tables[0][0, :, 1:], tables[1][0, :, 1:], rtol=1e-6):
-            notes.append(f"The {what} is not compared: the truth of the two runs is not the same.")
+            notes.append(f"The {what} is not compared: the two runs have different truth.")
         else:
             for side, sums in zip(errors, tables, strict=True):
                 assert sums is not None
@@ -229,7 +230,7 @@ def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[str]) -> tuple[tuple
 def _table(
     run: StoredRun, subjects: list[str], read: Callable[[FoldResults, str], npt.ArrayLike | None]
 ) -> Array | None:
-    """What `read` gives for each seed and subject, (N, S, ...); None where it gives nothing somewhere."""
+    """Collect what `read` returns for each seed and subject, (N, S, ...); None if it ever returns None."""
     rows = []
     for folds in _by_seed(run).values():
         of_subject = {subject: results for results in folds for subject in _held_out(results)}
@@ -249,7 +250,7 @@ def _confusion(results: FoldResults, subject: str) -> npt.ArrayLike:
 
 
 def _moving(results: FoldResults, subject: str) -> npt.ArrayLike | None:
-    """Sum and number of errors of moving pixels, and the sum of zero flow, which is the same where the truth is."""
+    """Return the sum and number of errors of moving pixels, and the zero-flow sum, which identifies the truth."""
     flow = results.evaluation.flow
     if len(_held_out(results)) > 1 or not flow.moving_pixels:
         return None

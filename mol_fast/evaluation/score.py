@@ -1,4 +1,4 @@
-"""Score a model on held-out clips, and keep some of them as pictures."""
+"""Score a model on held-out clips, and keep some clips as pictures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ Batch = dict[str, Tensor]
 
 
 def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
-    """Predictions of all clips, and as samples the first window of some videos: the worst, and others."""
+    """Predict all clips, and keep the first window of some videos as samples: the worst, and others."""
     pictures: dict[str, dict[str, Any]] = {}
 
     def keep(batch: Batch, output: MOLOutput) -> None:
@@ -39,7 +39,7 @@ def evaluate(
     batch_size: int,
     on_batch: Callable[[Batch, MOLOutput], None] = lambda batch, output: None,
 ) -> Evaluation:
-    """Score every clip of `clips`, in evaluation mode and the precision of `fabric`; videos are named SUBJECT/VIDEO."""
+    """Score all clips, in evaluation mode and in the precision of `fabric`. Videos are named SUBJECT/VIDEO."""
     model.eval()
     evaluation = Evaluation(clips.protocol.classes)
     for batch in DataLoader(clips, batch_size):
@@ -55,7 +55,7 @@ def evaluate(
 
 
 def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
-    """The pair of frames of clip `row` that moves most."""
+    """Return the pair of frames of clip `row` with the most motion."""
     pair = int(batch["flow"][row].abs().mean(dim=(0, 2, 3)).argmax())
     return {
         "first_frame": batch["frames"][row, 0, 0].numpy(),
@@ -69,7 +69,7 @@ def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
 
 
 def _choose(evaluation: Evaluation, pictures: dict[str, dict[str, Any]]) -> tuple[Sample, ...]:
-    """Half of the samples those whose true class has the least probability, the other half spread over the rest."""
+    """Pick the videos with the lowest probability of the true class, then others spread evenly."""
     videos = sorted(evaluation.videos(), key=lambda video: video.probabilities[video.label])
     worst, rest = videos[: SHOWN // 2], videos[SHOWN // 2 :]
     count = min(len(rest), SHOWN - len(worst))

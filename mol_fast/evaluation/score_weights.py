@@ -1,4 +1,4 @@
-"""Trained weights scored on prepared sets, subject by subject, and whether they were trained on those subjects."""
+"""Score trained weights on prepared sets, subject by subject, and check which subjects they were trained on."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """Trained weights, and what is known of how they came to be.
+    """Trained weights, and what is known about their training.
 
     Attributes:
-        path: as given.
+        path: path as given.
         file: the weights file.
-        model: in evaluation mode.
-        info: what was saved with it.
-        trained_on: SOURCE/SUBJECT of each subject they were trained on; None where neither they nor a run beside them
-            tell.
+        model: the model, in evaluation mode.
+        info: information saved with the weights.
+        trained_on: SOURCE/SUBJECT of every training subject; None if neither the weights nor a run beside them say.
     """
 
     path: Path
@@ -40,25 +39,27 @@ class Weights:
 
     @classmethod
     def load(cls, path: Path) -> "Weights":
-        """Read weights and, where they do not tell their subjects and lie in a run, its configuration.
+        """Read weights. If they do not name their subjects, read the configuration of their run.
 
         Raises:
-            UserError: they cannot be used, or read clips of another number of frames.
+            UserError: the weights cannot be used, or read clips of another number of frames.
         """
         file = find_weights(path)
         model, info = load_weights(file)
         if model.config.frames != WINDOW:
-            raise UserError(f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}")
+            raise UserError(
+                f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}: give other weights"
+            )
         return cls(path, file, model, info, _trained_on(file, info))
 
     def check_protocol(self, protocol: Protocol) -> None:
-        """Raise UserError where the classes of `protocol` are not those of the weights, in the same order."""
+        """Raise UserError if the weights do not have the classes of `protocol` in the same order."""
         classes = tuple(self.info["classes"])
         name = f", {self.info['protocol']}" if "protocol" in self.info else ""
         if classes != protocol.classes:
             raise UserError(
                 f"{self.path} knows the classes {', '.join(classes)}, but the protocol {protocol.name} has "
-                f"{', '.join(protocol.classes)}: give the --protocol that the weights were trained under{name}"
+                f"{', '.join(protocol.classes)}: give the --protocol of the weights{name}"
             )
 
 
@@ -67,8 +68,8 @@ class Choice:
     """Subjects to score.
 
     Attributes:
-        subjects: their names.
-        warnings: what is to be said of their scores.
+        subjects: names of the subjects.
+        warnings: warnings about their scores.
     """
 
     subjects: tuple[str, ...]
@@ -76,10 +77,10 @@ class Choice:
 
 
 def choose_subjects(weights: Weights, videos: Sequence[Video], asked: Sequence[str]) -> Choice:
-    """The subjects asked for, or those that the weights were not trained on.
+    """Choose the subjects in `asked`, or by default those that the weights were not trained on.
 
     Raises:
-        UserError: a subject is not among those of `videos`, or all were trained on and none is asked for.
+        UserError: `videos` lack a subject in `asked`, or `asked` is empty and the weights were trained on all subjects.
     """
     subjects = sorted({video.subject for video in videos if video.interval})
     unknown = sorted(set(asked) - set(subjects))
@@ -90,19 +91,19 @@ def choose_subjects(weights: Weights, videos: Sequence[Video], asked: Sequence[s
     if not chosen and trained:
         raise UserError(
             f"{weights.path} was trained on all {len(subjects)} subjects of the data: "
-            "give others with --data, or name some with --subjects to score them all the same"
+            "give other data with --data, or name subjects with --subjects to score them all the same"
         )
     chosen = chosen or subjects
     warnings = []
     if seen := [name for name in chosen if name in trained]:
         warnings.append(
             f"The weights were trained on {', '.join(seen)} ({len(seen)} of {len(chosen)} subjects scored): "
-            "scores of such subjects do not show how well new ones are recognised."
+            "these scores do not show how well new subjects are recognised."
         )
     if doubtful := [name for name in chosen if name in uncertain]:
         warnings.append(
-            f"Whether the weights were trained on {', '.join(doubtful)} ({len(doubtful)} of {len(chosen)} subjects "
-            "scored) cannot be known: do not report the scores as those of new subjects."
+            f"It is unknown whether the weights were trained on {', '.join(doubtful)} ({len(doubtful)} of "
+            f"{len(chosen)} subjects scored): do not report the scores as scores of new subjects."
         )
     return Choice(tuple(chosen), tuple(warnings))
 
@@ -116,10 +117,10 @@ def score_folds(
     batch_size: int,
     on_fold: Callable[[], object] = lambda: None,
 ) -> dict[Fold, FoldResults]:
-    """Score the videos of the subjects that each fold holds out; `on_fold` is called after each.
+    """Score the videos of the subjects that each fold holds out. `on_fold` is called after each fold.
 
     Raises:
-        UserError: the model gives values that are not finite.
+        UserError: the model returns non-finite values.
     """
     model = weights.model.to(fabric.device)
     results = {}
@@ -135,7 +136,7 @@ def score_folds(
 
 
 def _trained(weights: Weights, videos: Sequence[Video], subjects: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Of `subjects`, those that the weights were trained on, and those of which that cannot be known."""
+    """Return the subjects that the weights were trained on, and the subjects for which that is unknown."""
     if weights.trained_on is None:
         return set(), set(subjects) - set(weights.info.get("test_subjects", ()))
     known = weights.trained_on
@@ -157,7 +158,7 @@ def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[str] | None:
 
 
 def _full_name(subject: str, sources: Sequence[str]) -> str | None:
-    """SOURCE/SUBJECT of a subject of data from `sources`; None where its source is not certain."""
+    """Return SOURCE/SUBJECT of a subject of data from `sources`; None if its source is ambiguous."""
     if any(subject.startswith(f"{source}/") for source in sources):
         return subject
     return f"{sources[0]}/{subject}" if len(sources) == 1 else None

@@ -1,1 +1,1 @@
-"""From frames and trained weights to classes, landmarks and flow: what `python -m mol_fast.predict` does."""
+"""Predict classes, landmarks and flow from frames and trained weights, for `python -m mol_fast.predict`."""

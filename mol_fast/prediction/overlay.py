@@ -1,4 +1,4 @@
-"""The annotated video: each frame with landmarks and flow on the face, and the class beneath."""
+"""Draw the annotated video: each frame with landmarks and flow on the face, and class probabilities below."""
 
 import os
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.sizes import CROP, PAIRS, WINDOW
 from mol_fast.vision.video import FrameSource, Picture, VideoWriter, rgb
 
-_SMALLEST_SIDE = 480  # smaller frames are enlarged, so that text and points can be seen
-_OPACITY = 0.6  # of flow at full colour
+_SMALLEST_SIDE = 480  # smaller frames are enlarged, to make text and points visible
+_OPACITY = 0.6  # opacity of flow at full colour
 _SUBPIXEL = 4  # bits
 _LINES = (  # first and last landmark, closed
     (0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False),
@@ -30,7 +30,7 @@ _SHADE, _TEXT, _DIM, _BAR = (24, 24, 28), (240, 240, 240), (165, 165, 170), (90,
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn on a frame: one pair of one window; None for what the model does not estimate."""
+    """The prediction drawn on a frame: one pair of one window. Tasks that the model lacks are None."""
 
     probabilities: npt.NDArray[np.float32]  # (K,), of the window
     landmarks: npt.NDArray[np.float32] | None  # (68, 2) in pixels of the frame
@@ -46,14 +46,14 @@ def write_annotated(
     max_flow: float,
     on_frame: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write the annotated video of all frames of `source`, one frame in memory at a time.
+    """Write the annotated video of all frames of `source`, with one frame in memory at a time.
 
     Args:
-        path: the mp4 file to write.
-        source: what was predicted.
-        windows: all of it, also those without a prediction.
-        prediction: of `windows`.
-        max_flow: flow in full colour, in pixels of the crop.
+        path: mp4 file to write.
+        source: the frames.
+        windows: all windows, also those without a prediction.
+        prediction: prediction for `windows`.
+        max_flow: flow length that gets full colour, in pixels of the crop.
         on_frame: called after each frame.
 
     Raises:
@@ -84,17 +84,17 @@ def _shown(prediction: Prediction, k: int, pair: int) -> Shown:
 
 
 def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
-    """Which window, and which of its 7 pairs, to show on each frame of a video.
+    """Choose the window, and one of its 7 pairs, to show on each frame of a video.
 
-    In a clip read as one, the window that holds the frame; else the one whose middle is nearest. The pair is the
-    one that arrives at the last frame of the window not after the frame shown; before that, the first.
+    If the video is one clip, choose the window that contains the frame. Otherwise choose the window whose middle is
+    nearest. The pair is the latest one that ends at or before the frame; the first pair if there is none.
 
     Args:
-        windows: all of the video, from `plan_windows`.
-        count: frames of the video.
+        windows: all windows of the video, from `plan_windows`.
+        count: number of frames of the video.
 
     Returns:
-        (count, 2): indices into `windows`, and of the pair.
+        (count, 2): index into `windows`, index of the pair.
     """
     index = np.arange(count)
     starts = np.array([window.start for window in windows])
@@ -108,12 +108,12 @@ def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
 
 
 class Annotator:
-    """Draws on frames of one size.
+    """Annotator of frames of one size.
 
     Args:
         classes: names of the classes.
         size: (width, height) of the frames in pixels.
-        max_flow: flow in full colour, in pixels of the crop; None where no flow is shown.
+        max_flow: flow length that gets full colour, in pixels of the crop; None to show no flow.
         summary: line of text about the whole clip.
     """
 
@@ -128,17 +128,19 @@ class Annotator:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the pictures in pixels: frames under 480 pixels are enlarged by a whole number, and
-        the panel with the classes lies beneath."""
+        """(width, height) of the pictures in pixels.
+
+        Frames smaller than 480 pixels are enlarged by a whole number. The panel with the classes is below the frame.
+        """
         return self._width, self._height + self._panel
 
     def draw(self, frame: Picture, caption: str, shown: Shown | None) -> Picture:
-        """The annotated frame, RGB (H', W', 3) of `size`.
+        """Draw an annotated frame, RGB (H', W', 3) of `size`.
 
         Args:
             frame: uint8 (H, W) or (H, W, 3).
             caption: line of text about the frame.
-            shown: None where there is no prediction.
+            shown: the prediction, or None.
         """
         canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
         picture = canvas[: self._height]
@@ -151,7 +153,7 @@ class Annotator:
         return canvas
 
     def _draw_region(self, picture: Picture, shown: Shown) -> None:
-        """Outline the crop's region and blend the flow into it."""
+        """Outline the region of the crop, and blend the flow into it."""
         to_picture = inverse(shown.matrix)
         to_picture = np.column_stack([self._zoom * to_picture[:, :2], self._zoom * (to_picture[:, 2] + 0.5) - 0.5])
         corners = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
@@ -194,7 +196,7 @@ class Annotator:
         self._text(panel, f"flow {self.max_flow:.2g} px", right + margin, bottom, wheel, _DIM)
 
     def _draw_classes(self, panel: Picture, probabilities: npt.NDArray[np.float32], left: int, right: int) -> None:
-        """One row per class: name, bar, probability."""
+        """Draw one row per class: name, bar, probability."""
         line = self._line
         names = min(max(self._text_width(name) for name in self.classes), (right - left) // 2)
         number = self._text_width("0.00")
@@ -211,7 +213,7 @@ class Annotator:
             self._text(panel, f"{probability:.2f}", right - number, top, number, color)
 
     def _text(self, panel: Picture, text: str, left: int, top: int, width: int, color: tuple[int, int, int]) -> None:
-        """Text centred in a line from `top` on, narrowed to fit into `width`."""
+        """Draw text centred in the line at `top`, narrowed to fit into `width`."""
         scale = self._font_scale * min(1.0, width / max(self._text_width(text), 1))
         baseline = top + round(0.5 * self._line + 11 * scale)  # capital letters are 22 pixels high at scale 1
         cv2.putText(panel, text, (left, baseline), _FONT, scale, color, max(1, round(scale * 1.5)), cv2.LINE_AA)
@@ -229,8 +231,10 @@ def _fixed_point(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
 
 
 def _blend_flow(region: Picture, flow: npt.NDArray[np.float32], max_flow: float, matrix: Matrix, local: Matrix) -> None:
-    """Blend the flow into `region`, where `local` puts the crop; the faster, the more opaque. Directions are those of
-    the frame, whose pixels `matrix` puts into the crop."""
+    """Blend the flow into `region`; faster flow is more opaque.
+
+    `local` maps the crop to the region. `matrix` maps the frame to the crop; it turns directions back to the frame's.
+    """
     upright = inverse(matrix)[:, :2] * scale_of(matrix)  # a rotation: lengths stay those of the crop
     flow = np.einsum("ij,jhw->ihw", upright, flow)
     opacity = _OPACITY * np.minimum(np.hypot(*flow) / max_flow, 1)

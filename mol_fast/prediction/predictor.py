@@ -1,4 +1,4 @@
-"""Prediction: from frames and weights to probabilities, flow and landmarks of each window."""
+"""Run a trained model on windows of frames: probabilities, flow and landmarks."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +25,9 @@ class Predictor:
     """A trained model on its device.
 
     Args:
-        weights: run folder or .safetensors file.
-        device: "cpu", "cuda", ..., or "auto": a GPU where there is one.
-        batch_size: windows that run at once.
+        weights: folder of a run, or .safetensors file.
+        device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
+        batch_size: number of windows in one batch.
 
     Raises:
         UserError: the weights or the device cannot be used.
@@ -39,7 +39,9 @@ class Predictor:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         model, info = load_weights(Path(weights))
         if model.config.frames != WINDOW:
-            raise UserError(f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}")
+            raise UserError(
+                f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}: give other weights"
+            )
         self.classes: tuple[str, ...] = tuple(info["classes"])
         self.tasks = model.config.tasks
         self.device = choose_device(device)
@@ -53,20 +55,21 @@ class Predictor:
         finder: FaceFinder | None,
         on_frame: Callable[[], object] = lambda: None,
     ) -> Iterator[tuple[WindowPrediction, Flow | None]]:
-        """Predict `windows` of `source` in order, reading it once and holding one batch in memory.
-
-        Gives each window's prediction with its flow (2, 7, 128, 128), in pixels of the crop; None for what the weights
-        were not trained for.
+        """Predict `windows` of `source` in order. Reads the source once, with one batch in memory.
 
         Args:
             source: the frames.
-            windows: from `plan_windows`; those without a face give no prediction.
-            finder: None where the source is aligned already.
-            on_frame: called after each frame read.
+            windows: windows from `plan_windows`; windows without a face give no prediction.
+            finder: finder of faces; None if the source is already aligned.
+            on_frame: called after each frame.
+
+        Yields:
+            The prediction of each window and its flow (2, 7, 128, 128), in pixels of the crop. Tasks that the weights
+            were not trained for are None.
 
         Raises:
-            UserError: no window has a face, a frame cannot be read, the model gives values that are not finite, or a
-                batch does not fit into memory.
+            UserError: no window has a face, a frame cannot be read, the model returns non-finite values, or a batch
+                does not fit into memory.
         """
         for batch in _batched(aligned_windows(source, windows, finder, on_frame), self.batch_size):
             yield from self._predict(batch)
@@ -80,13 +83,13 @@ class Predictor:
             output = self._model(inputs)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{len(batch)} windows at once do not fit into memory, give a smaller batch size"
+                f"a batch of {len(batch)} windows does not fit into memory, give a smaller batch size"
             ) from error
         probabilities = _numpy(output.logits.float().softmax(-1))
         flow, landmarks = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks))
         if not all(np.isfinite(part).all() for part in (probabilities, flow, landmarks) if part is not None):
             start, end = batch[0].window.start, batch[-1].window.end
-            raise UserError(f"the model gives values that are not finite from frame {start} to {end}, train it again")
+            raise UserError(f"the model returns non-finite values for frames {start} to {end}, train it again")
         return [
             _to_source(
                 item,
@@ -109,23 +112,24 @@ def predict(
     device: str = "auto",
     batch_size: int = 8,
 ) -> Prediction:
-    """Micro-expression, optical flow and landmarks of the face in some frames.
+    """Predict micro-expression, optical flow and landmarks of the face in frames.
 
     Args:
         frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB; n >= 8.
-        weights: run folder or .safetensors file, as `mol_fast.train` writes them.
-        window: frames of a stretch; all frames are one clip, as one annotated, if None, or if there are not more.
-        stride: frames from one stretch to the next, half of `window` if None.
-        aligned: the frames are aligned face crops already, such as those of a prepared set; no face is looked
-            for, and the extra `faces` is not needed.
-        min_score: threshold of the face detector, see `mol_fast.vision.faces.FaceFinder`.
-        device: "cpu", "cuda", ..., or "auto": a GPU where there is one.
-        batch_size: windows that run at once.
+        weights: folder of a run, or .safetensors file, as written by `mol_fast.train`.
+        window: length of a stretch in frames. Default: read all frames as one clip, as in training. The same if there
+            are not more frames than this.
+        stride: distance in frames from one stretch to the next. Default: half of `window`.
+        aligned: the frames are already aligned face crops, such as those of a prepared set. Then no face is searched,
+            and the extra `faces` is not needed.
+        min_score: smallest detection score of a face, see `mol_fast.vision.faces.FaceFinder`.
+        device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
+        batch_size: number of windows in one batch.
 
     Raises:
-        UserError: there are fewer than 8 frames, no face is found, the extra `faces` is needed and not
-            installed, or weights or device cannot be used.
-        ValueError: an argument has another shape, dtype or range.
+        UserError: there are fewer than 8 frames, no face is found, the extra `faces` is needed but not installed, or
+            weights or device cannot be used.
+        ValueError: an argument has a wrong shape, dtype or range.
     """
     source = FrameArray(frames, aligned=aligned)
     check_length(source)
@@ -139,18 +143,14 @@ def predict(
 def summarise(
     classes: tuple[str, ...], windows: list[Window], predictions: list[WindowPrediction], flow: Sequence[Flow] | None
 ) -> Prediction:
-    """The prediction of a clip from those of its `windows`, of which those without a face are missing."""
+    """Combine `predictions` of windows into the prediction of a clip. Windows without a face have no prediction."""
     done = {prediction.window for prediction in predictions}
     mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
     return Prediction(classes, mean, predictions, flow, [window for window in windows if window not in done])
 
 
 def check_length(source: FrameSource) -> None:
-    """Refuse a source that is too short for a window.
-
-    Raises:
-        UserError: fewer than 8 frames.
-    """
+    """Raise UserError if a source has fewer than 8 frames, too few for a window."""
     if source.count < WINDOW:
         frames = "frame" if source.count == 1 else "frames"
         raise UserError(f"{source.name} has {source.count} {frames}, at least {WINDOW} are needed")

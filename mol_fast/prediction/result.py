@@ -1,4 +1,4 @@
-"""What the model says of a clip or video, in memory and as JSON."""
+"""The prediction of a clip or video, in memory and as JSON."""
 
 import json
 import os
@@ -26,28 +26,28 @@ Flow = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """What the model says of one window of 8 frames, that is 7 pairs of consecutive frames.
+    """The prediction of one window: 8 frames, hence 7 pairs of consecutive frames.
 
-    Landmarks and flow are None where the weights were trained without them (`--tasks`).
+    Landmarks and flow are None if the weights were trained without them (`--tasks`).
     """
 
     window: Window
     probabilities: npt.NDArray[np.float32]  # (K,)
-    landmarks: npt.NDArray[np.float32] | None  # (7, 68, 2), of the second frame of each pair, source's pixels
-    mean_flow: float | None  # mean length of the flow, pixels of the crop
-    matrix: Matrix  # (2, 3), from the source's frames to the crop of 128 pixels
-    face: Face | None  # that the window was aligned by, None where the source was aligned already
+    landmarks: npt.NDArray[np.float32] | None  # (7, 68, 2), of the second frame of each pair, in pixels of the source
+    mean_flow: float | None  # mean length of the flow, in pixels of the crop
+    matrix: Matrix  # (2, 3), from frames of the source to the crop of 128 pixels
+    face: Face | None  # face that aligned the window, None if the source was already aligned
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of a clip or video; flow is None where the weights were trained without it."""
+    """The prediction of a clip or video. Flow is None if the weights were trained without it."""
 
     classes: tuple[str, ...]
-    probabilities: npt.NDArray[np.float32]  # (K,), mean of the windows
+    probabilities: npt.NDArray[np.float32]  # (K,), mean over windows
     windows: list[WindowPrediction]
-    flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`: of each pair, in pixels of the crop
-    skipped: list[Window]  # no face where they start
+    flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`, one field per pair, in pixels of the crop
+    skipped: list[Window]  # windows without a face in their first frame
 
     @property
     def label(self) -> str:
@@ -56,10 +56,10 @@ class Prediction:
 
 
 class FlowFile(Sequence[Flow]):
-    """Flow of any number of windows on disk, as float16, in a nameless file that goes when it is closed.
+    """Flow of many windows on disk, as float16, in a temporary file that is deleted when closed.
 
     Args:
-        folder: where there is room, 460 kB a window.
+        folder: folder of the file; it needs 460 kB per window.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -83,7 +83,7 @@ class FlowFile(Sequence[Flow]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._count))]
         if not -self._count <= index < self._count:
-            raise IndexError(f"window {index} of {self._count}")
+            raise IndexError(f"window {index} is out of range, there are {self._count}")
         size = 2 * int(np.prod(FLOW_SHAPE))
         self._file.seek(index % self._count * size)
         return np.frombuffer(self._file.read(size), dtype=np.float16).reshape(FLOW_SHAPE).astype(np.float32)
@@ -98,16 +98,16 @@ class FlowFile(Sequence[Flow]):
 
 
 def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) -> str:
-    """A prediction as JSON text, one window a line.
+    """Return a prediction as JSON text, with one window per line.
 
-    Frames count from 0. Landmarks, 68 points for each of the frames of a window but the first, and the box of the face
-    (left, top, right, bottom) are in pixels of the source's frames, mean_flow in pixels of the crop. Times are null
-    where `fps` is None, landmarks and mean_flow where the weights were trained without them.
+    Frames count from 0. Landmarks (68 points for frames 2 to 8 of a window) and the box of the face (left, top, right,
+    bottom) are in pixels of the source's frames; mean_flow is in pixels of the crop. Times are null if `fps` is None.
+    Landmarks and mean_flow are null if the weights were trained without them.
 
     Args:
-        prediction: of a clip or video.
-        fps: frames per second.
-        about: plain values to put in front, such as where the frames come from.
+        prediction: prediction of a clip or video.
+        fps: frames per second, or None.
+        about: plain values to put first, such as the origin of the frames.
     """
     head = {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""Open what a person names on the command line: a video file, a folder of images, a prepared file."""
+"""Open an input of the command line: a video file, a folder of images, or a prepared file."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,14 @@ from mol_fast.vision.video import FrameArray, FrameSource, ImageFolder, VideoFil
 
 
 def open_source(path: str | os.PathLike[str], fps: float | None = None) -> FrameSource:
-    """The frames of a video file, a folder of images, or a prepared .safetensors file.
+    """Open a video file, a folder of images, or a prepared .safetensors file.
 
     Args:
         path: the file or folder.
-        fps: frames per second; replaces what a video file says, and tells what folders and prepared files do
-            not know.
+        fps: frames per second; replaces the rate of a video file. Folders and prepared files have no rate of their own.
 
     Raises:
-        UserError: there is nothing at `path`, or it cannot be read.
+        UserError: `path` does not exist, or cannot be read.
     """
     source_path = Path(path)
     if not source_path.exists():

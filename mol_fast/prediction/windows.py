@@ -1,8 +1,8 @@
-"""Windows of 8 frames, as the model reads them: where they lie in a video, and their aligned pictures.
+"""Windows of 8 frames, as the model reads them: their place in a video, and their aligned pictures.
 
-A clip as annotated, of n frames, is read as in training: the interval is n // 8, and window j takes the frames
-j, j + interval, ..., j + 7 * interval. A video longer than a clip is cut into stretches of equal length, each read
-as a clip of its own but by its first window only.
+A clip of n frames is read as in training: the interval is n // 8, and window j has the frames j, j + interval, ...,
+j + 7 * interval. A longer video is cut into stretches of equal length. Each stretch is read as a clip, but only by its
+first window.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from mol_fast.vision.video import FrameSource, Picture, grey
 
 
 class Window(NamedTuple):
-    """8 frames of a video, `interval` apart from `start` on, aligned by the face in frame `anchor`."""
+    """8 frames of a video, starting at frame `start`, `interval` apart, aligned by the face in frame `anchor`."""
 
     start: int
     interval: int
@@ -38,26 +38,25 @@ class Window(NamedTuple):
 
 
 class AlignedWindow(NamedTuple):
-    """What the model's input is made from."""
+    """The aligned frames of a window."""
 
     window: Window
     frames: npt.NDArray[np.uint8]  # (8, 144, 144)
-    matrix: Matrix  # (2, 3), from the frames of the source to those above
-    face: Face | None  # None where the source is aligned already
+    matrix: Matrix  # (2, 3), from frames of the source to `frames`
+    face: Face | None  # None if the source is already aligned
 
 
 def plan_windows(count: int, length: int | None = None, stride: int | None = None) -> list[Window]:
-    """The windows of a video, in the order of their first frames.
+    """Return the windows of a video, sorted by their first frames.
 
     Args:
-        count: frames of the video.
-        length: frames of a stretch; the whole video is one clip if None, or if it is not longer.
-        stride: frames from one stretch to the next, half of `length` if None. A last stretch ends with the
-            video.
+        count: number of frames of the video.
+        length: length of a stretch in frames. Default: the whole video is one clip. The same if it is not longer.
+        stride: distance in frames from one stretch to the next. Default: half of `length`. The last stretch ends with
+            the video.
 
     Raises:
-        ValueError: `count` or `length` is less than 8, `stride` less than 1, or one clip longer than
-            4096 frames.
+        ValueError: `count` or `length` is less than 8, `stride` is less than 1, or a clip is longer than 4096 frames.
     """
     if count < WINDOW:
         raise ValueError(f"count must be at least {WINDOW}, got {count}")
@@ -80,15 +79,15 @@ def aligned_windows(
     finder: FaceFinder | None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> Iterator[AlignedWindow]:
-    """Read `source` once and give each window as soon as its last frame has come.
+    """Read `source` once, and yield each window as soon as its last frame is read.
 
-    Windows without a face in their anchor frame are left out. Memory holds one frame, and the aligned pictures of
-    the windows that are open.
+    Windows without a face in their anchor frame are skipped. Memory holds one frame, and the aligned pictures of
+    incomplete windows.
 
     Args:
         source: the frames.
-        windows: in the order of their first frames.
-        finder: None where the source is aligned already.
+        windows: windows, sorted by their first frames.
+        finder: finder of faces; None if the source is already aligned.
         on_frame: called after each frame.
 
     Raises:
@@ -115,8 +114,8 @@ def aligned_windows(
     if not places:
         raise UserError(
             f"no face found in {source.frame_name(windows[0].anchor)}"
-            f"{', nor where the other windows start' if len(anchors) > 1 else ''}; "
-            "give faces seen from the front, a lower score threshold, or frames that are aligned already"
+            f"{', nor in the first frames of the other windows' if len(anchors) > 1 else ''}; "
+            "give faces seen from the front, a lower --min-score, or frames that are already aligned"
         )
 
 

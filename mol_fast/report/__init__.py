@@ -1,1 +1,1 @@
-"""Scores for people: HTML reports with their pictures inside, to be opened from disk, and tables on the terminal."""
+"""Show scores to people: HTML reports with embedded pictures, and tables on the terminal."""

@@ -1,4 +1,4 @@
-"""A comparison of two runs: comparison.html."""
+"""The page of a comparison of two runs: comparison.html."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +23,11 @@ def write_comparison(
     """Write the comparison of two runs as a page.
 
     Args:
-        path: the HTML file.
-        comparison: of `a` and `b`.
+        path: HTML file to write.
+        comparison: comparison of `a` and `b`.
         a, b: the runs.
         about: how they were compared.
-        date: of the page.
+        date: date of the page.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
@@ -44,12 +44,12 @@ def write_comparison(
 
 
 def score_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row per score: label, A, B, difference, interval, and whether the interval contains zero."""
+    """Return a row per score: label, A, B, difference, interval, and whether the interval contains zero."""
     return [(COMPARED[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
 
 
 def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
-    """Name and values of the settings, and of the model's, that differ between two runs."""
+    """Return name and both values of every setting, also of the model, that differs between two runs."""
     sides = [
         run.about["settings"] | {f"model.{name}": value for name, value in run.about["model"].items()} for run in (a, b)
     ]
@@ -59,7 +59,7 @@ def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:
 
 
 def summary(comparison: Comparison) -> str:
-    """What was compared, in a few words."""
+    """Summarise what was compared, in a few words."""
     seeds = {letter: len(seeds) for letter, seeds in comparison.seeds.items()}
     text = f"{comparison.videos} videos of {len(comparison.subjects)} subjects"
     if max(seeds.values()) == 1:
@@ -68,19 +68,19 @@ def summary(comparison: Comparison) -> str:
 
 
 def remarks(comparison: Comparison, a: StoredRun, b: StoredRun) -> list[str]:
-    """What must be known beside the scores: missing subjects, and what the notes of the comparison say."""
+    """Return remarks to show beside the scores: warnings, missing subjects, notes of the comparison."""
     texts = []
     for letter, subjects in comparison.left_out.items():
         if subjects:
             texts.append(
-                f"Left out are subjects of {letter.upper()} that the other run or a seed lacks: {', '.join(subjects)}."
+                f"Subjects of {letter.upper()} that the other run or a seed lacks are ignored: {', '.join(subjects)}."
             )
     return [*a.warnings, *b.warnings, *texts, *comparison.notes]
 
 
 _METHOD = (
-    "The interval is that of the difference when subjects are drawn again with replacement, the same for both runs. "
-    "One that contains zero means that the subjects do not show which run is better."
+    "The interval is a bootstrap over subjects: subjects are drawn with replacement, the same for both runs. An "
+    "interval that contains zero means that the subjects do not show which run is better."
 )
 
 
@@ -100,5 +100,5 @@ def _settings(rows: list[tuple[str, str, str]]) -> Html:
 
 
 def is_synthetic(a: StoredRun, b: StoredRun) -> bool:
-    """Whether scores of one of the runs are those of the embedded set."""
+    """Return True if one of the runs is scored on the embedded set."""
     return any(SYNTHETIC in run.about["sources"] for run in (a, b))

@@ -1,4 +1,4 @@
-"""Pictures of reports, as PNG bytes that depend on the input alone."""
+"""Figures of reports, as PNG bytes that depend only on the input."""
 
 import io
 import math
@@ -17,7 +17,7 @@ _METADATA = {"Software": "mol-fast"}
 
 
 def pixels_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A picture as it is: grey (H, W) or RGB (H, W, 3), uint8."""
+    """Encode a grey (H, W) or RGB (H, W, 3) picture, uint8, unchanged."""
     color = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
     buffer = io.BytesIO()
     imsave(buffer, color, format="png", metadata=_METADATA)
@@ -27,7 +27,7 @@ def pixels_png(pixels: npt.NDArray[np.uint8]) -> bytes:
 def landmarks_png(
     frame: npt.NDArray[np.uint8], true: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]
 ) -> bytes:
-    """A frame (H, W) with its true landmarks as rings and the predicted ones as crosses, joined by lines.
+    """Draw a frame (H, W) with true landmarks as rings and predicted landmarks as crosses, joined by lines.
 
     Args:
         frame: grey, uint8.
@@ -45,7 +45,7 @@ def landmarks_png(
 
 
 def curves_png(rows: pd.DataFrame) -> bytes:
-    """Each column of ``rows`` but ``step`` over the step: light as recorded, dark as a running mean."""
+    """Plot each column of `rows` over the column `step`: raw values in light, running mean in dark."""
     terms = [name for name in rows.columns if name != "step"]
     columns = min(len(terms), 2)
     lines = math.ceil(len(terms) / columns)

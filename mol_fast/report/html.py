@@ -1,4 +1,4 @@
-"""The few pieces of HTML that reports are put together from. Text is escaped unless it is `Html`."""
+"""HTML elements of reports. Text is escaped unless it is `Html`."""
 
 import base64
 import html
@@ -9,20 +9,20 @@ from mol_fast.report.style import STYLE
 from mol_fast.utils.files import write_atomic
 
 _VOID = {"img", "meta"}
-# The page may show its own pictures and style, and load nothing.
+# The page may show its own pictures and style, but load nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class Html(str):
-    """A string that is HTML already and is not escaped again."""
+    """A string that is already HTML, so it is not escaped."""
 
     __slots__ = ()
 
 
 def element(name: str, /, *children: object, **attributes: object) -> Html:
-    """One element. Children and attribute values are escaped unless they are `Html`.
+    """Return one element. Children and attribute values are escaped unless they are `Html`.
 
-    A trailing underscore of an attribute's name is dropped (``class_``), others become hyphens.
+    In attribute names, a trailing underscore is dropped (`class_`) and other underscores become hyphens.
     """
     given = "".join(f' {key.rstrip("_").replace("_", "-")}="{_escape(value)}"' for key, value in attributes.items())
     if name in _VOID:
@@ -31,12 +31,12 @@ def element(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def section(title: str, *content: Html) -> Html:
-    """A part of the page with a heading."""
+    """Return a section with a heading."""
     return element("section", element("h2", title), *content)
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], class_: str = "") -> Html:
-    """A table; the first cell of each row is its heading. ``head`` may be empty."""
+    """Return a table. The first cell of each row is its heading. `head` may be empty."""
     body = [
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows
     ]
@@ -48,23 +48,23 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], class_: str 
 
 
 def share_bar(value: float) -> Html:
-    """A bar of which the part `value`, from 0 to 1, is filled."""
+    """Return a bar that is filled to `value`, from 0 to 1."""
     return element("span", element("span", style=f"width: {100 * value:.1f}%"), class_="share")
 
 
 def picture(png: bytes, alt: str, class_: str = "") -> Html:
-    """A PNG inside the page."""
+    """Return a PNG embedded in the page."""
     data = base64.b64encode(png).decode("ascii")
     return element("img", src=f"data:image/png;base64,{data}", alt=alt, class_=class_)
 
 
 def captioned(content: Html, caption: object, class_: str = "") -> Html:
-    """Content with a caption under it."""
+    """Return content with a caption below."""
     return element("figure", content, element("figcaption", caption), class_=class_)
 
 
 def write_page(path: str | os.PathLike[str], title: str, subtitle: str, content: Sequence[Html]) -> None:
-    """Write a page as one file that needs no other, atomically.
+    """Write a page atomically, as one self-contained file.
 
     Raises:
         OSError: the folder does not exist or cannot be written.

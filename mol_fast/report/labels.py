@@ -1,4 +1,4 @@
-"""What scores are called, in reports and on the terminal."""
+"""Labels of scores, in reports and on the terminal."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from mol_fast.metrics import FAILURE
 from mol_fast.runs.pooled import PooledResults
 
 SYNTHETIC = "embedded"
-"""Source of the videos whose scores are not those of real micro-expressions."""
+"""Source of synthetic videos, whose scores say nothing about real micro-expressions."""
 RECOGNITION = {"accuracy": "accuracy", "uf1": "UF1", "uar": "UAR", "wf1": "WF1"}
-"""Names of the recognition scores, and what they are called."""
+"""Labels of the recognition scores, by name."""
 LABELS = RECOGNITION | {
     "end_point_error": "end-point error, px",
     "end_point_error_zero_flow": "of zero flow, px",
@@ -18,13 +18,13 @@ LABELS = RECOGNITION | {
     "landmark_error": "landmark error, % of inter-ocular distance",
     "landmark_failure_rate": f"landmark failures, share of frames over {FAILURE:.0f} %",
 }
-"""Those of all main scores."""
+"""Labels of all main scores, by name."""
 SUBJECTS = "held-out subjects"
 BESIDE = ("score", "last step", "chosen on test")
 
 
 def chosen_rows(pooled: PooledResults, chosen: PooledResults) -> list[tuple[str, str, str]]:
-    """Every main score of the last step, and of the step chosen on the held-out subjects."""
+    """Return every main score at the last step and at the step chosen on the held-out subjects."""
     deviation = len(pooled.scores) > 1
     parts = pooled.statistics(), chosen.statistics()
 

@@ -1,4 +1,4 @@
-"""The report of a run: report.html."""
+"""The page of a run: report.html."""
 
 import os
 import statistics
@@ -40,12 +40,12 @@ def write_run_report(
 
     Args:
         path: folder of the run.
-        pooled: its results.
+        pooled: results of the run.
         about: content of its config.json.
-        date: of the report.
-        out: folder for the report, that of the run when not given.
-        subjects: what kind the subjects are of.
-        warnings: shown above the scores.
+        date: date of the report.
+        out: folder for the report. Default: the folder of the run.
+        subjects: what to call the subjects.
+        warnings: warnings to show above the scores.
     """
     losses, trainings = pooled.losses(path)
     seeds = f" {over_seeds(pooled.scores)}" if len(pooled.scores) > 1 else ""
@@ -90,20 +90,20 @@ def write_report(
     """Write the report of one run, atomically.
 
     Args:
-        path: the HTML file.
-        name, date, summary: what stands on top; the summary says what was trained and what was held out.
-        synthetic: the scores are of the embedded set, which the report then says above them.
-        scores: of the held-out videos, by seed; means over the seeds are shown where there are several.
-        losses: a row per recorded step with ``step`` and the loss terms to draw, one curve each; None where nothing was
+        path: HTML file to write.
+        name, date, summary: text at the top; the summary says what was trained and what was held out.
+        synthetic: the scores come from the embedded set; then a notice is shown above them.
+        scores: scores of the held-out videos, by seed. For several seeds, means over seeds are shown.
+        losses: a row per recorded step with `step` and the loss terms, each drawn as a curve; None if nothing was
             trained.
-        trainings: number of trainings that the losses are the mean of.
+        trainings: number of trainings that the losses are averaged over.
         samples: clips to show, of the first seed; each adds about 0.3 MB.
         config, environment: shown as tables; may be nested.
         more: further sections, shown after the classes.
-        warnings: what the reader of the scores must know, shown above them.
+        warnings: warnings to show above the scores.
 
     Raises:
-        ValueError: rows of losses have no ``step``, or a sample has values that are not finite.
+        ValueError: `losses` has no column `step`, or a sample has non-finite values.
         OSError: the folder does not exist or cannot be written.
     """
     content = [
@@ -129,7 +129,7 @@ def _chosen_sections(pooled: PooledResults) -> list[Html]:
 
 
 def _seed_section(pooled: PooledResults) -> Html:
-    """Every main score of each seed, with mean and standard deviation."""
+    """Show every main score of each seed, with mean and standard deviation."""
     rows: list[tuple[str, ...]] = [("videos", *map(str, pooled.videos()), "", "")]
     scores = [item.summary() for item in pooled.scores.values()]
     for name, item in pooled.statistics().items():

@@ -1,4 +1,4 @@
-"""Sample clips: what was predicted beside what is true, to be looked at."""
+"""The section of sample clips: predictions beside the truth."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 
 
 def sample_section(samples: Sequence[Sample], of: str = "") -> Html:
-    """Frames with landmarks, flow in colour and class probabilities of each sample; `of` says where all come from."""
+    """Show landmarks, flow in colour and class probabilities of each sample. `of` says where all come from."""
     legend = element(
         "p",
         "Landmarks: ",
         element("span", "○ true", class_="true-mark"),
         ", ",
         element("span", "+ predicted", class_="predicted-mark"),
-        ". Flow: the colour is the direction, as on the wheel; white is still, the rim of the wheel is the longest "
-        "true motion of the pair, and darker colours are longer. True and predicted flow have the same scale.",
+        ". Flow: colour shows the direction, as on the wheel. White is still, the rim of the wheel is the longest true "
+        "motion of the pair, darker colours are longer. True and predicted flow have the same scale.",
         class_="note",
     )
     origin = [element("p", of, class_="note")] if of else []
@@ -84,7 +84,7 @@ def _batch(values: npt.NDArray[np.floating]) -> torch.Tensor:
 
 
 def _grey(*frames: npt.ArrayLike) -> list[npt.NDArray[np.uint8]]:
-    """Frames as uint8; others are stretched together so that the darkest is 0 and the brightest 255."""
+    """Return frames as uint8; other types are scaled together, so that the darkest is 0 and the brightest 255."""
     arrays = [np.asarray(frame) for frame in frames]
     if all(array.dtype == np.uint8 for array in arrays):
         return arrays

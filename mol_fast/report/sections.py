@@ -1,6 +1,6 @@
 """Sections of numbers: scores, loss curves, confusion matrix, classes, settings.
 
-Scores come by seed; where there are several, cells are means over them, and the section says so.
+Scores are given by seed. For several seeds, cells show means over seeds, and the section says so.
 """
 
 import math
@@ -15,23 +15,23 @@ from mol_fast.report.html import Html, element, picture, section, table
 from mol_fast.report.spread import count, over_seeds, spread
 
 _SYNTHETIC = (
-    "These scores were obtained on the embedded synthetic set, made from photographs by known motion. They show "
-    "whether training works; they are not micro-expression accuracy and must not be reported as such."
+    "These scores come from the embedded synthetic set: photographs moved by known motion. They show whether training "
+    "works; they are not micro-expression accuracy and must not be reported as such."
 )
 
 
 def synthetic_notice() -> Html:
-    """The statement that must stand above every score of the embedded set."""
+    """Return the notice that must stand above every score of the embedded set."""
     return notice("Synthetic data.", _SYNTHETIC)
 
 
 def notice(title: str, text: str) -> Html:
-    """A statement that must not be overlooked, for the top of a report."""
+    """Return a notice for the top of a report, which a reader cannot overlook."""
     return element("p", element("strong", f"{title} "), text, class_="notice", role="note")
 
 
 def score_section(scores: Mapping[int, Scores]) -> Html:
-    """Recognition, flow and landmark scores side by side, those that there are."""
+    """Show recognition, flow and landmark scores side by side, as far as they exist."""
     items = scores.values()
     parts = [_recognition([item.recognition for item in items])]
     if flow := [item.flow for item in items if item.flow is not None]:
@@ -44,29 +44,29 @@ def score_section(scores: Mapping[int, Scores]) -> Html:
 
 
 def loss_section(losses: Sequence[Mapping[str, object]] | pd.DataFrame, trainings: int = 1) -> Html:
-    """A curve of each column but ``step`` over the step; columns without a finite number are left out.
+    """Plot each column over the column `step`. Columns without a finite number are ignored.
 
     Args:
         losses: a row per step.
-        trainings: number of trainings that each row is the mean of.
+        trainings: number of trainings that each row is averaged over.
 
     Raises:
-        ValueError: there are rows without a column ``step``.
+        ValueError: `losses` has no column `step`.
     """
     rows = pd.DataFrame(losses).apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
     rows = rows.dropna(axis="columns", how="all")
     if rows.columns.drop("step", errors="ignore").empty:
         return section("Losses", element("p", "No losses were recorded."))
     if "step" not in rows:
-        raise ValueError("losses has no column step")
+        raise ValueError("losses must have a column step")
     light = "as recorded" if trainings == 1 else f"mean over {trainings} trainings"
     note = element("p", f"Light: {light}; dark: running mean.", class_="note")
     return section("Losses", picture(curves_png(rows), alt="Loss terms over the training steps"), note)
 
 
 def class_section(recognition: Mapping[int, Recognition]) -> Html:
-    """The confusion matrix beside the scores of each class."""
-    text = "Confusion matrix in videos; the share is of the videos of the true class."
+    """Show the confusion matrix beside the scores of each class."""
+    text = "Confusion matrix in videos, with shares of the videos of the true class."
     if len(recognition) > 1:
         text += f" Both tables: means {over_seeds(recognition)}; ± is the standard deviation."
     items = list(recognition.values())
@@ -75,7 +75,7 @@ def class_section(recognition: Mapping[int, Recognition]) -> Html:
 
 
 def settings_section(title: str, settings: Mapping[str, object]) -> Html:
-    """Names and values in two columns; names inside a nested mapping are joined by dots."""
+    """Show names and values in two columns. Names of nested mappings are joined by dots."""
     return section(title, table((), _flatten(settings), class_="settings"))
 
 

@@ -1,16 +1,16 @@
-"""One value per seed, in a cell: the mean, and the standard deviation where there are several."""
+"""Format values of several seeds: mean and standard deviation."""
 
 import statistics
 from collections.abc import Collection, Sequence
 
 
 def spread(values: Sequence[float | None], form: str = ".3f", unit: str = "") -> str:
-    """Mean ± standard deviation of the values that there are, only the value where it is one.
+    """Format values as mean ± standard deviation; a single value alone; no value as "n/a".
 
     Args:
-        values: one per seed, None where a seed has none.
-        form: of both numbers.
-        unit: written behind each of them.
+        values: one per seed, None if a seed has no value.
+        form: format of both numbers.
+        unit: written after both numbers.
     """
     known = [value for value in values if value is not None]
     if not known:
@@ -20,10 +20,10 @@ def spread(values: Sequence[float | None], form: str = ".3f", unit: str = "") ->
 
 
 def count(values: Sequence[int]) -> str:
-    """Mean of numbers of videos or frames, with a decimal where seeds differ."""
+    """Format the mean of numbers of videos or frames, with a decimal if seeds differ."""
     return str(values[0]) if len(set(values)) == 1 else f"{statistics.fmean(values):.1f}"
 
 
 def over_seeds(seeds: Collection[int]) -> str:
-    """Which seeds a mean is over, for the end of a sentence."""
+    """Say which seeds a mean is over, for the end of a sentence."""
     return f"over {len(seeds)} seeds ({', '.join(map(str, seeds))})"

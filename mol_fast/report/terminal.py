@@ -1,4 +1,4 @@
-"""Tables of scores, and the difference of two runs, on the terminal."""
+"""Print scores of a run, and differences of two runs, as tables."""
 
 import sys
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from mol_fast.runs.stored import StoredRun
 
 
 def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str = SUBJECTS) -> None:
-    """Print the pooled scores as a table; mean and deviation where there are several seeds.
+    """Print pooled scores as a table; for several seeds with mean and standard deviation.
 
     Args:
         pooled: the results.
         about: content of config.json of the run.
-        subjects: what kind the subjects are of, for the title.
+        subjects: what to call the subjects in the title.
     """
     from rich.console import Console
     from rich.table import Table

@@ -1,1 +1,1 @@
-"""A run's folder: its layout, what every fold leaves behind, and the folds pooled."""
+"""The folder of a run: its layout, the results of every fold, and the pooled results."""

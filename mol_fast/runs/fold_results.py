@@ -1,4 +1,4 @@
-"""What a fold leaves behind: windows.csv, scores.json, samples.safetensors; and reading them again."""
+"""Results of a fold: windows.csv, scores.json and samples.safetensors, written and read."""
 
 import csv
 import hashlib
@@ -27,14 +27,20 @@ _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "f
 
 @dataclass(frozen=True)
 class FoldResults:
-    """Predictions of the held-out clips of a fold, and some of them as pictures; `chosen` with --selection test."""
+    """Predictions of the held-out clips of a fold.
+
+    Attributes:
+        evaluation: the predictions.
+        samples: some clips as pictures.
+        chosen: scoring at the step chosen by --selection test, or None.
+    """
 
     evaluation: Evaluation
     samples: tuple[Sample, ...]
     chosen: Scoring | None = None
 
     def write(self, folder: Path) -> None:
-        """Write all files to `folder`, scores.json last: a fold that has it is finished."""
+        """Write all files to `folder`. scores.json comes last and marks the fold as finished."""
         evaluation = self.evaluation
         windows = _windows_table(evaluation).encode()
         write_atomic(folder / WINDOWS, windows)
@@ -51,9 +57,9 @@ class FoldResults:
 
     @classmethod
     def read(cls, folder: Path) -> "FoldResults | None":
-        """The results in `folder`, None when the fold is not finished or a file of it is damaged.
+        """Read the results in `folder`; None if the fold is unfinished or a file is damaged.
 
-        Damaged is also a table of windows that is not the one that scores.json was written with.
+        A table of windows that differs from the one that scores.json was written with counts as damaged.
         """
         try:
             scores = json.loads((folder / SCORES).read_text())
@@ -70,7 +76,7 @@ class FoldResults:
 
 
 def _windows_table(evaluation: Evaluation) -> str:
-    """One row per window: video, number of the window, true class, predicted class, probabilities."""
+    """Return a table with one row per window: video, window number, true and predicted class, probabilities."""
     rows = []
     seen: dict[Any, int] = {}
     for window in evaluation.windows():

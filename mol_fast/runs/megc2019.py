@@ -1,14 +1,13 @@
-"""The log per fold of a leave-one-subject-out evaluation, as in the Micro-Expression Grand Challenge of 2019.
+"""The log of a leave-one-subject-out evaluation, as in the Micro-Expression Grand Challenge of 2019.
 
     casme2 sub01
     EP02_01f 1 1
     EP19_05f 0 0
 
-It holds every prediction, so that the scores can be computed again from it. Logs that entrants published agree in this
-much: a line that names the set and the subject held out, then a line per video with its name and two classes as
-numbers, 0 negative, 1 positive, 2 surprise. They differ in which of the two comes first; here it is the true class,
-then the predicted one. The organisers' own description of the log could not be found: compare with it before a log is
-handed in. megc2019.csv has the same as a table.
+The log holds every prediction, so scores can be computed from it again. A line names the set and the held-out subject;
+then follows a line per video: name, true class, predicted class. Classes are 0 negative, 1 positive, 2 surprise.
+Published logs of entrants have this form, but differ in the order of the two classes. The organisers' description could
+not be found: compare with it before you submit a log. megc2019.csv holds the same as a table.
 """
 
 from collections.abc import Iterable
@@ -17,9 +16,10 @@ from mol_fast.runs.fold_results import FoldResults
 
 
 def fold_log(folds: Iterable[FoldResults]) -> str:
-    """The log of some folds: a block per subject held out, the set before the subject where several sets are joined.
+    """Return the log of folds, one block per held-out subject.
 
-    Classes are numbered from 0 in the order of the protocol; sets of one name only have the subject in the first line.
+    Classes are numbered from 0 in the order of the protocol. The first line of a block names the subject; it names the
+    set, too, if several sets are joined.
     """
     lines = []
     for fold in folds:

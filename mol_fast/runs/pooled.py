@@ -1,4 +1,4 @@
-"""The folds of a run pooled: scores, tables, samples."""
+"""Pool the folds of a run: scores, tables, samples."""
 
 import json
 import statistics
@@ -22,7 +22,9 @@ TERMS = ["step", "total", "expression", "flow", "landmarks"]
 
 
 class PooledResults:
-    """The folds of a run together: scores from counts and sums over all folds of a seed, never averaged over folds.
+    """The pooled folds of a run.
+
+    Scores come from counts and sums over all folds of a seed. They are never averaged over folds.
 
     Args:
         folds: every fold with its results.
@@ -38,12 +40,12 @@ class PooledResults:
         self.first = min(self.scores)
         chosen = {fold: FoldResults(item.chosen.evaluation, ()) for fold, item in self.folds.items() if item.chosen}
         self.chosen = PooledResults(chosen) if len(chosen) == len(self.folds) else None
-        """The same folds, each at the step that was chosen on its held-out subjects (--selection test)."""
+        """The same folds, each at the step chosen on its held-out subjects (--selection test), or None."""
 
     def statistics(self) -> dict[str, dict[str, float]]:
-        """Mean and standard deviation over the seeds of every main score; the deviation is 0 for one seed."""
+        """Return mean and standard deviation over seeds of every main score; the deviation is 0 for one seed."""
         rows = [scores.summary() for scores in self.scores.values()]
-        names = dict.fromkeys(name for row in rows for name in row)  # a seed may lack folds, and with them scores
+        names = dict.fromkeys(name for row in rows for name in row)  # a seed with missing folds may lack scores
         columns = {name: [row[name] for row in rows if name in row] for name in names}
         return {
             name: {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
@@ -53,11 +55,11 @@ class PooledResults:
     def write(self, path: Path, unfinished: Sequence[str] = ()) -> None:
         """Write scores.json, folds.csv, predictions.csv (videos), megc2019.csv and megc2019.log to the run folder.
 
-        The last two are of the first seed, since such a log has each video once.
+        The last two hold the first seed only, since such a log lists each video once.
 
         Args:
-            path: the folder.
-            unfinished: names of the folds that the scores lack, for scores.json.
+            path: folder of the run.
+            unfinished: names of missing folds, for scores.json.
         """
         scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
         values: dict[str, Any] = {"seeds": scores, "statistics": self.statistics()}
@@ -79,10 +81,9 @@ class PooledResults:
         write_atomic(path / "megc2019.log", fold_log(results for fold, results in self._first_seed()))
 
     def losses(self, path: Path) -> tuple[list[dict[str, float]], int]:
-        """Loss terms step by step, the mean over folds and seeds, and the number of trainings that it is over.
+        """Return the loss terms at every step, averaged over trainings (folds and seeds), and their number.
 
-        Terms of tasks that were not trained are left out. Nothing and 0 where `path` has no record of the steps, since
-        nothing was trained there.
+        Terms of tasks that were not trained are missing. If nothing was trained in `path`, return no rows and 0.
         """
         files = [file for fold in self.folds if (file := fold_folder(path, fold) / STEPS).exists()]
         rows = [row for file in files for row in read_steps(file)]
@@ -93,7 +94,7 @@ class PooledResults:
         return [{str(name): value for name, value in row.items()} for row in mean.to_dict("records")], len(files)
 
     def samples(self) -> list[Sample]:
-        """Samples of the first seed: the worst of all folds, and others spread over them."""
+        """Pick samples of the first seed: the worst ones, then others spread evenly."""
         samples = [sample for _, item in self._first_seed() for sample in item.samples]
         samples.sort(key=lambda sample: sample.probabilities[sample.label])
         worst, rest = samples[: SHOWN // 2], samples[SHOWN // 2 :]
@@ -101,11 +102,11 @@ class PooledResults:
         return [*worst, *rest[step - 1 :: step][: SHOWN - len(worst)]]
 
     def videos(self) -> list[int]:
-        """Number of held-out videos, by seed."""
+        """Return the number of held-out videos of each seed."""
         return [sum(map(sum, scores.recognition.confusion)) for scores in self.scores.values()]
 
     def right(self) -> dict[str, dict[int, list[bool]]]:
-        """By held-out subject and seed, whether each of the videos is predicted right."""
+        """Return for each held-out subject and seed whether each video is predicted correctly."""
         right: dict[str, dict[int, list[bool]]] = {}
         for seed, evaluation in self.evaluations.items():
             for video in evaluation.videos():
@@ -135,7 +136,7 @@ class PooledResults:
         return rows
 
     def _log_rows(self) -> list[dict[str, Any]]:
-        """Per fold of the first seed: subject, video, true and predicted class as numbers."""
+        """Return the rows of megc2019.csv: every video of the first seed, with classes as numbers."""
         return [
             {
                 "fold": fold.name,

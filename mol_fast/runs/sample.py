@@ -1,4 +1,4 @@
-"""A pair of frames of a scored clip, with what is true and what was predicted."""
+"""A sample: one pair of frames of a scored clip, with truth and prediction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,21 +7,21 @@ import numpy as np
 import numpy.typing as npt
 
 SHOWN = 6
-"""Samples that a fold keeps, and that a report shows."""
+"""Number of samples that a fold keeps and a report shows."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame pair of a clip. Arrays are numpy arrays or tensors in main memory.
+    """One pair of frames of a clip. Arrays are numpy arrays or CPU tensors.
 
     Attributes:
-        subject, video: where it comes from.
+        subject, video: names.
         label, predicted: true and predicted class of the video.
-        probabilities: of the video, by class.
-        first_frame: (H, W), the first frame of the window; uint8, or floats of any scale.
-        frame: (H, W), the second frame of the pair, on the same scale.
-        landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of ``frame``; predicted ones may be None.
-        flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to ``frame``; the predicted may be None.
+        probabilities: probability of each class, for the video.
+        first_frame: (H, W), first frame of the window; uint8, or floats of any scale.
+        frame: (H, W), second frame of the pair, on the same scale.
+        landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of `frame`; the predicted may be None.
+        flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to `frame`; the predicted may be None.
         note: which frame this is, or why it is shown; may be empty.
 
     Raises:

@@ -1,8 +1,8 @@
-"""The published habit: a step is chosen for each fold by its score on the very subjects that are held out.
+"""Choose a step of each fold by its score on the held-out subjects, as publications often do.
 
-The scores of that step are optimistic, since the test chose it, and are given beside those of the last weights only to
-compare with publications that do the same. Scorings during training are small files in the folder of the fold, written
-before the checkpoint of their step, so that an interrupted run ends with the same ones.
+The scores of that step are optimistic, because the test data chose it. They are shown beside the scores of the last
+step, only to compare with publications that do the same. Scorings during training are small files in the folder of the
+fold. They are written before the checkpoint of their step, so that a resumed run has the same scorings.
 """
 
 import json
@@ -15,8 +15,8 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
 WARNING = (
-    "The step was chosen for each fold by its accuracy on the held-out subjects, as published code does: these scores "
-    "are optimistic, and must not be compared with those of last weights or of any other honest protocol."
+    "The step of each fold was chosen by its accuracy on the held-out subjects, as published code does: these scores "
+    "are optimistic, and must not be compared with scores of the last step or of any other honest protocol."
 )
 _FOLDER = "scorings"
 
@@ -30,17 +30,17 @@ class Scoring:
 
     @property
     def accuracy(self) -> float:
-        """Share of the held-out videos that are right, 0..1."""
+        """Share of correct held-out videos, 0..1."""
         return self.evaluation.compute().recognition.accuracy
 
 
 def scored_steps(steps: int, every: int) -> list[int]:
-    """The steps after which held-out subjects are scored: every `every`, and the last."""
+    """Return the steps after which held-out subjects are scored: every `every` steps, and the last step."""
     return [step for step in range(1, steps + 1) if step % every == 0 or step == steps]
 
 
 def write_scoring(folder: Path, scoring: Scoring) -> None:
-    """Put `scoring` into the folder of its fold."""
+    """Write `scoring` to the folder of its fold."""
     evaluation = scoring.evaluation
     content = {
         "step": scoring.step,
@@ -54,10 +54,10 @@ def write_scoring(folder: Path, scoring: Scoring) -> None:
 
 
 def read_scoring(folder: Path, step: int) -> Scoring:
-    """The scoring after `step` in the folder of a fold.
+    """Read the scoring after `step` from the folder of a fold.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the scoring is missing or damaged.
     """
     path = _path(folder, step)
     try:
@@ -67,12 +67,12 @@ def read_scoring(folder: Path, step: int) -> Scoring:
         ]
         evaluation = Evaluation.restored(content["classes"], windows, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the scoring {path} is missing or damaged: remove {folder} to train its fold again") from error
+        raise UserError(f"the scoring {path} is missing or damaged: remove {folder} to train the fold again") from error
     return Scoring(content["step"], evaluation)
 
 
 def choose(scorings: Sequence[Scoring]) -> Scoring:
-    """The scoring with the best accuracy on the held-out videos, the first of several equal ones."""
+    """Return the scoring with the best accuracy on the held-out videos; the first one if several are equal."""
     return max(scorings, key=lambda scoring: scoring.accuracy)
 
 

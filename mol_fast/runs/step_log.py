@@ -1,4 +1,4 @@
-"""The record of a training run, step by step: metrics.csv and TensorBoard events."""
+"""The log of a training, step by step: metrics.csv and TensorBoard events."""
 
 import csv
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from mol_fast.utils.tables import csv_table
 
 
 class StepLog:
-    """Rows of numbers, one per step, in `folder`. Use as a context manager, which closes the files.
+    """Log with one row of numbers per step. Use it as a context manager, which closes the files.
 
     Args:
-        folder: exists.
-        done: steps that stand already; rows after them, of a run that was interrupted, are dropped.
+        folder: an existing folder.
+        done: steps done so far. Later rows, left by an interrupted run, are dropped.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:
@@ -42,7 +42,7 @@ class StepLog:
         self._events.close()
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Record the values of one step; every row has the same keys, "step" among them."""
+        """Log the values of one step. Every row has the same keys, including "step"."""
         self._file.write(csv_table([row], header=not self._count))
         self._file.flush()
         self._count += 1
@@ -51,13 +51,13 @@ class StepLog:
                 self._events.add_scalar(f"train/{key}", value, int(row["step"]))
 
     def add_scores(self, values: Mapping[str, float], step: int) -> None:
-        """Record scores of the held-out subjects, for TensorBoard."""
+        """Log scores of the held-out subjects to TensorBoard."""
         for key, value in values.items():
             self._events.add_scalar(f"test/{key}", value, step)
 
 
 def read_steps(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv; those that were cut short or damaged are left out."""
+    """Read the rows of a metrics.csv. Incomplete or damaged rows are ignored."""
     rows = []
     with open(path, newline="", errors="replace") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""A run as its folder holds it, read again without its data and its model."""
+"""Read a finished run from its folder, without data or model."""
 
 import json
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ class StoredRun:
     """Configuration and finished folds of a run.
 
     Attributes:
-        path: its folder.
+        path: folder of the run.
         about: content of config.json.
-        folds: the finished folds, with their results.
-        unfinished: names of the others.
+        folds: finished folds, with their results.
+        unfinished: names of the other folds.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class StoredRun:
 
     @property
     def warnings(self) -> list[str]:
-        """What must be said wherever scores of the run are shown."""
+        """Warnings to print wherever scores of the run are shown."""
         warnings = list(map(str, self.about.get("warnings", ())))
         if self.unfinished:
             count = len(self.folds) + len(self.unfinished)
@@ -49,12 +49,12 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
     """Read the run in `path`.
 
     Args:
-        path: its folder.
-        partial: accept a run of which some folds are not finished.
+        path: folder of the run.
+        partial: accept a run with unfinished folds.
 
     Raises:
-        UserError: there is no run, its configuration or a fold cannot be used, no fold is finished, or one is not and
-            `partial` is false.
+        UserError: there is no run, its configuration or its folds cannot be used, no fold is finished, or some are
+            unfinished and `partial` is false.
     """
     about = _read_config(path)
     folds: dict[Fold, FoldResults] = {}
@@ -94,14 +94,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         usable = False
     if usable and "evaluated" in about:
-        raise UserError(f"{path} holds scores of the run {about['evaluated']} only: give that folder")
+        raise UserError(f"{path} holds only scores of the run {about['evaluated']}: give that folder")
     if not usable:
         raise UserError(f"{config} is not the configuration of a run: give another folder, or train again")
     return about
 
 
 def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
-    """Refuse folds that cannot be pooled: of other classes, or with a video that another fold has, too."""
+    """Raise UserError if folds cannot be pooled: classes differ, or two folds hold out the same video."""
     first = next(iter(folds))
     seen: dict[tuple[int, Any], str] = {}
     for fold, results in folds.items():
@@ -109,12 +109,12 @@ def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
         if classes != folds[first].evaluation.classes:
             raise UserError(
                 f"in {path} the fold {fold.name} has the classes {', '.join(classes)}, but {first.name} has "
-                f"{', '.join(folds[first].evaluation.classes)}: they are of different runs, remove one"
+                f"{', '.join(folds[first].evaluation.classes)}: they belong to different runs, remove one"
             )
         for video in results.evaluation.videos():
             other = seen.setdefault((fold.seed, video.video), fold.name)
             if other != fold.name:
                 raise UserError(
                     f"in {path} the folds {other} and {fold.name} both hold out the video {video.video}: "
-                    "they are of different runs, remove one"
+                    "they belong to different runs, remove one"
                 )

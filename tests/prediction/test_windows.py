@@ -87,7 +87,7 @@ def test_windows_without_a_face_are_left_out(finder):
     assert [item.window.start for item in aligned_windows(source, windows, finder)] == [12, 18]
 
 
-@pytest.mark.parametrize(("length", "more"), [(None, ""), (10, ", nor where the other windows start")])
+@pytest.mark.parametrize(("length", "more"), [(None, ""), (10, ", nor in the first frames of the other windows")])
 def test_no_face_at_all_names_the_frame(finder, length, more):
     source = FrameArray(np.full((20, 240, 240), 90, dtype=np.uint8), "clip.mp4")
     with pytest.raises(UserError, match=f"no face found in frame 0 of clip.mp4{more};"):

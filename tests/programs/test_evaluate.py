@@ -99,7 +99,7 @@ def test_scores_may_go_to_another_folder(run: Path, tmp_path: Path, capsys: pyte
     assert all((out / name).read_bytes() == (run / name).read_bytes() for name in TABLES)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert main(["--run", str(out)]) == 2
-    assert f"holds scores of the run {run} only" in capsys.readouterr().err
+    assert f"holds only scores of the run {run}" in capsys.readouterr().err
 
 
 def test_unfinished_and_damaged_folds_are_named(
@@ -170,7 +170,7 @@ def test_subjects_of_the_training_are_warned_of(
     assert main(["--run", str(out)]) == 0  # and the warning stays with the scores
     assert warning in capsys.readouterr().err
     assert main([*options, "--subjects", second]) == 2
-    assert "holds the results of something else" in capsys.readouterr().err
+    assert "holds results of another evaluation" in capsys.readouterr().err
 
 
 def test_weights_without_their_run(
@@ -188,10 +188,11 @@ def test_weights_without_their_run(
     assert (info["sources"], info["protocol"]) == (["embedded"], "embedded-3")
     save_weights(file, model, {"classes": info["classes"], "test_subjects": [first]})  # as earlier versions wrote them
     assert main(weights_options(file, embedded_small, "--subjects", second)) == 0
-    assert f"Whether the weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
+    assert f"It is unknown whether the weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
     save_weights(file, model, {"classes": info["classes"]})
     assert main(weights_options(file, embedded_small)) == 0
-    assert f"Whether the weights were trained on {', '.join(embedded_small.subjects)}" in capsys.readouterr().err
+    doubtful = ", ".join(embedded_small.subjects)
+    assert f"It is unknown whether the weights were trained on {doubtful}" in capsys.readouterr().err
 
 
 def test_weights_that_are_not_finite(
@@ -232,7 +233,7 @@ def test_two_runs_are_compared(run: Path, tmp_path: Path, capsys: pytest.Capture
     [
         ([], "give one of --run, --weights and --compare, got none"),
         (["--run", "{run}", "--weights", "x"], "got --run and --weights"),
-        (["--run", "{run}", "--subjects", "s01"], "--subjects does not go with --run"),
+        (["--run", "{run}", "--subjects", "s01"], "--subjects does not apply to --run"),
         (["--run", "nowhere"], "there is no folder nowhere"),
         (["--run", "{empty}"], "is not a run, it has no config.json"),
         (["--run", "{broken}"], "is not the configuration of a run"),
@@ -245,7 +246,7 @@ def test_two_runs_are_compared(run: Path, tmp_path: Path, capsys: pytest.Capture
         (["--weights", "{fold}", "--data", "{set}", "--protocol", "embedded-5"], "knows the classes"),
         (["--weights", "{fold}", "--data", "{set}", "--subjects", "s99"], "there is no subject s99"),
         (["--weights", "{fold}", "--data", "{set}", "--batch-size", "0"], "--batch-size must be at least 1"),
-        (["--weights", "{fold}", "--data", "{set}", "--out", "{run}"], "holds the results of something else"),
+        (["--weights", "{fold}", "--data", "{set}", "--out", "{run}"], "holds results of another evaluation"),
         (["--weights", "{fold}", "--data", "{set}", "--out", "{set}"], "is not empty and not a run"),
     ],
 )

@@ -165,7 +165,7 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
     with torch.no_grad():
         next(model.parameters()).fill_(torch.nan)
     save_weights(tmp_path / "w.safetensors", model, {"classes": list(CLASSES)})
-    assert "not finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--out", tmp_path / "out")
+    assert "non-finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

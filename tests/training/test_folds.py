@@ -98,7 +98,7 @@ def test_processes_share_folds(embedded_small: PreparedSet, tmp_path: Path) -> N
         environment = {**os.environ, "RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank}
         command = [sys.executable, "-m", "mol_fast.train", *options(embedded_small, two, *more)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert ("rest is with other processes" in done.stdout) == (rank == "0")
+        assert ("other processes train the rest" in done.stdout) == (rank == "0")
     assert outcome(one) == outcome(two)
 
 
