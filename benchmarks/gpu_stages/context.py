@@ -27,7 +27,6 @@ class Sizes:
     channels: int = 128
     side: int = 16
     neighbors: int = 4
-    groups: int = 7
     clips: int = 32
     preset: str = "paper"
     operators: tuple[str, ...] = ("FCC", "CCC", "correlation")
@@ -55,14 +54,13 @@ REHEARSAL = Sizes(
     channels=4,
     side=4,
     neighbors=2,
-    groups=1,
     clips=1,
     operators=("CCC", "correlation"),
     tuned=("CCC",),
-    layers=("CCC", "correlation"),
+    layers=("CCC",),
     most_searches=2,
     turns=1,
-    tasks=("mer", "landmarks"),
+    tasks=("mer",),
     most_compiled=1,
     preset="small",
     most_candidates=1,
@@ -70,7 +68,7 @@ REHEARSAL = Sizes(
     odd=(2, 4, 2, 3),
 )
 """On a CPU the kernels run in Triton's interpreter, and one call by the wall clock stands for the replay of a graph.
-FCC, the slowest there, runs as part of the block."""
+FCC, the slowest there, runs as part of the small block."""
 
 
 @dataclass(frozen=True)
