@@ -13,7 +13,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))  # compare.py: runs of a layer, and their errors
+# Modules of benchmarks/ import each other by name, and tests/ has compare.py: runs of a layer, and their errors.
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("benchmarks", "tests"))
 
 from backends import DEVICE
 from budget import SECONDS, Budget, costs, in_order
@@ -79,6 +80,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """What the budget was, and what did not run, by reason; cases that the budget cut are named one by one."""
+    if config.option.collectonly:
+        return
     budget, not_run = config.stash[BUDGET], config.stash[NOT_RUN]
     limit = f"of {budget.seconds:g} s" if budget.seconds else "without limit"
     terminalreporter.section("budget")
