@@ -244,7 +244,7 @@ def report_speed(findings: Findings, console: "Console", device: "torch.device",
 
 SPEED_COLUMNS = (
     *("operator", "maps", "dtype", "pass", "PyTorch kernel", "eager", "Triton kernel", "eager"),
-    *("floor", "share", "MB"),
+    *("floor", "share", "MB memory", "MB L2"),
 )
 
 
@@ -253,8 +253,8 @@ def speed_cells(row: dict[str, Any]) -> list[str]:
     names = [f"{backend}_{figure}_us" for backend in ("torch", "triton") for figure in ("kernel", "eager")]
     times = ["" if row[name] is None else f"{row[name]:.0f}" for name in (*names, "floor_us")]
     share = "" if row["share_of_floor"] is None else f"{row['share_of_floor']:.0%}"
-    traffic = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.0f}"
-    return [row["operator"], "x".join(map(str, row["shape"])), row["dtype"], row["pass"], *times, share, traffic]
+    traffic = ["" if row[name] is None else f"{row[name] / 1e6:.0f}" for name in ("bytes", "l2_bytes")]
+    return [row["operator"], "x".join(map(str, row["shape"])), row["dtype"], row["pass"], *times, share, *traffic]
 
 
 def report_network(findings: Findings, console: "Console", device: "torch.device") -> None:

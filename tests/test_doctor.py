@@ -273,6 +273,7 @@ def test_both_times_are_reported(
         assert row["torch_kernel_us"] == pytest.approx(expected) == row["triton_kernel_us"]
         assert min(row["torch_eager_us"], row["triton_eager_us"]) > 0
         assert row["floor_us"] >= 0.999e6 * row["bytes"] / 2e12 > 0
+        assert row["l2_bytes"] >= row["bytes"]
         assert row["share_of_floor"] == pytest.approx(row["floor_us"] / expected)
     for expected in ("2.00 TB/s copied", "1000.0 TFLOP/s bfloat16", "Triton kernel", "eager", "2000", "3000", "floor"):
         assert expected in shown
@@ -284,7 +285,7 @@ def test_times_without_triton(
     found, _ = speed_found(False, monkeypatch, capsys)
     for row in found["speed"]:
         assert row["torch_kernel_us"] > 0
-        missing = ("triton_kernel_us", "triton_eager_us", "bytes", "flops", "floor_us", "share_of_floor", "problem")
+        missing = ("triton_kernel_us", "triton_eager_us", "bytes", "l2_bytes", "flops", "floor_us")
         assert {row[name] for name in missing} == {None}
 
 

@@ -39,7 +39,7 @@ def speed(device: torch.device, triton: bool, quick: bool, limits: Ceilings) -> 
                     "pass": phase,
                     **microseconds("torch", found["torch"][phase]),
                     **microseconds("triton", found["triton"][phase] if triton else None),
-                    **budget.get(phase, dict.fromkeys(("bytes", "flops", "floor_us"))),
+                    **budget.get(phase, dict.fromkeys(("bytes", "l2_bytes", "flops", "floor_us"))),
                 }
                 kernel, floor = row["triton_kernel_us"], row["floor_us"]
                 row["share_of_floor"] = floor / kernel if floor and kernel else None
@@ -76,11 +76,12 @@ def passes(operator: Operator, dtype: torch.dtype, backend: str, device: torch.d
 
 
 def work(operator: Operator, dtype: torch.dtype, limits: Ceilings) -> dict[str, dict[str, float]]:
-    """Bytes and FLOPs of the launches of each pass, and the microseconds below which they cannot run."""
-    found = {phase: {"bytes": 0.0, "flops": 0.0, "floor_us": 0.0} for phase in ("forward", "backward")}
+    """Bytes, from memory and through the L2 cache, and FLOPs of each pass; microseconds below which it cannot run."""
+    found = {phase: {"bytes": 0.0, "l2_bytes": 0.0, "flops": 0.0, "floor_us": 0.0} for phase in ("forward", "backward")}
     for launch in launches(operator, dtype):
         row = found[launch.phase]
         row["bytes"] += launch.bytes
+        row["l2_bytes"] += launch.l2_bytes
         row["flops"] += launch.flops
         row["floor_us"] += 1e6 * limits.floor(launch.bytes, launch.flops, dtype)
     return found
