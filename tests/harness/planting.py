@@ -49,26 +49,28 @@ def calls(tree: ast.AST, name: str) -> list[ast.Call]:
     return sorted(found, key=lambda call: (call.lineno, call.col_offset))
 
 
-def last_store(edit: Callable[[ast.Call], None]) -> Change:
-    """Change the last store of a kernel."""
-
-    def change(source: str) -> str:
-        tree = ast.parse(source)
-        edit(calls(tree, "store")[-1])
-        return ast.unparse(tree)
-
-    return change
+def is_masked(call: ast.Call) -> bool:
+    """Whether a load or a store says which of its lanes exist."""
+    return len(call.args) > 2 or any(keyword.arg == "mask" for keyword in call.keywords)
 
 
-def _drop_mask(call: ast.Call) -> None:
+def stores(function: Any, masked: bool) -> bool:
+    """Whether `function` has a store, or a masked one."""
+    found = calls(ast.parse(inspect.getsource(function.fn)), "store")
+    return any(is_masked(call) for call in found) if masked else bool(found)
+
+
+def without_mask(source: str) -> str:
+    """Let the last masked store write all lanes."""
+    tree = ast.parse(source)
+    call = [call for call in calls(tree, "store") if is_masked(call)][-1]
     call.args, call.keywords = call.args[:2], []
+    return ast.unparse(tree)
 
 
-def _shift(call: ast.Call) -> None:
+def one_further(source: str) -> str:
+    """Let the last store write one element further on."""
+    tree = ast.parse(source)
+    call = calls(tree, "store")[-1]
     call.args[0] = ast.BinOp(call.args[0], ast.Add(), ast.Constant(1))
-
-
-without_mask = last_store(_drop_mask)
-"""Let the last store of a kernel write all lanes."""
-one_further = last_store(_shift)
-"""Let the last store of a kernel write one element further on."""
+    return ast.unparse(tree)
