@@ -4,7 +4,8 @@ A run is a dict: "y" the output, "x" the gradient of the input, the gradient of 
 of every buffer by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from mol_fast import reference as ref
 
 Params = dict[str, Tensor]
 Layer = Callable[[Params, Tensor], Tensor]
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def seeded(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -64,14 +66,18 @@ def as_layer(module: nn.Module, **options: int) -> Layer:
 
 
 def assert_within_budget(
-    actual: dict[str, Tensor], plain: dict[str, Tensor], exact: dict[str, Tensor], dtype: torch.dtype
+    actual: dict[str, Tensor],
+    plain: dict[str, Tensor],
+    exact: dict[str, Tensor],
+    dtype: torch.dtype,
+    summands: Mapping[str, float] = NOTHING,
 ) -> None:
     """Error at most twice that of the plain PyTorch run in the same dtype, plus one rounding.
 
     Of the output, and of all gradients and statistics together (root mean square): the error of a single small one,
     a handful of sums, is a matter of luck in either implementation.
     """
-    ours, theirs = errors(actual, exact), errors(plain, exact)
+    ours, theirs = errors(actual, exact, summands), errors(plain, exact, summands)
     rounding = torch.finfo(dtype).eps
     assert ours["y"] <= 2 * theirs["y"] + rounding, f"output: {ours['y']:.2e}, plain {theirs['y']:.2e}"
     assert mean_square(ours) <= 2 * mean_square(theirs) + rounding, f"{ours}, plain {theirs}"
@@ -82,8 +88,13 @@ def assert_runs_equal(actual: dict[str, Tensor], exact: dict[str, Tensor], toler
         assert value <= tolerance, f"{name}: {value:.2e}"
 
 
-def errors(actual: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+def errors(
+    actual: dict[str, Tensor], exact: dict[str, Tensor], summands: Mapping[str, float] = NOTHING
+) -> dict[str, float]:
     """Relative error of every result, in the norm.
+
+    A result that is a sum has the rounding errors of its terms, also where they cancel: where `summands` gives the size
+    of the terms, the root of the sum of their squares, the error is relative to that if it is the larger.
 
     What vanishes in exact arithmetic (the gradient of a bias before a batch normalisation) has the rounding errors
     of the terms that cancel: its error is relative to the largest gradient.
@@ -97,7 +108,7 @@ def errors(actual: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, flo
         if not value.is_floating_point():
             assert torch.equal(actual[name], value), name
             continue
-        scale = largest if sizes[name] < 1e-9 * largest else sizes[name]
+        scale = largest if sizes[name] < 1e-9 * largest else max(sizes[name], summands.get(name, 0.0))
         relative[name] = float((actual[name].double() - value.double()).norm()) / scale
     return relative
 

@@ -29,6 +29,10 @@ def interpreter(request: pytest.FixtureRequest) -> Iterator[None]:
             from harness.quick import quick_interpreter
 
             stack.enter_context(quick_interpreter())
+        if request.node.get_closest_marker("emulated"):
+            from harness.emulation import emulation
+
+            stack.enter_context(emulation())
         yield
 
 

@@ -16,7 +16,12 @@ RUNS = [
     pytest.param("cuda", torch.float16, marks=NATIVE, id="gpu-float16"),
     pytest.param("cuda", torch.bfloat16, marks=NATIVE, id="gpu-bfloat16"),
 ]
-each_run = pytest.mark.parametrize(("device", "dtype"), RUNS)
+EMULATED = [
+    pytest.param("cpu", torch.float32, marks=pytest.mark.emulated, id="emulated-float32"),
+    pytest.param("cpu", torch.bfloat16, marks=pytest.mark.emulated, id="emulated-bfloat16"),
+]
+"""The interpreter with the products of a card: three of TF32 for one of float32, and those of bfloat16."""
+each_run = pytest.mark.parametrize(("device", "dtype"), RUNS + EMULATED)
 first_runs = pytest.mark.parametrize(("device", "dtype"), [RUNS[0], RUNS[2]])
 
 on_gpu = pytest.mark.parametrize(("device", "dtype"), RUNS[2:])

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import triton.language as tl
-from harness.hooks import replaced
 from triton._C.libtriton import ir
 from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+from harness.hooks import replaced
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
@@ -46,13 +47,12 @@ def tf32x3(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Arithmetic:
-    """The operations that a card does its own way; a test that plants a fault changes one."""
+    """What a card does its own way; a test that plants a fault changes one of them."""
 
-    round: Callable[[np.ndarray], np.ndarray] = staticmethod(to_bfloat16)
-    product: Callable[[np.ndarray, np.ndarray], np.ndarray] = staticmethod(tf32x3)
-
-    def accumulate(self, total: np.ndarray, product: np.ndarray) -> np.ndarray:
-        return total + product
+    round = staticmethod(to_bfloat16)
+    tf32x3 = staticmethod(tf32x3)
+    bfloat16 = staticmethod(np.matmul)
+    """The product of bfloat16 numbers."""
 
 
 def is_narrow(dtype: tl.dtype) -> bool:
@@ -108,12 +108,12 @@ def emulation(arithmetic: Arithmetic | None = None) -> AbstractContextManager[An
 
     def dot(self: Any, a: Any, b: Any, total: Any, precision: Any, *rest: Any, **named: Any) -> Any:
         if precision == ir.INPUT_PRECISION.TF32x3 and a.dtype.scalar == tl.float32:
-            product = own.product(a.data, b.data)
+            product = own.tf32x3(a.data, b.data)
         elif is_narrow(a.dtype):
-            product = np.matmul(a.data, b.data)
+            product = own.bfloat16(a.data, b.data)
         else:
             return original["create_dot"](self, a, b, total, precision, *rest, **named)
-        return TensorHandle(own.accumulate(total.data, product), total.dtype.scalar)
+        return TensorHandle(total.data + product, total.dtype.scalar)
 
     hooks = {"create_masked_load": load, "create_masked_store": store, "cast_impl": cast, "create_dot": dot}
     hooks |= {"create_fp_to_fp": cast, **{name: rounded(name) for name in ("binary_op", "unary_op", "ternary_op")}}
@@ -121,6 +121,5 @@ def emulation(arithmetic: Arithmetic | None = None) -> AbstractContextManager[An
     number = {"get_bf16": lambda self, value: TensorHandle(own.round(np.array([value], dtype=np.float32)), tl.bfloat16)}
     stack = ExitStack()
     stack.enter_context(replaced(interpreter, _get_np_dtype=dtype_of, _validate_np_data_size=fits))
-    builder.get_bf16 = getattr(builder, "get_bf16", None)
     stack.enter_context(replaced(builder, **hooks, **number))
     return stack

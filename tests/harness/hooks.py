@@ -7,12 +7,15 @@ from typing import Any
 
 @contextmanager
 def replaced(owner: object, **attributes: Any) -> Iterator[None]:
-    """Give `owner` these attributes, which it has, and give it its own back at the end."""
-    held = {name: owner.__dict__[name] if name in vars(owner) else getattr(owner, name) for name in attributes}
+    """Give `owner` these attributes, and at the end those of its own back, or none where it had none."""
+    held = {name: vars(owner)[name] for name in attributes if name in vars(owner)}
     try:
         for name, value in attributes.items():
             setattr(owner, name, value)
         yield
     finally:
-        for name, value in held.items():
-            setattr(owner, name, value)
+        for name in attributes:
+            if name in held:
+                setattr(owner, name, held[name])
+            else:
+                delattr(owner, name)
