@@ -1,4 +1,4 @@
-"""Class imbalance: weights of the cross-entropy, or an order that draws classes equally. Not in the paper."""
+"""Remedies for class imbalance: weights of the cross-entropy, or balanced sampling. Not in the paper."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,15 @@ from mol_fast.data import ClipDataset
 
 
 def class_counts(clips: ClipDataset) -> list[int]:
-    """Number of clips of each class of the protocol, in its order."""
+    """Return the number of clips of each class, in the order of the protocol."""
     labels = [label for _, _, label in clips.windows]
     return [labels.count(place) for place in range(len(clips.protocol.classes))]
 
 
 def class_weights(counts: Sequence[int]) -> Tensor:
-    """Weights `(K,)`, float32, inverse to the counts of the classes; 0 for one without clips.
+    """Return weights (K,), float32, inverse to the class counts; 0 for a class without clips.
 
-    Their mean over the clips is 1, and the weights of all clips of a class add up to the same for each class that has
-    clips.
+    The mean weight over all clips is 1. The total weight of a class is the same for every class with clips.
     """
     present = sum(count > 0 for count in counts)
     total = sum(counts)
@@ -26,10 +25,13 @@ def class_weights(counts: Sequence[int]) -> Tensor:
 
 
 def balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
-    """N draws `(N, 2)` from N `labels`: of each the index, and its round from 0 on, in which no index comes twice.
+    """Draw N clips from N `labels`, equally many of each class (or one more), in random order.
 
-    From each class that occurs equally many are drawn (or one more), in random order. Those of rare classes come in
-    several rounds, and not all of frequent ones come. The order depends on the state of `generator` only.
+    Clips of rare classes repeat; some clips of frequent classes are missing. The order depends only on the state of
+    `generator`.
+
+    Returns:
+        (N, 2): the index of each clip, and its round. Rounds count from 0; no index repeats within a round.
     """
     known = torch.tensor(labels)
     classes = known.unique()
@@ -48,5 +50,5 @@ def balanced_order(labels: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def missing_classes(counts: Sequence[int], classes: Sequence[str]) -> list[str]:
-    """Names of the classes that have no clip to train on."""
+    """Return the names of classes without training clips."""
     return [name for name, count in zip(classes, counts, strict=True) if not count]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: weights, optimiser state and step in one file with a checksum."""
+"""Checkpoints of a training: weights, optimiser state and step in one file with a checksum."""
 
 import hashlib
 import signal
@@ -18,17 +18,18 @@ from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.utils.files import write_atomic
 
 KEPT = 2
-"""Checkpoints that stay: the newest, and the one before should the newest be damaged."""
+"""Number of kept checkpoints: the newest, and one before in case the newest is damaged."""
 
 
 class Checkpoints:
-    """Checkpoints in `folder`, one every `every` steps and one when a signal asks to stop.
+    """Checkpoints in `folder`: one every `every` steps, and one when a signal stops the run.
 
     Args:
-        folder: made when needed.
-        every: steps between two; 0 for none but on a signal.
-        identity: what a run must have in common with a checkpoint to go on from it.
-        fabric: of the processes that split a batch; the first one writes, all read, and all stop after the same step.
+        folder: created if needed.
+        every: number of steps between checkpoints; 0 to write one only on a signal.
+        identity: digest of all settings that a run must share with a checkpoint to resume from it.
+        fabric: fabric of the processes that split batches. The first process writes, all read, and all stop after the
+            same step.
     """
 
     def __init__(self, folder: Path, every: int, identity: str, fabric: Fabric | None = None) -> None:
@@ -37,10 +38,10 @@ class Checkpoints:
         self._stop = 0
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Load the newest checkpoint that is whole into `model` and `optimizer`; returns its step, 0 without one.
+        """Load the newest intact checkpoint into `model` and `optimizer`, and return its step; 0 if there is none.
 
         Raises:
-            UserError: not all processes found the same one.
+            UserError: the processes did not all find the same checkpoint.
         """
         step = self._load(model, optimizer)
         if self.fabric and largest(self.fabric, step) != -largest(self.fabric, -step):
@@ -52,7 +53,7 @@ class Checkpoints:
             tensors = self._read(path)
             if tensors is None:
                 if self._writes:
-                    print(f"{path} is damaged or of another run, and is passed over", flush=True)
+                    print(f"{path} is damaged or belongs to another run, ignored", flush=True)
                 continue
             step = int(tensors.pop("step"))
             weights = {name.removeprefix("model."): value for name, value in tensors.items() if name[:6] == "model."}
@@ -64,18 +65,18 @@ class Checkpoints:
         return 0
 
     def due(self, step: int) -> bool:
-        """Whether `after` will write a checkpoint at `step`; all processes must call it, once a step.
+        """Return whether `after` will write a checkpoint at `step`. All processes must call this once per step.
 
-        A signal that comes later waits for the next step.
+        A later signal counts for the next step.
         """
         self._stop = largest(self.fabric, self.signal or 0) if self.fabric else self.signal or 0
         return bool(self._stop or (self.every and step % self.every == 0))
 
     def after(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the checkpoint of `step`, which is due.
+        """Write the checkpoint of `step`, which must be due.
 
         Raises:
-            Stopped: a signal came, to this process or another one.
+            Stopped: this process or another one received a signal.
         """
         self.save(step, model, optimizer)
         if self._stop:
@@ -84,7 +85,7 @@ class Checkpoints:
             raise Stopped(self._stop, f"stopped by {signal.Signals(self._stop).name} after step {step}")
 
     def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint and remove those that are older than the one before it."""
+        """Write a checkpoint, and remove all but the two newest."""
         if not self._writes:
             return
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -104,7 +105,7 @@ class Checkpoints:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a stop after the step in work, while the context lasts."""
+        """Inside the context, let SIGINT and SIGTERM stop the run after the current step."""
 
         def note(number: int, frame: FrameType | None) -> None:
             self.signal = number

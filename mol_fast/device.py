@@ -1,4 +1,4 @@
-"""Device and precision of a program."""
+"""Make the fabric of a program: device, precision, processes."""
 
 import logging
 import os
@@ -15,17 +15,15 @@ if TYPE_CHECKING:
 
 
 def make_fabric(device: str = "auto", precision: str = "auto", splits: bool = False) -> "Fabric":
-    """Device and precision of a run.
+    """Make the fabric of a run. Warns on stderr if the CPU would only emulate bfloat16.
 
     Args:
         device: see `choose_device`.
-        precision: "bfloat16", "float32", or "auto": bfloat16 where the device has instructions for it.
-        splits: the processes of torchrun split every batch; they are connected.
-
-    Where a CPU emulates the bfloat16 that is asked for, a warning says so.
+        precision: "bfloat16", "float32", or "auto" (bfloat16 if the device has instructions for it).
+        splits: connect the processes of torchrun, which split every batch.
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not available.
     """
     from lightning_fabric import Fabric
 
@@ -47,5 +45,5 @@ def make_fabric(device: str = "auto", precision: str = "auto", splits: bool = Fa
 
 
 def fabric_precision(fabric: "Fabric") -> str:
-    """The precision that `fabric` works in, as an option of the training names it."""
+    """Return the precision of `fabric`, as the option --precision names it."""
     return "bfloat16" if fabric.strategy.precision.precision == "bf16-mixed" else "float32"

@@ -1,4 +1,4 @@
-"""What made a fold: config.json in its folder."""
+"""The configuration of a fold: config.json in its folder."""
 
 import json
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ _OF_THE_RUN = ("folds", "seeds")
 def write_fold_config(
     folder: Path, settings: TrainSettings, precision: str, info: Mapping[str, Any], model: MOLConfig
 ) -> None:
-    """Write config.json to the folder of a fold. It says each thing once, and nothing of machine, paths or time.
+    """Write config.json to the folder of a fold. It repeats nothing, and does not mention machine, paths or time.
 
     Args:
-        folder: of the fold.
-        settings: of its training, with its seed.
-        precision: in which it computes.
-        info: what its weights say of it, as plain values: classes, protocol, subjects.
-        model: its configuration.
+        folder: folder of the fold.
+        settings: settings of the training, with the seed of the fold.
+        precision: precision of the training.
+        info: plain values that are also saved with the weights: classes, protocol, subjects.
+        model: configuration of the model.
     """
     top = {"seed": settings.seed, "precision": precision, **info}
     told = {*top, *model.to_dict(), *_OF_THE_RUN}

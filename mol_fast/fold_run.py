@@ -1,4 +1,4 @@
-"""One fold from start to end: train, or go on from a checkpoint, then score the subjects held out once."""
+"""Run one fold: train, or resume from a checkpoint, then score the held-out subjects once."""
 
 import hashlib
 import json
@@ -42,13 +42,13 @@ def run_fold(
     folder: Path,
     on_step: Callable[[StepRecord], None],
 ) -> None:
-    """Train and score `fold` in `folder`; nothing is done for one that is finished there.
+    """Train and score `fold` in `folder`. Skip a fold that is already finished.
 
-    Where the processes of `fabric` split the batches, all call this; the first one scores and writes.
+    If the processes of `fabric` split batches, all of them call this; the first one scores and writes.
 
     Raises:
-        LossNotFinite: the weights before that step are in `folder`.
-        Stopped: a signal came; the same call goes on from the checkpoint that was written.
+        LossNotFinite: the loss is not finite. The weights before this step are in `folder`.
+        Stopped: a signal stopped the run. The same call resumes from the checkpoint.
     """
     by_test = settings.selection == "test"
     first = fabric.is_global_zero
@@ -90,7 +90,7 @@ def run_fold(
 def _score_the_last(
     model: MOL, held_out: ClipDataset, settings: TrainSettings, fabric: Fabric, folder: Path, scored: Sequence[int]
 ) -> None:
-    """Score the weights of the last step, and write what makes the fold finished."""
+    """Score the weights of the last step, and write the results, which mark the fold as finished."""
     results = score(model, held_out, fabric, settings.batch_size)
     if scored:
         write_scoring(folder, Scoring(settings.steps, results.evaluation))
@@ -103,7 +103,7 @@ def _score_the_last(
 
 
 def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
-    """The model of a run, with weights drawn from the ambient random state.
+    """Make the model of a run. Weights are drawn from PyTorch's global random state.
 
     Raises:
         UserError: an option of the model is not possible.
@@ -121,7 +121,7 @@ def _warn_of_missing(fold: Fold, counts: Sequence[int], classes: Sequence[str]) 
         text = (
             f"without the held-out subjects of fold {fold.name} there is no clip of {', '.join(missing)} to learn from"
         )
-        print(f"warning: {text}; it is trained all the same", file=sys.stderr, flush=True)
+        print(f"warning: {text}; training continues", file=sys.stderr, flush=True)
 
 
 def _fit(

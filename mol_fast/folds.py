@@ -1,4 +1,4 @@
-"""Folds of a leave-one-subject-out evaluation: which subjects are held out, with which seed."""
+"""Make the folds of a run: held-out subjects and seeds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from mol_fast.utils.errors import UserError
 
 
 def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
-    """The folds that `settings` asks for, seed by seed.
+    """Return the folds of `settings`, seed by seed.
 
     Raises:
-        UserError: a subject is not among those of `videos`, or nothing would be left to train or to test on.
+        UserError: `videos` lack a subject, no subject is left to train or test on, or two folds would share a folder.
     """
     subjects = sorted({video.subject for video in videos if video.interval})
     if settings.folds and settings.test_subjects:
-        raise UserError("--folds and --test-subjects are two ways to hold subjects out: give one of them")
+        raise UserError("--folds and --test-subjects cannot be combined: give one of them")
     held_out: list[tuple[str, ...]]
     if settings.folds == ("all",):
         held_out = [(subject,) for subject in subjects]
     elif "all" in settings.folds:
-        raise UserError(f"--folds all already has every subject: leave out {' '.join(settings.folds)} or all")
+        raise UserError("--folds all already holds out every subject: give either all or names of subjects")
     elif settings.folds:
         held_out = [(subject,) for subject in dict.fromkeys(settings.folds)]
     else:
@@ -33,18 +33,18 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
     for part in held_out:
         if not part or not set(subjects) - set(part):
             raise UserError(
-                f"of {len(subjects)} subjects {len(part)} are held out: none is left to train or to test on; "
-                "choose others with --test-subjects or --folds"
+                f"{len(part)} of {len(subjects)} subjects are held out: none is left to train or to test on; "
+                "choose other subjects with --test-subjects or --folds"
             )
     folders = Counter(Fold(part, 0).name.casefold() for part in held_out)
     shared = [", ".join(part) for part in held_out if folders[Fold(part, 0).name.casefold()] > 1]
     if shared:
-        raise UserError(f"the subjects {' and '.join(shared)} would share a folder: give them names of other letters")
+        raise UserError(f"the subjects {' and '.join(shared)} would share a folder: rename one of them")
     return [Fold(part, settings.seed + number) for number in range(settings.seeds) for part in held_out]
 
 
 def split_clips(fold: Fold, videos: Sequence[Video], protocol: Protocol) -> tuple[ClipDataset, ClipDataset]:
-    """Clips to train on, cropped at random and mirrored, and centre crops of the subjects held out."""
+    """Return training clips (random crops, mirrored) and test clips (centre crops of the held-out subjects)."""
     train = [video for video in videos if video.subject not in fold.subjects]
     test = [video for video in videos if video.subject in fold.subjects]
     return ClipDataset(train, protocol, "random", True, fold.seed), ClipDataset(test, protocol)

@@ -1,8 +1,8 @@
-"""Several processes in one run: each trains folds of its own, or all split the batches of one fold after the other.
+"""Several processes in one run: each trains its own folds, or all split every batch.
 
-Processes are told apart by the variables RANK and WORLD_SIZE, as torchrun sets them, or whoever starts independent
-jobs (a SLURM array). Only those of torchrun (MASTER_ADDR is set) can talk to each other; independent jobs share folds,
-too, and the one that ends last puts the scores together.
+The environment variables RANK and WORLD_SIZE identify the processes; torchrun sets them, or the script of independent
+jobs (a SLURM array). Only processes of torchrun, which sets MASTER_ADDR, can communicate. Independent jobs share folds,
+too; the last one to finish pools the scores.
 """
 
 import gc
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 PATIENCE = timedelta(days=14)
-"""How long processes wait for each other: folds take their time."""
+"""Longest time that processes wait for each other; a fold may take days."""
 
 T = TypeVar("T")
 
 
 def splits_batches(settings: TrainSettings) -> bool:
-    """Whether the processes of this run work on one fold together."""
+    """Return True if the processes of this run split every batch."""
     return settings.parallel == "batch" and world_size() > 1
 
 
 def check_processes(settings: TrainSettings) -> None:
-    """Raise UserError where the processes cannot do what `settings` asks for."""
+    """Raise UserError if the processes do not fit `settings`."""
     count = world_size()
     if not 0 <= rank() < count:
         raise UserError(f"RANK is {rank()} where WORLD_SIZE is {count}: it must be from 0 to {count - 1}")
@@ -43,13 +43,15 @@ def check_processes(settings: TrainSettings) -> None:
     if not splits_batches(settings):
         return
     if "MASTER_ADDR" not in os.environ:
-        raise UserError("--parallel batch needs processes that can talk to each other: start them with torchrun")
+        raise UserError("--parallel batch needs processes that communicate: start them with torchrun")
     if settings.batch_size % count:
-        raise UserError(f"--batch-size {settings.batch_size} cannot be split over {count} processes: give a multiple")
+        raise UserError(
+            f"--batch-size {settings.batch_size} cannot be split over {count} processes: give a multiple of {count}"
+        )
 
 
 def fabric_options() -> dict[str, Any]:
-    """Options of Fabric by which the processes of torchrun split batches."""
+    """Return options of Fabric that let the processes of torchrun split batches."""
     from lightning_fabric.strategies import DDPStrategy
 
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
@@ -57,17 +59,17 @@ def fabric_options() -> dict[str, Any]:
 
 
 def own_share(folds: Sequence[T], settings: TrainSettings) -> list[T]:
-    """The folds that this process works on."""
+    """Return the folds of this process."""
     return list(folds) if splits_batches(settings) else list(folds[rank() :: world_size()])
 
 
 def concludes(settings: TrainSettings) -> bool:
-    """Whether this process puts the scores together: the first one, or each of those that cannot talk to each other."""
+    """Return True if this process pools the scores: the first one, or every process that cannot communicate."""
     return rank() == 0 or (not splits_batches(settings) and "MASTER_ADDR" not in os.environ)
 
 
 def largest(fabric: "Fabric", number: int) -> int:
-    """The largest of the numbers that the processes of `fabric` give; all must call it."""
+    """Return the largest `number` over the processes of `fabric`. All must call this."""
     if fabric.world_size == 1:
         return number
     value = torch.tensor(number, device=fabric.device)
@@ -76,10 +78,10 @@ def largest(fabric: "Fabric", number: int) -> int:
 
 
 def first_alone(fabric: "Fabric", act: Callable[[], None]) -> None:
-    """Let the first process of `fabric` act; the others go on when it is done.
+    """Let the first process of `fabric` call `act`, while the others wait.
 
     Raises:
-        UserError: `act` did, here or in the first process.
+        UserError: `act` raised it in the first process.
     """
     problem: UserError | None = None
     if fabric.is_global_zero:
@@ -91,14 +93,14 @@ def first_alone(fabric: "Fabric", act: Callable[[], None]) -> None:
     if problem is not None:
         raise problem
     if stopped:
-        raise UserError("the first process of the run stopped, and says why")
+        raise UserError("the first process of the run stopped: see its message")
 
 
 def part(fabric: "Fabric") -> None:
-    """End the talk between the processes of `fabric`; all must call it.
+    """Disconnect the processes of `fabric`. All must call this.
 
-    What still holds the group is collected first: its threads must be joined while Python runs, or they end the process
-    with an error.
+    Collects garbage first: the group's threads must be joined while Python still runs, or the process ends with an
+    error.
     """
     if fabric.world_size > 1:
         fabric.barrier()
@@ -107,11 +109,10 @@ def part(fabric: "Fabric") -> None:
 
 
 class Meeting:
-    """Where the processes of torchrun that train folds of their own meet at the end.
+    """Meeting point at the end of a run, for processes of torchrun that train their own folds.
 
-    Torchrun ends all processes when one ends with an error. So none does before all have finished their folds; then the
-    first one learns what failed, and concludes for all. Processes that cannot talk to each other do not meet, each
-    concludes for itself.
+    Torchrun ends all processes when one fails. So no process fails before all have finished their folds; then the first
+    process learns what failed, and pools the scores. Processes that cannot communicate do not meet.
     """
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -119,7 +120,7 @@ class Meeting:
         self._store: Store | None = None
 
     def gather(self, failed: list[str]) -> list[str]:
-        """Wait until all processes are here; gives what failed in all of them, in the first one, else `failed`."""
+        """Wait for all processes. The first process gets the failures of all, the others get their own."""
         if not self.holds:
             return failed
         from torch.distributed.rendezvous import rendezvous
@@ -133,7 +134,7 @@ class Meeting:
         return [name for key in keys for name in json.loads(self._store.get(key))]
 
     def end(self) -> None:
-        """Let the others go, or wait until the first process does."""
+        """Release the other processes, or wait until the first process does."""
         if self._store is None:
             return
         if rank() == 0:

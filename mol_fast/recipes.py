@@ -1,4 +1,4 @@
-"""Recipes: settings under one name, that stand where the command line does not say otherwise."""
+"""Recipes: named sets of default settings, which options on the command line override."""
 
 import sys
 from collections.abc import Sequence
@@ -27,19 +27,20 @@ RECIPES: dict[str, TrainSettings] = {
         precision="float32",
     ),
 }
-"""What each recipe sets.
+"""Settings of each recipe.
 
-"released" is what the code that was released with the MOL paper uses, as far as it can be repeated. What differs:
-clips are normalised each by itself, not by the mean and maximum of a subject's file; new weights start as everywhere
-here, near the identity and the mean face; every fold starts anew, where published code carries weights from fold to
-fold; and scores are taken from the pooled videos, where published code takes windows or the mean over folds.
+"released" follows the code released with the MOL paper. Four things differ: every clip is normalised by itself, not by
+the mean and maximum of a subject's file; initial weights are those of this package, near the identity and the mean
+face; every fold starts with new weights, while published code carries weights from fold to fold; scores come from
+pooled videos, while published code scores windows or averages over folds.
 """
 
 
 def recipe_of(argv: Sequence[str] | None) -> TrainSettings:
-    """The settings of the recipe that the options `argv` (None: the command line) name, the default ones without.
+    """Return the settings of the recipe named in the options `argv`, or the defaults.
 
-    A name that there is not is left to the parser of the options to complain about.
+    Args:
+        argv: the options. Default: those of the command line. The parser of the options reports unknown names.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     name = "default"

@@ -1,4 +1,4 @@
-"""What a training run is told: every field is an option of `python -m mol_fast.train`."""
+"""Settings of a training: every field is an option of `python -m mol_fast.train`."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +23,9 @@ LEAST = {
     "checkpoint_every": 0,
     "seed": 0,
 }
-"""Smallest value of each whole number."""
+"""Smallest value of each integer setting."""
 SEEDS = 2**31
-"""Number of different seeds: seed and step together are a number of 64 bits."""
+"""Number of different seeds: seed and step together form a 64-bit number."""
 INCIDENTAL = (
     "data",
     "data_dir",
@@ -38,102 +38,102 @@ INCIDENTAL = (
     "checkpoint_every",
     "recompute",
 )
-"""Settings that may differ when a run goes on."""
+"""Settings that may change when a run is resumed."""
 LISTS = ("test_subjects", "folds", "tasks")
-"""Settings of several words, which may come in one, with commas between them."""
+"""Settings with several words, separated by spaces or commas."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What to train on, what, and how."""
+    """Options of the program."""
 
     data: tuple[Path, ...] = ()
-    """Folders of prepared sets, used as one; the embedded set when not given."""
+    """Folders of prepared sets, used as one set. Default: the embedded set."""
     data_dir: Path | None = None
-    """Folder where the embedded set is kept, generated on first use; in the user's cache when not given."""
+    """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
     protocol: str | None = None
-    """Which annotated labels make which classes; by default the one that DATA was prepared for, embedded-3 for the
-    embedded set, and otherwise each label a class of its own."""
+    """Protocol that maps labels to classes. Default: the protocol that DATA was prepared for, or embedded-3 for the
+    embedded set, or else one class per label."""
     test_subjects: tuple[str, ...] = ()
-    """Subjects held out together, by name, with spaces or commas between them; the last two when not given."""
+    """Names of the subjects to hold out together, separated by spaces or commas. Default: the last two."""
     folds: tuple[str, ...] = ()
-    """Leave-one-subject-out: "all" subjects, or some by name (with spaces or commas between them), each held out in a
-    training of its own."""
+    """Leave-one-subject-out: train once per subject and hold this subject out. Give all, or names separated by spaces
+    or commas."""
     seeds: int = 1
-    """Repetitions with the seeds SEED, SEED + 1, ...; scores are given with mean and standard deviation."""
+    """Number of repetitions, with the seeds SEED, SEED + 1, ... Scores are shown with mean and standard deviation."""
     out: Path = Path("runs")
-    """Folder of the runs."""
+    """Folder of all runs."""
     name: str | None = None
-    """Name of the run, a folder in OUT; date and time when not given. The same command goes on where it stopped."""
+    """Name of the run, a folder in OUT. Default: data, date and time. The same command with the same name resumes an
+    interrupted run."""
     recipe: Recipe = "default"
-    """Defaults of other options; those that are given win. "released": what the code released with the paper uses:
-    --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant --weight-decay 1e-3
-    --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test --precision float32. Not
-    repeated are its normalisation by the mean and maximum of a subject's file, its random start, and other leaks of
-    published code (weights carried from fold to fold, F1 averaged over folds, windows scored instead of videos). Frames
-    aligned one by one are made by prepare --align frame."""
+    """Set of defaults for the other options; options you give override it. "released" trains like the code released
+    with the paper: --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant
+    --weight-decay 1e-3 --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test
+    --precision float32. Not repeated: its normalisation by mean and maximum of a subject's file, its random
+    initialisation, and leaks of published code (weights carried from fold to fold, F1 averaged over folds, scores of
+    windows instead of videos). For frames aligned one by one use prepare --align frame."""
     preset: Preset = "small"
-    """Model: "small" (narrow flow head, for CPUs), "paper", "paper-exact" (without the two options that follow) or
-    "official" (as released)."""
+    """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
+    (as released)."""
     center: bool = True
-    """Centre features over time before the flow and expression heads, where the preset does."""
+    """Subtract the mean over time from features before the flow and expression heads, if the preset does."""
     difference: bool = True
-    """Give the flow head, beside each frame, its difference to the next, where the preset does."""
+    """Feed the flow head the difference to the next frame, too, if the preset does."""
     neighbors: int = 4
-    """Neighbours of a node in CCC, the node itself included."""
+    """Number of neighbours of a node in CCC, including the node itself."""
     tasks: tuple[str, ...] = TASKS
-    """What is learned, for ablations: "mer" (always), "flow", "landmarks", with spaces or commas between them. Other
-    tasks have no head, no loss and no score."""
+    """Tasks to learn, for ablations: mer (required), flow, landmarks, separated by spaces or commas. Other tasks have
+    no head, no loss and no score."""
     steps: int = 500
-    """Optimiser steps; the last weights are kept."""
+    """Number of optimiser steps. The weights of the last step are kept."""
     batch_size: int = 8
-    """Clips per step."""
+    """Number of clips per step."""
     lr: float = 1e-3
     """Learning rate of AdamW after the warm-up."""
     warmup: int = 30
-    """Steps in which the learning rate rises from zero."""
+    """Number of steps in which the learning rate rises linearly from zero."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate after the warm-up: constant, or falling to zero along a cosine."""
+    """Learning rate after the warm-up: constant, or cosine decay to zero."""
     weight_decay: float = 1e-3
     """Weight decay of AdamW."""
     clip_norm: float = 5.0
-    """Largest norm of the gradient, longer ones are shortened; 0 for no limit."""
+    """Largest norm of the gradient; longer gradients are scaled down. 0 for no limit."""
     expression_weight: float = 1.0
-    """Weight of the cross-entropy."""
+    """Weight of the cross-entropy in the loss."""
     flow_weight: float = 700.0
-    """Weight of the squared flow error (pixels squared, divided by the 7 pairs of a clip)."""
+    """Weight of the squared flow error in the loss (pixels squared, divided by the 7 pairs of a clip)."""
     landmark_weight: float = 0.3
-    """Weight of the landmark error (distances of the eyes)."""
+    """Weight of the landmark error in the loss (in inter-ocular distances)."""
     balance: Literal["none", "loss", "sampler"] = "none"
-    """Against classes of different sizes: "loss" weighs the cross-entropy of a clip inversely to the training clips of
-    its class, "sampler" draws equally many clips of each class in an epoch, those of rare classes several times."""
+    """Remedy for unequal classes. loss: weight the cross-entropy of a clip by the inverse number of training clips of
+    its class. sampler: draw equally many clips of each class in an epoch, so that clips of rare classes repeat."""
     selection: Literal["last", "test"] = "last"
-    """"last": the weights of the last step are scored, once. "test": as in published code, the held-out subjects are
-    scored during the training, too, and the step that is best on them is reported BESIDE the last one: such scores are
-    optimistic. The weights that are kept are those of the last step."""
+    """Step to score. last: score the held-out subjects once, after the last step. test: also score them during
+    training, as published code does, and report the best step BESIDE the last one; such scores are optimistic. The
+    kept weights are always those of the last step."""
     score_every: int = 50
-    """Steps between two scorings of the held-out subjects with --selection test."""
+    """Number of steps between two scorings of the held-out subjects, with --selection test."""
     seed: int = 0
-    """Of weights, order and augmentation; the same seed on the same machine gives the same losses."""
+    """Seed of weights, order and augmentation. The same seed on the same machine gives identical losses."""
     precision: Precision = "auto"
-    """"bfloat16" (autocast), "float32", or "auto": bfloat16 where the device has instructions for it."""
+    """bfloat16 (autocast), float32, or auto: bfloat16 if the device has instructions for it."""
     device: str = "auto"
-    """"cpu", "cuda", or "auto": a GPU where there is one."""
+    """Device to train on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
     compile: bool = False
-    """Compile the model (torch.compile) before the first step, and let a GPU repeat it as CUDA graphs. It takes minutes
-    and pays on GPUs only."""
+    """Compile the model (torch.compile) before the first step; on a GPU also with CUDA graphs. Takes minutes, and pays
+    off only on GPUs."""
     recompute: bool = False
-    """Compute activations of the flow head again in the backward pass instead of keeping them: less memory, more time,
-    the same numbers."""
+    """Recompute activations of the flow head in the backward pass: less memory, more time, the same numbers."""
     workers: int = 0
-    """Processes that read clips beside the one that trains."""
+    """Number of processes that read clips, besides the training process."""
     parallel: Literal["folds", "batch"] = "folds"
-    """What several processes (torchrun --nproc-per-node N) share: "folds", each trains some of them, with the results
-    of one process; or "batch", each takes a part of every batch of the same fold, with the losses of one process but
-    for rounding: batch statistics and gradients are those of the whole batch. FCC then runs on PyTorch, and the folder
-    of the run must be on a disk that all processes share."""
+    """How several processes (torchrun --nproc-per-node N) share the work. folds: every process trains some folds, with
+    the same results as one process. batch: every process computes a part of each batch; batch statistics and gradients
+    are those of the whole batch, so losses equal those of one process up to rounding. With batch, FCC runs on PyTorch,
+    and all processes must share the disk of the run's folder."""
     checkpoint_every: int = 100
-    """Steps between two checkpoints; 0 for none but when the run is stopped."""
+    """Number of steps between two checkpoints. With 0, a checkpoint is written only when the run is stopped."""
 
     def __post_init__(self) -> None:
         for name in LISTS:
@@ -143,14 +143,14 @@ class TrainSettings:
             object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
 
     def check(self) -> None:
-        """Raise UserError for a number that is out of range, or a task that there is not."""
+        """Raise UserError if a number is out of range, a task is unknown, or options conflict."""
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
             raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}")
         if "mer" not in self.tasks:
-            raise UserError("--tasks lacks mer, on which scores and samples hang: add it")
+            raise UserError("--tasks lacks mer, which scores and samples need: add it")
         if self.compile and self.recompute:
-            raise UserError("--compile and --recompute cannot be combined: leave out one of them")
+            raise UserError("--compile and --recompute cannot be combined: omit one of them")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
@@ -159,18 +159,22 @@ class TrainSettings:
         for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")
-                raise UserError(f"--{option} must be a finite number that is not negative, got {getattr(self, name)}")
+                raise UserError(f"--{option} must be at least 0 and finite, got {getattr(self, name)}")
 
     def identity(self) -> dict[str, Any]:
-        """The settings that a run must have in common with another to go on with it, as plain values.
+        """Return the settings that must be equal to resume a run, as plain values.
 
-        Among them is the number of processes that split a batch, since it changes how sums are rounded.
+        They include the number of processes that split a batch, because it changes the rounding of sums.
         """
         values = {name: value for name, value in asdict(self).items() if name not in INCIDENTAL}
         return values | {"processes": world_size() if self.parallel == "batch" else 1}
 
     def model_config(self, num_classes: int) -> MOLConfig:
-        """The configuration of the model of this run; ValueError names what is not possible."""
+        """Return the configuration of the model.
+
+        Raises:
+            ValueError: the settings are not possible for a model.
+        """
         preset = PRESETS[self.preset]
         return replace(
             preset,

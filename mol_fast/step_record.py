@@ -1,4 +1,4 @@
-"""The numbers of a training step, read back from the device without anybody waiting for them."""
+"""The numbers of a training step, read from the device without waiting."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from mol_fast.losses import LossTerms
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is known of one step: its number from 1 on, its loss terms by name, learning rate and gradient norm."""
+    """The record of one step: its number (from 1), loss terms by name, learning rate, gradient norm."""
 
     step: int
     terms: dict[str, float]
@@ -18,14 +18,14 @@ class StepRecord:
     gradient_norm: float
 
     def row(self) -> dict[str, float]:
-        """Plain numbers by name."""
+        """Return plain numbers by name."""
         return {"step": self.step, **self.terms, "lr": self.lr, "gradient_norm": self.gradient_norm}
 
 
 class PendingRecord:
-    """A `StepRecord` whose numbers are on their way from the device.
+    """A `StepRecord` whose numbers are still on the device.
 
-    A GPU is given the next step before they are read, so that it never waits for the host.
+    They are read after the next step is queued, so that a GPU never waits for the host.
     """
 
     def __init__(self, step: int, terms: LossTerms, lr: float, gradient_norm: Tensor) -> None:
@@ -42,7 +42,7 @@ class PendingRecord:
             self._numbers = numbers
 
     def read(self) -> StepRecord:
-        """The record, when the device has done the step."""
+        """Wait until the device has finished the step, and return the record."""
         if self._arrived is not None:
             self._arrived.synchronize()
         *terms, norm = self._numbers.tolist()

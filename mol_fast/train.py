@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(settings: TrainSettings) -> None:
     """Train micro-expression, optical flow and landmarks jointly, then score the held-out subjects.
 
-    The default data are the embedded synthetic set, which is generated on first use. Held-out subjects are used only
-    for the final scores. OUT/NAME receives config.json, scores.json, predictions.csv, folds.csv, megc2019.csv,
+    By default, the data are the embedded synthetic set, which is generated on first use. Held-out subjects are used
+    only for the final scores. OUT/NAME receives config.json, scores.json, predictions.csv, folds.csv, megc2019.csv,
     megc2019.log and report.html, and a folder per fold with config.json, metrics.csv, TensorBoard events,
     weights.safetensors and predictions of windows. The same command resumes an interrupted run; finished folds are not
     repeated.

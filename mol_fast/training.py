@@ -22,7 +22,7 @@ from mol_fast.utils.errors import UserError
 
 
 class LossNotFinite(Exception):
-    """The loss or its gradient at `step` is not finite; the weights are those before that step."""
+    """The loss or its gradient at `step` is not finite. The weights are those before this step."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss at step {step} is not finite")
@@ -39,22 +39,27 @@ def train(
     scored: Collection[int] = (),
     on_scored: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train `model`, on the device of `fabric`, until step `settings.steps` of AdamW on batches of `clips`.
+    """Train `model` with AdamW on batches of `clips`, on the device of `fabric`, until step `settings.steps`.
 
-    What happens at a step depends on the weights, the optimiser's state, the seed and the number of the step only. So
-    a run that goes on from a checkpoint ends with the same bits as one that was never interrupted.
+    A step depends only on the weights, the state of the optimiser, the seed and the number of the step. So a run
+    resumes bit-identically from a checkpoint.
+
+    The host does not wait for the device: the numbers of a step are read while the next step runs. A step with a
+    non-finite loss or gradient changes neither weights nor running statistics, and neither does any later step.
 
     Args:
-        checkpoints: where to go on from and what to leave behind; None for neither.
-        scored: numbers of steps.
-        on_scored: called with each of them when `model` has its weights, before its checkpoint is written.
-
-    The host does not wait for the device: the numbers of a step are read when the next one is in work. A step whose
-    loss or gradient is not finite changes neither weights nor running statistics, nor does any after it.
+        model: the model.
+        clips: training clips.
+        settings: settings of the training.
+        fabric: device, precision and processes.
+        on_step: called with the record of every step.
+        checkpoints: checkpoints to resume from and to write; None for neither.
+        scored: steps to score after.
+        on_scored: called with the number of each of these steps, before the checkpoint of the step is written.
 
     Raises:
-        LossNotFinite: and the weights are the last good ones.
-        Stopped: a signal asked to stop; a checkpoint of the last step is written.
+        LossNotFinite: the loss is not finite. The weights are the last good ones.
+        Stopped: a signal stopped the run. A checkpoint of the last step is written.
     """
     processes = fabric.world_size
     if processes > 1:
@@ -100,12 +105,11 @@ def _report(pending: PendingRecord | None, on_step: Callable[[StepRecord], None]
 def batches(
     clips: ClipDataset, settings: TrainSettings, done: int = 0, rank: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
-    """Batches without end, those of the first `done` steps left out.
+    """Yield batches without end, starting after the first `done` steps.
 
-    Each epoch has its own order, which depends on the seed and its number; its incomplete last batch is left out. With
-    `settings.balance` "sampler" an epoch has equally many clips of each class, and one that comes again has another
-    crop and flip. Of `processes` that split each batch the one numbered `rank` gets its part, in the order of the
-    numbers.
+    The order of an epoch depends on the seed and the number of the epoch. The incomplete last batch is dropped. With
+    `settings.balance` "sampler", an epoch has equally many clips of each class, and a repeated clip has another crop
+    and flip. If `processes` split every batch, process `rank` gets part `rank` of it.
 
     Raises:
         UserError: a batch cannot be split over the processes.
@@ -130,7 +134,7 @@ def batches(
 
 
 def _order(clips: ClipDataset, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Items of an epoch: indices, or with the sampler pairs of index and draw."""
+    """Return the items of an epoch: indices, or (index, draw) pairs with the sampler."""
     if settings.balance == "sampler":
         return balanced_order([label for _, _, label in clips.windows], generator)
     return torch.randperm(len(clips), generator=generator)
@@ -142,7 +146,7 @@ def _criterion(clips: ClipDataset, settings: TrainSettings) -> JointLoss:
 
 
 def learning_rate_factor(settings: TrainSettings, step: int) -> float:
-    """Learning rate of the step after `step` steps, relative to `settings.lr`."""
+    """Return the learning rate after `step` steps, relative to `settings.lr`."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     if settings.schedule == "constant":
