@@ -225,7 +225,8 @@ class Correspondence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
-        gradients = [None] * 7 if dy is None else ccc_backward(dy, *ctx.saved_tensors, ctx.dtype)
+        arguments = (dy, *ctx.saved_tensors, ctx.dtype)
+        gradients = [None] * 7 if dy is None else operators.call(ccc_backward, *arguments)
         return gradients[0], None, None, *gradients[1:]
 
 
@@ -274,7 +275,8 @@ def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
     if not all(map(Tensor.is_contiguous, parameters)):
         parameters = [value.contiguous() for value in parameters]
     save = torch.is_grad_enabled() and True in [value.requires_grad for value in (x, *parameters)]
-    return ccc_op(x, parameters, k, save)[0]
+    out: Tensor = operators.call(ccc_op, x, parameters, k, save)[0]
+    return out
 
 
 def check(x: Tensor, parameters: Sequence[Tensor], k: int) -> None:

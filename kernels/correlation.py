@@ -496,7 +496,8 @@ class Correlation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
-        da, db = (None, None) if g is None else correlation_backward(g, *ctx.saved_tensors, *ctx.window)
+        arguments = (g, *ctx.saved_tensors, *ctx.window)
+        da, db = (None, None) if g is None else operators.call(correlation_backward, *arguments)
         return da, db, None, None, None
 
 

@@ -201,7 +201,8 @@ def gradients_of(ctx: Any, d: Tensor | None, training: bool) -> list[Tensor | No
     x, *rest, mean, var = ctx.saved_tensors
     if d is None:
         return [None] * 17
-    dx, *others = fcc_backward(d, x, rest[:8], rest[8:], mean, var, ctx.eps, training)
+    arguments = d, x, rest[:8], rest[8:], mean, var, ctx.eps, training
+    dx, *others = operators.call(fcc_backward, *arguments)
     vh, hv = per_branch(others, x.shape[1] // 2)
     return [dx, *vh, *hv]
 
@@ -302,8 +303,8 @@ def fused(
         vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
     if mean is None or var is None:
         return fcc_train(x, vh, hv, groups, eps)
-    mean, var = (value.detach().to(exact).contiguous() for value in (mean, var))
-    return fcc_eval(x, vh, hv, mean, var, eps), mean, var
+    mean, var = mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
+    return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
 
 
 def check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:

@@ -38,6 +38,14 @@ def differentiate(operator: OpOverload, record: Callable[..., Any]) -> None:
     LIBRARY.impl(operator._opname, autograd, "Autograd")
 
 
+def call(operator: OpOverload, *arguments: Any) -> Any:
+    """Call an operator, past autograd where it does not record: that saves a way through the dispatcher."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return operator(*arguments)
+    with below_autograd():
+        return operator(*arguments)
+
+
 def end(operator: OpOverload) -> None:
     """Let the derivative of `operator`, itself that of another, raise RuntimeError."""
     differentiate(operator, lambda *arguments: list(_End.apply(operator, arguments, *tensors(arguments))))

@@ -35,8 +35,9 @@ class _Branch(nn.Module):
         self.bias2 = nn.Parameter(torch.zeros(channels))
 
     def tensors(self) -> FCCBranch:
+        norm = self.norm
         return FCCBranch(
-            self.kernel1, self.pos1, self.bias1, self.kernel2, self.pos2, self.bias2, self.norm.weight, self.norm.bias
+            self.kernel1, self.pos1, self.bias1, self.kernel2, self.pos2, self.bias2, norm.weight, norm.bias
         )
 
 
@@ -74,23 +75,28 @@ class FCC(nn.Module):
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
         """`groups`: number of frames in the batch (map n is frame n mod groups), each normalised by itself."""
         _check_input(x, self.channels, self.size)
-        vh, hv = self.vh.tensors(), self.hv.tensors()
-        norms = (self.vh.norm, self.hv.norm)
+        branches = self.vh, self.hv
+        vh, hv = (branch.tensors() for branch in branches)
+        norms = branches[0].norm, branches[1].norm
+        eps = norms[0].eps
         if not self.training:
-            mean, var = (torch.cat(halves) for halves in zip(*(norm.running() for norm in norms), strict=True))
-            return functional.fcc(x, vh, hv, mean=mean, var=var, eps=self.vh.norm.eps, backend=self.backend)[0]
+            mean, var = map(torch.cat, zip(*(norm.running() for norm in norms), strict=True))
+            return functional.fcc(x, vh, hv, mean=mean, var=var, eps=eps, backend=self.backend)[0]
         shared = self.synchronised and x.shape[0] > 0
         given = dict(zip(("mean", "var"), self._shared_statistics(x, groups), strict=True)) if shared else {}
         backend = "torch" if shared else self.backend
-        y, mean, var = functional.fcc(x, vh, hv, **given, groups=groups, eps=self.vh.norm.eps, backend=backend)
+        y, mean, var = functional.fcc(x, vh, hv, **given, groups=groups, eps=eps, backend=backend)
         if x.shape[0]:
             count = x.shape[0] * x.shape[2] * x.shape[3] // groups * (dist.get_world_size() if shared else 1)
-            self._update_running(mean.detach(), var.detach(), count, use_triton(backend, x))
+            self._update_running(norms, mean.detach(), var.detach(), count, use_triton(backend, x))
         return y
 
-    def _update_running(self, mean: Tensor, var: Tensor, count: int, triton: bool) -> None:
+    @staticmethod
+    def _update_running(
+        norms: tuple[FrameBatchNorm2d, FrameBatchNorm2d], mean: Tensor, var: Tensor, count: int, triton: bool
+    ) -> None:
         """Update what runs in both halves by the statistics of `count` elements each `(G, C)`, group after group."""
-        vh, hv = self.vh.norm, self.hv.norm
+        vh, hv = norms
         assert vh.num_batches_tracked is not None
         assert hv.num_batches_tracked is not None
         running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
@@ -99,7 +105,7 @@ class FCC(nn.Module):
 
             fcc_running(mean, var, running, vh.momentum, count)
             return
-        halves = zip((vh, hv), mean.chunk(2, dim=1), var.chunk(2, dim=1), strict=True)
+        halves = zip(norms, mean.chunk(2, dim=1), var.chunk(2, dim=1), strict=True)
         for norm, half_mean, half_var in halves:
             update_running(norm, half_mean, half_var, count, range(len(mean)))
 
@@ -150,9 +156,10 @@ class CCC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.channels, self.size)
-        mix = (None, None) if self.mix is None else (self.mix.weight.flatten(1), self.mix.bias)
-        linears = (self.node.weight, self.node.bias, self.edge.weight, self.edge.bias)
-        return functional.ccc(x, *linears, *mix, k=self.neighbors, variant=self.variant, backend=self.backend)
+        node, edge, mix = self.node, self.edge, self.mix
+        mixing = (None, None) if mix is None else (mix.weight.flatten(1), mix.bias)
+        linears = (node.weight, node.bias, edge.weight, edge.bias)
+        return functional.ccc(x, *linears, *mixing, k=self.neighbors, variant=self.variant, backend=self.backend)
 
     def extra_repr(self) -> str:
         return (
