@@ -2,11 +2,11 @@
 
     python benchmarks/host_overhead.py [--commit 22b8073] [--rounds 15]
 
-Counts the calls of Python and of its built-in functions (cProfile), and measures the time, of a forward and backward
-pass in training and of a forward pass in evaluation, in bfloat16 autocast with float32 parameters. Everything up to the
-driver of the device is real: dispatch, autograd, allocation, Triton's own way to a launch. The maps are small; what the
-host pays does not grow with them. Two processes, one of each commit, are measured in turn, so that what else the
-machine does meets both.
+Counts the calls of Python and of its built-in functions (cProfile), and measures the processor's time, of a forward and
+backward pass in training and of a forward pass in evaluation, in bfloat16 autocast with float32 parameters. Everything
+up to the driver of the device is real: dispatch, autograd, allocation, a launch in Triton. The maps are small;
+what the host pays does not grow with them. Two processes, one of each commit, are measured in turn, so that what else
+the machine does meets both.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BEFORE = "22b8073"
 """The last commit whose operators built their launches at every call."""
 
 STEPS = 40
-"""Passes of which a round takes the fastest: nothing but other processes makes one slower than another."""
+"""Passes of which a round takes the fastest."""
 
 PASSES = {"training": "forward and backward, training", "evaluation": "forward, evaluation"}
 
@@ -75,13 +75,13 @@ def count(prepare: Callable[[], None], run: Callable[[], None]) -> int:
 
 
 def fastest(prepare: Callable[[], None], run: Callable[[], None]) -> float:
-    """Seconds of a pass, the fastest of STEPS."""
+    """Seconds that the processor works on a pass, the fastest of STEPS; processes that run between do not count."""
     times = []
     for _ in range(STEPS):
         prepare()
-        start = time.perf_counter()
+        start = time.thread_time()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(time.thread_time() - start)
     return min(times)
 
 

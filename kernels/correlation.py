@@ -524,7 +524,13 @@ def correlation(
         ValueError: naming the argument that has a wrong shape, dtype, device or value.
     """
     check(a, b, max_displacement, stride, negative_slope)
-    return correlation_forward(a, b, max_displacement, stride, negative_slope)
+    return fused(a, b, max_displacement, stride, negative_slope)
+
+
+def fused(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
+    """`correlation` of arguments that have been checked."""
+    out: Tensor = operators.call(correlation_forward, a, b, max_displacement, stride, negative_slope)
+    return out
 
 
 def check(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> None:

@@ -177,6 +177,8 @@ RUNNING = Recipe(
 
 def update(mean: Tensor, var: Tensor, running: list[Tensor], momentum: float, elements: int) -> None:
     run(RUNNING, (mean, var, *running), momentum, elements)
+    if torch.is_inference_mode_enabled():
+        running = [value for value in running if not value.is_inference()]  # those have no version
     torch.autograd.graph.increment_version(running)
 
 
@@ -191,7 +193,7 @@ biased variance `(G, C)` of `elements` elements each, group after group."""
 
 def per_branch(gradients: list[Tensor], half: int) -> tuple[list[Tensor], list[Tensor]]:
     """The gradients of `fcc_backward` sorted into those of vh and of hv, in the order of `NAMES`."""
-    (kv1, kv2), (kh2, kh1), (pv1, pv2), (ph2, ph1) = (g.split(half) for g in gradients[:4])
+    (kv1, kv2), (kh2, kh1), (pv1, pv2), (ph2, ph1) = (g.view(2, half, -1).unbind() for g in gradients[:4])
     b1, c1, b2, c2, w, v, b, c = gradients[4].view(8, half).unbind()
     return [kv1, pv1, b1, kh2, ph2, b2, w, b], [kh1, ph1, c1, kv2, pv2, c2, v, c]
 
@@ -302,7 +304,7 @@ def fused(
     if not all(map(Tensor.is_contiguous, (*vh, *hv))):
         vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
     if mean is None or var is None:
-        return fcc_train(x, vh, hv, groups, eps)
+        return operators.call(fcc_train, x, vh, hv, groups, eps)  # type: ignore[no-any-return]
     mean, var = mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
     return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
 

@@ -36,14 +36,18 @@ def differentiate(operator: OpOverload, record: Callable[..., Any]) -> None:
             return operator(*arguments)
 
     LIBRARY.impl(operator._opname, autograd, "Autograd")
+    RECORDS[operator] = autograd
+
+
+RECORDS: dict[OpOverload, Callable[..., Any]] = {}
+"""What the dispatcher calls for autograd, by operator."""
 
 
 def call(operator: OpOverload, *arguments: Any) -> Any:
-    """Call an operator, past autograd where it does not record: that saves a way through the dispatcher."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+    """Call an operator; what is not traced goes to autograd without a first way through the dispatcher."""
+    if torch.compiler.is_compiling():
         return operator(*arguments)
-    with below_autograd():
-        return operator(*arguments)
+    return RECORDS[operator](*arguments)
 
 
 def end(operator: OpOverload) -> None:

@@ -285,7 +285,7 @@ def correlation(
     if triton:
         from mol_fast.kernels import correlation as kernels
 
-        return kernels.correlation_forward(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
+        return kernels.fused(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
     with no_autocast(a):
         out = batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
         return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
