@@ -144,9 +144,9 @@ def ccc_edges_kernel(
 ):
     """out, and with SAVE the edges and winners, of all channels of TURNS x BD pixels of one map. Grid: (N * tiles,).
 
-    The products of all turns share what they read of the map; the rest is done for BD pixels after BD pixels, which
-    takes fewer registers. Q, and the edges, go through this program's own tile of an output, so that other rows of them
-    can be read.
+    The products of all turns share what they read of the map and of mix; between them, BD pixels go after BD pixels,
+    which takes fewer registers. Q, and the edges, go through this program's own tile of an output, so that other rows
+    of them can be read.
     """
     TILES: tl.constexpr = (D + TURNS * BD - 1) // (TURNS * BD)
     n = (tl.program_id(0) // TILES).to(tl.int64)
@@ -184,6 +184,7 @@ def ccc_edges_kernel(
         o_d = first + t * BD + tl.arange(0, BD)
         m_t = m_c[:, None] & below(o_d, D, TURNS * BD)[None, :]
         tl.store(p_out + o_c[:, None] * D + o_d[None, :], b_q[t].to(dtype), m_t)
+    p_e = p_edges + n * (C * D) if SAVE else p_out
     o_j = ()
     if RANKS <= UNROLLED:
         for r in tl.static_range(RANKS):  # all indices are on their way before the first is needed
@@ -215,24 +216,30 @@ def ccc_edges_kernel(
                 b_winner = b_even | (b_odd << 4)
             o_w, m_w = rank_offsets(o_c, m_c, d, D, BD, TURNS * BD, PACKED)
             tl.store(p_w + o_w, b_winner.to(p_winner.dtype.element_ty), m_w)
-            p_e = p_edges + n * (C * D)
-        else:
-            p_e = p_out
-        o_t = o_c[:, None] * D + o_d[None, :]
-        tl.store(p_e + o_t, b_e, m_t)
-        tl.debug_barrier()  # all edges are written before they are read back
-        b_y = tl.zeros((CP, BD), ACC)
-        for k in range(0, C, BK):
-            o_k = k + tl.arange(0, BK)
-            m_k = below(o_k, C, BK)
-            b_m = tl.load(p_mix + o_c[:, None] * C + o_k[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
-            b_ek = tl.load(p_e + o_k[:, None] * D + o_d[None, :], m_k[:, None] & m_d[None, :], 0.0)  # [BK, BD]
-            b_y = tl.dot(b_m, b_ek, b_y, input_precision=PRECISION, out_dtype=ACC)
-        tl.debug_barrier()  # all edges are read before the output takes their place
-        b_y += tl.load(p_mix_bias + o_c, m_c, 0.0).to(ACC)[:, None]
+        tl.store(p_e + o_c[:, None] * D + o_d[None, :], b_e, m_t)
+    tl.debug_barrier()  # all edges are written before they are read back
+    b_y = (zero,)
+    for _ in tl.static_range(1, TURNS):
+        b_y = b_y + (zero,)
+    for k in range(0, C, BK):
+        o_k = k + tl.arange(0, BK)
+        m_k = below(o_k, C, BK)
+        b_m = tl.load(p_mix + o_c[:, None] * C + o_k[None, :], m_c[:, None] & m_k[None, :], 0.0)  # [CP, BK]
+        b_yn = ()
+        for t in tl.static_range(TURNS):
+            o_d = first + t * BD + tl.arange(0, BD)
+            m_e = m_k[:, None] & below(o_d, D, TURNS * BD)[None, :]
+            b_ek = tl.load(p_e + o_k[:, None] * D + o_d[None, :], m_e, 0.0)  # [BK, BD]
+            b_yn = b_yn + (tl.dot(b_m, b_ek, b_y[t], input_precision=PRECISION, out_dtype=ACC),)
+        b_y = b_yn
+    tl.debug_barrier()  # all edges are read before the output takes their place
+    b_bias = tl.load(p_mix_bias + o_c, m_c, 0.0).to(ACC)[:, None]
+    for t in tl.static_range(TURNS):
+        o_d = first + t * BD + tl.arange(0, BD)
+        m_t = m_c[:, None] & below(o_d, D, TURNS * BD)[None, :]
         o_p = pixels(o_d, width, s_h, s_w, FLAT, WIDE)
-        b_y += tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_t, 0.0).to(ACC)
-        tl.store(p_out + o_t, b_y.to(dtype), m_t)
+        b_x = tl.load(p_x + steps(o_c, s_c, WIDE)[:, None] + o_p[None, :], m_t, 0.0).to(ACC)
+        tl.store(p_out + o_c[:, None] * D + o_d[None, :], (b_y[t] + b_bias + b_x).to(dtype), m_t)
 
 
 class NeighboursTile(NamedTuple):
@@ -401,9 +408,9 @@ def edges_launch(
     n, c, h, w = x.shape
     config = edges_tile(x, saved is not None)
     tiles, maps = triton.cdiv(h * w, config.TURNS * config.BD), common.size_of(x)
-    # Every program reads its map, and mix in every turn; all of a map together its weights; and at the end x again.
+    # Every program reads its map, and mix; all of a map together its weights; and at the end x again.
     # Q is written and gathered where the output will be, the edges are read back.
-    again = tiles * maps + (n - 1) * common.size_of(weight) + (n * tiles * config.TURNS - 1) * common.size_of(mix)
+    again = tiles * maps + (n - 1) * common.size_of(weight) + (n * tiles - 1) * common.size_of(mix)
     again += 3 * maps if saved else 4 * maps
     strides, flat = planes(x)
     edges, winner = saved or (None, None)

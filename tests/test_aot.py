@@ -68,3 +68,27 @@ def code(compiled: object) -> str:
     """The intermediate code without the places in the source it comes from."""
     lines = compiled.asm["ttir"].splitlines()  # type: ignore[attr-defined]
     return "\n".join(line.split(" loc(")[0] for line in lines if not line.startswith("#loc"))
+
+
+CCC_CASES = [
+    pytest.param(launch, id=f"{launch.name}-{shape}")
+    for shape, launch in resources.shipped("ccc", torch.bfloat16, "cuda")
+    if "128x16x16" in shape
+]
+
+
+@pytest.mark.parametrize("launch", CCC_CASES)
+def test_two_programs_of_ccc_share_a_multiprocessor(launch: Launch) -> None:
+    """On sm_90, at the sizes of the model: one waits for memory or for its threads while the other computes."""
+    used = resources.resources(resources.compile_launch(launch, resources.TARGETS["sm_90"]))
+    assert used.ctas_per_sm is not None
+    assert used.ctas_per_sm >= 2
+
+
+@pytest.mark.parametrize(
+    ("registers", "shared", "warps", "programs"),
+    [(128, 0, 8, 2), (129, 0, 8, 1), (16, 0, 1, 32), (32, 0, 8, 8), (32, 113 * 1024, 4, 2), (32, 114 * 1024, 4, 1)],
+)
+def test_programs_at_once(registers: int, shared: int, warps: int, programs: int) -> None:
+    """By registers, by the 32 programs and 64 warps of a multiprocessor, and by shared memory."""
+    assert resources.held_at_once(registers, shared, warps, 90) == programs

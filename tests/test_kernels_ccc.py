@@ -414,6 +414,20 @@ def test_traffic_is_that_of_the_docstring() -> None:
 
 
 @pytest.mark.aot
+def test_wider_programs_read_less_again() -> None:
+    """Of twice the pixels: half as many programs, each of which reads its map and mix."""
+
+    def edges(turns: int) -> common.Launch:
+        with tiles.override({"ccc_edges_kernel": {"BD": 32, "TURNS": turns}}):
+            launches = kernels.launches((448, 128, 16, 16), 4, torch.bfloat16, "cuda")
+        return next(launch for launch in launches if launch.name == "ccc_edges_kernel")
+
+    maps, mix = 2 * 448 * 128 * 256, 2 * 128 * 128
+    assert edges(1).bytes == edges(2).bytes
+    assert edges(1).l2_bytes - edges(2).l2_bytes == 4 * maps + 4 * 448 * mix
+
+
+@pytest.mark.aot
 @pytest.mark.parametrize(("shape", "k"), [((1, 1, 1, 1), 1), ((200, 2, 4, 4), 2)])
 @pytest.mark.parametrize("wide", [False, True])
 def test_extreme_sizes_compile(

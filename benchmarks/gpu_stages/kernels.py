@@ -77,8 +77,6 @@ def warm_up(launch: Any) -> Any:
     """Compile a launch into Triton's cache without launching it; None for an empty one and in the interpreter."""
     if not math.prod(launch.grid):
         return None
-    from mol_fast.kernels import common
-
     options = launch.options(common.architecture())
     return launch.kernel.warmup(**launch.arguments, **launch.constants, **options, grid=launch.grid)
 
