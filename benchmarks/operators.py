@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mol_fast import CCC, F5C, FCC, functional
 from mol_fast import reference as ref
-from mol_fast.batched import neighbours
+from mol_fast.ops.ccc import neighbours
 
 CHANNELS, SIDE, NEIGHBOURS, SLOPE = 128, 16, 4, 0.1
 SMALL = 4

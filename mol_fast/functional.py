@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mol_fast import batched
-from mol_fast.branch import FCCBranch
+from mol_fast.ops import ccc as batched_ccc
+from mol_fast.ops import correlation as batched_correlation
+from mol_fast.ops import fcc as batched_fcc
+from mol_fast.ops.fcc import FCCBranch
 
 __all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
 
@@ -125,7 +127,7 @@ def fcc(
 
         return kernels.fused(x.to(dtype), vh, hv, mean, var, groups, eps)
     with no_autocast(x):
-        return batched.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
+        return batched_fcc.fcc(x.to(dtype), vh, hv, mean, var, groups, eps)
 
 
 def _check_fcc(
@@ -210,8 +212,8 @@ def ccc(
         return kernels.fused(x.to(dtype), (*linears, *mix), k)
     with no_autocast(x):
         if variant == "official":
-            return batched.ccc_official(x.to(dtype), *linears, k)
-        return batched.ccc_paper(x.to(dtype), *linears, mix[0], mix[1], k)
+            return batched_ccc.ccc_official(x.to(dtype), *linears, k)
+        return batched_ccc.ccc_paper(x.to(dtype), *linears, mix[0], mix[1], k)
 
 
 def _check_ccc(
@@ -287,7 +289,7 @@ def correlation(
 
         return kernels.fused(a.to(dtype), b.to(dtype), max_displacement, stride, negative_slope)
     with no_autocast(a):
-        out = batched.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
+        out = batched_correlation.correlation(a.to(dtype), b.to(dtype), max_displacement, stride)
         return out if negative_slope == 1 else F.leaky_relu(out, negative_slope)
 
 

@@ -4,9 +4,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mol_fast import batched, functional
+from mol_fast import functional
 from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice, use_triton
 from mol_fast.norm import FrameBatchNorm2d, update_running
+from mol_fast.ops import fcc as batched_fcc
 from mol_fast.synchronised import pool_statistics
 
 __all__ = ["CCC", "F5C", "FCC"]
@@ -113,7 +114,7 @@ class FCC(nn.Module):
         """Mean and biased variance `(G, C)` of the maps of all processes plus the first positions, differentiable."""
         exact = torch.promote_types(x.dtype, torch.float32)
         positions = self.vh.pos1.to(exact), self.hv.pos1.to(exact)
-        return pool_statistics(*batched.batch_statistics(x.to(exact), *positions, groups))
+        return pool_statistics(*batched_fcc.batch_statistics(x.to(exact), *positions, groups))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, size={self.size}, backend={self.backend!r}"

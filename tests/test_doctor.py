@@ -14,10 +14,12 @@ from fake_gpu import FakeGPU
 from rich.console import Console
 from torch import Tensor
 
-from mol_fast import batched, doctor, functional
+from mol_fast import doctor, functional
 from mol_fast.checks import ahead, timing
 from mol_fast.checks.accuracy import DTYPES, accuracy
 from mol_fast.checks.operators import CCC, Correlation, FCCEvaluation, FCCTraining, Operator, operators
+from mol_fast.ops import correlation as batched_correlation
+from mol_fast.ops import fcc as batched_fcc
 
 CPU = torch.device("cpu")
 OPERATORS = {operator.name: operator for operator in operators(quick=True)}
@@ -81,8 +83,8 @@ def test_a_broken_operator_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         y, *statistics = original(x, *arguments)
         return y + 1e-2, *statistics
 
-    original = batched.fcc
-    monkeypatch.setattr(batched, "fcc", broken)
+    original = batched_fcc.fcc
+    monkeypatch.setattr(batched_fcc, "fcc", broken)
     monkeypatch.setattr(functional, "HAS_TRITON", False)
     assert doctor.main(["--quick", "--device", "cpu"]) == 1
     shown = capsys.readouterr()
@@ -147,8 +149,8 @@ def test_triton_has_twice_the_error_of_pytorch(name: str, monkeypatch: pytest.Mo
 
 
 def test_not_a_number_is_valid_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    original = batched.correlation
-    monkeypatch.setattr(batched, "correlation", lambda *arguments: original(*arguments) * torch.nan)
+    original = batched_correlation.correlation
+    monkeypatch.setattr(batched_correlation, "correlation", lambda *arguments: original(*arguments) * torch.nan)
     monkeypatch.setattr(functional, "HAS_TRITON", False)
     path = tmp_path / "found.json"
     assert doctor.main(["--quick", "--device", "cpu", "--json", str(path)]) == 1

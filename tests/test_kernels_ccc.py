@@ -26,8 +26,8 @@ pytest.importorskip("triton")
 from mol_fast.kernels import ccc as kernels
 from mol_fast.kernels import ccc_backward, ccc_forward, ccc_parameters, common, resources, tiles
 
-from mol_fast import batched
 from mol_fast import reference as ref
+from mol_fast.ops import ccc as batched_ccc
 
 # N, C, H, W, k: sizes that fill no tile, that fill all, and a part of the last; more tiles of one kind than of another;
 # one and all neighbours, ranks of half a byte and of two bytes, one node.
@@ -72,7 +72,7 @@ def unfused(k: int) -> Callable[[Params, Tensor], Tensor]:
 
     def layer(params: Params, x: Tensor) -> Tensor:
         node, node_bias, edge, edge_bias, mix, mix_bias = values(params)
-        return batched.ccc_paper(x, node, node_bias, edge, edge_bias, mix, mix_bias, k)
+        return batched_ccc.ccc_paper(x, node, node_bias, edge, edge_bias, mix, mix_bias, k)
 
     return layer
 

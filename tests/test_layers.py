@@ -24,7 +24,8 @@ from torch.testing import assert_close
 
 from mol_fast import CCC, F5C, FCC, functional
 from mol_fast import reference as ref
-from mol_fast.batched import circulant, neighbours
+from mol_fast.ops.ccc import neighbours
+from mol_fast.ops.fcc import circulant
 
 VARIANTS = ("paper", "official")
 ALL = -1  # every node is a neighbour

@@ -12,8 +12,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.testing import assert_close
 
 from mol_fast import F5C
-from mol_fast.batched import FEW, neighbours
-from mol_fast.edges import edge_max
+from mol_fast.ops.ccc import FEW, edge_max, neighbours
 
 VARIANTS = ("paper", "official")
 

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 from torch.testing import assert_close
 
 from mol_fast import F5C
-from mol_fast.edges import edge_max
+from mol_fast.ops.ccc import edge_max
 
 VARIANTS = ("paper", "official")
 

@@ -26,7 +26,6 @@ LONGEST = 7
 MAPPED = {"kernels": "kernels", "reference": "reference"}
 """Rooms that lie beside `mol_fast/`, see `package-dir` in pyproject.toml."""
 MOVING = {
-    "ops": ("batched", "branch", "edges"),
     "nn": (
         *("config", "layers", "norm", "moments", "synchronised", "heads", "flow_head", "flow_layers"),
         *("flow_predictor", "layout", "cast_weights", "model", "optimized", "losses"),

@@ -1,0 +1,1 @@
+"""Operators as batched PyTorch, for devices without Triton: twins of `reference/` and `kernels/`, file by file."""

@@ -1,0 +1,200 @@
+"""CCC as batched PyTorch: neighbours, edges, and the layer between channels or positions.
+
+Shapes: N maps, C channels of H x W, D = H W, V nodes with k neighbours each, the node itself included.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NORM_FLOOR = 1e-12
+FEW = 8
+"""Neighbours up to which they are selected one by one."""
+
+
+def neighbours(nodes: Tensor, k: int) -> Tensor:
+    """Indices `(N, V, k - 1)` of the nodes most similar to each of the V `nodes (N, V, features)`, most similar first.
+
+    By cosine similarity, without the node itself, which always counts as the first. The order matters between
+    positions, where a linear mixes the r-th neighbours of all nodes. Similarities are computed in float32 or better
+    whatever the input, without gradient.
+    """
+    with torch.no_grad():
+        nodes = nodes if nodes.dtype == torch.float64 else nodes.float()
+        products = torch.bmm(nodes, nodes.transpose(1, 2))
+        # The norm of the node that looks for neighbours is the same for all of them, and left out.
+        if torch.compiler.is_compiling() and 1 < k <= FEW + 1:
+            return _largest_of_columns(products * _inverse_norm(nodes.square().sum(dim=2))[:, :, None], k - 1)
+        similarity = products * _inverse_norm(products.diagonal(dim1=1, dim2=2))[:, None]
+        similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+        return _largest(similarity, k - 1)
+
+
+def _inverse_norm(squares: Tensor) -> Tensor:
+    return squares.clamp_min(NORM_FLOOR**2).rsqrt()
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Indices of the largest along the last dimension, the largest first; `values` are overwritten.
+
+    For few of them repeated maxima take half the time of a selection. Compiled: `_largest_of_columns`.
+    """
+    if not 0 < count <= FEW:
+        return values.topk(count, dim=-1).indices
+    indices = [values.max(dim=-1, keepdim=True).indices]
+    while len(indices) < count:
+        values.scatter_(-1, indices[-1], -torch.inf)
+        indices.append(values.max(dim=-1, keepdim=True).indices)
+    return torch.cat(indices, dim=-1)
+
+
+def _largest_of_columns(values: Tensor, count: int) -> Tensor:
+    """Indices `(N, V, count)` of the largest of every column of `values (N, V, V)`, without those on the diagonal.
+
+    For the compiler, which makes vector instructions of maxima across rows and of masks, but not of `_largest`.
+    """
+    place = torch.arange(values.shape[1], device=values.device)
+    index, indices = place, []
+    for _ in range(count):
+        values = values.where(place[:, None] != index, -torch.inf)
+        index = values.max(dim=1, keepdim=True).indices
+        indices.append(index)
+    return torch.cat(indices, dim=1).transpose(1, 2)
+
+
+def ccc_paper(
+    x: Tensor,
+    node_weight: Tensor,
+    node_bias: Tensor,
+    edge_weight: Tensor,
+    edge_bias: Tensor,
+    mix_weight: Tensor,
+    mix_bias: Tensor,
+    k: int,
+) -> Tensor:
+    """CCC between channels: x + mix(ReLU(P + max_j Q_j)), P = F (W_n - W_e)^T, Q = F W_e^T + b_n + b_e."""
+    f = x.flatten(2)
+    index = neighbours(f, k)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    linears = (node_weight, node_bias, edge_weight, edge_bias)
+    node_weight, node_bias, edge_weight, edge_bias = (p.to(exact) for p in linears)
+    weight = torch.cat([node_weight - edge_weight, edge_weight]).to(x.dtype)
+    bias = node_bias + edge_bias
+    p, q = F.linear(f, weight, torch.cat([bias, torch.zeros_like(bias)]).to(x.dtype)).chunk(2, dim=2)
+    edges = edge_max(p, q, index)
+    start = f + mix_bias.to(x.dtype)[:, None]
+    return start.baddbmm_(mix_weight.to(x.dtype).expand(x.shape[0], -1, -1), edges).view_as(x)
+
+
+def ccc_official(
+    x: Tensor, node_weight: Tensor, node_bias: Tensor, edge_weight: Tensor, edge_bias: Tensor, k: int
+) -> Tensor:
+    """CCC between positions, as released: x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f)) for every channel f."""
+    f = x.flatten(2)
+    index = neighbours(f.transpose(1, 2), k)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    linears = (node_weight, node_bias, edge_weight, edge_bias)
+    node_weight, node_bias, edge_weight, edge_bias = (p.to(exact) for p in linears)
+    own = F.linear(f, (node_weight - 2 * edge_weight).to(x.dtype), (node_bias + edge_bias).to(x.dtype))
+    edge_weight = edge_weight.to(x.dtype)
+    best = F.linear(f, edge_weight)
+    for nearest in index.unbind(dim=2):
+        best = torch.maximum(best, _edge(f, nearest, edge_weight))
+    return x + torch.relu(own + best).view_as(x)
+
+
+def _edge(f: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Every map of `f (N, C, D)`, its positions taken from `index (N, D)`, through the edge's `weight`."""
+    return F.linear(f.gather(2, index[:, None].expand(-1, f.shape[1], -1)), weight)
+
+
+class _EdgeMax(torch.autograd.Function):
+    """ReLU(p + max) `(rows, D)` with the maximum over row i and rows index[r, i] of `q (rows, D)`, and the maximum.
+
+    The gradient goes to one row that has the maximum. Autograd of these steps would do the same in several times the
+    memory traffic.
+    """
+
+    @staticmethod
+    def forward(p: Tensor, q: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        best = q
+        for row in index:
+            best = torch.maximum(best, q.index_select(0, row))
+        return (p + best).relu_(), best
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        _, q, index = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, index, *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, Tensor | None, None]:
+        if grad is None:
+            return None, None, None
+        saved = (tensor.detach() for tensor in ctx.saved_tensors)
+        compiled = torch.compiler.is_compiling() and grad.device.type == "cpu"
+        return *(_compiled_gradients if compiled else _gradients)(grad, *saved), None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int | None]]:
+        """The rows of a whole batch, one after the other, are those of one call."""
+        size = info.batch_size
+        p, q, index = (
+            value.expand(size, -1, -1) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip(inputs, in_dims, strict=True)
+        )
+        index = index + torch.arange(size, device=q.device)[:, None, None] * q.shape[1]
+        rows = _EdgeMax.apply(p.flatten(0, 1), q.flatten(0, 1), index.transpose(0, 1).flatten(1))
+        edges, best = (value.unflatten(0, (size, -1)) for value in rows)
+        if in_dims[1:] == (None, None):  # so that the maximum is as batched as the rows that it is compared with
+            return (edges, best[0]), (0, None)
+        return (edges, best), (0, 0)
+
+
+def _gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Of p and q, from that of the edges."""
+    d_p = rest = torch.ops.aten.threshold_backward(grad, edges, 0)
+    for rank, row in enumerate(index):
+        others = rest * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
+        if rank == 0:
+            d_q = others.new_zeros(q.shape)  # of `others`, under vmap batched as soon as anything is
+        d_q = d_q.index_add_(0, row, rest - others)
+        rest = others
+    return d_p, d_q.add_(rest)
+
+
+def _compiled_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """`_gradients` for the compiler on a CPU, where comparisons and additions to rows would be slow.
+
+    It keeps the former as booleans for the backward pass and makes the latter atomic; but a sum by `scatter_reduce` it
+    leaves to PyTorch. A gradient that is not finite may reach further than it should.
+    """
+    d_p = rest = grad * edges.sign()
+    won = []
+    for row in index:
+        others = rest * (best - q.index_select(0, row)).sign()
+        won.append(rest - others)
+        rest = others
+    rows = index.flatten()[:, None].expand(-1, q.shape[1])
+    return d_p, rest.scatter_reduce(0, rows, torch.cat(won), "sum")
+
+
+def edge_max(p: Tensor, q: Tensor, index: Tensor) -> Tensor:
+    """ReLU of p[n, v, :] plus the largest of q[n, v, :] and all q[n, index[n, v, r], :], `(N, V, D)`.
+
+    Args:
+        p, q: `(N, V, D)`.
+        index: other nodes, `(N, V, k - 1)`.
+    """
+    if not index.shape[2]:
+        return torch.relu(p + q)
+    n, v, _ = q.shape
+    rows = index + torch.arange(n, device=q.device)[:, None, None] * v
+    edges: Tensor = _EdgeMax.apply(p.flatten(0, 1), q.flatten(0, 1), rows.permute(2, 0, 1).flatten(1))[0]
+    return edges.unflatten(0, (n, v))
