@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mol_fast import MOL, PRESETS, JointLoss
 from mol_fast import reference as ref
-from mol_fast.flow_head import DIFFERENCE_SCALE
+from mol_fast.nn.flow_head import DIFFERENCE_SCALE
 
 CLASSES, CLEAR = 3, 1e-6
 MOST_LOOPS = 4

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from mol_fast import functional
-from mol_fast.config import PRESETS, MOLConfig
-from mol_fast.layers import CCC, F5C, FCC
-from mol_fast.losses import JointLoss, LossTerms
-from mol_fast.model import MOL, MOLOutput
+from mol_fast.nn.config import PRESETS, MOLConfig
+from mol_fast.nn.f5c import CCC, F5C, FCC
+from mol_fast.nn.losses import JointLoss, LossTerms
+from mol_fast.nn.model import MOL, MOLOutput
 from mol_fast.nn.official import load_official
 from mol_fast.utils.errors import UserError
 

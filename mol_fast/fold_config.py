@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mol_fast.config import MOLConfig
+from mol_fast.nn.config import MOLConfig
 from mol_fast.runs.folder import CONFIG
 from mol_fast.settings import TrainSettings
 from mol_fast.utils.files import write_atomic

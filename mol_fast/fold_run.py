@@ -20,7 +20,7 @@ from mol_fast.device import fabric_precision
 from mol_fast.evaluation.score import evaluate, score
 from mol_fast.fold_config import write_fold_config
 from mol_fast.folds import split_clips
-from mol_fast.model import MOL
+from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, save_weights
 from mol_fast.parallel import largest
 from mol_fast.runs.fold_results import FoldResults

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mol_fast.config import PRESETS, TASKS, MOLConfig
+from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.processes import world_size
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mol_fast.losses import LossTerms
+from mol_fast.nn.losses import LossTerms
 
 
 @dataclass(frozen=True)

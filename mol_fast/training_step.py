@@ -8,8 +8,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from mol_fast.losses import JointLoss, LossTerms
-from mol_fast.model import MOL, MOLOutput
+from mol_fast.nn.losses import JointLoss, LossTerms
+from mol_fast.nn.model import MOL, MOLOutput
 
 Batch = dict[str, Tensor]
 

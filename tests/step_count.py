@@ -19,7 +19,8 @@ from lightning_fabric import Fabric
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mol_fast import MOL, PRESETS, JointLoss, layout
+from mol_fast import MOL, PRESETS, JointLoss
+from mol_fast.nn import layout
 from mol_fast.step_record import PendingRecord
 from mol_fast.training_step import TrainingStep
 

@@ -7,8 +7,9 @@ import torch
 from compare import randomise, seeded
 from torch import Tensor, nn
 
-from mol_fast import MOL, JointLoss, MOLOutput, layout
-from mol_fast.cast_weights import CastWeights
+from mol_fast import MOL, JointLoss, MOLOutput
+from mol_fast.nn import layout
+from mol_fast.nn.cast_weights import CastWeights
 
 FRAMES = 5
 EPS = torch.finfo(torch.bfloat16).eps

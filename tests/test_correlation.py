@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mol_fast import functional
 from mol_fast import reference as ref
-from mol_fast.flow_head import _inside
+from mol_fast.nn.flow_head import _inside
 
 SHAPES = [(2, 3, 5, 7), (1, 4, 1, 6), (1, 2, 6, 1), (3, 1, 4, 4)]
 WINDOWS = [(20, 2), (4, 2), (3, 1), (5, 2), (0, 1), (6, 3), (2, 5)]

@@ -9,9 +9,8 @@ from compare import randomise, seeded
 from torch import Tensor
 from torch.testing import assert_close
 
-from mol_fast.flow_head import FlowHead
-from mol_fast.flow_layers import SLOPE, Conv, Deconv, _convolve, _LeakyReLU
-from mol_fast.flow_predictor import LARGE, Predict
+from mol_fast.nn.flow_head import FlowHead
+from mol_fast.nn.flow_layers import LARGE, SLOPE, Conv, Deconv, Predict, _convolve, _LeakyReLU
 
 N, INPUTS, OUTPUTS = 3, 5, 4
 CONVOLUTIONS = [(6, 2), (4, 2), (2, 2), (1, 1), (3, 1), (3, 2)]

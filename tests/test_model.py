@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from mol_fast import MOL, PRESETS, JointLoss, MOLConfig, MOLOutput
 from mol_fast import reference as ref
-from mol_fast.flow_head import DIFFERENCE_SCALE
-from mol_fast.norm import FrameBatchNorm2d
+from mol_fast.nn.flow_head import DIFFERENCE_SCALE
+from mol_fast.nn.norm import FrameBatchNorm2d
 
 FRAMES = 5
 NARROW: dict[str, float | int] = {"flow_width": 0.05, "frames": FRAMES, "dropout": 0.0}

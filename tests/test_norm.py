@@ -8,7 +8,7 @@ from compare import randomise, run, seeded, state
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mol_fast.norm import FrameBatchNorm2d
+from mol_fast.nn.norm import FrameBatchNorm2d
 
 PAIRS = (0, 1, 1, 2, 2, 3)  # frame t, then t + 1, of every pair
 ORDERS = [(0,), (0, 1, 2), PAIRS, (2, 0, 0, 1, 3)]

@@ -9,9 +9,8 @@ from torch.testing import assert_close
 from mol_fast import MOL, JointLoss, MOLOutput
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol
 from mol_fast.device import make_fabric
-from mol_fast.flow_layers import Conv, Deconv
-from mol_fast.flow_predictor import Predict
 from mol_fast.fold_run import make_model
+from mol_fast.nn.flow_layers import Conv, Deconv, Predict
 from mol_fast.settings import TrainSettings
 from mol_fast.step_record import StepRecord
 from mol_fast.training import train

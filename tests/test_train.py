@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mol_fast.config import MOLConfig
 from mol_fast.data import PreparedSet
+from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.weights import load_weights
 from mol_fast.settings import TrainSettings
 from mol_fast.train import main

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from mol_fast.checks.accuracy import in_a_line
-from mol_fast.config import FRAME_SIZE, PRESETS
-from mol_fast.layers import F5C
-from mol_fast.model import MOL
+from mol_fast.nn.config import PRESETS
+from mol_fast.nn.f5c import F5C
+from mol_fast.nn.model import MOL
+from mol_fast.vision.sizes import CROP
 
 
 def network(device: torch.device) -> Iterator[dict[str, Any]]:
@@ -39,6 +40,6 @@ def model_problem(device: torch.device) -> str | None:
     config = PRESETS["small"]
     model = MOL(config=config).to(device).eval()
     with torch.no_grad():
-        output = model(torch.randn(1, 1, config.frames, FRAME_SIZE, FRAME_SIZE, device=device))
+        output = model(torch.randn(1, 1, config.frames, CROP, CROP, device=device))
     broken = [name for name, value in output._asdict().items() if not torch.isfinite(value).all()]
     return f"{' and '.join(broken)} of a random clip are not finite" if broken else None

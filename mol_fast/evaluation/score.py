@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mol_fast.data import ClipDataset
 from mol_fast.metrics import Evaluation
-from mol_fast.model import MOL, MOLOutput
+from mol_fast.nn.model import MOL, MOLOutput
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.sample import SHOWN, Sample
 

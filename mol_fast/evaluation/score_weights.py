@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.evaluation.score import score
-from mol_fast.model import MOL
+from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import find_weights, load_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import CONFIG, Fold

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mol_fast.config import FEATURE_SIZE
-from mol_fast.model import MOL
+from mol_fast.nn.config import FEATURE_SIZE
+from mol_fast.nn.model import MOL
 
 _BRANCHES = {
     "vh": ("pre_Norm_1", "1_H", "2_W"),

@@ -8,8 +8,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mol_fast.config import MOLConfig
-from mol_fast.model import MOL
+from mol_fast.nn.config import MOLConfig
+from mol_fast.nn.model import MOL
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mol_fast.config import MOLConfig
 from mol_fast.data import Video
 from mol_fast.evaluation.score_weights import Weights, choose_subjects
-from mol_fast.model import MOL
+from mol_fast.nn.config import MOLConfig
+from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import save_weights
 from mol_fast.utils.errors import UserError
 

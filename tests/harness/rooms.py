@@ -26,10 +26,6 @@ LONGEST = 7
 MAPPED = {"kernels": "kernels", "reference": "reference"}
 """Rooms that lie beside `mol_fast/`, see `package-dir` in pyproject.toml."""
 MOVING = {
-    "nn": (
-        *("config", "layers", "norm", "moments", "synchronised", "heads", "flow_head", "flow_layers"),
-        *("flow_predictor", "layout", "cast_weights", "model", "optimized", "losses"),
-    ),
     "training": (
         *("settings", "recipes", "folds", "balance", "training", "training_step", "step_record", "fold_run"),
         *("fold_config", "checkpoints", "device", "parallel"),

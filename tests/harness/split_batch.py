@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mol_fast import MOL, JointLoss
 from mol_fast.balance import class_weights
-from mol_fast.synchronised import synchronise
+from mol_fast.nn.sync import synchronise
 
 CLIPS = 4
 

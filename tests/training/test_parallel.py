@@ -15,9 +15,9 @@ from harness.trainings import options, outcome
 from safetensors.torch import load_file
 
 from mol_fast.data import PreparedSet
+from mol_fast.nn.sync import BatchDropout
 from mol_fast.parallel import check_processes, own_share
 from mol_fast.settings import TrainSettings
-from mol_fast.synchronised import BatchDropout
 from mol_fast.train import main
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from mol_fast import functional
 from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice, use_triton
-from mol_fast.norm import FrameBatchNorm2d, update_running
+from mol_fast.nn.norm import FrameBatchNorm2d, update_running
+from mol_fast.nn.sync import pool_statistics
 from mol_fast.ops import fcc as batched_fcc
-from mol_fast.synchronised import pool_statistics
 
 __all__ = ["CCC", "F5C", "FCC"]
 
@@ -49,7 +49,7 @@ class FCC(nn.Module):
     the map, the other half in the other order, after batch normalisation and learned positions. The second kernels
     start at zero, so that the layer starts as the identity.
 
-    When `synchronised` (see `mol_fast.synchronised`) the statistics of training are over the batches of all processes,
+    When `synchronised` (see `mol_fast.nn.sync`) the statistics of training are over the batches of all processes,
     which must be of one size; that runs on PyTorch, since the Triton kernels have no gradient for given statistics.
 
     Args:

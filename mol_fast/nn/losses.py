@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mol_fast.model import MOLOutput
+from mol_fast.nn.model import MOLOutput
+from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE
 
 
 class LossTerms(NamedTuple):
@@ -88,7 +89,7 @@ def _flow_error(flow: Tensor, true: Tensor) -> Tensor:
 def _landmark_error(landmarks: Tensor, true: Tensor) -> Tensor:
     """Sum over frames of the distances along x and y over the distance of the eyes, mean over clips and points."""
     _check_shape("landmarks without frame 0", true, landmarks)
-    eyes = torch.linalg.vector_norm(true[:, :, 36:42].mean(dim=2) - true[:, :, 42:48].mean(dim=2), dim=-1)
+    eyes = torch.linalg.vector_norm(true[:, :, LEFT_EYE].mean(dim=2) - true[:, :, RIGHT_EYE].mean(dim=2), dim=-1)
     error = (_exact(landmarks) - true).abs().sum(dim=(2, 3)) / eyes  # (B, T-1)
     return error.sum() / (true.shape[0] * true.shape[2])
 

@@ -9,7 +9,6 @@ from mol_fast.functional import BACKENDS, VARIANTS, check_choice
 NORM_STATS = ("frame", "clip")
 TASKS = ("mer", "flow", "landmarks")
 """What can be estimated: micro-expression, optical flow, landmarks."""
-FRAME_SIZE = 128
 FEATURE_CHANNELS = 128
 FEATURE_SIZE = 16
 

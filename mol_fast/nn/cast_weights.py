@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mol_fast import layout
+from mol_fast.nn import layout
 
 CAST = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose weights autocast lowers to half precision."""

@@ -3,6 +3,8 @@
 B clips, T frames, P = T - 1 pairs of consecutive frames; all frames, and all pairs, are one batch.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,13 +12,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mol_fast import layout
-from mol_fast.cast_weights import CastWeights, casts
-from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE, FRAME_SIZE, MOLConfig
-from mol_fast.flow_head import FlowHead, with_difference
-from mol_fast.heads import ExpressionHead, LandmarkHead, Stem
-from mol_fast.layers import F5C
-from mol_fast.optimized import optimized
+from mol_fast.nn import layout
+from mol_fast.nn.cast_weights import CastWeights, casts
+from mol_fast.nn.config import FEATURE_CHANNELS, FEATURE_SIZE, MOLConfig
+from mol_fast.nn.f5c import F5C
+from mol_fast.nn.flow_head import FlowHead, with_difference
+from mol_fast.nn.flow_layers import Conv
+from mol_fast.nn.heads import ExpressionHead, LandmarkHead, Stem
+from mol_fast.utils.bfloat16 import emulates_bfloat16, warn_emulated
+from mol_fast.vision.sizes import CROP
 
 
 class MOLOutput(NamedTuple):
@@ -72,8 +76,8 @@ class MOL(nn.Module):
 
     def forward(self, clip: Tensor) -> MOLOutput:
         frames = self.config.frames
-        if clip.dim() != 5 or tuple(clip.shape[1:]) != (1, frames, FRAME_SIZE, FRAME_SIZE):
-            expected = f"(B, 1, {frames}, {FRAME_SIZE}, {FRAME_SIZE})"
+        if clip.dim() != 5 or tuple(clip.shape[1:]) != (1, frames, CROP, CROP):
+            expected = f"(B, 1, {frames}, {CROP}, {CROP})"
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
@@ -131,3 +135,42 @@ class MOL(nn.Module):
     def _center(self, features: Tensor) -> Tensor:
         """Each map less the mean over time of its clip, scaled; motion is left, identity is gone."""
         return self.config.feature_scale * (features - features.mean(dim=2, keepdim=True))
+
+
+def optimized(model: MOL, dtype: torch.dtype, compile: bool) -> MOL:
+    """See `mol_fast.MOL.optimize_for_inference`."""
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be floating point, got {dtype}")
+    if dtype == torch.bfloat16 and emulates_bfloat16(next(model.parameters()).device):
+        warn_emulated()
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model.to(torch.promote_types(dtype, torch.float32))
+    for module in model.modules():
+        if isinstance(module, Conv):
+            module.fold()
+    if model.flow_head is not None:
+        model.flow_head.recompute = False
+        model.flow_head.to(dtype)
+    if model.landmark_head is not None:
+        model.landmark_head.conv.to(dtype)
+        model.landmark_head.fc1.to(dtype)
+    model.stem.to(dtype)
+    model.expression_head.to(dtype)
+    if compile:
+        model.compile(dynamic=False)
+        model._compiled_call_impl = _frozen(model._compiled_call_impl)  # type: ignore[arg-type]
+    return model
+
+
+def _frozen(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled call that takes weights for constants.
+
+    The option of `torch.compile` for that is not enough, as it is not yet in force where parameters become inputs.
+    """
+    import torch._inductor.config as compiler  # which takes a second
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with compiler.patch(freezing=True):
+            return call(*args, **kwargs)
+
+    return run

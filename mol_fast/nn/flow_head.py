@@ -12,12 +12,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mol_fast import layout
-from mol_fast.config import FEATURE_SIZE
-from mol_fast.flow_layers import SLOPE, Conv, Deconv, leaky_relu
-from mol_fast.flow_predictor import Predict
 from mol_fast.functional import correlation
-from mol_fast.norm import kept_statistics
+from mol_fast.nn import layout
+from mol_fast.nn.config import FEATURE_SIZE
+from mol_fast.nn.flow_layers import SLOPE, Conv, Deconv, Predict, leaky_relu
+from mol_fast.nn.norm import kept_statistics
 
 REACH, STRIDE = 10, 2
 DISPLACEMENTS = (2 * REACH + 1) ** 2

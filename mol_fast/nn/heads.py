@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mol_fast.config import FEATURE_CHANNELS, FEATURE_SIZE
 from mol_fast.functional import no_autocast
-from mol_fast.synchronised import BatchDropout
+from mol_fast.nn.config import FEATURE_CHANNELS, FEATURE_SIZE
+from mol_fast.nn.sync import BatchDropout
 
 LANDMARKS = 68
 
