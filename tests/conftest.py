@@ -5,12 +5,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from lanes import LANES, pytest_configure, pytest_runtest_protocol, pytest_sessionfinish
+from lanes import (
+    LANES,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_protocol,
+    pytest_sessionfinish,
+)
 
 from mol_fast import functional
 from mol_fast.data import PreparedSet, generate_embedded
 
-__all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
+__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
 
 
 @pytest.fixture(autouse=True)

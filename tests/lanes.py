@@ -1,4 +1,4 @@
-"""The lanes that need a process of their own: `interpreter` and `aot`.
+"""The lanes that need a process of their own: `interpreter`, `sanitizer`, `emulated` and `aot`.
 
 Triton decides at import whether its kernels are interpreted (TRITON_INTERPRET=1) or compiled, so one process
 cannot do both. Tests of a lane are ordinary tests with `pytestmark = pytest.mark.interpreter` (or `aot`); their
@@ -6,6 +6,9 @@ modules may import kernels at the top, after `pytest.importorskip("triton")`. Th
 other. When this process does not have the lane's environment, the lane's selected tests run in one child
 process that has, and its reports are replayed here one by one: selection, -x, --durations and junit files
 work as usual. Extra environment goes to the child as it is.
+
+A worker of pytest-xdist, which `--dist loadfile` gives whole files, has a child for each lane of a file, until the next
+file has one. Workers and what they start compute on one thread each.
 """
 
 from __future__ import annotations
@@ -16,9 +19,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LANES = {"interpreter": "1", "sanitizer": "1", "emulated": "1", "aot": "0"}
 """Lane -> the value of TRITON_INTERPRET it needs."""
@@ -31,6 +38,25 @@ def lane_of(item: pytest.Item) -> str | None:
     """The lane whose environment `item` needs and this process lacks."""
     interpreted = os.environ.get("TRITON_INTERPRET", "0")
     return next((lane for lane, flag in LANES.items() if item.get_closest_marker(lane) and flag != interpreted), None)
+
+
+def unfit(triton: str, numpy: str) -> str | None:
+    """Why the interpreter of this Triton does not run beside this NumPy; None where it does."""
+    versions = [tuple(map(int, version.split(".")[:2])) for version in (triton, numpy)]
+    if versions[0] < (3, 7) and versions[1] >= (2, 4):
+        return f"the interpreter of Triton {triton} needs NumPy older than 2.4, got {numpy}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is interpreted where the interpreter cannot run."""
+    try:
+        reason = unfit(version("triton"), version("numpy"))
+    except PackageNotFoundError:
+        return
+    for item in items if reason else ():
+        if any(item.get_closest_marker(lane) for lane, flag in LANES.items() if flag == "1"):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 class Child:
@@ -80,7 +106,18 @@ class Child:
         self.folder.cleanup()
 
 
-CHILDREN = pytest.StashKey[dict[str, Child]]()
+CHILDREN = pytest.StashKey[dict[tuple[str, Path | None], Child]]()
+
+
+def key_of(item: pytest.Item, lane: str) -> tuple[str, Path | None]:
+    """What the items of one child have in common."""
+    return lane, item.path if "PYTEST_XDIST_WORKER" in os.environ else None
+
+
+def close_children(session: pytest.Session) -> None:
+    children = session.stash.get(CHILDREN, {})
+    while children:
+        children.popitem()[1].close()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -88,12 +125,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     lane = lane_of(item)
     if lane is None:
         return None
-    children = item.session.stash.setdefault(CHILDREN, {})
-    if lane not in children:
-        selected = [other for other in item.session.items if lane_of(other) == lane]
-        children[lane] = Child(lane, selected, item.config)
+    children, key = item.session.stash.setdefault(CHILDREN, {}), key_of(item, lane)
+    if key not in children:
+        for other in [other for other in children if other[1] != key[1]]:
+            children.pop(other).close()
+        selected = [other for other in item.session.items if lane_of(other) == lane and key_of(other, lane) == key]
+        children[key] = Child(lane, selected, item.config)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in children[lane].reports_of(item):
+    for report in children[key].reports_of(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     # What an earlier test of this process has left set up for this one's module ends with the module.
@@ -102,8 +141,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    for child in session.stash.get(CHILDREN, {}).values():
-        child.close()
+    close_children(session)
 
 
 class Reporter:
