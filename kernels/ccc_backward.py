@@ -425,7 +425,8 @@ def input_gradient_tile(x: Tensor) -> InputGradientTile:
 
 def map_gradient_tile(x: Tensor, k: int) -> MapGradientTile:
     own = sides(x)
-    columns = min(2 * own.BD, common.block(x.shape[2] * x.shape[3]))
+    # With 128 columns two programs would fit, too, but spill under Triton 3.6 where dy is in channels last.
+    columns = min(2 * own.BD // own.programs, common.block(x.shape[2] * x.shape[3]))
     pinned = MapGradientTile(own.BD, *one_hot(x, k), columns, 32, own.num_warps, 2, own.programs)
     return choose("ccc_map_gradient_kernel", x, pinned)
 
