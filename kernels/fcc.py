@@ -304,7 +304,7 @@ def fused(
     if not all(map(Tensor.is_contiguous, (*vh, *hv))):
         vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
     if mean is None or var is None:
-        return operators.call(fcc_train, x, vh, hv, groups, eps)  # type: ignore[no-any-return]
+        return operators.call(fcc_train, x, vh, hv, groups, eps)
     mean, var = mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
     return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
 

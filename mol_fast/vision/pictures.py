@@ -22,8 +22,8 @@ def frame_picture(frame: Tensor, landmarks: Tensor, zoom: int = 1) -> Picture:
 
     height, width = frame.shape
     size = (zoom * width, zoom * height)
-    picture = cv2.cvtColor(cv2.resize(frame.numpy(), size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
-    picture = np.asarray(picture, dtype=np.uint8)
+    enlarged = cv2.resize(frame.numpy(), size, interpolation=cv2.INTER_CUBIC)
+    picture: Picture = np.asarray(cv2.cvtColor(enlarged, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     mark(picture, landmarks, zoom, TRUE)
     return picture
 
