@@ -1,7 +1,7 @@
-"""Check this installation in about a minute: `python -m mol_fast.doctor`.
+"""The program that checks this installation in about a minute: `python -m mol_fast.doctor`.
 
-Every operator, forward and backward, against the paper's equations in float64, within error budgets that
-`mol_fast.checks.accuracy` derives; on a GPU also times; on a CPU the Triton kernels are compiled ahead of time.
+It compares every operator, forward and backward, with the paper's equations in float64, within error budgets derived in
+`mol_fast.checks.accuracy`. On a GPU it also measures times; on a CPU it compiles the Triton kernels ahead of time.
 """
 
 import json
@@ -35,13 +35,12 @@ class SomethingWrong(UserError):
 
 @dataclass(frozen=True)
 class Options:
-    """What to check.
+    """Options of the program.
 
     Attributes:
-        json: Write everything as JSON to this file, or without a file to standard output, and the tables to standard
-            error then.
-        quick: Small maps only, and fewer kernels compiled or timed.
-        device: cpu, cuda, cuda:1, and so on; auto takes a GPU where there is one.
+        json: Write everything as JSON to this file. Without a file: JSON to standard output, tables to standard error.
+        quick: Check only small maps, and compile or time fewer kernels.
+        device: Device to check: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
     """
 
     json: tuple[Path, ...] | None = None
@@ -51,7 +50,7 @@ class Options:
 
 @dataclass
 class Findings:
-    """What was found, as plain values, and the names of the checks that failed."""
+    """Findings as plain values, and messages of failed checks."""
 
     sections: dict[str, Any] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -61,7 +60,7 @@ class Findings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0, 1 when a check failed, 2 when it cannot be used like this."""
+    """Run the program and return the exit code: 0, 1 (a check failed), 2 (user error)."""
     return run_program(run, argv, "doctor", "train")
 
 
@@ -69,7 +68,7 @@ def run(checks: Options) -> None:
     """Check versions, device, every operator against the reference, and the whole model.
 
     Raises:
-        UserError: something given cannot be used.
+        UserError: an option cannot be used.
         SomethingWrong: a check failed.
     """
     from rich.console import Console
@@ -100,13 +99,13 @@ def run(checks: Options) -> None:
 
 
 def check_target(target: tuple[Path, ...] | None) -> None:
-    """Raise UserError unless the JSON can go to `target`, before a minute is spent on it."""
+    """Raise UserError early if the JSON cannot be written to `target`."""
     if not target:
         return
     if len(target) > 1:
         raise UserError(f"--json takes one file, got {len(target)}")
     if not target[0].parent.is_dir():
-        raise UserError(f"the folder of {target[0]} does not exist, make it first")
+        raise UserError(f"the folder of {target[0]} does not exist, create it first")
     if target[0].is_dir():
         raise UserError(f"{target[0]} is a folder, give --json a file")
 
@@ -167,7 +166,7 @@ def plain(item: "Accuracy") -> dict[str, Any]:
 
 
 def plain_measure(measure: "Measure | None") -> dict[str, float | None] | None:
-    """JSON has no NaN: an error that is not finite is None."""
+    """Return plain values. A non-finite error becomes None, because JSON has no NaN."""
     if measure is None:
         return None
     return {"error": measure.error if isfinite(measure.error) else None, "budget": measure.budget}
@@ -237,7 +236,7 @@ def report_speed(findings: Findings, console: "Console", device: "torch.device",
                 rows.append(row)
                 table.add_row(*speed_cells(row))
                 note(findings, f"timing of {row['operator']} {row['dtype']} {row['pass']}", row["problem"])
-    except Exception as raised:  # whatever an operator raises is what the doctor is asked to find
+    except Exception as raised:  # the doctor reports whatever an operator raises
         note(findings, "timing", in_a_line(raised))
     console.print(table)
 
@@ -249,7 +248,7 @@ SPEED_COLUMNS = (
 
 
 def speed_cells(row: dict[str, Any]) -> list[str]:
-    """A row of `mol_fast.checks.speed` for the table: no value is an empty cell."""
+    """Format a row of `mol_fast.checks.speed` for the table. Missing values become empty cells."""
     names = [f"{backend}_{figure}_us" for backend in ("torch", "triton") for figure in ("kernel", "eager")]
     times = ["" if row[name] is None else f"{row[name]:.0f}" for name in (*names, "floor_us")]
     share = "" if row["share_of_floor"] is None else f"{row['share_of_floor']:.0%}"

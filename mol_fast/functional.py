@@ -1,8 +1,8 @@
-"""The operators of F5C and of the flow head: validation, casting under autocast, and choice of backend.
+"""The operators of F5C and the flow head: checks of arguments, casts under autocast, choice of backend.
 
-`backend` is "auto", "triton" or "torch" (batched PyTorch). "auto" takes Triton for tensors on a GPU where it is
-installed, in float32, float16 and bfloat16 up to 512 channels and 64 x 64 cells, and PyTorch otherwise. A backend
-asked for by name that cannot run raises; nothing falls back silently.
+`backend` is "auto", "triton" or "torch" (batched PyTorch). "auto" uses Triton, if installed, for GPU tensors in
+float32, float16 and bfloat16 up to 512 channels and 64 x 64 cells, and PyTorch otherwise. A backend requested by name
+never falls back: if it cannot run, it raises an error.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ __all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
 BACKENDS = ("auto", "torch", "triton")
 VARIANTS = ("paper", "official")
 MAX_CHANNELS, MAX_SIDE = 512, 64
-"""Sizes up to which "auto" takes the Triton kernels."""
+"""Largest sizes for which "auto" uses the Triton kernels."""
 
 
 def _installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # what find_spec says of a package that was blocked in sys.modules
+    except ValueError:  # find_spec raises this for a package that is blocked in sys.modules
         return False
 
 
@@ -42,9 +42,10 @@ _LINEARS = ("node_weight", "node_bias", "edge_weight", "edge_bias")
 
 
 class _Passed:
-    """Arguments that passed their checks, by all that the checks look at, and whether Triton takes them.
+    """Cache of arguments that passed their checks, and whether Triton runs them.
 
-    Values are not looked at, so that the checks need not be repeated for other tensors of the same layout.
+    The key holds everything that the checks look at, which does not include values. So tensors of the same shape,
+    dtype and device are not checked again.
     """
 
     MOST = 1024
@@ -53,7 +54,7 @@ class _Passed:
         self._known: dict[Hashable, bool] = {}
 
     def key(self, tensors: tuple[Tensor, ...], *others: Hashable) -> Hashable:
-        """None for what is traced, where sizes may be symbols."""
+        """Return the key of arguments; None while compiling, when sizes may be symbols."""
         if torch.compiler.is_compiling():
             return None
         return tuple(map(_description, tensors)), HAS_TRITON, *others
@@ -65,7 +66,7 @@ class _Passed:
             return None
 
     def add(self, key: Hashable, triton: bool) -> bool:
-        """Remember, and forget all others when there are too many."""
+        """Add a key and return `triton`. If the cache is full, clear it first."""
         if key is None:
             return triton
         if len(self._known) >= self.MOST:
@@ -98,19 +99,19 @@ def fcc(
     Args:
         x: maps `(N, C, H, W)`, C even, floating point.
         vh, hv: parameters of the two branches, C/2 channels each (see `FCCBranch`).
-        mean, var: statistics of the batch normalisation, `(C,)`, `(1, C)` or `(G, C)`; both None (training): those
-            of x plus the first positions, per group, or 0 and 1 when there are no maps.
-        groups: number G of statistics groups; map n belongs to group n mod G; N must be a multiple of G.
+        mean, var: statistics of the batch normalisation, `(C,)`, `(1, C)` or `(G, C)`. Default (training): the
+            statistics of x plus first positions, per group; 0 and 1 if there are no maps.
+        groups: number G of statistics groups. Map n belongs to group n mod G; N must be a multiple of G.
         eps: added to the variance.
         backend: see the module.
 
     Returns:
-        The maps `(N, C, H, W)`, and the mean and biased variance that were used: `(G, C)`, or `(1, C)` when one of
-        each was given for all groups.
+        The maps `(N, C, H, W)`, and the mean and biased variance that were used: `(G, C)`, or `(1, C)` if one of each
+        was given for all groups.
 
     Raises:
-        ValueError: naming the argument that has a wrong shape, type or value.
-        RuntimeError: the backend asked for cannot run here.
+        ValueError: an argument has a wrong shape, type or value.
+        RuntimeError: the requested backend cannot run here.
     """
     dtype = _compute_dtype(x)
     given = (mean, var) if mean is not None and var is not None else ()
@@ -140,7 +141,7 @@ def _check_fcc(
     backend: str,
     dtype: torch.dtype,
 ) -> bool:
-    """Whether `fcc` takes Triton, in `dtype`; raises what it raises."""
+    """Check the arguments of `fcc`, and return True if it uses Triton, in `dtype`."""
     _check_maps("x", x)
     triton = use_triton(backend, x)
     n, c, h, w = x.shape
@@ -175,27 +176,27 @@ def ccc(
     variant: str = "paper",
     backend: str = "auto",
 ) -> Tensor:
-    """Channel correspondence convolution with its residual (CCC of the paper), an edge convolution on nearest nodes.
+    """Channel correspondence convolution with its residual (CCC of the paper): edge convolution over neighbours.
+
+    Neighbours are selected in float32 accuracy or better (in PyTorch, unless torch.set_float32_matmul_precision lowers
+    the accuracy of products), and carry no gradient. Ties between equally similar nodes are broken arbitrarily. A node
+    with a NaN has arbitrary neighbours, and may be an arbitrary node's neighbour in its map. Other maps of the batch
+    are not affected.
 
     Args:
         x: maps `(N, C, H, W)`, floating point; D = H W.
         node_weight, edge_weight: `(D, D)`; node_bias, edge_bias: `(D,)`.
         mix_weight, mix_bias: 1x1 convolution over channels, `(C, C)` and `(C,)`; variant "paper" only.
-        k: number of neighbours, the node itself included; 1 to C ("paper") or 1 to D ("official").
+        k: number of neighbours including the node itself; 1 to C ("paper") or 1 to D ("official").
         variant: "paper" (nodes are channels) or "official" (nodes are positions, as in the released code).
-        backend: see the module; "official" exists in PyTorch only.
-
-    Neighbours are selected at float32 accuracy or better (in PyTorch, unless torch.set_float32_matmul_precision
-    lowers that of every product) and carry no gradient. Which of several equally similar
-    nodes are taken is not specified. A node with a NaN takes any nodes, and may be taken by any node of its map;
-    other maps of the batch are not affected.
+        backend: see the module; "official" runs only in PyTorch.
 
     Returns:
         The maps `(N, C, H, W)`.
 
     Raises:
-        ValueError: naming the argument that has a wrong shape, type or value.
-        RuntimeError: the backend asked for cannot run here.
+        ValueError: an argument has a wrong shape, type or value.
+        RuntimeError: the requested backend cannot run here.
     """
     linears = (node_weight, node_bias, edge_weight, edge_bias)
     mix: tuple[Tensor, ...] = ()
@@ -225,7 +226,7 @@ def _check_ccc(
     backend: str,
     dtype: torch.dtype,
 ) -> bool:
-    """Whether `ccc` takes Triton, in `dtype`; raises what it raises."""
+    """Check the arguments of `ccc`, and return True if it uses Triton, in `dtype`."""
     _check_maps("x", x)
     check_choice("variant", variant, VARIANTS)
     if variant == "official" and backend == "triton":
@@ -260,23 +261,23 @@ def correlation(
     negative_slope: float = 1.0,
     backend: str = "auto",
 ) -> Tensor:
-    """Correlation of two maps over a window of displacements (FlowNetC), and LeakyReLU where asked for.
+    """Correlation of two maps over a window of displacements (FlowNetC), optionally with LeakyReLU.
 
-    out[n, (dy, dx), y, x] = mean over c of a[n, c, y, x] b[n, c, y + dy, x + dx], zero where the second position
-    leaves the map; dy and dx run over the multiples of `stride` up to `max_displacement`, dy outer.
+    out[n, (dy, dx), y, x] = mean over c of a[n, c, y, x] b[n, c, y + dy, x + dx], or zero if the second position is
+    outside the map. dy and dx run over the multiples of `stride` up to `max_displacement`; dy is the outer index.
 
     Args:
         a, b: maps `(N, C, H, W)`, floating point, same shape, dtype and device.
         max_displacement, stride: in cells of the map.
-        negative_slope: of the LeakyReLU that follows; 1 for none.
+        negative_slope: slope of the LeakyReLU; 1 for none.
         backend: see the module.
 
     Returns:
         `(N, (2 (max_displacement // stride) + 1)^2, H, W)`.
 
     Raises:
-        ValueError: naming the argument that has a wrong shape, type or value.
-        RuntimeError: the backend asked for cannot run here.
+        ValueError: an argument has a wrong shape, type or value.
+        RuntimeError: the requested backend cannot run here.
     """
     dtype = _compute_dtype(a)
     key = _passed.key((a, b), max_displacement, stride, negative_slope, backend, dtype)
@@ -296,7 +297,7 @@ def correlation(
 def _check_correlation(
     a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float, backend: str, dtype: torch.dtype
 ) -> bool:
-    """Whether `correlation` takes Triton, in `dtype`; raises what it raises."""
+    """Check the arguments of `correlation`, and return True if it uses Triton, in `dtype`."""
     _check_maps("a", a)
     _check_maps("b", b)
     triton = use_triton(backend, a)
@@ -341,7 +342,7 @@ def _check_device(name: str, value: Tensor, x: Tensor) -> None:
 
 
 def use_triton(backend: str, x: Tensor) -> bool:
-    """Whether `backend` means the Triton kernels for `x`."""
+    """Return True if `backend` uses the Triton kernels for `x`."""
     check_choice("backend", backend, BACKENDS)
     if backend == "auto":
         small = x.shape[1] <= MAX_CHANNELS and max(x.shape[2:]) <= MAX_SIDE
@@ -370,7 +371,7 @@ def _check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of the ambient autocast for x's device when there is one, else that of `x`."""
+    """Return the dtype of the active autocast for the device of `x`, or else the dtype of `x`."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(kind)
@@ -378,6 +379,6 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """A context in which autocast leaves operations on the device of `x` alone."""
+    """Return a context without autocast on the device of `x`."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

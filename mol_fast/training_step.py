@@ -1,4 +1,4 @@
-"""One step of training, in few operators, none of which makes the host wait for the device."""
+"""One training step, in few operators, without the host waiting for the device."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Batch = dict[str, Tensor]
 
 
 class Held:
-    """The values of `tensors`, which change in place, at one moment: one flat tensor per dtype."""
+    """Copies of `tensors`, which change in place later; one flat copy per dtype."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
@@ -24,7 +24,7 @@ class Held:
         self._groups = [(group, torch.cat([tensor.flatten() for tensor in group])) for group in by_dtype.values()]
 
     def restore_where(self, condition: Tensor) -> None:
-        """Put the held values back where the scalar `condition` is true, whatever the tensors hold by now."""
+        """Restore the copied values if the scalar `condition`, on the device, is true."""
         for group, held in self._groups:
             value = torch.where(condition, held, torch.cat([tensor.flatten() for tensor in group]))
             parts = value.split([tensor.numel() for tensor in group])
@@ -34,14 +34,15 @@ class Held:
 class TrainingStep:
     """A step of AdamW on one batch.
 
-    Args:
-        fabric: of device, precision and processes.
-        model: in training.
-        network, optimizer: what `fabric` made of `model` and of fused AdamW on its parameters.
-        criterion: the loss, on the device of `fabric`.
-        clip_norm: norm to which longer gradients are shortened; 0 for none.
+    A step with a non-finite loss or gradient changes neither weights nor running statistics, and neither does any later
+    step.
 
-    A step whose loss or gradient is not finite changes neither weights nor running statistics, nor does any after it.
+    Args:
+        fabric: device, precision and processes.
+        model: the model, in training mode.
+        network, optimizer: `model` and its fused AdamW, as set up by `fabric`.
+        criterion: the loss, on the device of `fabric`.
+        clip_norm: largest norm of the gradient; 0 for no limit.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class TrainingStep:
         self.limit = clip_norm or math.inf
         self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
         self.broken = torch.zeros((), device=fabric.device)
-        optimizer.optimizer.found_inf = self.broken  # the fused optimiser changes nothing while it is 1
+        optimizer.optimizer.found_inf = self.broken  # while it is 1, the fused optimiser changes nothing
 
     def __call__(self, batch: Batch, lr: float) -> tuple[LossTerms, Tensor]:
-        """Terms of the loss, and the norm of the gradient before it is shortened."""
+        """Take the step, and return the loss terms and the norm of the gradient before clipping."""
         held = self.hold()
         terms = self.losses(self.forward(batch["frames"]), batch)
         self.backward(terms.total)
@@ -90,7 +91,7 @@ class TrainingStep:
         return nn.utils.clip_grad_norm_(self.parameters, self.limit, foreach=True)
 
     def check(self, loss: Tensor, norm: Tensor) -> None:
-        """Remember when a number is not finite: then the difference to itself is no zero."""
+        """Remember if a number is not finite: then its difference to itself is not zero."""
         known = loss + norm
         self.broken.logical_or_(known - known)
 

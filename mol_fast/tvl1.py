@@ -1,16 +1,16 @@
 """Optical flow between grey images by TV-L1, batched, on CPU and GPU.
 
 The duality-based method of Zach, Pock and Bischof ("A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM
-2007), coarse to fine with the discrete operators described by Sanchez Perez, Meinhardt-Llopis and Facciolo ("TV-L1
-Optical Flow Estimation", Image Processing On Line 3, 2013). Around the flow u0 of a warp, with the warped image's
-gradient g and rho(u) = next(x + u0) + g . (u - u0) - previous, it minimises the sum over the pixels of
+2007), coarse to fine, with the discrete operators of Sanchez Perez, Meinhardt-Llopis and Facciolo ("TV-L1 Optical Flow
+Estimation", Image Processing On Line 3, 2013). Let u0 be the flow of a warp, g the gradient of the warped image, and
+rho(u) = next(x + u0) + g . (u - u0) - previous. The method minimises the sum over pixels of
 
     |grad u_x| + |grad u_y| + lambda |rho(v)| + |u - v|^2 / (2 theta)
 
-in turns over v (in closed form, a thresholding of rho) and u (by steps on its dual p, here held as q = theta p).
+alternately over v (in closed form, by thresholding rho) and over u (by steps on its dual p, stored as q = theta p).
 
-Images are not smoothed before they are shrunk, and the flow is not median filtered. Every operation is elementwise in
-the batch and the number of iterations is fixed, so a pair has the same flow, bit for bit, alone and in any batch.
+Images are not smoothed before downsampling, and the flow is not median filtered. Every operation is elementwise over
+the batch and the number of iterations is fixed, so the flow of a pair is bit-identical alone and in any batch.
 """
 
 import functools
@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SMALLEST = 16  # pixels; neither an image nor a level of the pyramid has a shorter side
-_CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # pixels worked on at once: what stays in a CPU's cache, keeps a GPU busy
+_SMALLEST = 16  # pixels; shortest side of an image and of a level of the pyramid
+_CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # pixels processed at once: they fit a CPU's cache, and keep a GPU busy
 
 
 @torch.no_grad()
@@ -41,25 +41,25 @@ def flow(
     theta: float = 0.3,
     compile: bool = False,
 ) -> Tensor:
-    """Estimate the flow from `previous` to `next`: previous(x) is seen at x + flow(x) in next.
+    """Estimate the flow from `previous` to `next`: previous(x) appears at x + flow(x) in next.
 
     Args:
-        previous, next: grey images (B, H, W) of 0..255, of any real dtype, on one device.
-        levels: of the pyramid; those with a side under 16 pixels are left out.
-        factor: size of a level over that of the next finer one.
-        warps: of `next` per level.
-        iterations: per warp. It is fixed, where other programs stop once the flow changes by less than an epsilon.
-        tau: step size of the dual variable; above 0.25 it need not converge.
+        previous, next: grey images (B, H, W), 0..255, of any real dtype, on one device.
+        levels: number of levels of the pyramid; levels with a side under 16 pixels are omitted.
+        factor: size of a level / size of the next finer level.
+        warps: number of warps of `next` per level.
+        iterations: number of iterations per warp. It is fixed; other programs stop if the flow changes little.
+        tau: step size of the dual variable; above 0.25 the method may diverge.
         lambda_: weight of the difference in grey levels against the flow's total variation; less is smoother.
-        theta: how far the two halves of the alternation may be apart.
-        compile: run the iterations through `torch.compile`. That takes seconds once per process, needs a C++ compiler
-            on the CPU (Triton on a GPU), and gives the same flow but for rounding.
+        theta: coupling of the two halves of the alternation; larger values let them differ more.
+        compile: run the iterations through `torch.compile`. This takes seconds once per process, needs a C++ compiler
+            on a CPU (Triton on a GPU), and gives the same flow up to rounding.
 
     Returns:
         float32 (B, 2, H, W) in pixels, channel 0 along x, 1 along y.
 
     Raises:
-        ValueError: an argument has the wrong shape, type, device or range, or a value that is not finite.
+        ValueError: an argument has a wrong shape, type, device or range, or non-finite values.
     """
     scheme = _Scheme(levels, factor, warps, iterations, tau, lambda_, theta)
     _check_images(previous, next)
@@ -97,7 +97,7 @@ class _Scheme:
 
 
 class _State(NamedTuple):
-    """The flow u and q = theta p, each (B, 2, H, W): q_x belongs to the derivatives along x, q_y to those along y."""
+    """The flow u and the dual q = theta p, each (B, 2, H, W); q_x for derivatives along x, q_y for those along y."""
 
     u: Tensor
     q_x: Tensor
@@ -105,7 +105,7 @@ class _State(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """The linearised difference in grey levels, with the thresholding of v as v = u + pull * clamp(offset + slope . u).
+    """The linearised difference in grey levels. Thresholding gives v = u + pull * clamp(offset + slope . u).
 
     Attributes:
         pull: (B, 2, H, W), lambda theta g.
@@ -122,7 +122,7 @@ _Step = Callable[[_State, _Data, float, float], _State]
 
 
 def _sizes(size: torch.Size, scheme: _Scheme) -> Iterator[torch.Size]:
-    """Height and width of the pyramid's levels, without the finest."""
+    """Yield height and width of the levels of the pyramid, without the finest."""
     for _ in range(scheme.levels - 1):
         size = torch.Size(round(side * scheme.factor) for side in size)
         if min(size) < _SMALLEST:
@@ -131,14 +131,14 @@ def _sizes(size: torch.Size, scheme: _Scheme) -> Iterator[torch.Size]:
 
 
 def _refine(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
-    """Flow (B, 2, H, W) of one level from that of the next coarser one, some pairs at a time."""
+    """Return the flow (B, 2, H, W) of one level from the flow of the next coarser one, chunk by chunk."""
     pairs = max(1, _CHUNK.get(next.device.type, _CHUNK["cuda"]) // (next.shape[-2] * next.shape[-1]))
     chunks = zip(u.split(pairs), previous.split(pairs), next.split(pairs), strict=True)
     return torch.cat([_refine_chunk(*chunk, scheme, step) for chunk in chunks])
 
 
 def _refine_chunk(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
-    """All warps of a level; the dual variable is kept from warp to warp."""
+    """Run all warps of a level. The dual variable is kept between warps."""
     u = _enlarge(u, next.shape[-2:])
     stack = torch.cat([next, *_central_gradient(next)], dim=1)
     state = _State(u, torch.zeros_like(u), torch.zeros_like(u))
@@ -150,18 +150,21 @@ def _refine_chunk(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, st
 
 
 def _linearise(u: Tensor, previous: Tensor, warped: Tensor, reach: float) -> _Data:
-    """`warped` (B, 3, H, W) holds the warped image and its gradient; v moves by at most `reach` |g|, lambda theta."""
+    """Linearise the difference in grey levels around u.
+
+    `warped` (B, 3, H, W) is the warped image and its gradient. v moves by at most `reach` |g|, reach = lambda theta.
+    """
     image, gradient = warped[:, :1], warped[:, 1:]
     constant = image - gradient[:, :1] * u[:, :1] - gradient[:, 1:] * u[:, 1:] - previous
-    # Where g is 0, v = u whatever the quotient is, as `pull` is 0.
+    # If g is 0, `pull` is 0 and v = u whatever the quotient is.
     scale = (reach * (gradient[:, :1].square() + gradient[:, 1:].square())).clamp(min=1e-9).reciprocal().neg()
     return _Data(gradient * reach, constant * scale, gradient * scale)
 
 
 def _step(state: _State, data: _Data, tau: float, damping: float) -> _State:
-    """One turn: v, then u = v + div q, then q = (q + tau grad u) / (1 + damping |grad u|), damping = tau / theta.
+    """Iterate once: v, then u = v + div q, then q = (q + tau grad u) / (1 + damping |grad u|), damping = tau / theta.
 
-    The divergence is by backward differences, zero beyond the border; the gradient by forward ones, zero on it.
+    The divergence uses backward differences, zero beyond the border. The gradient uses forward differences, zero on it.
     """
     u, q_x, q_y = state
     threshold = torch.addcmul(data.offset, data.slope[:, :1], u[:, :1]).addcmul_(data.slope[:, 1:], u[:, 1:])
@@ -178,7 +181,7 @@ def _compiled_step() -> _Step:
 
 
 def _warp(images: Tensor, u: Tensor) -> Tensor:
-    """The images (B, C, H, W) at x + u, bicubic; beyond the border they go on as they are on it."""
+    """Sample images (B, C, H, W) at x + u, bicubic; outside, border pixels are repeated."""
     height, width = images.shape[-2:]
     x = torch.arange(width, device=u.device) + u[:, 0]
     y = torch.arange(height, device=u.device)[:, None] + u[:, 1]
@@ -187,7 +190,7 @@ def _warp(images: Tensor, u: Tensor) -> Tensor:
 
 
 def _central_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Along x and y, of an image (B, 1, H, W)."""
+    """Return the gradient of an image (B, 1, H, W) along x and y."""
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     across, down = padded[..., 1:-1, :], padded[..., 1:-1]
     return (across[..., 2:] - across[..., :-2]) / 2, (down[..., 2:, :] - down[..., :-2, :]) / 2
@@ -198,7 +201,7 @@ def _resize(images: Tensor, size: torch.Size) -> Tensor:
 
 
 def _enlarge(u: Tensor, size: torch.Size) -> Tensor:
-    """Flow in pixels of a level from that of the next coarser one."""
+    """Resize the flow of the next coarser level to `size`, in pixels of the new level."""
     growth = u.new_tensor([size[1] / u.shape[-1], size[0] / u.shape[-2]])
     return _resize(u, size) * growth.view(2, 1, 1)
 

@@ -1,1 +1,1 @@
-"""What `python -m mol_fast.doctor` checks; nothing else imports this package, which may import the reference."""
+"""The checks of `python -m mol_fast.doctor`. Only this package of mol_fast may import the reference."""

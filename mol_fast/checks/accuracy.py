@@ -1,20 +1,20 @@
-"""Errors of the operators against the reference in float64, and the budgets that they must keep.
+"""Errors of the operators against the reference in float64, and their error budgets.
 
-The error of a pass is the root mean square, over its results, of the relative error of each in the norm. Budgets:
+The error of a pass is the root mean square, over its results, of the relative error in the norm. Budgets:
 
-PyTorch. With rounding unit u = eps / 2 each of R roundings, one after the other, adds an independent relative error
-of at most u, together u sqrt(R). A sum of T random terms of mean zero rounds its partial sums, which grow like a
-random walk, together u sqrt(T / 2) at most (N. J. Higham and T. Mary, "Sharper probabilistic backward error analysis
-for basic linear algebra kernels with random data", SIAM J. Sci. Comput. 42, 2020). With `Depth` the budget is
+PyTorch. The rounding unit is u = eps / 2. Each of R consecutive roundings adds an independent relative error of at most
+u, together u sqrt(R). A sum of T random terms with mean zero rounds its partial sums, which grow like a random walk;
+that adds at most u sqrt(T / 2) (N. J. Higham and T. Mary, "Sharper probabilistic backward error analysis for basic
+linear algebra kernels with random data", SIAM J. Sci. Comput. 42, 2020). With `Depth` the budget is
 
     u(dtype) sqrt(roundings) + u(accumulator) sqrt(terms)
 
-Triton. Twice the error of PyTorch in the same dtype on the same inputs, plus one rounding, eps(dtype).
+Triton. The budget is twice the error of PyTorch in the same dtype on the same inputs, plus one rounding, eps(dtype).
 
-A maximum or a sign whose margin is within the rounding of what decides it may go either way in any implementation,
-and what arrives of the gradient with it. If that is a share s of the gradient's energy, the error is at most
-2 sqrt(s): it is lost in one place and added in another (2 s), and at least half of the gradient passes on. Both
-budgets of the backward have that much more. For float32 the inputs are drawn so that s is 0.
+Undecided gradients. A maximum or a sign is undecided if its margin is within rounding. Then any implementation may
+decide either way, and the gradient follows the decision. If undecided places receive a share s of the gradient's
+energy, the error is at most 2 sqrt(s): the gradient is lost in one place and added in another (2 s), and at least half
+of the gradient passes on. Both backward budgets grow by this. For float32, inputs are drawn so that s is 0.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from torch import Tensor
 from mol_fast.checks.operators import Depth, Operator, Tensors
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""What the PyTorch operators take."""
+"""Dtypes of the PyTorch operators."""
 TRITON_DTYPES = DTYPES[1:]
 
 
@@ -39,13 +39,13 @@ class Measure:
 
     @property
     def ok(self) -> bool:
-        """False for an error that is not a number, too."""
+        """True if the error is within its budget; False also for NaN."""
         return self.error <= self.budget
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One operator in one dtype and backend; `problem` says why there is no measure, or what was wrong."""
+    """Result for one operator in one dtype and backend. `problem` says what is wrong, or why there is no measure."""
 
     operator: Operator
     dtype: torch.dtype
@@ -65,7 +65,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Question:
-    """Inputs, the gradient that comes in, and the exact results, all in float64 on the CPU."""
+    """Inputs, incoming gradient and exact results, in float64 on the CPU."""
 
     inputs: Tensors
     gradient: Tensor
@@ -78,7 +78,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def in_a_line(raised: Exception) -> str:
-    """Type and first line of what was raised."""
+    """Return type and first line of an exception."""
     return f"{type(raised).__name__}: {(str(raised).strip().splitlines() or ['no message'])[0]}"
 
 
@@ -87,13 +87,13 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
 
 
 def rounding_budget(depth: Depth, dtype: torch.dtype) -> float:
-    """What roundings may cost, without decisions."""
+    """Return the error budget of roundings, without undecided gradients."""
     unit, accumulated = (torch.finfo(kind).eps / 2 for kind in (dtype, accumulator(dtype)))
     return float(unit * depth.roundings**0.5 + accumulated * depth.terms**0.5)
 
 
 def undecided(operator: Operator, inputs: Tensors, gradient: Tensor, dtype: torch.dtype) -> float:
-    """Share of the gradient's energy that arrives where a rounding may decide."""
+    """Return the share of the gradient's energy that undecided places receive."""
     margins, energy = operator.decisions(inputs, gradient)
     if not margins.numel():
         return 0.0
@@ -102,9 +102,9 @@ def undecided(operator: Operator, inputs: Tensors, gradient: Tensor, dtype: torc
 
 
 def draw(operator: Operator, dtype: torch.dtype) -> tuple[Tensors, Tensor]:
-    """Inputs, and a gradient, of values that `dtype` has (parameters: float32), with the same neighbours in any dtype.
+    """Draw inputs and a gradient in float64, with values exact in `dtype` (parameters: exact in float32).
 
-    Everything in float64.
+    The inputs have the same neighbours in any dtype.
     """
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
@@ -121,7 +121,7 @@ def draw(operator: Operator, dtype: torch.dtype) -> tuple[Tensors, Tensor]:
 def evaluate(
     function: Callable[[Tensors], Tensors], inputs: Tensors, constants: tuple[str, ...], gradient: Tensor
 ) -> tuple[Tensors, Tensors]:
-    """Outputs of `function`, and gradients of `inputs`."""
+    """Return the outputs of `function` and the gradients of `inputs`."""
     leaves = {name: value.detach().clone().requires_grad_(name not in constants) for name, value in inputs.items()}
     outputs = function(leaves)
     outputs["y"].backward(gradient.to(outputs["y"]))
@@ -130,17 +130,17 @@ def evaluate(
 
 
 def question(operator: Operator, dtype: torch.dtype) -> Question:
-    """Draw inputs for `dtype` and answer by the reference."""
+    """Draw inputs for `dtype`, and compute exact results with the reference."""
     inputs, gradient = draw(operator, dtype)
     outputs, gradients = evaluate(operator.exact, inputs, operator.constants, gradient)
     return Question(inputs, gradient, outputs, gradients)
 
 
 def error(actual: Tensors, exact: Tensors) -> float:
-    """Root mean square of the relative errors of the results.
+    """Return the root mean square of the relative errors of the results.
 
     Raises:
-        RuntimeError: a result is missing or has another shape.
+        RuntimeError: a result is missing or has a wrong shape.
     """
     squares = []
     for name, value in exact.items():
@@ -154,7 +154,7 @@ def error(actual: Tensors, exact: Tensors) -> float:
 def errors(
     operator: Operator, asked: Question, dtype: torch.dtype, backend: str, device: torch.device
 ) -> tuple[float, float]:
-    """Error of the forward and of the backward of `operator` in `dtype`, parameters in float32 or better."""
+    """Return the errors of forward and backward of `operator` in `dtype`, with parameters in float32 or better."""
     inputs = {
         name: value.to(device, dtype if name in operator.maps else accumulator(dtype))
         for name, value in asked.inputs.items()
@@ -172,7 +172,7 @@ def verdict(operator: Operator, dtype: torch.dtype, backend: str, forward: Measu
 
 
 def accuracy(operator: Operator, dtypes: tuple[torch.dtype, ...], device: torch.device, triton: bool) -> list[Accuracy]:
-    """Check `operator` in every one of `dtypes` that its backend takes: PyTorch, and with `triton` Triton."""
+    """Check `operator` in every dtype of `dtypes` on PyTorch, and with `triton` also on Triton."""
     asked: dict[torch.dtype, Question] = {}
     found = []
     for dtype in dtypes:
@@ -192,6 +192,6 @@ def accuracy(operator: Operator, dtypes: tuple[torch.dtype, ...], device: torch.
                 forward = Measure(fused[0], 2 * plain[0] + eps)
                 backward = Measure(fused[1], 2 * plain[1] + eps + flips)
                 found.append(verdict(operator, dtype, backend, forward, backward))
-        except Exception as raised:  # whatever an operator raises is what the doctor is asked to find
+        except Exception as raised:  # the doctor reports whatever an operator raises
             found.append(Accuracy(operator, dtype, backend, problem=in_a_line(raised)))
     return found

@@ -1,7 +1,7 @@
-"""Ahead-of-time compilation of the Triton kernels for a GPU that need not be there.
+"""Compile the Triton kernels ahead of time, for a GPU that need not be present.
 
-It runs in a child process, `python -m mol_fast.checks.ahead`, so that the doctor itself needs no triton and no state
-of Triton stays in it. The child prints one row for each kernel, configuration and dtype as JSON.
+This runs in a child process, `python -m mol_fast.checks.ahead`, so that the doctor itself needs no triton and keeps no
+state of Triton. The child prints one JSON row per kernel, configuration and dtype.
 """
 
 import json
@@ -18,17 +18,20 @@ from mol_fast.checks.accuracy import dtype_name, in_a_line
 TARGET = "sm_90"
 DTYPES = ("bfloat16", "float32")
 SHARED_LIMIT = 99 * 1024
-"""Bytes of shared memory that a program has on the smallest cards supported (sm_86 and sm_89)."""
+"""Bytes of shared memory per program on the smallest supported cards (sm_86 and sm_89)."""
 TIMEOUT = 900.0  # seconds
 
 
 def compile_all(quick: bool) -> list[dict[str, Any]]:
-    """What every shipped kernel takes on `TARGET`, in `DTYPES`; with `quick` one configuration of each, bfloat16 only.
+    """Return a row with the resources of every shipped kernel on `TARGET`, in `DTYPES`.
 
-    Each row has a `problem`, None where the kernel is as it should be.
+    Each row has a `problem`, or None.
+
+    Args:
+        quick: compile only one configuration of each kernel, in bfloat16.
 
     Raises:
-        RuntimeError: the child did not come to its end; the message is the end of what it said.
+        RuntimeError: the child failed or timed out; the message is its last line.
     """
     dtypes = DTYPES[:1] if quick else DTYPES
     command = [sys.executable, "-m", "mol_fast.checks.ahead", *dtypes, *(["quick"] if quick else [])]
@@ -47,7 +50,7 @@ def compile_all(quick: bool) -> list[dict[str, Any]]:
 
 
 def rows(dtypes: list[torch.dtype], quick: bool) -> Iterator[dict[str, Any]]:
-    """In the child: compile, and read what came out."""
+    """Compile the kernels, in the child process, and yield their rows."""
     from mol_fast.kernels import resources
 
     target = resources.TARGETS[TARGET]
@@ -63,12 +66,12 @@ def rows(dtypes: list[torch.dtype], quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def used(launch: Any, target: Any) -> dict[str, Any]:
-    """Registers, spills, shared memory, matrix instructions, and what is wrong with them."""
+    """Return registers, spills, shared memory, matrix instructions, and the problem, if any."""
     from mol_fast.kernels import resources
 
     try:
         found = resources.resources(resources.compile_launch(launch, target))
-    except Exception as raised:  # whatever the compiler raises is what the doctor is asked to find
+    except Exception as raised:  # the doctor reports whatever the compiler raises
         return {"problem": f"does not compile, {in_a_line(raised)}"}
     problems = []
     if found.stack or found.local:

@@ -1,4 +1,4 @@
-"""What the checks run on: versions, device, threads, and what the backend "auto" means there."""
+"""Describe the machine: versions, device, threads, and the meaning of the backend "auto"."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from mol_fast.utils.environment import environment
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Versions and device, as plain values."""
+    """Return versions and device, ready for JSON."""
     found = environment(device)
     if not functional.HAS_TRITON:
         found["triton"] = "not installed"
@@ -23,12 +23,12 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def uses_triton(device: torch.device) -> bool:
-    """Whether the backend "auto" takes the Triton kernels on `device`."""
+    """Return True if the backend "auto" uses the Triton kernels on `device`."""
     return functional.HAS_TRITON and device.type == "cuda"
 
 
 def auto_backend(device: torch.device) -> dict[str, str]:
-    """What the backend "auto" means on `device`, and why."""
+    """Return the meaning of the backend "auto" on `device`, and the reason."""
     if uses_triton(device):
         limits = f"{functional.MAX_CHANNELS} channels and {functional.MAX_SIDE} x {functional.MAX_SIDE} cells"
         return {"auto": "triton", "reason": f"up to {limits}, not for float64; PyTorch otherwise"}

@@ -1,4 +1,4 @@
-"""The layers and the whole model as a user has them: weights that load, results that are finite."""
+"""Check layers and model as a user calls them: weights load, results are finite."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +13,17 @@ from mol_fast.vision.sizes import CROP
 
 
 def network(device: torch.device) -> Iterator[dict[str, Any]]:
-    """One row for each check; `problem` is None where all is well."""
+    """Yield one row per check; `problem` is None if it passes."""
     for name, check in (("F5C weights", weights_problem), ("MOL small", model_problem)):
         try:
             problem = check(device)
-        except Exception as raised:  # whatever a layer raises is what the doctor is asked to find
+        except Exception as raised:  # the doctor reports whatever a layer raises
             problem = in_a_line(raised)
         yield {"check": name, "problem": problem}
 
 
 def weights_problem(device: torch.device) -> str | None:
-    """A block gives its weights to another one, which must then compute the same."""
+    """Copy the weights of a block to another block, which must then compute the same."""
     block, other = (F5C(8, (4, 6), neighbors=3).to(device) for _ in range(2))
     x = torch.randn(2, 8, 4, 6, device=device)
     with torch.no_grad():
@@ -36,7 +36,7 @@ def weights_problem(device: torch.device) -> str | None:
 
 
 def model_problem(device: torch.device) -> str | None:
-    """One clip through the small model."""
+    """Run one clip through the small model."""
     config = PRESETS["small"]
     model = MOL(config=config).to(device).eval()
     with torch.no_grad():

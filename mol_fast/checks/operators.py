@@ -1,4 +1,4 @@
-"""The operators as the doctor calls them: their inputs, the fast call, the same in the reference's loops.
+"""The operators under check: their inputs, the fast call, and the same call in the loops of the reference.
 
 Shapes: N maps, C channels of H x W, D = H W, G statistics groups (map n belongs to group n mod G).
 """
@@ -17,17 +17,19 @@ Tensors = dict[str, Tensor]
 
 BRANCH = ("kernel1", "pos1", "bias1", "kernel2", "pos2", "bias2", "norm.weight", "norm.bias")
 SLOPE = 0.1
-"""Of the LeakyReLU after the correlation of the flow head."""
+"""Slope of the LeakyReLU after the correlation of the flow head."""
 LEAST_GAP = 1e-5
-"""Of similarity between the last neighbour and the next node: more than float32 rounds, so any dtype has the same."""
+"""Smallest gap of similarity between the last neighbour and the next node. It exceeds rounding in float32, so all
+dtypes have the same neighbours."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """How deep a computation is: what its rounding errors grow with.
+    """Depth of a computation, by which its rounding errors grow.
 
-    `roundings`: of maps to their own dtype, on the longest path to a result. `terms`: of the sums on that path,
-    which are accumulated in float32 (float64 for float64).
+    Attributes:
+        roundings: number of roundings of maps to their dtype, on the longest path to a result.
+        terms: number of terms of the sums on that path, which are accumulated in float32 (float64 for float64).
     """
 
     roundings: int
@@ -36,7 +38,7 @@ class Depth:
 
 @dataclass(frozen=True)
 class Operator(ABC):
-    """One operator at one shape. Inputs and results go by name; `y` is the output that has a gradient."""
+    """One operator at one shape. Inputs and results have names; `y` is the output with a gradient."""
 
     shape: tuple[int, int, int, int]
     groups: int = 1
@@ -47,7 +49,7 @@ class Operator(ABC):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Inputs that are in the dtype of the call; all others are parameters, in float32 at least."""
+        """Inputs in the dtype of the call. All others are parameters, in float32 or better."""
         return ("x",)
 
     @property
@@ -61,15 +63,15 @@ class Operator(ABC):
 
     @abstractmethod
     def draw(self, generator: torch.Generator) -> Tensors:
-        """Random inputs in float64, results of order 1."""
+        """Draw inputs in float64 whose results are of order 1."""
 
     @abstractmethod
     def fast(self, inputs: Tensors, backend: str) -> Tensors:
-        """The outputs of `mol_fast.functional`."""
+        """Return the outputs of `mol_fast.functional`."""
 
     @abstractmethod
     def exact(self, inputs: Tensors) -> Tensors:
-        """The same outputs in the loops of `mol_fast.reference`."""
+        """Return the same outputs from the loops of `mol_fast.reference`."""
 
     @property
     @abstractmethod
@@ -81,15 +83,15 @@ class Operator(ABC):
 
     @property
     def decision(self) -> Depth:
-        """Of the values that `decisions` compares."""
+        """Depth of the values that `decisions` compares."""
         return Depth(0, 0)
 
     def decisions(self, inputs: Tensors, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Of every maximum and sign the margin, relative to the typical value, and the gradient that arrives there."""
+        """Return the margin of every maximum and sign, relative to the typical value, and the gradient there."""
         return torch.zeros(0), torch.zeros(0)
 
     def clear(self, inputs: Tensors) -> bool:
-        """Whether every dtype takes the same neighbours."""
+        """Return True if all dtypes have the same neighbours."""
         return True
 
 
@@ -249,7 +251,7 @@ class CCC(Operator):
         return Depth(2, self.shape[2] * self.shape[3])
 
     def decisions(self, inputs: Tensors, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each edge, between the largest neighbour and the next, and of the sum from the kink of its ReLU."""
+        """Return margins of each edge: from the largest neighbour to the next, and from the sum to the ReLU's kink."""
         from mol_fast.reference import neighbours
 
         f = inputs["x"].flatten(2)
@@ -308,11 +310,11 @@ class Correlation(Operator):
 
     @property
     def decision(self) -> Depth:
-        """Roundings: the factor 1/C; that of the product does not change its sign. Terms: channels."""
+        """Roundings: the factor 1/C; rounding the product keeps its sign. Terms: channels."""
         return Depth(1, self.shape[1])
 
     def decisions(self, inputs: Tensors, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each product from the kink of the LeakyReLU, where the second position is inside."""
+        """Return margins from each product to the LeakyReLU's kink, where the second position is inside the map."""
         from mol_fast.reference import correlation
 
         y = correlation(inputs["x"], inputs["b"])
@@ -320,7 +322,7 @@ class Correlation(Operator):
 
 
 def operators(quick: bool = False) -> list[Operator]:
-    """Every operator, on a small shape without symmetry and, unless `quick`, on C = 128, H = W = 16."""
+    """Return every operator, at a small asymmetric shape and, unless `quick`, at C = 128, H = W = 16."""
     found: list[Operator] = [
         FCCTraining((6, 6, 5, 12), groups=2),
         FCCEvaluation((6, 6, 5, 12), groups=2),

@@ -1,4 +1,4 @@
-"""Kernel and eager time of the operators on a GPU, and the share of the floor that the card's measured ceilings set."""
+"""Time the operators on a GPU, kernel and eager, and compare with the floor set by the card's measured ceilings."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from mol_fast.checks.timing import Ceilings, Times, times
 
 
 def timed_operators() -> list[Operator]:
-    """Sizes of a training step of 32 clips with 14 maps each, of which the flow head compares 7 pairs."""
+    """Return the operators at the sizes of a training step: 32 clips with 14 maps each, hence 7 pairs."""
     maps = (448, 128, 16, 16)
     return [
         FCCTraining(maps, groups=7),
@@ -22,10 +22,10 @@ def timed_operators() -> list[Operator]:
 
 
 def speed(device: torch.device, triton: bool, quick: bool, limits: Ceilings) -> Iterator[dict[str, Any]]:
-    """One row for each operator, dtype and pass: microseconds of PyTorch and Triton, kernel and eager, and the floor.
+    """Yield a row per operator, dtype and pass: kernel and eager time of PyTorch and Triton in microseconds, floor.
 
-    Kernel time is None where the launches cannot be recorded, and `problem` says why. What Triton has beside times, its
-    bytes, FLOPs, floor and the share of the floor in its kernel time, is None without it.
+    Kernel time is None if the launches cannot be recorded; then `problem` says why. Bytes, FLOPs, floor and share of
+    the floor in the kernel time describe Triton, and are None without it.
     """
     for operator in timed_operators():
         for dtype in TRITON_DTYPES[-1:] if quick else TRITON_DTYPES:
@@ -57,7 +57,7 @@ def backends(triton: bool) -> tuple[str, ...]:
 
 
 def passes(operator: Operator, dtype: torch.dtype, backend: str, device: torch.device) -> dict[str, Times]:
-    """Times of a forward, and of the backward of all inputs."""
+    """Time a forward, and the backward to all inputs."""
     with torch.cuda.device(device):
         stream = torch.cuda.Stream()
     leaves = {}
@@ -76,7 +76,7 @@ def passes(operator: Operator, dtype: torch.dtype, backend: str, device: torch.d
 
 
 def work(operator: Operator, dtype: torch.dtype, limits: Ceilings) -> dict[str, dict[str, float]]:
-    """Bytes, from memory and through the L2 cache, and FLOPs of each pass; microseconds below which it cannot run."""
+    """Return bytes (memory and L2 cache), FLOPs and floor in microseconds of each pass."""
     found = {phase: {"bytes": 0.0, "l2_bytes": 0.0, "flops": 0.0, "floor_us": 0.0} for phase in ("forward", "backward")}
     for launch in launches(operator, dtype):
         row = found[launch.phase]
@@ -88,7 +88,7 @@ def work(operator: Operator, dtype: torch.dtype, limits: Ceilings) -> dict[str, 
 
 
 def launches(operator: Operator, dtype: torch.dtype) -> list[Any]:
-    """The launches of a forward and a backward call, by the kernels' own account."""
+    """Return the launches of a forward and a backward call, as the kernels describe them."""
     from mol_fast.kernels import ccc, common, correlation, fcc
 
     target = common.target()

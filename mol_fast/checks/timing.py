@@ -1,8 +1,8 @@
-"""The stopwatch of doctor, benchmarks and the script for a GPU: two figures of a function, and the machine's ceilings.
+"""The stopwatch of doctor, benchmarks and GPU script: kernel and eager time of a function, ceilings of the machine.
 
-Kernel time is what a GPU needs for the work of one call: its launches are recorded as a CUDA graph, which is replayed
-with its inputs in memory and not in the second-level cache. Eager time is what a call takes in a loop of Python: calls
-are queued without waiting for each other, and the slower of host and device is what shows. A CPU has one figure.
+Kernel time is the time a GPU needs for one call: the launches are recorded as a CUDA graph, which is replayed with its
+inputs in memory, not in the L2 cache. Eager time is the time per call in a Python loop: calls are queued without
+waiting, so the slower of host and device counts. A CPU has only eager time.
 """
 
 import gc
@@ -20,27 +20,27 @@ from torch import Tensor
 Function = Callable[[], object]
 
 WARM_UP = 3
-"""Calls before anything is recorded or timed: compilation, the choice of library kernels, workspaces."""
+"""Number of calls before recording or timing, for compilation, choice of library kernels, workspaces."""
 REPLAYS, LEAST_REPLAYS, REPLAY_SECONDS = 20, 5, 1.0
-"""A graph is replayed so often, or for so long, but at least `LEAST_REPLAYS` times."""
+"""Largest and smallest number of replays of a graph, and their total seconds."""
 ROUNDS, ROUND_SECONDS, MOST_CALLS = 7, 0.03, 256
-"""Eager time is the median of so many rounds, each of as many calls as take about so long."""
+"""Number of rounds of eager time (the median counts), seconds of a round, and most calls of a round."""
 CEILING_ROUNDS = {"cpu": 3, "cuda": 15}
-"""Rounds of a ceiling; few on a CPU, where benchmarks measure it again and again, as clocks go up and down."""
+"""Rounds of a ceiling. Few on a CPU, where benchmarks repeat the measurement because clock rates vary."""
 FLUSH_BYTES = 512 * 2**20  # several times the largest cache
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192}
-"""Side of the square matrices whose product gives a machine's matrix rate."""
+"""Side of the square matrices whose product measures the matrix rate."""
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
-"""Of the copy that gives a machine's memory rate."""
+"""Size of the copy that measures the memory rate."""
 PRODUCTS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class CaptureError(RuntimeError):
-    """A function that no CUDA graph can hold."""
+    """A function cannot be recorded as a CUDA graph."""
 
 
 class Clock:
-    """Wall time in seconds, taken when `device` has done all that was queued."""
+    """Clock of wall time in seconds, which first waits for `device` to finish its queue."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -52,7 +52,7 @@ class Clock:
 
 
 class Times(NamedTuple):
-    """Seconds of a call on a GPU; `kernel` is None for a function that no graph can hold, and `problem` says why."""
+    """Seconds of a call on a GPU. `kernel` is None if the function cannot be recorded; then `problem` says why."""
 
     kernel: float | None
     eager: float
@@ -61,27 +61,30 @@ class Times(NamedTuple):
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a machine does at most, measured: `copy` in bytes read and written per second, `product` in FLOP/s by dtype.
+    """Measured peak rates of a machine.
 
-    The product of float32 on a GPU is the faster of a plain one and of three in TF32, which together are as exact.
+    Attributes:
+        copy: bytes read and written per second.
+        product: FLOP/s of matrix products, by dtype. On a GPU, float32 is the faster of a plain product and three TF32
+            products, which together are as exact.
     """
 
     copy: float
     product: Mapping[torch.dtype, float]
 
     def floor(self, bytes: int, flops: int, dtype: torch.dtype) -> float:
-        """Seconds below which nothing runs that moves `bytes` and does `flops` in products of `dtype`."""
+        """Return the least seconds for moving `bytes` and computing `flops` in products of `dtype`."""
         return max(bytes / self.copy, flops / self.product[dtype] if flops else 0.0)
 
 
 def times(function: Function, device: torch.device, *, stream: "torch.cuda.Stream | None" = None) -> Times:
-    """Kernel and eager time of a call on a GPU.
+    """Measure kernel and eager time of a call on a GPU.
 
     Args:
-        function: called many times. What it passes backward through, and has not made itself, must have been made on
-            `stream`, as a backward runs where its forward did.
+        function: called many times. If it runs a backward whose forward ran outside, that forward must have run on
+            `stream`, because a backward runs on the stream of its forward.
         device: the GPU.
-        stream: for all calls; one of its own if None.
+        stream: stream of all calls. Default: a new one.
     """
     with torch.cuda.device(device):
         stream = torch.cuda.Stream() if stream is None else stream
@@ -93,17 +96,17 @@ def times(function: Function, device: torch.device, *, stream: "torch.cuda.Strea
 
 
 def kernel_time(function: Function, device: torch.device, *, stream: "torch.cuda.Stream | None" = None) -> float:
-    """Seconds a GPU needs for a call: the median over replays of a CUDA graph, the cache flushed before each.
+    """Measure the seconds a GPU needs for a call: the median over replays of a CUDA graph, with a flushed cache.
 
-    The GPU's own start of a graph is part of it.
+    The time includes the GPU's own overhead of starting a graph.
 
     Args:
-        function: what to time, see `times`.
+        function: the function to time, see `times`.
         device: the GPU.
-        stream: on which `function` is recorded; one of its own if None.
+        stream: stream that records `function`. Default: a new one.
 
     Raises:
-        CaptureError: the launches of `function` cannot be recorded, as where it waits for the GPU.
+        CaptureError: the launches of `function` cannot be recorded, for example because it waits for the GPU.
     """
     with torch.cuda.device(device):
         graph = _record(function, torch.cuda.Stream() if stream is None else stream)
@@ -116,13 +119,13 @@ def kernel_time(function: Function, device: torch.device, *, stream: "torch.cuda
 def eager_time(
     function: Function, device: torch.device, *, stream: "torch.cuda.Stream | None" = None, rounds: int = ROUNDS
 ) -> float:
-    """Seconds per call of calls in a row, with one wait for `device` at their end; the median over rounds.
+    """Measure the seconds per call of consecutive calls, waiting for `device` once at the end; the median over rounds.
 
     Args:
-        function: what to time, see `times`.
-        device: where it runs, a GPU or the CPU.
-        stream: of a GPU, on which `function` is called; the current one if None.
-        rounds: of calls.
+        function: the function to time, see `times`.
+        device: the device it runs on, a GPU or the CPU.
+        stream: stream of all calls on a GPU. Default: the current one.
+        rounds: number of rounds of calls.
     """
     clock, found = Clock(device), []
     with nullcontext() if stream is None else torch.cuda.stream(stream):
@@ -136,7 +139,7 @@ def eager_time(
 
 
 def calls_per_round(function: Function, clock: Clock) -> int:
-    """Warm up, and count the calls that take about `ROUND_SECONDS`, at least one."""
+    """Warm up, and return the number of calls that take about `ROUND_SECONDS`, at least one."""
     for _ in range(WARM_UP):
         start = clock()
         function()
@@ -145,12 +148,12 @@ def calls_per_round(function: Function, clock: Clock) -> int:
 
 
 def ceilings(device: torch.device, dtypes: tuple[torch.dtype, ...] = PRODUCTS) -> Ceilings:
-    """Measure what `device` does at most, on a GPU in some seconds."""
+    """Measure the peak rates of `device`. Takes a few seconds on a GPU."""
     return Ceilings(copy_rate(device), {dtype: product_rate(device, dtype) for dtype in dtypes})
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a product of two square matrices, see `Ceilings`."""
+    """Measure FLOP/s of a product of two square matrices, see `Ceilings`."""
     side, rounds = PRODUCT_SIDE[device.type], CEILING_ROUNDS[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
@@ -166,7 +169,7 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def copy_rate(device: torch.device) -> float:
-    """Bytes read and written per second by a copy from memory to memory."""
+    """Measure bytes read and written per second by a copy from memory to memory."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.int8, device=device)
     target = torch.zeros_like(source)
     rounds = CEILING_ROUNDS[device.type]
@@ -174,13 +177,13 @@ def copy_rate(device: torch.device) -> float:
 
 
 def _record(function: Function, stream: "torch.cuda.Stream") -> "torch.cuda.CUDAGraph":
-    """A graph of the launches of one call; CaptureError if there can be none."""
+    """Record the launches of one call as a graph, or raise CaptureError."""
     stream.wait_stream(torch.cuda.current_stream())
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream):  # which the context of the graph does not leave when it fails
+    with torch.cuda.stream(stream):  # the context of the graph does not restore the stream if it fails
         for _ in range(WARM_UP):
             function()
-        gc.collect()  # a graph of autograd that dies during the recording would free what another stream holds
+        gc.collect()  # collecting an autograd graph during the recording would free memory of another stream
         try:
             with torch.cuda.graph(graph, stream=stream):
                 function()
@@ -193,7 +196,7 @@ def _record(function: Function, stream: "torch.cuda.Stream") -> "torch.cuda.CUDA
 
 
 def _median_replay(graph: "torch.cuda.CUDAGraph", device: torch.device) -> float:
-    """Seconds between events around a replay, the cache filled with other data before the first of them."""
+    """Return the median seconds between events around a replay, with the cache filled by other data before."""
     clock = Clock(device)
     graph.replay()
     start = clock()
@@ -204,9 +207,9 @@ def _median_replay(graph: "torch.cuda.CUDAGraph", device: torch.device) -> float
     total = torch.zeros((), device=device)
 
     def flush() -> Tensor:
-        return torch.sum(cold, 0, out=total)  # reads: what writes left in the cache would have to be written back
+        return torch.sum(cold, 0, out=total)  # read only: dirty lines in the cache would have to be written back
 
-    # The GPU flushes for longer than the CPU takes to queue a replay, which then starts at once.
+    # The flush takes longer on the GPU than the CPU takes to queue a replay, so the replay starts at once.
     flushes = 1 + math.ceil(2 * queued / eager_time(flush, device))
     spans = []
     for _ in range(max(LEAST_REPLAYS, min(REPLAYS, round(REPLAY_SECONDS / max(whole, 1e-9))))):
@@ -223,7 +226,7 @@ def _median_replay(graph: "torch.cuda.CUDAGraph", device: torch.device) -> float
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    """Let float32 products of a GPU run in TF32."""
+    """Inside the context, let float32 products of a GPU run in TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

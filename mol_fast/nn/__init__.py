@@ -1,1 +1,1 @@
-"""The network: blocks, heads, losses, and its weights on disk."""
+"""The network: F5C block, heads, losses, and weights on disk."""

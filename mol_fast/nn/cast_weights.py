@@ -1,4 +1,4 @@
-"""All weights of a model's heads in the dtype of autocast at once: one operator each way instead of one per weight."""
+"""Cast all weights of a model's heads to the dtype of autocast at once: one operator instead of one per weight."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 from mol_fast.nn import layout
 
 CAST = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
-"""Layers whose weights autocast lowers to half precision."""
+"""Layers whose weights autocast casts to half precision."""
 
 
 def casts(like: Tensor) -> bool:
-    """Whether autocast is on for the device of `like`."""
+    """Return True if autocast is enabled for the device of `like`."""
     kind = like.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 class CastWeights:
-    """Weights and biases of the convolutions and products in `parts`, cast for as long as a forward pass takes.
+    """Weights and biases of the convolutions and linear layers in `parts`, cast for the time of a forward pass.
 
     Args:
-        padded: layers and the two channel counts that their weight gets on a GPU, in the order of its shape. The
-            channels beyond its own are zero.
+        parts: modules whose layers are cast.
+        padded: padded channel counts of a layer's weight on a GPU, the first two entries of its shape. Additional
+            channels are zero.
     """
 
     def __init__(self, parts: Iterable[nn.Module], padded: Mapping[nn.Module, tuple[int, int]]) -> None:
@@ -34,9 +35,13 @@ class CastWeights:
 
     @contextmanager
     def cast(self, like: Tensor, but: nn.Module | None = None) -> Iterator[None]:
-        """Let the layers hold float32 weights in the dtype of the ambient autocast for the device of `like`.
+        """Inside the context, replace float32 weights of the layers by casts to the dtype of the active autocast.
 
-        The layers' own parameters are back at the end, and get the gradients. Layers of `but` keep theirs all along.
+        The layers get their own parameters back at the end; these also receive the gradients.
+
+        Args:
+            like: a tensor on the device.
+            but: module whose layers keep their own weights.
         """
         places: list[tuple[dict[str, Any], str]] = []
         held, shapes = [], []
@@ -61,7 +66,7 @@ class CastWeights:
 
 
 class _Cast(torch.autograd.Function):
-    """Tensors in another dtype, those with a shape with zeros at the end of their first two dimensions."""
+    """Cast tensors to another dtype; pad those with a given shape with zeros in their first two dimensions."""
 
     @staticmethod
     def forward(dtype: torch.dtype, shapes: Sequence[tuple[int, ...] | None], *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -94,7 +99,7 @@ class _Cast(torch.autograd.Function):
 
 
 def _zeros(shapes: Sequence[tuple[int, ...]], like: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Channels-last zeros of these shapes, made by one operator."""
+    """Make channels-last zeros of these shapes with one operator."""
     sizes = [torch.Size(shape).numel() for shape in shapes]
     flat = torch.zeros(sum(sizes), dtype=dtype, device=like.device)
     return [
@@ -104,12 +109,12 @@ def _zeros(shapes: Sequence[tuple[int, ...]], like: Tensor, dtype: torch.dtype) 
 
 
 def _own(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """The first channels of `tensor`, as many as `shape` has."""
+    """Return the first channels of `tensor`, as many as `shape` has."""
     return tensor if tensor.shape == shape else tensor[: shape[0], : shape[1]]
 
 
 def _copy(to: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-    """Copy tensor by tensor; those that lie in the same order as their copies are one launch on a GPU."""
+    """Copy tensor by tensor. Pairs with the same memory layout are copied in one launch on a GPU."""
     alike: list[tuple[Tensor, Tensor]] = []
     for pair in zip(to, tensors, strict=True):
         if _order(pair[0]) == _order(pair[1]):
@@ -121,5 +126,5 @@ def _copy(to: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
 
 
 def _order(tensor: Tensor) -> list[int]:
-    """Strides of the dimensions that have any."""
+    """Return the strides of dimensions with more than one element."""
     return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]

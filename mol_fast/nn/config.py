@@ -1,4 +1,4 @@
-"""The configuration of the whole model, and the named presets."""
+"""The configuration of the model, and named presets."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -8,32 +8,31 @@ from mol_fast.functional import BACKENDS, VARIANTS, check_choice
 
 NORM_STATS = ("frame", "clip")
 TASKS = ("mer", "flow", "landmarks")
-"""What can be estimated: micro-expression, optical flow, landmarks."""
+"""The tasks: micro-expression, optical flow, landmarks."""
 FEATURE_CHANNELS = 128
 FEATURE_SIZE = 16
 
 
 @dataclass(frozen=True)
 class MOLConfig:
-    """What a `MOL` is built from.
+    """Configuration of a `MOL`.
 
     Attributes:
         num_classes: K, number of expression classes.
-        neighbors: k of CCC.
+        neighbors: k of CCC, the number of neighbours including the node itself.
         variant: "paper", or "official" for weights trained with the released code.
-        frames: T, frames of a clip, at least 5.
-        center: centre the features of each block over time before the flow and the expression head (not in the
-            paper; without it identity drowns the motion, see the README).
+        frames: T, number of frames of a clip, at least 5.
+        center: subtract the mean over time from the features of each block, before the flow and expression heads. Not
+            in the paper; without it, identity hides the motion.
         feature_scale: factor on the centred features.
-        difference: give the flow head, beside each frame, its difference to the next (not in the paper; the features
-            reach it at an eighth of the size, which is too coarse to see where a small motion ends).
-        norm_stats: batch statistics per frame index ("frame", as the released code, which calls the network pair by
+        difference: feed the flow head the difference of each frame to the next, too. Not in the paper; the features
+            have an eighth of the resolution, too coarse to locate small motion.
+        norm_stats: batch statistics per frame index ("frame", as in the released code, which calls the network pair by
             pair) or over all frames of the batch ("clip"). Evaluation is the same for both.
-        flow_width: width of the flow head relative to the paper.
-        dropout: of the expression head.
-        backend: of the F5C blocks and the correlation.
-        tasks: what is estimated, of `TASKS`, always with "mer"; the model has the heads of these tasks only. They are
-            kept in the order of `TASKS`.
+        flow_width: width of the flow head, relative to the paper.
+        dropout: dropout probability of the expression head.
+        backend: backend of the F5C blocks and the correlation.
+        tasks: tasks of `TASKS` that the model has heads for, always with "mer". Stored in the order of `TASKS`.
     """
 
     num_classes: int = 3
@@ -56,7 +55,7 @@ class MOLConfig:
         for task in self.tasks:
             check_choice("tasks", task, TASKS)
         if "mer" not in self.tasks:
-            raise ValueError(f"tasks must hold mer, which scores hang on, got {', '.join(self.tasks) or 'none'}")
+            raise ValueError(f"tasks must hold mer, which scores need, got {', '.join(self.tasks) or 'none'}")
         object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
@@ -69,12 +68,16 @@ class MOLConfig:
             raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, ready for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "MOLConfig":
-        """The inverse of `to_dict`; ValueError names fields that are unknown."""
+        """Make a configuration from the result of `to_dict`.
+
+        Raises:
+            ValueError: there are unknown fields.
+        """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown configuration fields: {', '.join(sorted(unknown))}")
@@ -89,8 +92,8 @@ PRESETS: dict[str, MOLConfig] = {
 }
 """Named configurations.
 
-- "small": the flow head at a quarter of its width, for CPUs and quick experiments.
-- "paper": the paper's sizes, features centred over time, differences of frames for the flow head.
+- "small": a flow head of a quarter of the width, for CPUs and quick experiments.
+- "paper": the paper's sizes, plus features centred over time and frame differences for the flow head.
 - "paper-exact": the paper as published.
-- "official": what the released code computes.
+- "official": the network of the released code.
 """

@@ -1,4 +1,4 @@
-"""The layers: FCC, CCC and the F5C block."""
+"""The layers FCC, CCC and F5C as modules."""
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ def _pair(size: Size) -> tuple[int, int]:
 
 
 class _Branch(nn.Module):
-    """Parameters of one FCC branch: c channels, first convolution of length L1, second of length L2."""
+    """Parameters of one FCC branch with c channels: convolutions of length L1, then L2."""
 
     def __init__(self, channels: int, length1: int, length2: int) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class _Branch(nn.Module):
 class FCC(nn.Module):
     """Fully-connected convolution with its residual, `(N, C, H, W) -> (N, C, H, W)` (MOL paper, F5C block, first part).
 
-    Half of the channels goes through a vertical and then a horizontal circular depthwise convolution as long as
-    the map, the other half in the other order, after batch normalisation and learned positions. The second kernels
-    start at zero, so that the layer starts as the identity.
+    Adds learned positions and applies batch normalisation. Then half of the channels goes through a vertical and a
+    horizontal circular depthwise convolution, both as long as the map; the other half in the reverse order. The second
+    kernels start at zero, so the layer starts as the identity.
 
-    When `synchronised` (see `mol_fast.nn.sync`) the statistics of training are over the batches of all processes,
-    which must be of one size; that runs on PyTorch, since the Triton kernels have no gradient for given statistics.
+    If `synchronised` (see `mol_fast.nn.sync`), training uses the statistics of the batches of all processes, which
+    must have the same size. That runs on PyTorch, because the Triton kernels have no gradient for given statistics.
 
     Args:
         channels: C, even.
@@ -58,7 +58,7 @@ class FCC(nn.Module):
         backend: "auto", "torch" or "triton" (see `mol_fast.functional`).
 
     Raises:
-        ValueError: a size or number of channels that is not possible.
+        ValueError: the size or the number of channels is not possible.
     """
 
     synchronised = False
@@ -96,7 +96,7 @@ class FCC(nn.Module):
     def _update_running(
         norms: tuple[FrameBatchNorm2d, FrameBatchNorm2d], mean: Tensor, var: Tensor, count: int, triton: bool
     ) -> None:
-        """Update what runs in both halves by the statistics of `count` elements each `(G, C)`, group after group."""
+        """Update the running statistics of both halves, group by group, from statistics `(G, C)` over `count` cells."""
         vh, hv = norms
         assert vh.num_batches_tracked is not None
         assert hv.num_batches_tracked is not None
@@ -111,7 +111,7 @@ class FCC(nn.Module):
             update_running(norm, half_mean, half_var, count, range(len(mean)))
 
     def _shared_statistics(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance `(G, C)` of the maps of all processes plus the first positions, differentiable."""
+        """Return mean and biased variance `(G, C)` of maps plus first positions over all processes, differentiable."""
         exact = torch.promote_types(x.dtype, torch.float32)
         positions = self.vh.pos1.to(exact), self.hv.pos1.to(exact)
         return pool_statistics(*batched_fcc.batch_statistics(x.to(exact), *positions, groups))
@@ -123,17 +123,17 @@ class FCC(nn.Module):
 class CCC(nn.Module):
     """Channel correspondence convolution with its residual, `(N, C, H, W) -> (N, C, H, W)` (F5C block, second part).
 
-    The 1x1 convolution starts at zero, so that the layer of variant "paper" starts as the identity.
+    The 1x1 convolution starts at zero, so the layer starts as the identity (variant "paper").
 
     Args:
         channels: C.
         size: H = W, or (H, W).
-        neighbors: k, the node itself included; at most C nodes ("paper") or H W ("official").
+        neighbors: k, the number of neighbours including the node itself; at most C ("paper") or H W ("official").
         variant: "paper" (nodes are channels, then a 1x1 convolution) or "official" (nodes are positions).
         backend: "auto", "torch" or "triton" (see `mol_fast.functional`).
 
     Raises:
-        ValueError: a size, variant or number of neighbours that is not possible.
+        ValueError: the size, the variant or the number of neighbours is not possible.
     """
 
     def __init__(
@@ -172,21 +172,22 @@ class CCC(nn.Module):
 class F5C(nn.Module):
     """The F5C block of the MOL paper: FCC, then CCC, `(N, C, H, W) -> (N, C, H, W)`.
 
-    It starts as the identity (variant "paper"), which was measured to train faster than random kernels (see README).
+    The block starts as the identity (variant "paper"), which trains faster than random kernels, as measured.
 
-    On PyTorch, `torch.func` transforms it (grad, vmap, jacrev) and gradients can be differentiated again; derivatives
-    in forward mode (jvp, jacfwd) are refused in training, and by variant "paper" with more than one neighbour. As with
-    any batch normalisation in training, grad needs the buffers as arguments of the function, and vmap needs evaluation.
+    On PyTorch, `torch.func` can transform it (grad, vmap, jacrev), and gradients can be differentiated again.
+    Forward-mode derivatives (jvp, jacfwd) raise an error in training, and for variant "paper" with more than one
+    neighbour. As with any batch normalisation in training, grad needs the buffers as arguments of the function, and
+    vmap needs evaluation mode.
 
     Args:
         channels: C, even.
         size: H = W, or (H, W).
-        neighbors: k of CCC, the node itself included.
+        neighbors: k of CCC, the number of neighbours including the node itself.
         variant: "paper", or "official" for weights trained with the released code.
         backend: "auto" (Triton on a GPU, batched PyTorch elsewhere), "torch" or "triton".
 
     Raises:
-        ValueError: an argument that is not possible, named.
+        ValueError: an argument is not possible.
 
     Example:
         >>> F5C(128, 16)(torch.randn(2, 128, 16, 16)).shape

@@ -1,6 +1,6 @@
-"""The optical flow head: FlowNetC with the features of the F5C blocks injected (MOL paper, optical flow estimation).
+"""The optical flow head: FlowNetC with injected features of the F5C blocks (MOL paper, optical flow estimation).
 
-B clips, T frames, P = T - 1 pairs. All frames go through the encoder as one batch, all pairs through the rest.
+Shapes: B clips, T frames, P = T - 1 pairs. All frames pass the encoder as one batch, all pairs pass the rest.
 """
 
 from collections.abc import Callable
@@ -20,41 +20,41 @@ from mol_fast.nn.norm import kept_statistics
 
 REACH, STRIDE = 10, 2
 DISPLACEMENTS = (2 * REACH + 1) ** 2
-"""Of FlowNetC's correlation, and input channels of conv3_1 for them: up to 10 steps of 2 cells in every direction."""
+"""Displacements of FlowNetC's correlation, hence input channels of conv3_1: up to 10 steps of 2 cells each way."""
 INSIDE = (FEATURE_SIZE - 1) // STRIDE
-"""Steps that can stay inside the map."""
+"""Largest number of steps that stays inside the map."""
 DIFFERENCE_SCALE = 8.0
-"""Brings the differences of frames of a micro-expression to the size of the frames."""
+"""Factor that scales frame differences of a micro-expression to the size of the frames."""
 
 
 def with_difference(clip: Tensor) -> Tensor:
-    """`clip (B, 1, T, H, W)` and, as a second channel, the scaled difference of each frame to the next one.
+    """Add a second channel to `clip (B, 1, T, H, W)`: the scaled difference of each frame to the next.
 
-    The last frame has that of the pair before. Channels come last in memory.
+    The last frame repeats the difference before it. The result is channels last in memory.
     """
     difference = DIFFERENCE_SCALE * clip.diff(dim=2)
     return torch.stack([clip, torch.cat([difference, difference[:, :, -1:]], dim=2)], dim=5).squeeze(1).movedim(-1, 1)
 
 
 def _inside(weight: Tensor) -> Tensor:
-    """Of the input channels `(dy, dx)` of `weight` those whose displacement can stay inside the map."""
+    """Select the input channels `(dy, dx)` of `weight` whose displacement can stay inside the map."""
     side, kept = 2 * REACH + 1, slice(REACH - INSIDE, REACH + INSIDE + 1)
     return weight.unflatten(1, (side, side))[:, kept, kept].flatten(1, 2)
 
 
 class FlowHead(nn.Module):
-    """Flow t -> t+1 in pixels of every pair of a clip.
+    """Flow head: flow t -> t+1 in pixels for every pair of a clip.
+
+    The last predictor starts at zero, so training starts at the zero-flow error. Displacements that always leave the
+    map are not computed, though the weight of conv3_1 has the paper's shape. If the attribute `recompute` is set, the
+    backward pass recomputes activations, half of the head at a time.
 
     Args:
         features: channels of the injected feature maps.
-        inputs: channels of a frame, 2 with its difference to the next.
-        width: of every layer, relative to the paper.
-        frame_stats: batch statistics per frame index instead of over all frames.
-        backend: of the correlation.
-
-    The last predictor starts at zero, so that training starts at the error of zero flow. Displacements that always
-    lead out of the map are left out; the weight of conv3_1 has the paper's shape all the same. With the attribute
-    `recompute` set, activations are not kept for the backward pass but computed again, half of the head at a time.
+        inputs: channels of a frame; 2 with its difference to the next.
+        width: width of every layer, relative to the paper.
+        frame_stats: use batch statistics per frame index instead of over all frames.
+        backend: backend of the correlation.
     """
 
     recompute = False
@@ -76,7 +76,7 @@ class FlowHead(nn.Module):
         self.conv4, self.conv4_1 = Conv(w(256), w(512), 3, 2), Conv(w(512), w(512), 3)
         self.conv5, self.conv5_1 = Conv(w(512), w(512), 3, 2), Conv(w(512), w(512), 3)
         self.conv6, self.conv6_1 = Conv(w(512), w(1024), 3, 2), Conv(w(1024), w(1024), 3)
-        # Level L+1 is decoded to level L, where it joins the encoder's map.
+        # The decoder brings level L+1 to level L, where it is joined with the encoder's map.
         skips = (w(512), w(512), w(256), w(128), w(64), inputs)
         outputs = (w(512), w(256), w(128), w(128), w(64), w(32))
         channels = w(1024)
@@ -90,16 +90,21 @@ class FlowHead(nn.Module):
         layout.channels_last(self)
 
     def forward(self, clip: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """`clip (B, inputs, T, H, W)`, features of frames t and t+1 `(B P, C, h, w)` -> flow `(B, 2, P, H, W)`."""
+        """Predict flow `(B, 2, P, H, W)` from `clip (B, inputs, T, H, W)` and features of frames t and t+1.
+
+        Args:
+            clip: the frames.
+            first, second: features of the first and second frame of each pair, `(B P, C, h, w)`.
+        """
         maps = self._part(self._encode, clip, first, second)
         flow: Tensor = self._part(self._decode, *maps)
         return rearrange(flow, "(b p) c h w -> b c p h w", p=clip.shape[2] - 1)
 
     def padded_channels(self) -> dict[nn.Module, tuple[int, int]]:
-        """Channel counts of weights, as `CastWeights` takes them, with which a GPU's are multiples of 8 everywhere.
+        """Return padded channel counts of weights, for `CastWeights`, so that all are multiples of 8 on a GPU.
 
-        Flow then has eight channels, six of them zero, and the maps that it joins have as many more; where it would not
-        make their number a multiple there is nothing.
+        Flow then has eight channels, six of them zero, and the maps it is joined with have six more. If this would not
+        make all counts multiples of 8, the result is empty.
         """
         layers = [
             [self.get_submodule(name) for name in (f"predict{level}", f"up{level}", f"deconv{level - 1}")]
@@ -127,9 +132,9 @@ class FlowHead(nn.Module):
         )
 
     def _encode(self, clip: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        """The coarsest map of each pair, and the maps `(B, P, h, w, C)` that join on the way back to full size.
+        """Return the coarsest map of each pair, and the maps `(B, P, h, w, C)` that the decoder joins.
 
-        Those of frames are views: they are copied when they join.
+        Maps of frames are views, which are copied when they are joined.
         """
         b, _, t = clip.shape[:3]
         frames = rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
@@ -172,6 +177,6 @@ class FlowHead(nn.Module):
 
 
 def _joined(skip: Tensor, *maps: Tensor) -> Tensor:
-    """`skip (B, P, h, w, C)` and others `(B P, C, h, w)` as one map `(B P, C, h, w)`."""
+    """Concatenate `skip (B, P, h, w, C)` and other maps `(B P, C, h, w)` to one map `(B P, C, h, w)`."""
     parts = [skip.to(maps[0].dtype), *(x.permute(0, 2, 3, 1).unflatten(0, skip.shape[:2]) for x in maps)]
     return torch.cat(parts, dim=4).flatten(0, 1).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The layers of the flow head: convolutions down, transposed convolutions up, and the flow of a level."""
+"""Layers of the flow head: convolutions, transposed convolutions, and the flow predictor of a level."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ SLOPE = 0.1
 
 
 class Conv(nn.Module):
-    """Convolution without bias, batch normalisation, LeakyReLU."""
+    """Convolution without bias, then batch normalisation and LeakyReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -23,14 +23,20 @@ class Conv(nn.Module):
         self.norm: FrameBatchNorm2d | None = FrameBatchNorm2d(outputs)
 
     def forward(self, x: Tensor, calls: Sequence[int], weight: Tensor | None = None) -> Tensor:
-        """`weight`: in place of the layer's own, for input channels that are left out because they are zero."""
+        """Apply the layer.
+
+        Args:
+            x: the input.
+            calls: see `FrameBatchNorm2d.forward`.
+            weight: replaces the layer's weight, when input channels are omitted because they are zero.
+        """
         weight = self.conv.weight if weight is None else weight
         x = _convolve(x, weight, self.conv.bias, self.conv.stride[0], int(self.conv.padding[0]))
         return leaky_relu(x if self.norm is None else self.norm(x, calls))
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Put the batch normalisation of evaluation into the convolution, which gets a bias for it."""
+        """Fold the batch normalisation of evaluation into the convolution, which gets a bias."""
         if self.norm is None:
             return
         mean, var = (value.double() for value in self.norm.running())
@@ -43,7 +49,7 @@ class Conv(nn.Module):
 
 
 class Deconv(nn.ConvTranspose2d):
-    """Transposed convolution without bias that doubles the size of a map."""
+    """Transposed convolution without bias, which doubles the size of a map."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 4, 2, 1, bias=False)
@@ -53,7 +59,7 @@ class Deconv(nn.ConvTranspose2d):
         if height * width > few_cells(x):
             return super().forward(x)
         rows = x.permute(0, 2, 3, 1).flatten(0, 2) @ self.weight.permute(0, 2, 3, 1).flatten(1)
-        # Tap 2 a + r of the kernel goes from cell y to place 2 (y + a) + r, one more than its place in the result.
+        # Tap 2 a + r of the kernel maps cell y to row 2 (y + a) + r; the result starts at row 1.
         taps = rearrange(rows, "(n y x) (a r b s c) -> a b n y r x s c", y=height, x=width, a=2, b=2, r=2, s=2)
         wide = torch.stack(
             [F.pad(taps[a, b], (0, 0, 0, 0, b, 1 - b, 0, 0, a, 1 - a)) for a in range(2) for b in range(2)]
@@ -62,9 +68,9 @@ class Deconv(nn.ConvTranspose2d):
 
 
 class _LeakyReLU(torch.autograd.Function):
-    """For the compiler, which otherwise keeps a mask of booleans for the backward pass.
+    """LeakyReLU for the compiler, which would otherwise keep a mask of booleans for the backward pass.
 
-    On a CPU it takes longer to write and read one than for all else between two convolutions.
+    On a CPU, writing and reading that mask takes longer than everything else between two convolutions.
     """
 
     @staticmethod
@@ -82,7 +88,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """LeakyReLU of the flow head; `x` may be overwritten."""
+    """Apply the LeakyReLU of the flow head; may overwrite `x`."""
     if torch.compiler.is_compiling() and not layout.on_gpu(x):
         y: Tensor = _LeakyReLU.apply(x)
         return y
@@ -90,10 +96,10 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 
 def few_cells(x: Tensor) -> int:
-    """Cells of a map up to which a convolution of `x` is one matrix product.
+    """Return the largest map, in cells, for which a convolution of `x` runs as one matrix product.
 
-    Most of the time goes there into reading weights. In half precision, products on a CPU are ahead for longer. A GPU
-    makes a product of any convolution by itself, without the operators that lay it out.
+    For such small maps, most of the time is spent reading weights. On a CPU, products win up to larger maps in half
+    precision. A GPU gets 0: its convolutions are products already.
     """
     if layout.on_gpu(x):
         return 0
@@ -101,7 +107,7 @@ def few_cells(x: Tensor) -> int:
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """2-D convolution; to few cells as one matrix product."""
+    """Convolve in 2-D; small maps as one matrix product."""
     side = weight.shape[2]
     height, width = ((size + 2 * padding - side) // stride + 1 for size in x.shape[2:])
     if height * width > few_cells(x):
@@ -119,26 +125,28 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
 
 
 LARGE = 16
-"""Rows and columns of a map from which four cells are predicted at once."""
+"""Fewest rows and columns of a map for predicting four cells at once."""
 
 
 class Predict(nn.Conv2d):
-    """Flow `(N, 2, H, W)` from maps `(N, inputs, H, W)`, which may come in parts: a 3x3 convolution to two channels.
+    """Predictor of flow `(N, 2, H, W)` from maps `(N, inputs, H, W)`, which may come in parts: a 3x3 convolution.
 
-    Two outputs leave most lanes of a CPU's vectors idle, so this convolution and its gradients are computed in other
-    ways there.
-
-    A value that is not finite may reach one cell further than in a plain convolution. Derivatives in forward mode are
-    refused where gradients are wanted.
+    Two output channels leave most SIMD lanes of a CPU idle, so a CPU computes this convolution and its gradients in
+    other ways. There, a non-finite value may reach one cell further than in a plain convolution, and forward-mode
+    derivatives raise an error if gradients are required, too.
     """
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, 2, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, beside: Tensor | None = None, before: int = 0) -> Tensor:
-        """`beside`: maps of a few channels; the weight has `before` of them before those of x, and the others after.
+        """Predict flow.
 
-        At full size it would take about as long to write and read all of them as one map.
+        Args:
+            x: the maps.
+            beside: further maps with few channels. Concatenating them with `x` at full size would take about as long
+                as the prediction.
+            before: number of channels of `beside` whose weights come before those of `x`; the others come after.
         """
         if beside is None:
             return self._flow(x, self.weight)
@@ -159,7 +167,7 @@ def _predict(x: Tensor, weight: Tensor) -> Tensor:
     height, width = x.shape[2:]
     if min(height, width) < LARGE or height % 2 or width % 2:
         return F.conv2d(x, weight, padding=1)
-    # Of four cells, 2 x 2, at once: a convolution of stride 2 whose kernel holds this one in four places.
+    # Predict 2 x 2 cells at once, by a convolution of stride 2 whose kernel holds this one at four places.
     places = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in range(2) for right in range(2)]
     four = torch.stack(places, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return rearrange(F.conv2d(x, four, stride=2, padding=1), "n (c a b) y x -> n c (y a) (x b)", a=2, b=2)
@@ -178,8 +186,8 @@ class _Predict(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """As products with the 18 gradients, of two outputs at nine places, that every cell of x meets."""
-        x, weight = (saved.to(grad.dtype) for saved in ctx.saved_tensors)  # under autocast they may have another
+        """Compute gradients as products with the 18 output gradients (2 channels, 9 places) of every cell of x."""
+        x, weight = (saved.to(grad.dtype) for saved in ctx.saved_tensors)  # under autocast dtypes may differ
         n, inputs, height, width = x.shape
         wide = F.pad(grad.transpose(0, 1), (1, 1, 1, 1))
         places = [wide[:, :, i : i + height, j : j + width] for i in (2, 1, 0) for j in (2, 1, 0)]

@@ -1,4 +1,4 @@
-"""The convolution stack before the F5C blocks, and the landmark and micro-expression heads after them."""
+"""The stem before the F5C blocks, and the landmark and expression heads after them."""
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ LANDMARKS = 68
 
 
 class Stem(nn.Module):
-    """Four convolutions shared by all frames, `(N, 1, 128, 128) -> (N, 128, 16, 16)`.
+    """Four convolutions, applied to every frame, `(N, 1, 128, 128) -> (N, 128, 16, 16)`.
 
-    `activation` puts a ReLU after the first three; without it (the released code) the stack is affine.
+    Args:
+        activation: apply a ReLU after the first three convolutions. The released code does not, so its stem is affine.
     """
 
     def __init__(self, activation: bool) -> None:
@@ -33,7 +34,7 @@ class Stem(nn.Module):
 
 
 class LandmarkHead(nn.Module):
-    """68 landmarks (x, y) in pixels of the 128x128 crop, `(N, 128, 16, 16) -> (N, 68, 2)`."""
+    """Landmark head, `(N, 128, 16, 16) -> (N, 68, 2)`: (x, y) in pixels of the 128 x 128 crop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,23 +45,23 @@ class LandmarkHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = F.relu(self.conv(features))
         x = F.relu(self.fc1(x.flatten(1)))
-        exact = self.fc2.weight.dtype  # in bfloat16 a position would be a multiple of half a pixel
+        exact = self.fc2.weight.dtype  # bfloat16 would round positions to half a pixel
         with no_autocast(x):
             return self.fc2(x.to(exact)).unflatten(1, (LANDMARKS, 2))
 
     def start_at(self, landmarks: Tensor) -> None:
-        """Let an untrained head answer about `landmarks (68, 2)`, in pixels of the crop, instead of the corner (0, 0).
+        """Initialise the bias, so that an untrained head predicts about `landmarks (68, 2)`, in pixels of the crop.
 
-        Training then learns deviations from a face from its first step on.
+        Training then learns deviations from a mean face from the first step on.
         """
         with torch.no_grad():
             self.fc2.bias.copy_(landmarks.flatten())
 
 
 class ExpressionHead(nn.Module):
-    """Class logits `(B, K)` from the maps of the first and of the second frame of all pairs, `(2, B, P, 16, 16, 128)`.
+    """Expression head: class logits `(B, K)` from the maps of both frames of all pairs, `(2, B, P, 16, 16, 128)`.
 
-    The two take turns along the depth.
+    First and second frames alternate along the depth of the 3-D convolution.
     """
 
     def __init__(self, num_classes: int, frames: int, dropout: float) -> None:

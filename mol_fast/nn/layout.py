@@ -1,27 +1,27 @@
-"""Where tensors lie, and what follows from it for the order of their elements."""
+"""Memory layout of tensors on CPU and GPU."""
 
 import torch
 from torch import Tensor, nn
 
 CHANNELS = 8
-"""A GPU's fast convolutions in half precision take channels in multiples of this."""
+"""Fast half-precision convolutions on a GPU need a multiple of this many channels."""
 
 
 def on_gpu(x: Tensor) -> bool:
-    """Whether `x` is where convolutions are fast whatever their channels, and operators cost a launch each."""
+    """Return True if `x` is not on a CPU: then convolutions are fast for any channels, and operators cost a launch."""
     return x.device.type != "cpu"
 
 
 def padded(channels: int) -> int:
-    """The next multiple of `CHANNELS`."""
+    """Round `channels` up to a multiple of `CHANNELS`."""
     return channels + -channels % CHANNELS
 
 
 def channels_last(module: nn.Module) -> None:
-    """Put the weights of the convolutions of `module` in that order, which their results then have, too.
+    """Store the weights of the convolutions in `module` channels last, so that their results are channels last, too.
 
-    That of a convolution of single cells is in both orders. One with a single input channel is, too, and is copied all
-    the same, so that its strides say which order is meant.
+    The weight of a 1x1 convolution has both layouts and is kept. A weight with one input channel has both, too, but is
+    copied, so that its strides show the layout.
     """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in module.parameters():

@@ -1,4 +1,4 @@
-"""The loss of the joint training, term by term."""
+"""The loss of the joint training: terms and weighted sum."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE
 
 
 class LossTerms(NamedTuple):
-    """Scalars; `total` is the weighted sum of the others, and None stands for a task that the model does not have."""
+    """Terms of the loss, scalars. `total` is the weighted sum of the others. Tasks that the model lacks are None."""
 
     total: Tensor
     expression: Tensor
@@ -20,12 +20,16 @@ class LossTerms(NamedTuple):
     landmarks: Tensor | None = None
 
     def detach(self) -> "LossTerms":
-        """The same numbers without their graph."""
+        """Return the terms without their graph."""
         flow, landmarks = (None if term is None else term.detach() for term in (self.flow, self.landmarks))
         return LossTerms(self.total.detach(), self.expression.detach(), flow, landmarks)
 
     def mean(self, over: Callable[[Tensor], Any]) -> "LossTerms":
-        """Terms of which each is what `over`, a mean over processes, makes of all of them at once."""
+        """Average every term over processes, in one all-reduce.
+
+        Args:
+            over: averages a tensor over processes.
+        """
         held = [place for place, term in enumerate(self) if term is not None]
         values = over(torch.stack([term for term in self.detach() if term is not None])).unbind()
         found: dict[int, Tensor] = dict(zip(held, values, strict=True))
@@ -33,18 +37,19 @@ class LossTerms(NamedTuple):
 
 
 class JointLoss(nn.Module):
-    """Cross-entropy, squared flow error over T-1 and landmark error over the distance of the eyes (MOL paper, losses).
+    """Weighted sum of cross-entropy, flow error and landmark error (MOL paper, losses).
+
+    The flow error is the mean squared error / (T-1); the landmark error is relative to the inter-ocular distance.
+    Outputs in half precision are compared in float32. Tasks that the model lacks add nothing.
 
     Args:
         expression, flow, landmarks: weights of the terms; the released code uses 1, 10 and 0.5.
-        class_weights: factors `(K,)` on the cross-entropy of the clips of each class; None for 1. The sum over a batch
-            is divided by its number of clips, not by the sum of their weights, so that over an epoch every class has
-            the weight that was asked for, however batches are mixed.
-
-    Outputs in half precision are compared in float32. Tasks that the model does not have add nothing.
+        class_weights: factors `(K,)` on the cross-entropy of clips of each class. Default: 1. The sum over a batch is
+            divided by the number of clips, not by the sum of weights, so that every class has its weight over an epoch
+            whatever classes a batch mixes.
 
     Raises:
-        ValueError: flow or landmarks of another shape than the output's.
+        ValueError: flow or landmarks differ in shape from the output.
     """
 
     class_weights: Tensor | None
@@ -61,7 +66,14 @@ class JointLoss(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, output: MOLOutput, labels: Tensor, flow: Tensor, landmarks: Tensor) -> LossTerms:
-        """`labels (B,)`, `flow (B, 2, T-1, H, W)` and `landmarks (B, T, 68, 2)` in pixels (frame 0 unused)."""
+        """Compute the loss.
+
+        Args:
+            output: output of the model.
+            labels: `(B,)`, true classes.
+            flow: `(B, 2, T-1, H, W)`, true flow in pixels.
+            landmarks: `(B, T, 68, 2)`, true landmarks in pixels; frame 0 is ignored.
+        """
         w_expression, w_flow, w_landmarks = self.weights
         expression = self._expression(_exact(output.logits), labels)
         total = w_expression * expression
@@ -81,13 +93,16 @@ class JointLoss(nn.Module):
 
 
 def _flow_error(flow: Tensor, true: Tensor) -> Tensor:
-    """Mean squared error over all elements, over T-1."""
+    """Return the mean squared error over all elements, divided by T-1."""
     _check_shape("flow", true, flow)
     return F.mse_loss(_exact(flow), true) / true.shape[2]
 
 
 def _landmark_error(landmarks: Tensor, true: Tensor) -> Tensor:
-    """Sum over frames of the distances along x and y over the distance of the eyes, mean over clips and points."""
+    """Return the landmark error, averaged over clips and points.
+
+    It is the sum over frames of |dx| + |dy|, divided by the inter-ocular distance.
+    """
     _check_shape("landmarks without frame 0", true, landmarks)
     eyes = torch.linalg.vector_norm(true[:, :, LEFT_EYE].mean(dim=2) - true[:, :, RIGHT_EYE].mean(dim=2), dim=-1)
     error = (_exact(landmarks) - true).abs().sum(dim=(2, 3)) / eyes  # (B, T-1)

@@ -1,6 +1,6 @@
-"""MOL: micro-expression, optical flow and landmarks of a clip, jointly.
+"""MOL: joint estimation of micro-expression, optical flow and landmarks of a clip.
 
-B clips, T frames, P = T - 1 pairs of consecutive frames; all frames, and all pairs, are one batch.
+Shapes: B clips, T frames, P = T - 1 pairs of consecutive frames. All frames form one batch, and so do all pairs.
 """
 
 import copy
@@ -24,15 +24,15 @@ from mol_fast.vision.sizes import CROP
 
 
 class MOLOutput(NamedTuple):
-    """What `MOL` estimates of a batch of clips."""
+    """Output of `MOL` for a batch of clips."""
 
     logits: Tensor
-    """Expression classes, `(B, K)`."""
+    """Logits of the expression classes, `(B, K)`."""
     flow: Tensor | None = None
-    """Flow t -> t+1 `(B, 2, T-1, H, W)` in pixels, channel 0 along x (columns), 1 along y (rows); None without the task
-    "flow"."""
+    """Flow t -> t+1, `(B, 2, T-1, H, W)`, in pixels; channel 0 along x (columns), 1 along y (rows). None without the
+    task "flow"."""
     landmarks: Tensor | None = None
-    """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop; None without the task
+    """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop. None without the task
     "landmarks"."""
 
 
@@ -40,12 +40,12 @@ class MOL(nn.Module):
     """Joint estimation of micro-expression, optical flow and landmarks (MOL paper), `(B, 1, T, 128, 128) -> MOLOutput`.
 
     Args:
-        num_classes: expression classes; overrides the configuration's when given.
-        config: the whole configuration (see `MOLConfig`).
-        **options: single fields of the configuration, for example `neighbors=4, variant="official"`.
+        num_classes: number of expression classes; overrides the configuration.
+        config: the configuration (see `MOLConfig`). Default: `MOLConfig()`.
+        **options: fields of the configuration to override, for example `neighbors=4, variant="official"`.
 
     Raises:
-        ValueError: an option that is not possible, or a clip of another shape, named.
+        ValueError: an option is not possible, or the clip has a wrong shape or dtype.
     """
 
     def __init__(self, num_classes: int | None = None, config: MOLConfig | None = None, **options: Any) -> None:
@@ -83,7 +83,7 @@ class MOL(nn.Module):
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
         if torch.compiler.is_compiling() or not casts(clip):
             return self._estimate(clip)
-        # What is computed again in the backward pass would find other weights there.
+        # Layers that are recomputed in the backward pass keep their own weights: the cast ones are gone by then.
         again = self.flow_head if self.flow_head is not None and self.flow_head.recompute else None
         with self._weights.cast(clip, again):
             return self._estimate(clip)
@@ -93,8 +93,8 @@ class MOL(nn.Module):
         clip = exact.to(self.stem.conv1.weight.dtype)
         stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, pairs + 1))
         groups = pairs if self.config.norm_stats == "frame" else 1
-        # F5C takes and gives contiguous maps; its frames are copied from the stem's, whatever their order there. The
-        # heads take channels last: one copy for flow and expression, and on a GPU one for landmarks.
+        # F5C reads and writes contiguous maps; the frames are copied from the stem's output in any layout. The heads
+        # read channels last: one copy for flow and expression, and on a GPU one for landmarks.
         first = self.f5c_first(stem[:, :-1].flatten(0, 1), groups)  # (B P, C, h, w)
         second = self.f5c_second(stem[:, 1:].flatten(0, 1), groups)
         if layout.on_gpu(second):
@@ -108,24 +108,24 @@ class MOL(nn.Module):
             features = self._center(features)
         flow = None
         if self.flow_head is not None:
-            seen = with_difference(exact) if self.config.difference else exact  # rounding would hide small differences
+            seen = with_difference(exact) if self.config.difference else exact  # before rounding: differences are small
             first, second = features.flatten(1, 2).permute(0, 1, 4, 2, 3).unbind()
             flow = self.flow_head(seen.to(clip.dtype), first, second)
         return MOLOutput(self.expression_head(features), flow, landmarks)
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
-        """A copy in evaluation mode, without gradients, whose outputs are the same within the rounding of `dtype`.
+        """Return a faster copy for inference, in evaluation mode and without gradients.
 
-        Batch normalisations of the flow head are part of its convolutions, and weights are in `dtype` once and for all
-        instead of being cast in every call; those of the F5C blocks and of the last layer before the landmarks are in
-        float32 or better, and so are the landmarks. Call it under `torch.inference_mode()` or `torch.no_grad()`. It is
-        not for training, nor for `save_weights`.
+        The outputs are equal up to the rounding of `dtype`. Batch normalisations of the flow head are folded into its
+        convolutions. Weights are stored in `dtype` instead of being cast in every call; the F5C blocks, the last
+        layer of the landmark head, and the landmarks stay in float32 or better. Call the copy under
+        `torch.inference_mode()` or `torch.no_grad()`. Do not use it for training or `save_weights`.
 
         Args:
-            dtype: of weights and arithmetic; torch.bfloat16 where the device has instructions for it.
-            compile: compile it as one graph at its first call, which takes half a minute or more, and again for each
-                of up to eight batch sizes; others run uncompiled. The weights of the first call are constants of the
-                graph, which does not see later changes. A copy of the model is not compiled.
+            dtype: dtype of weights and arithmetic; torch.bfloat16 if the device has instructions for it.
+            compile: compile the copy as one graph at the first call, which takes half a minute or more, and again for
+                each of up to eight batch sizes; further sizes run uncompiled. The graph keeps the weights of the first
+                call as constants. A copy of the compiled model is not compiled.
 
         Raises:
             ValueError: `dtype` is not floating point.
@@ -133,12 +133,12 @@ class MOL(nn.Module):
         return optimized(self, dtype, compile)
 
     def _center(self, features: Tensor) -> Tensor:
-        """Each map less the mean over time of its clip, scaled; motion is left, identity is gone."""
+        """Subtract the mean over time of a clip from each map, and scale: motion stays, identity goes."""
         return self.config.feature_scale * (features - features.mean(dim=2, keepdim=True))
 
 
 def optimized(model: MOL, dtype: torch.dtype, compile: bool) -> MOL:
-    """See `mol_fast.MOL.optimize_for_inference`."""
+    """Return a copy of `model` for inference, see `MOL.optimize_for_inference`."""
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be floating point, got {dtype}")
     if dtype == torch.bfloat16 and emulates_bfloat16(next(model.parameters()).device):
@@ -163,9 +163,9 @@ def optimized(model: MOL, dtype: torch.dtype, compile: bool) -> MOL:
 
 
 def _frozen(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiled call that takes weights for constants.
+    """Wrap a compiled call so that weights become constants of the graph.
 
-    The option of `torch.compile` for that is not enough, as it is not yet in force where parameters become inputs.
+    The option of `torch.compile` for this applies too late: parameters have become inputs by then.
     """
     import torch._inductor.config as compiler  # which takes a second
 

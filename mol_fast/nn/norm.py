@@ -1,8 +1,8 @@
 """Batch normalisation with statistics per frame index, and its running statistics.
 
-A network that is called frame by frame sees one frame index at a time: statistics over (batch, H, W) per index,
-running statistics updated once per call. Here all frames are one batch `(B G, C, H, W)`, map n being frame n mod G,
-and the running statistics are updated from the frames' statistics in the order of the calls.
+The released code calls its network frame by frame: statistics over (batch, H, W) per frame index, and one update of the
+running statistics per call. Here all frames form one batch `(B G, C, H, W)`, in which map n is frame n mod G. Running
+statistics are updated from the statistics of the frames, in the order of those calls.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ from mol_fast.nn.sync import pool_statistics
 
 
 def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of `x` over `dims`, differentiable.
+    """Return mean and biased variance of `x` over `dims`, differentiable.
 
-    In two passes, as exact as torch.var_mean, whose single pass takes ten times as long on a CPU.
+    Makes two passes. It is as exact as torch.var_mean, whose single pass takes ten times as long on a CPU.
     """
     mean = x.mean(dim=dims, keepdim=True)
     return mean.squeeze(dims), (x - mean).square().mean(dim=dims)
@@ -27,14 +27,14 @@ def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: int, calls: Sequence[int]) -> None:
     """Update the running statistics of `norm` as successive calls would.
 
+    Uses only elementwise operations on device tensors: autocast does not lower their precision, and nothing is copied
+    from the host, which would break the capture of a CUDA graph.
+
     Args:
         norm: the layer whose buffers change.
-        mean, var: statistics `(G, C)` of each group, the variance biased.
-        count: elements behind each statistic.
-        calls: group of each call, in the order of the calls.
-
-    Only elementwise operations on what is on the device: autocast does not lower their precision, and nothing is
-    copied from the host, which the capture of a CUDA graph would not allow.
+        mean, var: statistics `(G, C)` of each group; the variance is biased.
+        count: number of elements behind each statistic.
+        calls: group of each call, in order.
     """
     assert norm.momentum is not None
     assert norm.num_batches_tracked is not None
@@ -51,7 +51,7 @@ def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: i
 
 @contextmanager
 def kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of `module` as they are while the context lasts, though it is in training."""
+    """Restore the running statistics of `module` at the end of the context, though it is in training mode."""
     norms = [layer for layer in module.modules() if isinstance(layer, FrameBatchNorm2d)]
     before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
     try:
@@ -63,22 +63,22 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
 
 
 class FrameBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of `(B G, C, H, W)`, map n being frame n mod G, with statistics per frame.
+    """Batch normalisation of `(B G, C, H, W)` with statistics per frame; map n is frame n mod G.
 
-    With one group it is `torch.nn.BatchNorm2d`. Parameters and buffers have the same names. When `synchronised` (see
-    `mol_fast.nn.sync`) the statistics are over the batches of all processes, which must be of one size.
+    With one group it equals `torch.nn.BatchNorm2d`; parameters and buffers have the same names. If `synchronised` (see
+    `mol_fast.nn.sync`), the statistics are those of the batches of all processes, which must have the same size.
     """
 
     synchronised = False
 
     def running(self) -> tuple[Tensor, Tensor]:
-        """Running mean and variance `(C,)`, of evaluation."""
+        """Return the running mean and variance `(C,)`, which evaluation uses."""
         assert self.running_mean is not None
         assert self.running_var is not None
         return self.running_mean, self.running_var
 
     def forward(self, x: Tensor, calls: Sequence[int] = (0,)) -> Tensor:
-        """Normalise; `calls` lists the frame index of each call that is emulated, so G is its largest plus one."""
+        """Normalise `x`. `calls` lists the frame index of each emulated call, so G is its largest entry + 1."""
         groups = max(calls) + 1
         if not self.training or (groups == 1 == len(calls) and not self.synchronised) or not x.shape[0]:
             return super().forward(x)

@@ -1,4 +1,4 @@
-"""Weights of the released code: their names, and what they are called here."""
+"""Load weights of the released code: map their names and shapes to this package."""
 
 import re
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ _UNUSED = re.compile(r"FCC_[12]\.ffn\.")
 
 
 def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4) -> MOL:
-    """A `MOL(variant="official")` in evaluation mode with the weights of the released code.
+    """Load weights of the released code into a `MOL(variant="official")` in evaluation mode.
 
     Args:
-        source: state dict, or a file of one: `.safetensors`, or a PyTorch checkpoint of plain tensors.
-        neighbors: k of CCC, which the weights do not tell.
+        source: a state dict, or its file: `.safetensors`, or a PyTorch checkpoint of plain tensors.
+        neighbors: k of CCC, which the weights do not contain.
 
     Raises:
-        ValueError: a tensor is missing, unknown or of another shape, named; or the file cannot be read.
+        ValueError: a tensor is missing, unknown or has a wrong shape, or the file cannot be read.
     """
     weights = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"weights must hold tensors by name, not {name!r}: {type(value).__name__}")
+            raise ValueError(f"weights must hold tensors by name, got {name!r}: {type(value).__name__}")
     head = weights.get("mer_3dcnn.fc2.weight")
     if head is None or head.dim() != 2:
         raise ValueError("weights lack the matrix mer_3dcnn.fc2.weight: not the released network")
@@ -50,7 +50,7 @@ def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4)
 
 
 def official_name(name: str) -> str:
-    """The released code's name of the parameter or buffer `name` of a `MOL(variant="official")`."""
+    """Return the released code's name for the parameter or buffer `name` of a `MOL(variant="official")`."""
     module, _, rest = name.partition(".")
     if module == "stem":
         conv, _, leaf = rest.partition(".")
@@ -84,7 +84,7 @@ def _block_name(number: str, rest: str) -> str:
 
 
 def _fit(name: str, value: Tensor, like: Tensor) -> Tensor:
-    """`value` in the shape of `like`: singleton axes dropped, kernels and positions cut to the map's size."""
+    """Bring `value` to the shape of `like`: drop singleton axes, cut kernels and positions to the size of the map."""
     leaf = name.rpartition(".")[2]
     if leaf in ("kernel1", "kernel2", "pos1", "pos2"):
         value = value.squeeze()

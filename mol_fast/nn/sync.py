@@ -1,7 +1,7 @@
-"""A batch that is split over processes, computed as one: statistics over all of it, dropout masks of all of it.
+"""Compute a batch that is split over processes like one batch: shared statistics, shared dropout masks.
 
-A module with a class attribute `synchronised` does so once `synchronise` has set it, in training, with the default
-group of `torch.distributed`. Every process must hold equally many clips. PyTorch's own SyncBatchNorm needs GPUs.
+Modules with a class attribute `synchronised` do so in training, once `synchronise` has set it. They use the default
+group of `torch.distributed`. All processes must have equally many clips. PyTorch's own SyncBatchNorm needs GPUs.
 """
 
 from typing import Any
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 
 def synchronise(model: nn.Module) -> None:
-    """Let all batch statistics and dropout masks of `model` be those of the batch of all processes together."""
+    """Let `model` use batch statistics and dropout masks of the whole batch of all processes."""
     for module in model.modules():
         if hasattr(type(module), "synchronised"):
             setattr(module, "synchronised", True)  # noqa: B010
 
 
 def pool_statistics(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over the processes from those of each of them, of any shape, differentiable.
+    """Pool mean and biased variance over processes. Any shape, differentiable.
 
-    The variance is the mean of the variances plus that of the squared distances of the means, which loses no digits
-    where the mean is large, as E[x^2] - E[x]^2 does. Every process gets the same bits.
+    The variance is the mean of the variances plus the mean of the squared distances of the means. Unlike
+    E[x^2] - E[x]^2, this loses no digits if the mean is large. All processes get bit-identical results.
     """
     means, variances = _Gather.apply(torch.stack([mean, var])).unbind(1)
     pooled = means.mean(dim=0)
@@ -31,7 +31,7 @@ def pool_statistics(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Gather(torch.autograd.Function):
-    """The tensors of all processes, stacked. The gradient of one's own is the sum over the processes."""
+    """Stack the tensors of all processes. The gradient of a process's own tensor is the sum over processes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -47,9 +47,9 @@ class _Gather(torch.autograd.Function):
 
 
 class BatchDropout(nn.Dropout):
-    """Dropout of `(B, ...)`, whose mask is part of one for the batch of all processes when `synchronised`.
+    """Dropout of `(B, ...)`. If `synchronised`, all processes draw the mask of the whole batch and use their rows.
 
-    All processes must have the same random state; they draw the mask of the whole batch, and each takes its rows.
+    All processes must have the same random state.
     """
 
     synchronised = False

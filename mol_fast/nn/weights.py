@@ -1,4 +1,4 @@
-"""Trained weights: one safetensors file, with the configuration of the model and its class names in the header."""
+"""Save and load trained weights: a safetensors file with the model's configuration and classes in its header."""
 
 import json
 from pathlib import Path
@@ -18,9 +18,12 @@ _KEY = "mol_fast"
 
 
 def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
-    """Write the weights of `model` and `info` (plain values, with "classes": the class names) to `path`.
+    """Write the weights of `model` atomically to `path`.
 
-    The file appears whole or not at all.
+    Args:
+        path: file to write.
+        model: the model.
+        info: plain values for the header, including "classes", the class names.
     """
     header = {_KEY: json.dumps({**info, "config": model.config.to_dict()})}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -28,13 +31,13 @@ def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
 
 
 def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
-    """The model of `path` in evaluation mode on the CPU, and its info: "classes", "config", and what was saved with it.
+    """Load a model in evaluation mode on the CPU, and its info: "classes", "config", and further saved values.
 
     Args:
-        path: a weights file, the folder of a fold, or the folder of a run of one fold.
+        path: a weights file, the folder of a fold, or the folder of a run with one fold.
 
     Raises:
-        UserError: no such file, not a safetensors file, or not weights of this project.
+        UserError: there is no such file, or it is not a weights file of this project.
     """
     path = Path(path)
     file = find_weights(path)
@@ -43,7 +46,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
             header = (archive.metadata() or {}).get(_KEY)
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): train again or copy it anew") from error
+        raise UserError(f"{file} is not a readable safetensors file ({error}): copy or train it again") from error
     if header is None:
         raise UserError(
             f"{file} has no mol-fast header: for weights of the released code use mol_fast.load_official instead"
@@ -56,7 +59,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
         raise UserError(f"the header of {file} cannot be used ({error}): train again with this version") from error
     config = f"variant {model.config.variant}, {model.config.num_classes} classes"
     if count != model.config.num_classes:
-        raise UserError(f"{file} names {count} classes, but its header says {config}: it is damaged, train again")
+        raise UserError(f"{file} names {count} classes, but its header says {config}: train again")
     problem = _misfit(tensors, model.state_dict())
     if problem:
         raise UserError(f"{file} does not hold the model of its header ({config}): {problem}; train again")
@@ -65,7 +68,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
 
 
 def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
-    """What is wrong with `tensors` in place of `expected`."""
+    """Return how `tensors` differ from `expected` in names or shapes, or None."""
     for name in sorted(expected.keys() ^ tensors.keys()):
         return f"{name} is {'missing' if name in expected else 'not part of it'}"
     for name, value in expected.items():
@@ -75,10 +78,10 @@ def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | No
 
 
 def find_weights(path: Path) -> Path:
-    """The weights file that `path` means: itself, or the one of a run with one fold, or of a fold's folder.
+    """Find the weights file at `path`: the file itself, or that of a fold's folder or of a run with one fold.
 
     Raises:
-        UserError: there is none, or there are several.
+        UserError: there is no weights file, or there are several.
     """
     if path.is_file():
         return path

@@ -1,1 +1,1 @@
-"""Operators as batched PyTorch, for devices without Triton: twins of `reference/` and `kernels/`, file by file."""
+"""Operators in batched PyTorch, for devices without Triton. Every file has a twin in `reference/` and `kernels/`."""

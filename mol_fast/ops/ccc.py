@@ -1,6 +1,6 @@
-"""CCC as batched PyTorch: neighbours, edges, and the layer between channels or positions.
+"""CCC in batched PyTorch: neighbours, edges, and the layer between channels or positions.
 
-Shapes: N maps, C channels of H x W, D = H W, V nodes with k neighbours each, the node itself included.
+Shapes: N maps, C channels of H x W, D = H W, V nodes with k neighbours each, including the node itself.
 """
 
 from typing import Any
@@ -11,20 +11,20 @@ from torch import Tensor
 
 NORM_FLOOR = 1e-12
 FEW = 8
-"""Neighbours up to which they are selected one by one."""
+"""Largest number of neighbours that are selected one by one."""
 
 
 def neighbours(nodes: Tensor, k: int) -> Tensor:
-    """Indices `(N, V, k - 1)` of the nodes most similar to each of the V `nodes (N, V, features)`, most similar first.
+    """Return indices `(N, V, k - 1)` of the neighbours of each of the V `nodes (N, V, features)`, most similar first.
 
-    By cosine similarity, without the node itself, which always counts as the first. The order matters between
-    positions, where a linear mixes the r-th neighbours of all nodes. Similarities are computed in float32 or better
-    whatever the input, without gradient.
+    Neighbours have the largest cosine similarity. The node itself always counts as the first neighbour and is omitted.
+    The order matters for variant "official", where a linear layer mixes the r-th neighbours of all nodes. Similarities
+    are computed in float32 or better, without gradient.
     """
     with torch.no_grad():
         nodes = nodes if nodes.dtype == torch.float64 else nodes.float()
         products = torch.bmm(nodes, nodes.transpose(1, 2))
-        # The norm of the node that looks for neighbours is the same for all of them, and left out.
+        # The norm of the searching node is the same for all candidates, so it is omitted.
         if torch.compiler.is_compiling() and 1 < k <= FEW + 1:
             return _largest_of_columns(products * _inverse_norm(nodes.square().sum(dim=2))[:, :, None], k - 1)
         similarity = products * _inverse_norm(products.diagonal(dim1=1, dim2=2))[:, None]
@@ -37,9 +37,9 @@ def _inverse_norm(squares: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """Indices of the largest along the last dimension, the largest first; `values` are overwritten.
+    """Return indices of the `count` largest values along the last dimension, largest first. Overwrites `values`.
 
-    For few of them repeated maxima take half the time of a selection. Compiled: `_largest_of_columns`.
+    For small `count`, repeated maxima take half the time of topk. Compiled code uses `_largest_of_columns`.
     """
     if not 0 < count <= FEW:
         return values.topk(count, dim=-1).indices
@@ -51,9 +51,9 @@ def _largest(values: Tensor, count: int) -> Tensor:
 
 
 def _largest_of_columns(values: Tensor, count: int) -> Tensor:
-    """Indices `(N, V, count)` of the largest of every column of `values (N, V, V)`, without those on the diagonal.
+    """Return indices `(N, V, count)` of the largest values of every column of `values (N, V, V)`, off the diagonal.
 
-    For the compiler, which makes vector instructions of maxima across rows and of masks, but not of `_largest`.
+    For the compiler, which vectorises maxima across rows and masks, but not `_largest`.
     """
     place = torch.arange(values.shape[1], device=values.device)
     index, indices = place, []
@@ -74,7 +74,7 @@ def ccc_paper(
     mix_bias: Tensor,
     k: int,
 ) -> Tensor:
-    """CCC between channels: x + mix(ReLU(P + max_j Q_j)), P = F (W_n - W_e)^T, Q = F W_e^T + b_n + b_e."""
+    """Compute CCC between channels: x + mix(ReLU(P + max_j Q_j)), P = F (W_n - W_e)^T, Q = F W_e^T + b_n + b_e."""
     f = x.flatten(2)
     index = neighbours(f, k)
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -91,7 +91,7 @@ def ccc_paper(
 def ccc_official(
     x: Tensor, node_weight: Tensor, node_bias: Tensor, edge_weight: Tensor, edge_bias: Tensor, k: int
 ) -> Tensor:
-    """CCC between positions, as released: x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f)) for every channel f."""
+    """Compute CCC between positions, as released: x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f)) per channel f."""
     f = x.flatten(2)
     index = neighbours(f.transpose(1, 2), k)
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -106,15 +106,14 @@ def ccc_official(
 
 
 def _edge(f: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Every map of `f (N, C, D)`, its positions taken from `index (N, D)`, through the edge's `weight`."""
+    """Gather positions `index (N, D)` of every map of `f (N, C, D)`, and apply the edge's `weight`."""
     return F.linear(f.gather(2, index[:, None].expand(-1, f.shape[1], -1)), weight)
 
 
 class _EdgeMax(torch.autograd.Function):
-    """ReLU(p + max) `(rows, D)` with the maximum over row i and rows index[r, i] of `q (rows, D)`, and the maximum.
+    """Return ReLU(p + max) `(rows, D)` and max, the maximum over row i and rows index[r, i] of `q (rows, D)`.
 
-    The gradient goes to one row that has the maximum. Autograd of these steps would do the same in several times the
-    memory traffic.
+    The gradient goes to one row with the maximum. Autograd of these steps would need several times the memory traffic.
     """
 
     @staticmethod
@@ -143,7 +142,7 @@ class _EdgeMax(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int | None]]:
-        """The rows of a whole batch, one after the other, are those of one call."""
+        """Stack the rows of the whole batch, and make one call."""
         size = info.batch_size
         p, q, index = (
             value.expand(size, -1, -1) if dim is None else value.movedim(dim, 0)
@@ -152,28 +151,28 @@ class _EdgeMax(torch.autograd.Function):
         index = index + torch.arange(size, device=q.device)[:, None, None] * q.shape[1]
         rows = _EdgeMax.apply(p.flatten(0, 1), q.flatten(0, 1), index.transpose(0, 1).flatten(1))
         edges, best = (value.unflatten(0, (size, -1)) for value in rows)
-        if in_dims[1:] == (None, None):  # so that the maximum is as batched as the rows that it is compared with
+        if in_dims[1:] == (None, None):  # keep the maximum unbatched, like the rows it is compared with
             return (edges, best[0]), (0, None)
         return (edges, best), (0, 0)
 
 
 def _gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Of p and q, from that of the edges."""
+    """Return the gradients of p and q from the gradient of the edges."""
     d_p = rest = torch.ops.aten.threshold_backward(grad, edges, 0)
     for rank, row in enumerate(index):
-        others = rest * q.index_select(0, row).lt_(best)  # by 1 or 0, and 0 for a NaN
+        others = rest * q.index_select(0, row).lt_(best)  # factor 1 or 0, and 0 for a NaN
         if rank == 0:
-            d_q = others.new_zeros(q.shape)  # of `others`, under vmap batched as soon as anything is
+            d_q = others.new_zeros(q.shape)  # made from `others`, so that under vmap it is batched if anything is
         d_q = d_q.index_add_(0, row, rest - others)
         rest = others
     return d_p, d_q.add_(rest)
 
 
 def _compiled_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """`_gradients` for the compiler on a CPU, where comparisons and additions to rows would be slow.
+    """Return the same gradients as `_gradients`, for compiled code on a CPU.
 
-    It keeps the former as booleans for the backward pass and makes the latter atomic; but a sum by `scatter_reduce` it
-    leaves to PyTorch. A gradient that is not finite may reach further than it should.
+    The compiler would store comparisons as booleans for the backward pass and make additions to rows atomic, both slow.
+    It leaves `scatter_reduce` to PyTorch. A non-finite gradient may spread further than in `_gradients`.
     """
     d_p = rest = grad * edges.sign()
     won = []
@@ -186,11 +185,11 @@ def _compiled_gradients(grad: Tensor, q: Tensor, index: Tensor, edges: Tensor, b
 
 
 def edge_max(p: Tensor, q: Tensor, index: Tensor) -> Tensor:
-    """ReLU of p[n, v, :] plus the largest of q[n, v, :] and all q[n, index[n, v, r], :], `(N, V, D)`.
+    """Return ReLU(p[n, v] + max(q[n, v], q[n, index[n, v, r]] for all r)), `(N, V, D)`.
 
     Args:
         p, q: `(N, V, D)`.
-        index: other nodes, `(N, V, k - 1)`.
+        index: `(N, V, k - 1)`, neighbours of each node, without the node itself.
     """
     if not index.shape[2]:
         return torch.relu(p + q)

@@ -1,4 +1,4 @@
-"""Correlation of two maps as batched PyTorch."""
+"""Correlation of two maps in batched PyTorch."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def correlation(a: Tensor, b: Tensor, max_displacement: int, stride: int) -> Tensor:
-    """Mean over channels of a[y, x] b[y + dy, x + dx] for every displacement, zero outside, `(N, (2R + 1)^2, H, W)`.
+    """Return the mean over channels of a[y, x] b[y + dy, x + dx] for every displacement, `(N, (2R + 1)^2, H, W)`.
 
-    One product gives all pairs of positions; the displacements that can stay inside the map are gathered from it,
-    the others are zero without being computed.
+    One product computes all pairs of positions. Displacements that can stay inside the map are gathered from it; the
+    others are zero and need no computation.
     """
     n, c, h, w = a.shape
     reach = max_displacement // stride
@@ -25,7 +25,7 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int, stride: int) -> Ten
 
 
 def _targets(h: int, w: int, reach_y: int, reach_x: int, stride: int, device: torch.device) -> Tensor:
-    """For every position and displacement the position it leads to, or H W where it leaves the map."""
+    """Return the target position of every position and displacement, or H W if it is outside the map."""
     dy = torch.arange(-reach_y, reach_y + 1, device=device)[:, None] * stride
     dx = torch.arange(-reach_x, reach_x + 1, device=device)[None, :] * stride
     y = torch.arange(h, device=device)[:, None, None, None] + dy

@@ -1,4 +1,4 @@
-"""FCC as batched PyTorch.
+"""FCC in batched PyTorch.
 
 Shapes: N maps, C channels of H x W, D = H W, G statistics groups (map n belongs to group n mod G).
 """
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class FCCBranch(NamedTuple):
-    """One branch of FCC with c channels; L1 is the length of its first convolution, L2 of its second.
+    """Parameters of a branch of FCC with c channels. L1 and L2 are the lengths of its two convolutions.
 
-    For the branch `vh` L1 = H and L2 = W, for `hv` L1 = W and L2 = H.
+    Branch `vh` has L1 = H and L2 = W; branch `hv` has L1 = W and L2 = H.
     """
 
     kernel1: Tensor  # (c, L1)
@@ -21,32 +21,32 @@ class FCCBranch(NamedTuple):
     kernel2: Tensor  # (c, L2)
     pos2: Tensor  # (c, L2)
     bias2: Tensor  # (c,)
-    weight: Tensor  # (c,), of the batch normalisation
-    bias: Tensor  # (c,), of the batch normalisation
+    weight: Tensor  # (c,), batch normalisation
+    bias: Tensor  # (c,), batch normalisation
 
 
 def circulant(kernel: Tensor) -> Tensor:
-    """Matrices `A (C, L, L)` of the circular convolutions by `kernel (C, L)`: (A u)_i = sum_s kernel_s u_(i+s)."""
+    """Return matrices `A (C, L, L)` of circular convolutions by `kernel (C, L)`: (A u)_i = sum_s kernel_s u_(i+s)."""
     channels, length = kernel.shape
-    # A[i, m] = kernel[(m - i) mod L]: without the last column, row after row, that is the kernel over and over.
+    # A[i, m] = kernel[(m - i) mod L]. Without the last column, the rows of A in sequence repeat the kernel.
     first = kernel.repeat(1, length - 1).view(channels, length, length - 1)
     return torch.cat([first, kernel.flip(1)[:, :, None]], dim=2)
 
 
 def batch_statistics(x: Tensor, vh_pos: Tensor, hv_pos: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance `(G, C)` of x plus the positions of the two halves."""
+    """Return mean and biased variance `(G, C)` of x plus the positions of the two halves."""
     frames, positions = x.unflatten(0, (-1, groups)), _halves(vh_pos, hv_pos, *x.shape[2:])
     mean = _mean(frames, positions)
     return mean, _over_maps(_centred(frames, positions, mean).square())
 
 
 def _halves(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
-    """Maps `(C, H, W)`: one half with equal columns `rows (C/2, H)`, the other with equal rows `columns (C/2, W)`."""
+    """Return maps `(C, H, W)`: `rows (C/2, H)` repeated along W, then `columns (C/2, W)` repeated along H."""
     return torch.cat([rows[:, :, None].expand(-1, -1, width), columns[:, None, :].expand(-1, height, -1)])
 
 
 def _over_maps(frames: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Mean `(G, C)` of `frames (N / G, G, C, H, W)`; one map at a time, as one long sum would lose two digits."""
+    """Return the mean `(G, C)` of `frames (N / G, G, C, H, W)`, map by map: one long sum would lose two digits."""
     return frames.mean(dim=(3, 4), dtype=dtype).mean(dim=0)
 
 
@@ -55,14 +55,14 @@ def _mean(frames: Tensor, positions: Tensor) -> Tensor:
 
 
 def _centred(frames: Tensor, positions: Tensor, mean: Tensor) -> Tensor:
-    """In the precision of the positions, which is float32 or better."""
+    """Return frames plus positions minus mean, in the precision of the positions (float32 or better)."""
     return frames + (positions - mean[:, :, None, None])
 
 
 class _Normalise(torch.autograd.Function):
-    """Frames plus positions `(C, H, W)`, batch-normalised, and the mean and biased variance `(G, C)`.
+    """Batch-normalise frames plus positions `(C, H, W)`; also return mean and biased variance `(G, C)`.
 
-    Autograd of these steps would do the same in several times the memory traffic. `bias` gets no gradient.
+    Autograd of these steps would need several times the memory traffic. `bias` gets no gradient.
     """
 
     @staticmethod
@@ -97,9 +97,9 @@ class _Normalise(torch.autograd.Function):
 def _normalise(
     frames: Tensor, vh: FCCBranch, hv: FCCBranch, mean: Tensor | None, var: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames plus the first positions, batch-normalised, and the mean and variance `(G, C)` that were used.
+    """Batch-normalise frames plus first positions; also return the mean and variance `(G, C)` that were used.
 
-    The biases get no gradient here, but in `_constant`.
+    The biases get their gradient in `_constant`, not here.
     """
     positions = _halves(vh.pos1, hv.pos1, *frames.shape[3:])
     weight, bias = torch.cat([vh.weight, hv.weight]), torch.cat([vh.bias, hv.bias]).detach()
@@ -113,10 +113,10 @@ def _normalise(
 
 
 def _constant(branch: FCCBranch) -> Tensor:
-    """What the biases of a branch add to all of a plane, `(C/2,)`.
+    """Return the constant `(C/2,)` that the biases of a branch add to every cell of a plane.
 
-    That of the normalisation is in the planes already. Its gradient goes this way, where in half precision it does not
-    suffer from the rounding of every cell.
+    The planes already include the bias of the normalisation; only its gradient comes from here, so that rounding of
+    single cells in half precision does not disturb it.
     """
     bias = branch.bias - branch.bias.detach()
     return (bias * branch.kernel1.sum(dim=1) + branch.bias1) * branch.kernel2.sum(dim=1) + branch.bias2
@@ -125,9 +125,10 @@ def _constant(branch: FCCBranch) -> Tensor:
 def fcc(
     x: Tensor, vh: FCCBranch, hv: FCCBranch, mean: Tensor | None, var: Tensor | None, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FCC as x + A Z B^T + Y, Z being x with the first positions, normalised; see `mol_fast.functional.fcc`.
+    """Compute FCC as x + A Z B^T + Y; see `mol_fast.functional.fcc`.
 
-    Y does not depend on x: the second positions through the second kernel, plus bias1 sum(kernel2) + bias2.
+    Z is x plus the first positions, normalised. Y does not depend on x: it is the second positions through the second
+    kernel, plus bias1 sum(kernel2) + bias2.
     """
     exact = torch.promote_types(x.dtype, torch.float32)
     vh, hv = (FCCBranch(*(p.to(exact) for p in branch)) for branch in (vh, hv))

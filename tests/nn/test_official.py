@@ -137,7 +137,7 @@ def nested(path: Path) -> None:
         ("code.pt", code, "is not a readable PyTorch file of tensors and nothing else"),
         ("bare.pkl", bare_pickle, "is not a readable PyTorch file of tensors and nothing else"),
         ("tensor.pt", one_tensor, "must hold tensors by name, it holds a Tensor"),
-        ("nested.pt", nested, "weights must hold tensors by name, not 'model': dict"),
+        ("nested.pt", nested, "weights must hold tensors by name, got 'model': dict"),
     ],
 )
 def test_wrong_files_are_refused(
