@@ -80,8 +80,8 @@ HEAD = "mer_3dcnn.fc2.weight"
         ({KERNEL: torch.zeros(32, 2, 32, 1)}, rf"{KERNEL} has shape"),
         ({KERNEL: torch.zeros(())}, rf"{KERNEL} has shape"),
         ({NODE: torch.zeros(256, 256, 3)}, rf"{NODE} has shape"),
-        ({CONV: 3}, rf"not '{CONV}': int"),
-        ({3: torch.zeros(1)}, "not 3: Tensor"),
+        ({CONV: 3}, rf"got '{CONV}': int"),
+        ({3: torch.zeros(1)}, "got 3: Tensor"),
     ],
 )
 def test_wrong_weights_are_named(weights: Weights, change: dict[str, Tensor], message: str) -> None:
