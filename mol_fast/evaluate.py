@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.cli import progress, run_program
-from mol_fast.settings import SEEDS, Precision
+from mol_fast.training.settings import SEEDS, Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
@@ -118,12 +118,12 @@ def _score_run(settings: Options) -> None:
 
 def _score_weights(settings: Options) -> None:
     from mol_fast.data.loading import open_data, sources
-    from mol_fast.device import make_fabric
     from mol_fast.evaluation.score_weights import Weights, choose_subjects, score_folds
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
     from mol_fast.runs.folder import Fold, fold_folder
     from mol_fast.runs.pooled import PooledResults
+    from mol_fast.training.fabric import make_fabric
     from mol_fast.utils.environment import environment
 
     assert settings.weights is not None

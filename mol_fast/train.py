@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
 from mol_fast.data.loading import fingerprint, open_data, sources
-from mol_fast.device import fabric_precision, make_fabric
-from mol_fast.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
-from mol_fast.recipes import recipe_of
-from mol_fast.settings import TrainSettings
+from mol_fast.training.fabric import fabric_precision, make_fabric
+from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
+from mol_fast.training.settings import TrainSettings, recipe_of
 from mol_fast.utils.errors import FoldsFailed, Stopped, UserError
 from mol_fast.utils.memory import keep_memory
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from mol_fast.runs.folder import Fold
-    from mol_fast.step_record import StepRecord
+    from mol_fast.training.step import StepRecord
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,9 +48,9 @@ def run(settings: TrainSettings) -> None:
         UserError: an option cannot be used, or the loss of the only fold is not finite.
         FoldsFailed: the loss of one of several folds is not finite; the other folds are finished.
     """
-    from mol_fast.fold_run import make_model
-    from mol_fast.folds import make_folds
     from mol_fast.runs.folder import open_run
+    from mol_fast.training.fold import make_model
+    from mol_fast.training.folds import make_folds
     from mol_fast.utils.environment import environment
 
     settings.check()
@@ -102,9 +101,9 @@ def _run_folds(
     folds: list["Fold"], videos: list[Video], protocol: Protocol, settings: TrainSettings, fabric: "Fabric", path: Path
 ) -> list[str]:
     """Train `folds`, and return messages about those whose loss was not finite."""
-    from mol_fast.fold_run import run_fold
     from mol_fast.runs.folder import fold_folder
-    from mol_fast.training import LossNotFinite
+    from mol_fast.training.fold import run_fold
+    from mol_fast.training.loop import LossNotFinite
 
     failed = []
     with progress("step", every=50) as begin:

@@ -21,8 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mol_fast import MOL, PRESETS, JointLoss
 from mol_fast.nn import layout
-from mol_fast.step_record import PendingRecord
-from mol_fast.training_step import TrainingStep
+from mol_fast.training.step import PendingRecord, TrainingStep
 
 PHASES = ("hold", "forward", "losses", "backward", "clip", "check", "update", "restore", "record")
 NOTHING = ("aten::empty", "aten::new_empty", "aten::_unsafe_view", "aten::promote_types", "prim::", "profiler::")

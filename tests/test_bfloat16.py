@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mol_fast import MOL
-from mol_fast.device import fabric_precision, make_fabric
+from mol_fast.training.fabric import fabric_precision, make_fabric
 from mol_fast.utils import bfloat16
 from mol_fast.utils.bfloat16 import emulates_bfloat16, has_bfloat16
 

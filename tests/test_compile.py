@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mol_fast import MOL, PRESETS, MOLOutput
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol
-from mol_fast.device import make_fabric
-from mol_fast.fold_run import make_model
-from mol_fast.settings import TrainSettings
-from mol_fast.training import train
+from mol_fast.training.fabric import make_fabric
+from mol_fast.training.fold import make_model
+from mol_fast.training.loop import train
+from mol_fast.training.settings import TrainSettings
 
 FRAMES = 5
 

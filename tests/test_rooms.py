@@ -82,6 +82,15 @@ def test_what_is_planted_is_found(copy: Path, file: str, line: str, problem: str
     assert problem in House(copy).problems()
 
 
+def test_what_grows_too_large_is_found(copy: Path) -> None:
+    (copy / "mol_fast" / "utils" / "errors.py").write_text("\n" * 401)
+    for number in range(5):
+        (copy / "mol_fast" / f"loose_{number}.py").touch()
+    problems = House(copy).problems()
+    assert "mol_fast.utils.errors has 401 lines, at most 400 are allowed: split it by subject" in problems
+    assert any("files lie directly in mol_fast, at most 12 may" in problem for problem in problems)
+
+
 def test_a_folder_that_is_gone_is_found(copy: Path) -> None:
     shutil.rmtree(copy / "mol_fast" / "report")
     assert "pyproject.toml packages mol_fast.report, which is not there" in House(copy).problems()

@@ -8,12 +8,12 @@ from torch.testing import assert_close
 
 from mol_fast import MOL, JointLoss, MOLOutput
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol
-from mol_fast.device import make_fabric
-from mol_fast.fold_run import make_model
 from mol_fast.nn.flow_layers import Conv, Deconv, Predict
-from mol_fast.settings import TrainSettings
-from mol_fast.step_record import StepRecord
-from mol_fast.training import train
+from mol_fast.training.fabric import make_fabric
+from mol_fast.training.fold import make_model
+from mol_fast.training.loop import train
+from mol_fast.training.settings import TrainSettings
+from mol_fast.training.step import StepRecord
 
 FRAMES = 5
 

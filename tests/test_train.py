@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from mol_fast.data import PreparedSet
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.weights import load_weights
-from mol_fast.settings import TrainSettings
 from mol_fast.train import main
-from mol_fast.training import learning_rate_factor
+from mol_fast.training.loop import learning_rate_factor
+from mol_fast.training.settings import TrainSettings
 
 TERMS = ("total", "expression", "flow", "landmarks")
 

@@ -6,8 +6,8 @@ from compare import seeded
 from torch import Tensor
 
 from mol_fast import MOL, JointLoss
-from mol_fast.device import make_fabric
-from mol_fast.training_step import Held, TrainingStep
+from mol_fast.training.fabric import make_fabric
+from mol_fast.training.step import Held, TrainingStep
 
 FRAMES = 5
 

@@ -52,7 +52,7 @@ def training_step(dtype: str, backend: str, capturable: bool = False, compiled: 
         stand_in = types.ModuleType("lightning_fabric")
         stand_in.Fabric = OneDevice  # type: ignore[attr-defined]
         sys.modules["lightning_fabric"] = stand_in
-    from mol_fast.training_step import TrainingStep
+    from mol_fast.training.step import TrainingStep
 
     gc.collect()
     if device().type == "cuda":

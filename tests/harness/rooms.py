@@ -1,4 +1,4 @@
-"""Check which room imports which, and print the longest chain of imports: `python tests/harness/rooms.py`.
+"""Check imports and sizes of rooms, and print the longest chain: `python tests/harness/rooms.py`.
 
 A room is a folder of `mol_fast/`, or a file that lies there directly. A room imports from lower layers only.
 """
@@ -25,16 +25,12 @@ LONGEST = 7
 """Rooms in the longest chain of imports."""
 MAPPED = {"kernels": "kernels", "reference": "reference"}
 """Rooms that lie beside `mol_fast/`, see `package-dir` in pyproject.toml."""
-MOVING = {
-    "training": (
-        *("settings", "recipes", "folds", "balance", "training", "training_step", "step_record", "fold_run"),
-        *("fold_config", "checkpoints", "device", "parallel"),
-    ),
-}
-"""Files that have not moved to their room yet; a circle among them alone is let pass."""
+MOST_FILES = 12
+"""Files directly in `mol_fast/`."""
+MOST_LINES = 400
+"""Lines of a file; kernels may be longer."""
 
 _LEVEL = {room: number for number, layer in enumerate(LAYERS) for room in layer}
-_ROOM = {file: room for room, files in MOVING.items() for file in files}
 
 
 class House:
@@ -51,7 +47,7 @@ class House:
 
     def problems(self) -> list[str]:
         """What is wrong, one sentence each."""
-        return [*self._wrong_arrows(), *self._circles(), *self._unpackaged()]
+        return [*self._wrong_arrows(), *self._circles(), *self._unpackaged(), *self._crowded()]
 
     def longest_chain(self) -> list[str]:
         """The rooms of the longest chain of imports, highest first."""
@@ -82,9 +78,7 @@ class House:
 
         def walk(name: str, path: list[str]) -> Iterator[str]:
             if name in path:
-                circle = path[path.index(name) :]
-                if not all(member.removeprefix("mol_fast.") in _ROOM for member in circle):
-                    yield f"{' > '.join([*circle, name])} is a circle of imports"
+                yield f"{' > '.join([*path[path.index(name) :], name])} is a circle of imports"
             elif name not in done:
                 for other in self.imports[name]:
                     yield from walk(other, [*path, name])
@@ -101,6 +95,15 @@ class House:
             yield f"pyproject.toml does not package {folder}"
         for folder in sorted(set(told) - folders):
             yield f"pyproject.toml packages {folder}, which is not there"
+
+    def _crowded(self) -> Iterator[str]:
+        loose = [file for file in self.files.values() if file.parent == self.root / "mol_fast"]
+        if len(loose) > MOST_FILES:
+            yield f"{len(loose)} files lie directly in mol_fast, at most {MOST_FILES} may: give some a room"
+        for name, file in self.files.items():
+            lines = len(file.read_text(encoding="utf-8").splitlines())
+            if lines > MOST_LINES and _room(name) != "kernels":
+                yield f"{name} has {lines} lines, at most {MOST_LINES} are allowed: split it by subject"
 
     def _imports(self, name: str, file: Path) -> set[str]:
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
@@ -130,8 +133,7 @@ def _modules(root: Path) -> Iterator[tuple[str, Path]]:
 
 def _room(name: str) -> str:
     """The room of a module, empty for the package itself."""
-    room = [*name.split("."), ""][1]
-    return _ROOM.get(room, room) if name.count(".") == 1 else room
+    return [*name.split("."), ""][1]
 
 
 def _lower(room: str, than: str) -> bool:

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mol_fast import MOL, JointLoss
-from mol_fast.balance import class_weights
 from mol_fast.nn.sync import synchronise
+from mol_fast.training.balance import class_weights
 
 CLIPS = 4
 

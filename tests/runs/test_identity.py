@@ -8,10 +8,10 @@ import pytest
 from mol_fast.data import PreparedSet, get_protocol
 from mol_fast.data.loading import fingerprint, open_data
 from mol_fast.data.store import Video, write_index, write_video
-from mol_fast.folds import make_folds
-from mol_fast.parallel import check_processes
-from mol_fast.settings import TrainSettings
 from mol_fast.train import main
+from mol_fast.training.folds import make_folds
+from mol_fast.training.parallel import check_processes
+from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 
 OTHER = {"disgust": "surprise", "surprise": "happiness", "happiness": "disgust"}

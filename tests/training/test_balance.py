@@ -13,11 +13,11 @@ from harness.trainings import options, outcome
 from torch import Tensor
 
 from mol_fast import JointLoss, MOLOutput
-from mol_fast.balance import balanced_order, class_counts, class_weights
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol, write_index
-from mol_fast.settings import TrainSettings
 from mol_fast.train import main
-from mol_fast.training import batches
+from mol_fast.training.balance import balanced_order, class_counts, class_weights
+from mol_fast.training.loop import batches
+from mol_fast.training.settings import TrainSettings
 
 LABELS = [0] * 13 + [2] * 5 + [3] * 2
 

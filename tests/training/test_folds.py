@@ -14,11 +14,11 @@ import pytest
 import torch
 from harness.trainings import options, outcome, start
 
-from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import PreparedSet
 from mol_fast.metrics import Evaluation
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.train import main
+from mol_fast.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")

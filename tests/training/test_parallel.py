@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from mol_fast.data import PreparedSet
 from mol_fast.nn.sync import BatchDropout
-from mol_fast.parallel import check_processes, own_share
-from mol_fast.settings import TrainSettings
 from mol_fast.train import main
+from mol_fast.training.parallel import check_processes, own_share
+from mol_fast.training.settings import TrainSettings
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TESTS = str(Path(__file__).parents[1])
@@ -126,9 +126,9 @@ def test_torchrun_shares_folds(embedded_small: PreparedSet, tmp_path: Path) -> N
 
 FAILING = """
 import sys
-from mol_fast import fold_run
+from mol_fast.training import fold as fold_run
 from mol_fast.train import main
-from mol_fast.training import LossNotFinite
+from mol_fast.training.loop import LossNotFinite
 
 fit = fold_run._fit
 

@@ -7,10 +7,9 @@ import pytest
 
 from mol_fast import train
 from mol_fast.data import get_protocol
-from mol_fast.fold_run import make_model
-from mol_fast.recipes import RECIPES
-from mol_fast.settings import TrainSettings
 from mol_fast.train import main
+from mol_fast.training.fold import make_model
+from mol_fast.training.settings import RECIPES, TrainSettings
 from mol_fast.utils.errors import UserError
 
 Parse = Callable[..., TrainSettings]

@@ -12,8 +12,8 @@ from mol_fast import MOL, PRESETS, JointLoss, MOLConfig
 from mol_fast.data import PreparedSet
 from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.predict import main as predict
-from mol_fast.settings import TrainSettings
 from mol_fast.train import main
+from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 
 SETS = [("mer",), ("mer", "flow"), ("mer", "landmarks")]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.runs.folder import Fold
-from mol_fast.settings import TrainSettings
+from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 
 

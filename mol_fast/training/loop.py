@@ -8,16 +8,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mol_fast.balance import balanced_order, class_counts, class_weights
-from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset
 from mol_fast.nn import layout
 from mol_fast.nn.losses import JointLoss
 from mol_fast.nn.model import MOL
 from mol_fast.nn.sync import synchronise
-from mol_fast.settings import TrainSettings
-from mol_fast.step_record import PendingRecord, StepRecord
-from mol_fast.training_step import Batch, TrainingStep
+from mol_fast.training.balance import balanced_order, class_counts, class_weights
+from mol_fast.training.checkpoints import Checkpoints
+from mol_fast.training.settings import TrainSettings
+from mol_fast.training.step import Batch, PendingRecord, StepRecord, TrainingStep
 from mol_fast.utils.errors import UserError
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from mol_fast.parallel import fabric_options
+from mol_fast.training.parallel import fabric_options
 from mol_fast.utils.bfloat16 import EMULATED, emulates_bfloat16, has_bfloat16
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.processes import rank

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mol_fast.parallel import largest
+from mol_fast.training.parallel import largest
 from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.utils.files import write_atomic
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,47 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mol_fast.balance import class_counts, missing_classes
-from mol_fast.checkpoints import Checkpoints
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.data.loading import fingerprint, sources
-from mol_fast.device import fabric_precision
 from mol_fast.evaluation.score import evaluate, score
-from mol_fast.fold_config import write_fold_config
-from mol_fast.folds import split_clips
+from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, save_weights
-from mol_fast.parallel import largest
 from mol_fast.runs.fold_results import FoldResults
-from mol_fast.runs.folder import Fold
+from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.runs.step_log import StepLog
-from mol_fast.settings import TrainSettings
-from mol_fast.step_record import StepRecord
-from mol_fast.training import LossNotFinite, train
+from mol_fast.training.balance import class_counts, missing_classes
+from mol_fast.training.checkpoints import Checkpoints
+from mol_fast.training.fabric import fabric_precision
+from mol_fast.training.folds import split_clips
+from mol_fast.training.loop import LossNotFinite, train
+from mol_fast.training.parallel import largest
+from mol_fast.training.settings import TrainSettings
+from mol_fast.training.step import StepRecord
 from mol_fast.utils.errors import Stopped, UserError
+from mol_fast.utils.files import write_atomic
+
+_OF_THE_RUN = ("folds", "seeds")
+
+
+def write_fold_config(
+    folder: Path, settings: TrainSettings, precision: str, info: Mapping[str, Any], model: MOLConfig
+) -> None:
+    """Write config.json to the folder of a fold. It repeats nothing, and does not mention machine, paths or time.
+
+    Args:
+        folder: folder of the fold.
+        settings: settings of the training, with the seed of the fold.
+        precision: precision of the training.
+        info: plain values that are also saved with the weights: classes, protocol, subjects.
+        model: configuration of the model.
+    """
+    top = {"seed": settings.seed, "precision": precision, **info}
+    told = {*top, *model.to_dict(), *_OF_THE_RUN}
+    rest = {name: value for name, value in settings.identity().items() if name not in told}
+    values = {**top, "settings": rest, "model": model.to_dict()}
+    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
 
 
 def run_fold(

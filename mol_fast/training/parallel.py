@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from mol_fast.settings import TrainSettings
+from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.processes import rank, world_size
 

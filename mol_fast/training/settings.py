@@ -1,9 +1,11 @@
-"""Settings of a training: every field is an option of `python -m mol_fast.train`."""
+"""Settings of a training, and recipes: every field is an option of `python -m mol_fast.train`."""
 
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
 from mol_fast.utils.errors import UserError
@@ -12,7 +14,6 @@ from mol_fast.utils.processes import world_size
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Recipe = Literal["default", "released"]
 Precision = Literal["auto", "float32", "bfloat16"]
-
 LEAST = {
     "steps": 1,
     "seeds": 1,
@@ -184,3 +185,47 @@ class TrainSettings:
             difference=preset.difference and self.difference,
             tasks=self.tasks,
         )
+
+
+RECIPES: dict[str, TrainSettings] = {
+    "default": TrainSettings(),
+    "released": replace(
+        TrainSettings(),
+        recipe="released",
+        preset="official",
+        steps=1000,
+        batch_size=32,
+        lr=1e-4,
+        warmup=0,
+        schedule="constant",
+        weight_decay=1e-3,
+        clip_norm=0.0,
+        expression_weight=1.0,
+        flow_weight=10.0,
+        landmark_weight=0.5,
+        selection="test",
+        precision="float32",
+    ),
+}
+"""Settings of each recipe.
+
+"released" follows the code released with the MOL paper. Four things differ: every clip is normalised by itself, not by
+the mean and maximum of a subject's file; initial weights are those of this package, near the identity and the mean
+face; every fold starts with new weights, while published code carries weights from fold to fold; scores come from
+pooled videos, while published code scores windows or averages over folds.
+"""
+
+
+def recipe_of(argv: Sequence[str] | None) -> TrainSettings:
+    """Return the settings of the recipe named in the options `argv`, or the defaults.
+
+    Args:
+        argv: the options. Default: those of the command line. The parser of the options reports unknown names.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = "default"
+    for place, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option == "--recipe":
+            name = value or "".join(words[place + 1 : place + 2])
+    return RECIPES[name if name in get_args(Recipe) else "default"]

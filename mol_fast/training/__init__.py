@@ -1,0 +1,1 @@
+"""Train folds: settings, the loop and its step, checkpoints, devices, several processes."""
