@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from compare import Params, state
+from harness.compare import Params, state
 from torch import Tensor, nn
 
 from mol_fast.functional import HAS_TRITON

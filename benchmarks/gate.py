@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from compare import errors, mean_square
+from harness.compare import errors, mean_square
 from torch import Tensor
 
 MOST = 0.9

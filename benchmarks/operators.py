@@ -9,7 +9,8 @@ import counts
 import torch
 import torch.nn.functional as F
 from backends import autocast, of_loops, of_module
-from compare import (
+from gate import Errors, Results, errors_of
+from harness.compare import (
     Params,
     as_layer,
     assert_runs_equal,
@@ -21,7 +22,6 @@ from compare import (
     seeded,
     state,
 )
-from gate import Errors, Results, errors_of
 from torch import Tensor, nn
 
 from mol_fast import CCC, F5C, FCC, functional

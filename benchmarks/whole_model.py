@@ -12,8 +12,8 @@ from functools import cache, lru_cache
 
 import torch
 from backends import Implementation, autocast, of_loops, of_module, on_backend
-from compare import Params, assert_runs_equal, neighbour_gap, randomise, seeded
 from gate import Errors, Results, errors_of
+from harness.compare import Params, assert_runs_equal, neighbour_gap, randomise, seeded
 from torch import Tensor
 
 from mol_fast import MOL, PRESETS, JointLoss

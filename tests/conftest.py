@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from lanes import (
+from harness.lanes import (
     LANES,
     pytest_collection_modifyitems,
     pytest_configure,

@@ -37,9 +37,9 @@ def run(context: Context) -> None:
     if importlib.util.find_spec("pytest") is None:
         raise RuntimeError("pytest is not installed")
     reports = context.scratch / "reports.jsonl"
-    files = [path for path in sorted((context.root / "tests").glob("test_*.py")) if GPU.search(path.read_text())]
+    files = [path for path in sorted((context.root / "tests").rglob("test_*.py")) if GPU.search(path.read_text())]
     if context.rehearsal:
-        files = [path for path in files if path.stem == "test_kernels_correlation"]
+        files = [path for path in files if path.match("kernels/test_correlation.py")]
     if importlib.util.find_spec("xdist"):
         count = min(MOST_PROCESSES, max(1, cores() - 2))
         waves = [[[*map(str, files), "-n", str(count), "--dist", "worksteal"]]]

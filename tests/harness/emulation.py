@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import triton.language as tl
+from harness.hooks import replaced
 from triton._C.libtriton import ir
 from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-from harness.hooks import replaced
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:

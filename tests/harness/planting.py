@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from triton.runtime.interpreter import FunctionRewriter, InterpretedFunction
-
 from harness.hooks import replaced
+from triton.runtime.interpreter import FunctionRewriter, InterpretedFunction
 
 Change = Callable[[str], str]
 BARRIER = "tl.debug_barrier()"

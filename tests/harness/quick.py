@@ -10,9 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from triton.runtime import interpreter
-
 from harness.hooks import replaced
+from triton.runtime import interpreter
 
 
 class Once:

@@ -30,12 +30,11 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
+from harness.hooks import replaced
+from harness.shadow import Accesses, Fresh, Kind, elements
 from torch import Tensor
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
-
-from harness.hooks import replaced
-from harness.shadow import Accesses, Fresh, Kind, elements
 
 ADDRESS_BITS = np.uint64(48)
 ADDRESS = np.uint64(2**48 - 1)

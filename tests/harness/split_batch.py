@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from compare import randomise, seeded
+from harness.compare import randomise, seeded
 from safetensors.torch import save_file
 from torch import Tensor
 

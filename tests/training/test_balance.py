@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import seeded
+from harness.compare import seeded
 from harness.trainings import options, outcome
 from torch import Tensor
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from compare import seeded
+from harness.compare import seeded
 
 from mol_fast import MOL, PRESETS, JointLoss, MOLConfig
 from mol_fast.data import PreparedSet

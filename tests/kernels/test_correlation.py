@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import assert_runs_equal, assert_within_budget, run, seeded
-from kernel_checks import (
+from harness.compare import assert_runs_equal, assert_within_budget, run, seeded
+from harness.kernel_checks import (
     LAYOUTS,
     RUNS,
     count_launches,

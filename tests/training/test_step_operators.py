@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from step_count import Operators, operators_of_a_step
+from harness.step_count import Operators, operators_of_a_step
 
 from mol_fast import PRESETS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from compare import (
+from harness.compare import (
     as_layer,
     assert_runs_equal,
     assert_within_budget,

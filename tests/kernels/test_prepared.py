@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from compare import seeded
+from harness.compare import seeded
 from torch import Tensor
 
 pytest.importorskip("triton")
@@ -20,7 +20,7 @@ from triton.runtime import driver
 
 from mol_fast import F5C, functional
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import no_launch
 

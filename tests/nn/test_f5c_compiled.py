@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from compare import randomise, seeded
 from functorch.compile import make_boxed_func
+from harness.compare import randomise, seeded
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.testing import assert_close

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import Params, assert_runs_equal, assert_within_budget, neighbour_gap, plain_ccc, run, seeded
-from kernel_checks import (
+from harness.compare import Params, assert_runs_equal, assert_within_budget, neighbour_gap, plain_ccc, run, seeded
+from harness.kernel_checks import (
     LAYOUTS,
     NATIVE,
     count_launches,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import assert_runs_equal, assert_within_budget, run, seeded
+from harness.compare import assert_runs_equal, assert_within_budget, run, seeded
 from torch import Tensor
 from torch.testing import assert_close
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from compare import Params, assert_runs_equal, assert_within_budget, plain_fcc, run, seeded
-from kernel_checks import (
+from harness.compare import Params, assert_runs_equal, assert_within_budget, plain_fcc, run, seeded
+from harness.kernel_checks import (
     LAYOUTS,
     RUNS,
     count_launches,

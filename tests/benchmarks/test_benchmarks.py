@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from compare import seeded
-from fake_gpu import FakeGPU
+from harness.compare import seeded
+from harness.fake_gpu import FakeGPU
 from torch import Tensor
 
 from mol_fast.checks import timing
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import budget
 import counts
@@ -26,7 +26,7 @@ import measure
 import scaling
 import table
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 X = seeded(50, dtype=torch.float64)
 
 

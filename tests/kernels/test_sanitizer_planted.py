@@ -12,9 +12,9 @@ from harness import planting
 from harness.sanitizer import Sanitizer
 from harness.shadow import Kind
 from mol_fast.kernels import ccc_backward, prepared
-from test_sanitizer import SPARE, correlate, of, step
 
 from mol_fast import CCC, FCC
+from tests.kernels.test_sanitizer import SPARE, correlate, of, step
 
 pytestmark = pytest.mark.sanitizer
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from compare import randomise, seeded
+from harness.compare import randomise, seeded
 from torch import Tensor, nn
 
 from mol_fast import MOL, PRESETS, MOLOutput

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from compare import randomise, run, seeded, state
+from harness.compare import randomise, run, seeded, state
 from torch import Tensor, nn
 from torch.testing import assert_close
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import randomise, seeded
+from harness.compare import randomise, seeded
 from torch import Tensor
 from torch.testing import assert_close
 

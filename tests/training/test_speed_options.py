@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import randomise, seeded
+from harness.compare import randomise, seeded
 from torch import Tensor
 from torch.testing import assert_close
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from fake_gpu import FakeGPU
+from harness.fake_gpu import FakeGPU
 from rich.console import Console
 from torch import Tensor
 

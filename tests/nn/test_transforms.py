@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from compare import randomise, seeded, state
+from harness.compare import randomise, seeded, state
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.testing import assert_close

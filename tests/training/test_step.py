@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import seeded
+from harness.compare import seeded
 from torch import Tensor
 
 from mol_fast import MOL, JointLoss

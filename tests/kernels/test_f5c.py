@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 pytest.importorskip("triton")
 
-from kernel_checks import count_launches, first_runs
+from harness.kernel_checks import count_launches, first_runs
 from mol_fast.kernels import ccc, fcc
 
 from mol_fast import F5C, MOL

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from compare import seeded
+from harness.compare import seeded
 from torch import Tensor
 
 pytest.importorskip("triton")

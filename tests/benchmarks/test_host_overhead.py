@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import host_overhead
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from compare import randomise, run, seeded, state
+from harness.compare import randomise, run, seeded, state
 from torch import Tensor
 from torch.testing import assert_close
 

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from compare import randomise, seeded
+from harness.compare import randomise, seeded
 from torch import Tensor, nn
 
 from mol_fast import MOL, JointLoss, MOLOutput

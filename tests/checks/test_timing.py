@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fake_gpu import FakeGPU, stepping
+from harness.fake_gpu import FakeGPU, stepping
 from torch import Tensor
 
 from mol_fast.checks import timing

@@ -1,6 +1,6 @@
 """Counts the operators of a whole training step, phase by phase, as a GPU runs it, on any machine.
 
-    TRITON_INTERPRET=1 python tests/step_count.py paper
+    TRITON_INTERPRET=1 python tests/harness/step_count.py paper
 
 Tensors are fake: they have shapes and no values, and nothing is computed. They say that they are on the CPU, so the
 choices that depend on the device are made here as on a GPU. Views, and tensors that are made without values, start

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from compare import Params
+from harness.compare import Params
 from torch import Tensor
 
 NATIVE = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]

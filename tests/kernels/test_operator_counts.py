@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from test_prepared import Device, device
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import driver
+
+from tests.kernels.test_prepared import Device, device
 
 pytest.importorskip("triton")
 
 from mol_fast import F5C
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import host_overhead
 

@@ -1,6 +1,6 @@
 """The emulated arithmetic is that of a card, and the budgets of the kernels' tests report where it is not.
 
-The kernels' own tests run on it, too: `emulated-float32` and `emulated-bfloat16` in `test_kernels_*.py`.
+The kernels' own tests run on it, too: `emulated-float32` and `emulated-bfloat16` in those of every operator.
 """
 
 from collections.abc import Callable
@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_kernels_ccc
-import test_kernels_correlation
-import test_kernels_fcc
 import torch
-from compare import run
+from harness.compare import run
 from torch import Tensor
 
 pytest.importorskip("triton")
 
 from harness import faulty
 from harness.emulation import Arithmetic, emulation, tf32x3, to_bfloat16, to_tf32
+
+from tests.kernels import test_ccc, test_correlation, test_fcc
 
 pytestmark = pytest.mark.emulated
 
@@ -66,7 +65,7 @@ Result = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 def fcc() -> Result:
     """What the kernel gives for bfloat16 maps, and what is exact for them."""
-    test, case = test_kernels_fcc, (3, 2, 16, 16, 1)
+    test, case = test_fcc, (3, 2, 16, 16, 1)
     x = torch.randn(case[:4], generator=torch.Generator().manual_seed(0)).bfloat16()
     params = test.parameters(2, 16, 16, torch.bfloat16)
     exact = run(test.by_group(test.ref.fcc, 1), test.double(params), x.double(), x.double())
@@ -74,14 +73,14 @@ def fcc() -> Result:
 
 
 def ccc() -> Result:
-    test, case = test_kernels_ccc, (2, 16, 8, 8, 3)
+    test, case = test_ccc, (2, 16, 8, 8, 3)
     x, params = test.maps(case, torch.bfloat16, "cpu"), test.parameters(16, 64, torch.bfloat16)
     exact = run(lambda p, x: test.ref.ccc_paper(p, x, 3), test.double(params), x.double(), x.double())
     return run(test.fused(3), params, x, x), exact
 
 
 def correlation() -> Result:
-    test, window = test_kernels_correlation, (4, 2, 0.1)
+    test, window = test_correlation, (4, 2, 0.1)
     a, b, g = test.maps((1, 40, 9, 10, *window), torch.bfloat16, "cpu")
     exact = run(test.literal(*window), test.leaves(b, torch.float64), a.double(), g.double())
     return run(test.fused(*window), test.leaves(b), a, g), exact
@@ -142,7 +141,7 @@ class TwoProducts(Arithmetic):
 
 def reference_test(operator: str, dtype: torch.dtype) -> None:
     """The operator's comparison with the reference, on one of its cases."""
-    test: Any = {"fcc": test_kernels_fcc, "ccc": test_kernels_ccc, "correlation": test_kernels_correlation}[operator]
+    test: Any = {"fcc": test_fcc, "ccc": test_ccc, "correlation": test_correlation}[operator]
     case = {"fcc": (3, 2, 16, 16, 1), "ccc": (1, 130, 2, 10, 3), "correlation": (1, 40, 16, 16, 14, 2, 0.1)}[operator]
     test.test_is_the_reference("cpu", dtype, case, *([False] if operator == "fcc" else []))
 
