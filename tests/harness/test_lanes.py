@@ -1,7 +1,7 @@
 """Where the lanes of the interpreter are skipped."""
 
 import pytest
-from lanes import unfit
+from harness.lanes import unfit
 
 
 @pytest.mark.parametrize(("triton", "numpy"), [("3.6.0", "2.3.5"), ("3.7.1", "2.4.6"), ("3.9.0+git1", "2.5.0")])
