@@ -26,7 +26,7 @@ from mol_fast.vision.pictures import (
 from mol_fast.vision.sizes import MARGIN, WINDOW
 
 _ZOOM = 2
-"""Of a picture with predictions, in which two sets of landmarks lie side by side."""
+"""Zoom of a picture with predictions, to tell true and predicted landmarks apart."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,16 +41,16 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
 
     Args:
         video: Prepared .safetensors file.
-        weights: Run, fold or weights file, whose model predicts the window.
-        window: Which window, from 0.
-        out: PNG file to write; by default NAME.png in the current folder.
+        weights: Folder of a run or fold, or weights file (.safetensors), of the model that predicts the window.
+        window: Number of the window, counted from 0.
+        out: PNG file to write. Default: NAME.png in the current folder.
 
     Raises:
         UserError: the file is not a prepared video, has no such window, or the weights cannot be used.
     """
     described = Video.from_file(video)
     if not 0 <= window < described.interval:
-        raise UserError(f"--window is {window}, but {video} has windows 0 to {described.interval - 1}")
+        raise UserError(f"--window is {window}, must be from 0 to {described.interval - 1} for {video}")
     target = out or Path(f"{video.stem}.png")
     data = described.read()
     lengths = data.flow.float().norm(dim=1)
@@ -104,7 +104,7 @@ def predicted_picture(clip: Clip, indices: range, weights: Path) -> Picture:
 
 
 def _flows(flow: Tensor, indices: range, scale: float, name: str, zoom: int = 1) -> list[Picture]:
-    """Pictures of `flow (2, 7, H, W)`, each with its caption."""
+    """Draw the 7 fields of `flow (2, 7, H, W)`, each with a caption."""
     pairs = zip(torch.unbind(flow, 1), indices, indices[1:], strict=False)
     return [captioned(flow_picture(part, scale, zoom), f"{name} {first} to {last}") for part, first, last in pairs]
 

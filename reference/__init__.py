@@ -1,8 +1,8 @@
-"""The paper's mathematics in plain PyTorch, written to be read. Everything else is held to it.
+"""The paper's equations in plain PyTorch, written to be read. All other code is compared with them.
 
 Source: Shao et al., "MOL: Joint Estimation of Micro-Expression, Optical Flow, and Landmark via
-Transformer-Graph-Style Convolution", IEEE TPAMI 47(10), 2025. Functions take their parameters as a mapping
-of names, the names of `MOL.state_dict()`, and loop where the equations have an index.
+Transformer-Graph-Style Convolution", IEEE TPAMI 47(10), 2025. Functions take their parameters as a mapping with the
+names of `MOL.state_dict()`. Every index of an equation is a loop.
 """
 
 from .ccc import ccc_official, ccc_paper, neighbours

@@ -10,7 +10,7 @@ NORM_FLOOR = 1e-12
 
 
 def neighbours(nodes: Tensor, k: int) -> Tensor:
-    """Indices `(nodes, k)` of the k nodes of largest cosine similarity to each row of `nodes (nodes, features)`."""
+    """Return indices `(nodes, k)` of the k nodes most similar to each row of `nodes (nodes, features)`, by cosine."""
     with torch.no_grad():
         length = nodes.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR)
         unit = nodes / length
@@ -18,7 +18,7 @@ def neighbours(nodes: Tensor, k: int) -> Tensor:
 
 
 def ccc_paper(params: Params, x: Tensor, k: int) -> Tensor:
-    """CCC of the paper on `x (N, C, H, W)`: nodes are channels, E_i = max_j ReLU(node(f_i) + edge(f_j - f_i))."""
+    """Apply CCC of the paper to `x (N, C, H, W)`: nodes are channels, E_i = max_j ReLU(node(f_i) + edge(f_j - f_i))."""
     maps = []
     for f in x.flatten(2):  # (C, D), one sample
         nearest = neighbours(f, k)
@@ -35,7 +35,7 @@ def ccc_paper(params: Params, x: Tensor, k: int) -> Tensor:
 
 
 def ccc_official(params: Params, x: Tensor, k: int) -> Tensor:
-    """What the released code computes on `x (N, C, H, W)`: nodes are positions, linears act on each channel's map."""
+    """Apply CCC of the released code to `x (N, C, H, W)`: nodes are positions, linear layers act on each channel."""
     maps = []
     for f in x.flatten(2):  # (C, D)
         nearest = neighbours(f.T, k)  # (D, k), positions

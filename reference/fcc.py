@@ -8,7 +8,7 @@ from .params import Params, sub
 
 
 def circular_vertical(u: Tensor, kernel: Tensor) -> Tensor:
-    """y[n, ch, i, j] = sum_s kernel[ch, s] u[n, ch, (i + s) mod H, j], for `u (N, c, H, W)`, `kernel (c, H)`."""
+    """Compute y[n, ch, i, j] = sum_s kernel[ch, s] u[n, ch, (i + s) mod H, j], `u (N, c, H, W)`, `kernel (c, H)`."""
     height = u.shape[2]
     y = torch.zeros_like(u)
     for s in range(height):
@@ -18,26 +18,26 @@ def circular_vertical(u: Tensor, kernel: Tensor) -> Tensor:
 
 
 def circular_horizontal(u: Tensor, kernel: Tensor) -> Tensor:
-    """y[n, ch, i, j] = sum_s kernel[ch, s] u[n, ch, i, (j + s) mod W], for `u (N, c, H, W)`, `kernel (c, W)`."""
+    """Compute y[n, ch, i, j] = sum_s kernel[ch, s] u[n, ch, i, (j + s) mod W], `u (N, c, H, W)`, `kernel (c, W)`."""
     return circular_vertical(u.transpose(2, 3), kernel).transpose(2, 3)
 
 
 def branch_vh(params: Params, x: Tensor, training: bool) -> Tensor:
-    """Vertical, then horizontal: position, norm, convolution, bias, position, convolution, bias."""
+    """Convolve vertically, then horizontally: position, norm, convolution, bias, position, convolution, bias."""
     u = batch_norm(sub(params, "norm"), x + params["pos1"][:, :, None], training)
     y = circular_vertical(u, params["kernel1"]) + params["bias1"][:, None, None] + params["pos2"][:, None, :]
     return circular_horizontal(y, params["kernel2"]) + params["bias2"][:, None, None]
 
 
 def branch_hv(params: Params, x: Tensor, training: bool) -> Tensor:
-    """Horizontal, then vertical: the same with rows and columns exchanged."""
+    """Convolve horizontally, then vertically: like `branch_vh` with rows and columns exchanged."""
     u = batch_norm(sub(params, "norm"), x + params["pos1"][:, None, :], training)
     y = circular_horizontal(u, params["kernel1"]) + params["bias1"][:, None, None] + params["pos2"][:, :, None]
     return circular_vertical(y, params["kernel2"]) + params["bias2"][:, None, None]
 
 
 def fcc(params: Params, x: Tensor, training: bool) -> Tensor:
-    """FCC(x) = x + [vh(first half of the channels), hv(second half)], `(N, C, H, W) -> (N, C, H, W)`."""
+    """Compute FCC(x) = x + [vh(first half of the channels), hv(second half)], `(N, C, H, W) -> (N, C, H, W)`."""
     half = x.shape[1] // 2
     vh = branch_vh(sub(params, "vh"), x[:, :half], training)
     hv = branch_hv(sub(params, "hv"), x[:, half:], training)

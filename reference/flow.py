@@ -1,4 +1,4 @@
-"""The optical flow head: FlowNetC on one pair of frames, with the features of the F5C blocks injected."""
+"""The optical flow head: FlowNetC on one pair of frames, with injected features of the F5C blocks."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,10 @@ SLOPE = 0.1
 
 
 def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 2) -> Tensor:
-    """out[n, (dy, dx), y, x] = mean_c a[n, c, y, x] b[n, c, y + stride dy, x + stride dx], zero outside, dy outer."""
+    """Correlate two maps `(N, C, H, W)`.
+
+    out[n, (dy, dx), y, x] = mean_c a[n, c, y, x] b[n, c, y + stride dy, x + stride dx], zero outside, dy outer.
+    """
     n, _, height, width = a.shape
     reach = max_displacement // stride
     maps = []
@@ -29,21 +32,21 @@ def correlation(a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 
 
 
 def conv(params: Params, x: Tensor, stride: int, training: bool) -> Tensor:
-    """Convolution without bias, batch normalisation, LeakyReLU."""
+    """Apply a convolution without bias, batch normalisation and LeakyReLU."""
     weight = params["conv.weight"]
     x = F.conv2d(x, weight, stride=stride, padding=(weight.shape[-1] - 1) // 2)
     return F.leaky_relu(batch_norm(sub(params, "norm"), x, training), SLOPE)
 
 
 def encode(params: Params, frame: Tensor, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The three convolutions that both frames of a pair go through, one frame at a time."""
+    """Apply the first three convolutions to one frame of a pair."""
     conv1 = conv(sub(params, "conv1"), frame, 2, training)
     conv2 = conv(sub(params, "conv2"), conv1, 2, training)
     return conv1, conv2, conv(sub(params, "conv3"), conv2, 2, training)
 
 
 def decode(params: Params, maps: list[Tensor]) -> Tensor:
-    """From the coarsest map to full resolution; `maps` are the encoder's, coarsest first, the frame itself last."""
+    """Decode the coarsest map to full resolution. `maps` are the encoder's, coarsest first, the frame last."""
     x = maps[0]
     for level, skip in zip((5, 4, 3, 2, 1, 0), maps[1:], strict=True):
         flow = F.conv2d(x, params[f"predict{level + 1}.weight"], padding=1)
@@ -56,8 +59,9 @@ def decode(params: Params, maps: list[Tensor]) -> Tensor:
 def flow_head(
     params: Params, frame_t: Tensor, frame_t1: Tensor, feature_t: Tensor, feature_t1: Tensor, training: bool
 ) -> Tensor:
-    """Flow t -> t+1 in pixels `(B, 2, H, W)`, channel 0 along x, from frames `(B, 1, H, W)`, or with a second channel
-    for their difference to the next, and their features.
+    """Predict flow t -> t+1 in pixels, `(B, 2, H, W)`, channel 0 along x, from two frames and their features.
+
+    Frames are `(B, 1, H, W)`, or `(B, 2, H, W)` with their difference to the next frame as second channel.
     """
     conv1, conv2, conv3_t = encode(params, frame_t, training)
     _, _, conv3_t1 = encode(params, frame_t1, training)

@@ -1,4 +1,4 @@
-"""The three loss terms of the joint training."""
+"""The loss of the joint training: three terms and their weighted sum."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from .model import Output
 
 @dataclass
 class Losses:
-    """Each term and their weighted sum."""
+    """The terms and their weighted sum."""
 
     expression: Tensor
     flow: Tensor
@@ -25,9 +25,9 @@ def losses(
     landmarks: Tensor,
     weights: tuple[float, float, float] = (1.0, 10.0, 0.5),
 ) -> Losses:
-    """Cross-entropy; squared flow error over T-1; landmark error over the distance of the eyes.
+    """Compute cross-entropy, squared flow error / (T-1), and landmark error / inter-ocular distance.
 
-    `labels (B,)`, `flow (B, 2, T-1, H, W)`, `landmarks (B, T, 68, 2)`: those of frames 1..T-1 are compared.
+    `labels (B,)`, `flow (B, 2, T-1, H, W)`, `landmarks (B, T, 68, 2)`; landmarks of frame 0 are ignored.
     """
     pairs = flow.shape[2]
     expression = F.cross_entropy(output.logits, labels)

@@ -1,4 +1,4 @@
-"""The whole network, one pair of consecutive frames after the other."""
+"""The whole network, pair by pair of consecutive frames."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from .params import Params, sub
 
 @dataclass
 class Output:
-    """`logits (B, K)`, `flow (B, 2, T-1, H, W)` in pixels, `landmarks (B, T-1, 68, 2)` in pixels."""
+    """Output: `logits (B, K)`, `flow (B, 2, T-1, H, W)` in pixels, `landmarks (B, T-1, 68, 2)` in pixels."""
 
     logits: Tensor
     flow: Tensor
@@ -30,9 +30,11 @@ def mol(
     feature_scale: float | None = None,
     difference_scale: float | None = None,
 ) -> Output:
-    """MOL on `clip (B, 1, T, H, W)`; `feature_scale` given: the features of each block are centred over time and
-    multiplied by it before the flow and the micro-expression heads; `difference_scale` given: the flow head sees the
-    frames beside their differences, times it. None for both: the paper's exact form.
+    """Apply MOL to `clip (B, 1, T, H, W)`. The paper's exact form has neither of the two scales.
+
+    With `feature_scale`, the mean over time is subtracted from the features of each block and the rest is multiplied by
+    it, before the flow and expression heads. With `difference_scale`, the flow head also reads frame differences,
+    multiplied by it.
     """
     pairs = range(clip.shape[2] - 1)
     first: list[Tensor] = []
@@ -56,7 +58,7 @@ def mol(
 
 
 def beside_difference(clip: Tensor, scale: float) -> Tensor:
-    """`(B, 2, T, H, W)`: every frame, and `scale` times the next one less it; the last has that of the pair before."""
+    """Return `(B, 2, T, H, W)`: every frame, and `scale` (next frame - frame); the last repeats the one before."""
     last = clip.shape[2] - 1
     frames = []
     for t in range(last + 1):
@@ -66,6 +68,6 @@ def beside_difference(clip: Tensor, scale: float) -> Tensor:
 
 
 def centre(maps: list[Tensor], scale: float) -> list[Tensor]:
-    """Each map less the mean of its block over time, times `scale`."""
+    """Subtract the mean over time from each map, and multiply by `scale`."""
     mean = torch.stack(maps).mean(dim=0)
     return [scale * (x - mean) for x in maps]

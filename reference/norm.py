@@ -1,4 +1,4 @@
-"""Batch normalisation of one call (section "Batch-norm semantics" of the released network: one frame at a time)."""
+"""Batch normalisation of one call. The released network makes one call per frame."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ MOMENTUM = 0.1
 
 
 def batch_norm(params: Params, x: Tensor, training: bool) -> Tensor:
-    """Normalise each channel of `x (N, C, H, W)`; in training with its own statistics.
+    """Normalise each channel of `x (N, C, H, W)`, in training with statistics of `x`.
 
-    In training the running statistics in `params` are updated in place: the mean, and the variance with
-    one degree of freedom removed.
+    Training also updates the running statistics in `params` in place: the mean, and the unbiased variance.
     """
     if training:
         mean = x.mean(dim=(0, 2, 3))

@@ -1,4 +1,4 @@
-"""Parameters by name: every function here takes a mapping with the names of `MOL.state_dict()`."""
+"""Parameters by name: a mapping with the names of `MOL.state_dict()`."""
 
 from collections.abc import Mapping
 
@@ -8,5 +8,5 @@ Params = Mapping[str, Tensor]
 
 
 def sub(params: Params, prefix: str) -> dict[str, Tensor]:
-    """The parameters below `prefix`, with `prefix.` removed from their names."""
+    """Return the parameters whose names start with `prefix.`, without it."""
     return {name[len(prefix) + 1 :]: value for name, value in params.items() if name.startswith(prefix + ".")}

@@ -74,7 +74,12 @@ class FCC(nn.Module):
         self.hv = _Branch(channels // 2, width, height)
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """`groups`: number of frames in the batch (map n is frame n mod groups), each normalised by itself."""
+        """Apply the layer.
+
+        Args:
+            x: maps `(N, C, H, W)`.
+            groups: number of frames in the batch; map n is frame n mod groups. Training normalises frame by frame.
+        """
         _check_input(x, self.channels, self.size)
         branches = self.vh, self.hv
         vh, hv = (branch.tensors() for branch in branches)
@@ -202,7 +207,12 @@ class F5C(nn.Module):
         self.ccc = CCC(channels, size, neighbors, variant, backend)
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """`groups`: number of frames in the batch (map n is frame n mod groups), each normalised by itself."""
+        """Apply the layer.
+
+        Args:
+            x: maps `(N, C, H, W)`.
+            groups: number of frames in the batch; map n is frame n mod groups. Training normalises frame by frame.
+        """
         return self.ccc(self.fcc(x, groups))
 
 
