@@ -62,8 +62,8 @@ def test_help_and_unknown_recipes(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--recipe", "released", "--help"])
     text = " ".join(capfd.readouterr().out.replace("│", " ").split())
-    assert "the last weights are kept. (default: 1000)" in text
-    assert "Not repeated are" in text
+    assert "The weights of the last step are kept. (default: 1000)" in text
+    assert "Not repeated: its normalisation" in text
 
 
 def test_score_every_is_checked() -> None:
