@@ -188,7 +188,7 @@ def ccc(
         node_weight, edge_weight: `(D, D)`; node_bias, edge_bias: `(D,)`.
         mix_weight, mix_bias: 1x1 convolution over channels, `(C, C)` and `(C,)`; variant "paper" only.
         k: number of neighbours including the node itself; 1 to C ("paper") or 1 to D ("official").
-        variant: "paper" (nodes are channels) or "official" (nodes are positions, as in the released code).
+        variant: "paper" (nodes are channels) or "official" (nodes are positions, as in the official code).
         backend: see the module; "official" runs only in PyTorch.
 
     Returns:

@@ -39,7 +39,7 @@ class Options:
         sheet: Annotation sheet (.xlsx or .csv) of casme2 or samm. Default: search the release.
         name: Name of the set. Default: the name of the data set, or of the root for "folders".
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
-            landmarks, as the paper's released code does; this makes a still face move.
+            landmarks, as the paper's official code does; this makes a still face move.
         min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
             about 0.
         workers: Number of processes. Default: the number of processor cores.

@@ -35,7 +35,7 @@ def ccc_paper(params: Params, x: Tensor, k: int) -> Tensor:
 
 
 def ccc_official(params: Params, x: Tensor, k: int) -> Tensor:
-    """Apply CCC of the released code to `x (N, C, H, W)`: nodes are positions, linear layers act on each channel."""
+    """Apply CCC of the official code to `x (N, C, H, W)`: nodes are positions, linear layers act on each channel."""
     maps = []
     for f in x.flatten(2):  # (C, D)
         nearest = neighbours(f.T, k)  # (D, k), positions

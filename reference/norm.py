@@ -1,4 +1,4 @@
-"""Batch normalisation of one call. The released network makes one call per frame."""
+"""Batch normalisation of one call. The official network makes one call per frame."""
 
 import torch
 from torch import Tensor

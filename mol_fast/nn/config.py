@@ -20,14 +20,14 @@ class MOLConfig:
     Attributes:
         num_classes: K, number of expression classes.
         neighbors: k of CCC, the number of neighbours including the node itself.
-        variant: "paper", or "official" for weights trained with the released code.
+        variant: "paper", or "official" for weights trained with the official code.
         frames: T, number of frames of a clip, at least 5.
         center: subtract the mean over time from the features of each block, before the flow and expression heads. Not
             in the paper; without it, identity hides the motion.
         feature_scale: factor on the centred features.
         difference: feed the flow head the difference of each frame to the next, too. Not in the paper; the features
             have an eighth of the resolution, too coarse to locate small motion.
-        norm_stats: batch statistics per frame index ("frame", as in the released code, which calls the network pair by
+        norm_stats: batch statistics per frame index ("frame", as in the official code, which calls the network pair by
             pair) or over all frames of the batch ("clip"). Evaluation is the same for both.
         flow_width: width of the flow head, relative to the paper.
         dropout: dropout probability of the expression head.
@@ -95,5 +95,5 @@ PRESETS: dict[str, MOLConfig] = {
 - "small": a flow head of a quarter of the width, for CPUs and quick experiments.
 - "paper": the paper's sizes, plus features centred over time and frame differences for the flow head.
 - "paper-exact": the paper as published.
-- "official": the network of the released code.
+- "official": the network of the official code.
 """

@@ -188,7 +188,7 @@ class F5C(nn.Module):
         channels: C, even.
         size: H = W, or (H, W).
         neighbors: k of CCC, the number of neighbours including the node itself.
-        variant: "paper", or "official" for weights trained with the released code.
+        variant: "paper", or "official" for weights trained with the official code.
         backend: "auto" (Triton on a GPU, batched PyTorch elsewhere), "torch" or "triton".
 
     Raises:

@@ -15,7 +15,7 @@ class Stem(nn.Module):
     """Four convolutions, applied to every frame, `(N, 1, 128, 128) -> (N, 128, 16, 16)`.
 
     Args:
-        activation: apply a ReLU after the first three convolutions. The released code does not, so its stem is affine.
+        activation: apply a ReLU after the first three convolutions. The official code does not, so its stem is affine.
     """
 
     def __init__(self, activation: bool) -> None:

@@ -43,7 +43,7 @@ class JointLoss(nn.Module):
     Outputs in half precision are compared in float32. Tasks that the model lacks add nothing.
 
     Args:
-        expression, flow, landmarks: weights of the terms; the released code uses 1, 10 and 0.5.
+        expression, flow, landmarks: weights of the terms; the official code uses 1, 10 and 0.5.
         class_weights: factors `(K,)` on the cross-entropy of clips of each class. Default: 1. The sum over a batch is
             divided by the number of clips, not by the sum of weights, so that every class has its weight over an epoch
             whatever classes a batch mixes.

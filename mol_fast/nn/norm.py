@@ -1,6 +1,6 @@
 """Batch normalisation with statistics per frame index, and its running statistics.
 
-The released code calls its network frame by frame: statistics over (batch, H, W) per frame index, and one update of the
+The official code calls its network frame by frame: statistics over (batch, H, W) per frame index, and one update of the
 running statistics per call. Here all frames form one batch `(B G, C, H, W)`, in which map n is frame n mod G. Running
 statistics are updated from the statistics of the frames, in the order of those calls.
 """

@@ -1,4 +1,4 @@
-"""Load weights of the released code: map their names and shapes to this package."""
+"""Load weights of the official code: map their names and shapes to this package."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _UNUSED = re.compile(r"FCC_[12]\.ffn\.")
 
 
 def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4) -> MOL:
-    """Load weights of the released code into a `MOL(variant="official")` in evaluation mode.
+    """Load weights of the official code into a `MOL(variant="official")` in evaluation mode.
 
     Args:
         source: a state dict, or its file: `.safetensors`, or a PyTorch checkpoint of plain tensors.
@@ -34,7 +34,7 @@ def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4)
             raise ValueError(f"weights must hold tensors by name, got {name!r}: {type(value).__name__}")
     head = weights.get("mer_3dcnn.fc2.weight")
     if head is None or head.dim() != 2:
-        raise ValueError("weights lack the matrix mer_3dcnn.fc2.weight: not the released network")
+        raise ValueError("weights lack the matrix mer_3dcnn.fc2.weight: not the official network")
     model = MOL(
         head.shape[0], variant="official", center=False, difference=False, norm_stats="frame", neighbors=neighbors
     )
@@ -50,7 +50,7 @@ def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4)
 
 
 def official_name(name: str) -> str:
-    """Return the released code's name for the parameter or buffer `name` of a `MOL(variant="official")`."""
+    """Return the official code's name for the parameter or buffer `name` of a `MOL(variant="official")`."""
     module, _, rest = name.partition(".")
     if module == "stem":
         conv, _, leaf = rest.partition(".")

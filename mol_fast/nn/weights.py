@@ -49,7 +49,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
         raise UserError(f"{file} is not a readable safetensors file ({error}): copy or train it again") from error
     if header is None:
         raise UserError(
-            f"{file} has no mol-fast header: for weights of the released code use mol_fast.load_official instead"
+            f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
         )
     try:
         info = json.loads(header)

@@ -91,7 +91,7 @@ def ccc_paper(
 def ccc_official(
     x: Tensor, node_weight: Tensor, node_bias: Tensor, edge_weight: Tensor, edge_bias: Tensor, k: int
 ) -> Tensor:
-    """Compute CCC between positions, as released: x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f)) per channel f."""
+    """Compute CCC between positions (official code): x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f)) per channel f."""
     f = x.flatten(2)
     index = neighbours(f.transpose(1, 2), k)
     exact = torch.promote_types(x.dtype, torch.float32)

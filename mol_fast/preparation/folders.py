@@ -1,6 +1,6 @@
 """List other data sets: folders CLASS/SUBJECT_CLIP, or a table of paths, subjects and labels.
 
-The paper's released code uses the first form.
+The paper's official code uses the first form.
 """
 
 import csv

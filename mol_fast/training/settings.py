@@ -76,7 +76,7 @@ class TrainSettings:
     windows instead of videos). For frames aligned one by one use prepare --align frame."""
     preset: Preset = "small"
     """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
-    (as released)."""
+    (the official code)."""
     center: bool = True
     """Subtract the mean over time from features before the flow and expression heads, if the preset does."""
     difference: bool = True

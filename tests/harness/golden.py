@@ -1,4 +1,4 @@
-"""The released network's weights and inputs, drawn by name, and the numbers it gave (tests/golden)."""
+"""The official network's weights and inputs, drawn by name, and the numbers it gave (tests/golden)."""
 
 import json
 import zlib

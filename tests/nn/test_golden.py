@@ -1,4 +1,4 @@
-"""Parity with the released code: outputs, losses, gradients and running statistics on its own numbers."""
+"""Parity with the official code: outputs, losses, gradients and running statistics on its own numbers."""
 
 import pytest
 import torch

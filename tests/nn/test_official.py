@@ -1,4 +1,4 @@
-"""Weights of the released code: accepted from a mapping or a file, refused with the reason."""
+"""Weights of the official code: accepted from a mapping or a file, refused with the reason."""
 
 import pickle
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def same(a: MOL, b: MOL) -> bool:
     return all(torch.equal(value, values[name]) for name, value in b.state_dict().items())
 
 
-def test_model_is_the_released_one(loaded: MOL) -> None:
+def test_model_is_the_official_one(loaded: MOL) -> None:
     assert not loaded.training
     assert (loaded.config.variant, loaded.config.center, loaded.config.norm_stats) == ("official", False, "frame")
     assert (loaded.config.num_classes, loaded.config.neighbors) == (5, 4)

@@ -250,7 +250,7 @@ def test_gaps_where_there_is_no_sheet(tmp_path: Path) -> None:
 
 
 def test_class_folders(tmp_path: Path) -> None:
-    """The prepared trees of the released code have this form."""
+    """The prepared trees of the official code have this form."""
     for folder, suffix in (("negative/01_EP02_01f", "jpg"), ("positive/006_006_1_2", "png"), ("Other/s3_a", "bmp")):
         write_frames(tmp_path / folder, "{}." + suffix, range(9), None)
     write_frames(tmp_path / "positive/nameless", "{}.jpg", range(9), None)
