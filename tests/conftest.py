@@ -1,5 +1,6 @@
 """Hooks and shared fixtures of the whole test suite."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,19 @@ from mol_fast import functional
 from mol_fast.data import PreparedSet, generate_embedded
 
 __all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give whole files to the workers of `pytest -n`: lanes and fixtures are made once for a file."""
+    if config.getoption("numprocesses", None) and config.getoption("dist") == "no":
+        config.option.dist = "loadfile"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `pytest -n auto`: each takes about two GiB."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

@@ -44,3 +44,10 @@ def no_spills(launch: Launch, used: Resources) -> str | None:
     if used.stack == used.local == 0:
         return None
     return f"{launch.name} spills {used.stack} and {used.local} bytes of a thread"
+
+
+def two_programs(launch: Launch, used: Resources) -> str | None:
+    """A multiprocessor holds two programs of a launch, so that one computes while the other waits."""
+    if used.ctas_per_sm is not None and used.ctas_per_sm >= 2:
+        return None
+    return f"{launch.name} has {used.ctas_per_sm} programs on a multiprocessor"

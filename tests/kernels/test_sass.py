@@ -10,7 +10,7 @@ import triton.language as tl
 pytest.importorskip("triton")
 
 from harness import sass
-from mol_fast.kernels import resources
+from mol_fast.kernels import ccc, resources, tiles
 from mol_fast.kernels.common import Launch
 
 pytestmark = pytest.mark.aot
@@ -30,6 +30,7 @@ def test_bars(launch: Launch) -> None:
     text = sass.disassemble(compiled.asm["cubin"])
     used = resources.resources(compiled)
     wrong = [sass.matrix_units(launch, text), sass.wide_loads(launch, text), sass.no_spills(launch, used)]
+    wrong.append(sass.two_programs(launch, used))
     assert not any(wrong), wrong
 
 
@@ -76,3 +77,11 @@ def test_matrix_units_without_flops_are_reported() -> None:
 def test_spills_are_reported() -> None:
     launch, _, used = planted(square, 2 * 128**3, warps=1, B=128)
     assert "square spills" in str(sass.no_spills(launch, used))
+
+
+def test_a_program_that_fills_a_multiprocessor_is_reported() -> None:
+    shape, kernel = (448, 128, 16, 16), "ccc_edges_kernel"
+    with tiles.override({kernel: {"programs": 1, "BK": 128, "num_stages": 3}}):
+        launch = next(step for step in ccc.launches(shape, 4, torch.bfloat16, "cuda") if step.name == kernel)
+    used = resources.resources(resources.compile_launch(launch, TARGET))
+    assert sass.two_programs(launch, used) == f"{kernel} has 1 programs on a multiprocessor"

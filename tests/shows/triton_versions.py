@@ -1,4 +1,4 @@
-"""Run the interpreter and ahead-of-time lanes under the oldest and the newest supported Triton.
+"""Run all lanes of the kernels, and compile everything, under the oldest and the newest supported Triton.
 
     python tests/shows/triton_versions.py [pytest arguments]
 
@@ -22,8 +22,17 @@ def run(version: str, arguments: list[str]) -> int:
         install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, *packages]
         subprocess.run([sys.executable, *install], check=True)
         environment = {**os.environ, "PYTHONPATH": folder, "TRITON_CACHE_DIR": os.path.join(folder, "cache")}
+        environment["MOL_FAST_AOT"] = "all"
         print(f"triton {version}", flush=True)
-        command = [sys.executable, "-m", "pytest", "tests", "-m", "interpreter or aot", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "tests",
+            "-m",
+            "interpreter or sanitizer or emulated or aot",
+            *arguments,
+        ]
         return subprocess.run(command, env=environment).returncode
 
 
