@@ -1,7 +1,7 @@
 """Ahead-of-time lane: every shipped kernel compiles for every target within the bars.
 
-The launches come from the own `shipped` of the modules: a new configuration is covered by adding it there. For sm_90 all
-of them are compiled, for other targets one of each kernel and dtype. MOL_FAST_AOT=all compiles all of them for all.
+The launches come from the modules' own `shipped`: a new configuration is covered by adding it there. All are compiled
+for sm_90, and one of each kernel and dtype for the other targets; MOL_FAST_AOT=all compiles all of them for all.
 """
 
 import os
