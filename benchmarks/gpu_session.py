@@ -48,11 +48,11 @@ class Session:
         records.append(self.out / records.FILE, {"kind": kind, **values})
 
     def run(self, chosen: list[plan.Planned]) -> None:
-        names = [item.stage.name for item in chosen]
+        beside = plan.begins_beside(item.stage.name for item in chosen)
         until = next((item.end for item in chosen if item.stage.name == plan.BESIDE_UNTIL), 0.0)
         try:
             for stage, end in chosen:
-                if stage.name == "smoke" and until and {"times", "training"} & set(names):
+                if stage.name == "smoke" and beside:
                     self.beside = self.launch(plan.BESIDE, self.start + until)
                 self.one(stage.name, self.start + end)
                 if stage.name == plan.BESIDE_UNTIL:

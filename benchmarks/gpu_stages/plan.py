@@ -1,5 +1,6 @@
 """The stages in their order, with the seconds of each, and when each has to be over."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SECONDS = 520
@@ -8,6 +9,8 @@ RESERVE = 10
 """Seconds at the end to kill what hangs, write the last record and remove temporary files."""
 LEAST = 30
 """Seconds of a whole run, below which no stage could even import PyTorch."""
+MOST = 86400
+"""Seconds that anyone has a machine for, far beyond what a run can use."""
 
 
 class Stage(NamedTuple):
@@ -53,8 +56,8 @@ def planned(seconds: float, only: list[str] | None = None, skip: list[str] | Non
     for name in (*(only or ()), *(skip or ())):
         if name not in NAMES:
             raise ValueError(f"there is no stage {name!r}, choose among {', '.join(NAMES)}")
-    if seconds < LEAST:
-        raise ValueError(f"--seconds must be at least {LEAST}, got {seconds:g}")
+    if not LEAST <= seconds <= MOST:
+        raise ValueError(f"--seconds must be between {LEAST} and {MOST}, got {seconds:g}")
     chosen = [stage for stage in STAGES if (not only or stage.name in only) and stage.name not in (skip or ())]
     if not chosen:
         raise ValueError("no stage is left, name fewer in --skip")
@@ -66,6 +69,12 @@ def planned(seconds: float, only: list[str] | None = None, skip: list[str] | Non
     return ends
 
 
+def begins_beside(names: Iterable[str]) -> bool:
+    """Whether `BESIDE` runs: beside stages before ones that need it."""
+    chosen = set(names)
+    return {"smoke", BESIDE_UNTIL} <= chosen and bool({"times", "training"} & chosen)
+
+
 def table(plan: list[Planned], seconds: float) -> str:
     """The plan as text, its seconds added up."""
     lines, start = ["seconds  until  stage"], 0.0
@@ -74,5 +83,7 @@ def table(plan: list[Planned], seconds: float) -> str:
         start = end
     last = f"{RESERVE:7.1f}  {start + RESERVE:5.0f}  end"
     lines.append(f"{last:<24} what hangs is killed, files are closed")
-    lines.append(f"together {start + RESERVE:.0f} of {seconds:g} seconds; {BESIDE} runs beside smoke and tuning")
+    lines.append(f"together {start + RESERVE:.0f} of {seconds:g} seconds")
+    if begins_beside(item.stage.name for item in plan):
+        lines[-1] += f"; {BESIDE} runs beside smoke and tuning"
     return "\n".join(lines)

@@ -1,9 +1,6 @@
 """Tasks of workers on a whole training step of the model: eager, as a CUDA graph, compiled; profile; no waiting."""
 
 import gc
-import importlib.util
-import sys
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +13,7 @@ from gpu_stages.layers import compiler, profiled
 from gpu_stages.problems import device, kernel_time, wall_time
 from mol_fast import MOL, PRESETS, JointLoss
 from mol_fast.checks import timing
+from mol_fast.training.step import TrainingStep
 
 CLIP_NORM, LEARNING_RATE = 5.0, 1e-3
 PROFILE = "profile.txt"
@@ -47,13 +45,6 @@ class Autocast(nn.Module):
 
 def training_step(dtype: str, backend: str, capturable: bool = False, compiled: bool = False) -> Callable[[], Any]:
     """A step of the training on one batch of random clips; `backend`: of the blocks and the correlation."""
-    known = "lightning_fabric" in sys.modules or importlib.util.find_spec("lightning_fabric")
-    if not known:  # the step takes no more of it than a name for a type
-        stand_in = types.ModuleType("lightning_fabric")
-        stand_in.Fabric = OneDevice  # type: ignore[attr-defined]
-        sys.modules["lightning_fabric"] = stand_in
-    from mol_fast.training.step import TrainingStep
-
     gc.collect()
     if device().type == "cuda":
         torch.cuda.empty_cache()

@@ -37,7 +37,7 @@ def run(context: Context) -> None:
     if importlib.util.find_spec("pytest") is None:
         raise RuntimeError("pytest is not installed")
     reports = context.scratch / "reports.jsonl"
-    files = [path for path in sorted((context.root / "tests").rglob("test_*.py")) if GPU.search(path.read_text())]
+    files = found(context.root)
     if context.rehearsal:
         files = [path for path in files if path.match("kernels/test_correlation.py")]
     if importlib.util.find_spec("xdist"):
@@ -64,6 +64,11 @@ def run(context: Context) -> None:
         raise RuntimeError(f"{count} tests failed, {len(summary['unfinished'])} did not end")
 
 
+def found(root: Path) -> list[Path]:
+    """The files of the checkout `root` that hold tests for a GPU."""
+    return [path for path in sorted((root / "tests").rglob("test_*.py")) if GPU.search(path.read_text())]
+
+
 def start(context: Context, arguments: list[str], junit: Path, reports: Path) -> "subprocess.Popen[bytes]":
     options = [
         "-m",
@@ -77,6 +82,8 @@ def start(context: Context, arguments: list[str], junit: Path, reports: Path) ->
         "-rN",
         "-o",
         "junit_logging=no",
+        "-o",
+        "pythonpath=",  # the checkout itself holds a mol_fast without its kernels
     ]
     options += ["--continue-on-collection-errors", "--rootdir", str(context.root), f"--junitxml={junit}"]
     environment = {**context.environment(), VARIABLE: str(reports)}

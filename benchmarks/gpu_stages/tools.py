@@ -16,7 +16,6 @@ MOST_LAUNCHES = 16
 PROFILER = "ncu"
 SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats", "WarpStateStats")
 DOCTOR = "doctor.json"
-DOCTOR_NEEDS = ("tyro", "rich")
 
 
 def run(context: Context) -> None:
@@ -61,11 +60,10 @@ def table(file: Path) -> list[dict[str, Any]]:
 
 def doctor(context: Context) -> str | None:
     """Run it and keep its findings; what went wrong, if anything."""
-    missing = [name for name in DOCTOR_NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"the doctor needs {' and '.join(missing)}"
+    if importlib.util.find_spec("rich") is None:
+        return "the doctor needs rich"
     target = context.out / DOCTOR
-    command = [sys.executable, "-m", "mol_fast.doctor", "--json", str(target), "--quick"]
+    command = [sys.executable, "-m", "gpu_stages.doctor", str(target)]
     environment = context.environment()
     if context.rehearsal:
         environment["TRITON_INTERPRET"] = "0"  # the doctor compiles, where there is no GPU,

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mol_fast.nn.losses import JointLoss, LossTerms
 from mol_fast.nn.model import MOL, MOLOutput
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        fabric: Fabric,
+        fabric: "Fabric",
         model: MOL,
         network: nn.Module,
         optimizer: Any,

@@ -18,7 +18,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import gpu_results
-from gpu_stages import plan, records
+from gpu_stages import checkout, plan, records
 from gpu_stages.context import VARIABLE, Context, Sizes
 from gpu_stages.search import Search, merge, moves, tree
 
@@ -68,7 +68,9 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert not (tmp_path / "out").exists()
     assert all(f"{stage.seconds:.1f}" in text and stage.what in text for stage in plan.STAGES)
-    assert "together 520 of 520 seconds" in text
+    assert "together 520 of 520 seconds; compile runs beside" in text
+    text, _ = session(tmp_path / "out", "--dry-run", "--only", "card", "tests").communicate()
+    assert text.endswith("together 520 of 520 seconds\n")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,9 @@ def test_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path) -> None:
     [
         (["--only", "smoke", "cards"], "there is no stage 'cards', choose among card, smoke"),
         (["--skip", *plan.NAMES], "no stage is left"),
-        (["--seconds", "5"], "--seconds must be at least 30, got 5"),
+        (["--seconds", "5"], "--seconds must be between 30 and 86400, got 5"),
+        (["--seconds", "nan"], "--seconds must be between 30 and 86400, got nan"),
+        (["--seconds", "inf"], "--seconds must be between 30 and 86400, got inf"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_a_sentence(options: list[str], message: str, tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_results_survive_a_kill(script: Path, tmp_path: Path) -> None:
     process.communicate()
     rows = records.read(out / records.FILE)
     assert states(out) == {"card": "done", "smoke": "started"}
-    assert [row["kind"] for row in rows][-1] == "found"
+    assert [row["number"] for row in records.of_kind(rows, "found")] == [None, 1]
     with (out / records.FILE).open("a") as file:
         file.write('{"kind": "found", "numb')  # as a kill in the middle of a line leaves it
     assert records.read(out / records.FILE) == rows
@@ -384,6 +388,37 @@ def test_a_run_that_was_cut_off_can_be_taken(tmp_path: Path) -> None:
     assert gpu_results.main([*written(tmp_path, a_run()[:12]), "--partial"]) == 0
     text = (tmp_path / "results" / "nvidia-h100-80gb-hbm3.md").read_text()
     assert "- times: was not reached.\n" in text
+
+
+RARE = ("lightning_fabric", "lightning_utilities", "tyro", "docstring_parser", "openpyxl", "et_xmlfile")
+"""Packages that a GPU machine may not have."""
+BARE = f"""
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_spec(cls, name, *others):
+    return None if name.partition(".")[0] in {RARE} else find(name, *others)
+PathFinder.find_spec = classmethod(find_spec)
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+"""
+"""Of a Python without those packages, in which this project is not installed."""
+
+
+def test_gpu_tests_are_found_without_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    from gpu_stages import tests
+
+    (tmp_path / "sitecustomize.py").write_text(BARE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    context = Context(BENCHMARKS.parent, tmp_path, tmp_path, time.monotonic() + 600, rehearsal=True)
+    checkout.link(context.root, context.table().parents[2])
+    files = tests.found(context.root)
+    reports = tmp_path / "reports.jsonl"
+    process = tests.start(context, [*map(str, files)], tmp_path / "junit.xml", reports)
+    assert process.wait() == 0, reports.read_text()
+    found = tests.summarise(reports)["outcomes"]
+    assert set(found) == {"skipped"}
+    assert found["skipped"] > 100
 
 
 def test_rehearsal(tmp_path: Path) -> None:

@@ -9,9 +9,6 @@ from torch.testing import assert_close
 from mol_fast import MOL, JointLoss, MOLOutput
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol
 from mol_fast.nn.flow_layers import Conv, Deconv, Predict
-from mol_fast.training.fabric import make_fabric
-from mol_fast.training.fold import make_model
-from mol_fast.training.loop import train
 from mol_fast.training.settings import TrainSettings
 from mol_fast.training.step import StepRecord
 
@@ -170,6 +167,11 @@ def test_features_come_in_channels_last_to_both_heads() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_training_step_never_waits_for_the_gpu(embedded_small: PreparedSet) -> None:
     """From the second step on; the first one loads kernels and asks for their properties."""
+    pytest.importorskip("lightning_fabric")
+    from mol_fast.training.fabric import make_fabric
+    from mol_fast.training.fold import make_model
+    from mol_fast.training.loop import train
+
     settings = TrainSettings(steps=6, batch_size=4, device="cuda", checkpoint_every=0)
     protocol = get_protocol("embedded-3")
     clips = ClipDataset(protocol.select(embedded_small.videos), protocol, "random", True, 0)
