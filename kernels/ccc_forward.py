@@ -357,7 +357,7 @@ def launch(
         config.num_stages,
         common.size_of(*tensors),
         flops,
-        config.programs if target == "cuda" else 1,
+        config.programs,
         again,
     )
 

@@ -79,11 +79,11 @@ class Launch:
     def options(self, architecture: int) -> dict[str, int]:
         """What Triton is told beside the kernel's parameters, for an architecture as `architecture` gives it.
 
-        The cap on registers is for those whose matrix products read both operands from shared memory; on others, which
-        hold them in registers, it would make kernels spill.
+        The cap on registers is for those whose matrix products read both operands from shared memory, sm_90 to sm_11x;
+        on others, which hold them in registers, it would make kernels spill.
         """
         options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
-        if self.programs > 1 and architecture >= 90:
+        if self.programs > 1 and 90 <= architecture < 120:
             options["maxnreg"] = max(32, min(248, REGISTERS // (32 * self.num_warps * self.programs) // 8 * 8))
         return options
 
@@ -124,8 +124,8 @@ def target() -> Target:
 
 
 def architecture() -> int:
-    """Ten times the compute capability of the current device, 0 without a GPU."""
-    if not torch.cuda.is_available():
+    """Ten times the compute capability of the current device, 0 without a GPU of NVIDIA's."""
+    if torch.version.hip or not torch.cuda.is_available():
         return 0
     major, minor = torch.cuda.get_device_capability()
     return 10 * major + minor
@@ -145,13 +145,21 @@ def precision(dtype: torch.dtype, target: Target, exact: bool = False) -> str:
     """The `input_precision` of `tl.dot` for operands of `dtype`.
 
     float32 is `tf32x3` on NVIDIA, where `ieee` has no matrix instruction, and `ieee` on AMD, where it has one
-    and `tf32x3` does not exist. Plain `tf32` only where the user allowed it through
-    `torch.set_float32_matmul_precision` and `exact` is not asked for.
+    and `tf32x3` does not exist. Plain `tf32` only where the user allowed it (`allowed_precision`) and `exact` is not
+    asked for.
     """
     if dtype != torch.float32 or target == "hip":
         return "ieee"
-    allowed = torch.get_float32_matmul_precision() != "highest"
-    return "tf32" if allowed and not exact else "tf32x3"
+    return "tf32" if allowed_precision() == "tf32" and not exact else "tf32x3"
+
+
+def allowed_precision() -> str:
+    """ "tf32" where the user allowed it for matrix products, by whichever of PyTorch's settings.
+
+    `torch.get_float32_matmul_precision` raises after `torch.backends.cuda.matmul.fp32_precision` was set.
+    """
+    allowed: str = torch.backends.cuda.matmul.fp32_precision
+    return allowed
 
 
 def wide(*tensors: Tensor) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from operator import attrgetter, itemgetter, or_
 from typing import Any
@@ -28,13 +28,16 @@ from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
 from . import tiles
-from .common import INT32_LIMIT, Launch
+from .common import INT32_LIMIT, Launch, allowed_precision
 
 PLANS = 512
 """Plans that are kept, the last used ones: a model has a few for every layer and batch size."""
 
 ALIGNED = 16
 """Bytes. Triton compiles apart for tensors that begin at a multiple of it; on AMD also for those of small storages."""
+
+LOWEST = 2**40
+"""Addresses below are rare, and looked at: a part of a tensor whose storage was freed begins at its offset."""
 
 description = attrgetter("shape", "dtype", "device")
 
@@ -58,7 +61,7 @@ class Step:
     """One launch of a plan: `pick` takes its arguments from the plan's addresses, or tensors, and constants."""
 
     def __init__(self, launch: Launch, tensors: Sequence[Tensor], constants: list[Any]) -> None:
-        self.launch = launch
+        self.launch = replace(launch, arguments={})  # a plan holds no tensor, not even one without memory
         self.grid = (*launch.grid, 1, 1)[:3]
         places = {storage(tensor): place for place, tensor in enumerate(tensors)}
         chosen = []
@@ -156,18 +159,18 @@ def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tenso
         tiles.Unfit: the device does not take a kernel.
     """
     addresses = tuple(map(Tensor.data_ptr, inputs))
-    if 0 in addresses:
+    if min(addresses) < LOWEST:
         check_memory(recipe, inputs)
     special: Hashable = reduce(or_, addresses) % ALIGNED == 0 or tuple(address % ALIGNED == 0 for address in addresses)
     if torch.version.hip:
         special = special, tuple(value.untyped_storage().nbytes() < INT32_LIMIT for value in inputs)
     layout, strides = tuple(map(description, inputs)), tuple(map(Tensor.stride, inputs))
-    deciding = recipe, arguments, layout, strides, special, torch.get_float32_matmul_precision()
+    deciding = recipe, arguments, layout, strides, special, allowed_precision()
     return tiles.fitting(lambda: plan(*deciding, tiles.generation()).run(inputs, addresses))
 
 
 def check_memory(recipe: Recipe, inputs: Sequence[Tensor]) -> None:
     """Raise RuntimeError where an input that has elements has no memory for them."""
     for name, value in zip(recipe.inputs, inputs, strict=True):
-        if value.numel() and value.data_ptr() == 0:
+        if value.numel() and not value.untyped_storage().nbytes():
             raise RuntimeError(f"{name} has no memory: its storage was freed; use it before that, or restore it")

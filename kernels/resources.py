@@ -72,7 +72,7 @@ CARDS = {
 }
 """Rates that the report takes where there is no card."""
 
-SHARED = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
+SHARED = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024, 120: 100 * 1024}
 """Compute capability times ten -> bytes of shared memory of a multiprocessor."""
 RESERVED = 1024
 """Bytes of shared memory that every program takes beside its own."""

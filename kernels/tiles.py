@@ -103,12 +103,13 @@ def override(changes: Mapping[str, Fields]) -> Iterator[None]:
         ValueError: naming a kernel or field that does not exist, or a value that cannot be one.
     """
     check(changes, "tiles")
-    STATE.overrides.append(changes)
+    layer = dict(changes)  # an object of its own: an outer context may have an equal one
+    STATE.overrides.append(layer)
     STATE.generation += 1
     try:
         yield
     finally:
-        STATE.overrides.remove(changes)
+        STATE.overrides[:] = [other for other in STATE.overrides if other is not layer]
         STATE.generation += 1
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("triton")
 
 from mol_fast.kernels import resources
 from mol_fast.kernels.common import DTYPES, Launch
+from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 pytestmark = pytest.mark.aot
@@ -93,6 +94,14 @@ def test_two_programs_of_ccc_share_a_multiprocessor(launch: Launch) -> None:
     used = resources.resources(resources.compile_launch(launch, resources.TARGETS["sm_90"]))
     assert used.ctas_per_sm is not None
     assert used.ctas_per_sm >= 2
+
+
+@pytest.mark.parametrize("launch", [case for case in CCC_CASES if case.id == "ccc_edges_kernel-448x128x16x16"])
+def test_registers_are_not_capped_where_products_read_operands_from_them(launch: Launch) -> None:
+    """As on sm_80, so on sm_120, whose products are the same: under the cap of sm_90 kernels would spill."""
+    used = resources.resources(resources.compile_launch(launch, GPUTarget("cuda", 120, 32)))
+    assert used.matrix == ("mma.sync",)
+    assert (used.stack, used.local) == (0, 0)
 
 
 @pytest.mark.parametrize(

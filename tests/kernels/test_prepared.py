@@ -3,7 +3,7 @@
 import gc
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from harness.compare import seeded
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 pytest.importorskip("triton")
 
@@ -102,22 +103,53 @@ def test_other_arguments_are_not_met_either() -> None:
         assert misses(lambda: layer.eval()(x)) == 1
         with tiles.override({"ccc_edges_kernel": {"num_warps": 2}}):
             assert misses(lambda: layer.eval()(x)) == 2
-    precision = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("high")
-        assert misses(lambda: layer.eval()(x)) == 2
-    finally:
-        torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture(params=["torch.set_float32_matmul_precision", "cuda.matmul.fp32_precision", "fp32_precision"])
+def allowed(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
+    """Allows TF32 in matrix products, in each of PyTorch's ways."""
+    products = torch.backends.cuda.matmul
+    before, wholly = products.fp32_precision, torch.backends.fp32_precision
+    yield {
+        "torch.set_float32_matmul_precision": lambda: torch.set_float32_matmul_precision("high"),
+        "cuda.matmul.fp32_precision": lambda: setattr(products, "fp32_precision", "tf32"),
+        "fp32_precision": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    }[request.param]
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision, products.fp32_precision = wholly, before
+
+
+@pytest.mark.interpreter
+def test_the_precision_of_products_is_met_however_it_was_set(allowed: Callable[[], None]) -> None:
+    layer, x = block().eval(), maps()
+    with torch.no_grad():
+        layer(x)
+        assert common.precision(torch.float32, "cuda") == "tf32x3"
+        allowed()
+        before = prepared.plan.cache_info().misses
+        layer(x)
+    assert prepared.plan.cache_info().misses == before + 2
+    assert common.precision(torch.float32, "cuda") == "tf32"
+    assert common.precision(torch.float32, "cuda", exact=True) == "tf32x3"
+
+
+def fakes() -> list[Any]:
+    """Tensors without memory, as plans are made from."""
+    gc.collect()
+    return [value for value in gc.get_objects() if isinstance(value, FakeTensor)]
 
 
 @pytest.mark.interpreter
 def test_plans_are_bounded_and_hold_no_tensor() -> None:
+    prepared.plan.cache_clear()
+    before = len(fakes())
     x = maps()
     block()(x)
     held = weakref.ref(x)
     del x
     gc.collect()
     assert held() is None
+    assert len(fakes()) == before
     assert prepared.plan.cache_info().maxsize == prepared.PLANS
 
 
@@ -137,6 +169,18 @@ def test_a_freed_tensor_is_named(name: str) -> None:
         value = getattr(getattr(layer.fcc, half).tensors(), field)
     free(value.data)
     with pytest.raises(RuntimeError, match=f"^{name} has no memory: its storage was freed"):
+        layer(x)
+
+
+@pytest.mark.interpreter
+def test_a_part_of_freed_memory_is_named() -> None:
+    """Its address is then its offset, not zero: parts of a flat parameter, as sharded training makes them."""
+    layer, whole = block(), maps(3)
+    x = whole[1:]
+    layer(x)
+    free(whole)
+    assert x.data_ptr() != 0
+    with pytest.raises(RuntimeError, match=r"^x has no memory: its storage was freed"):
         layer(x)
 
 

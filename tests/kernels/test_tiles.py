@@ -14,7 +14,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from mol_fast.kernels import ccc, ccc_forward, correlation, fcc, resources, tiles
-from mol_fast.kernels.common import DTYPES
+from mol_fast.kernels.common import DTYPES, Target
 from triton.runtime.errors import OutOfResources
 
 SHAPE = (448, 128, 16, 16)
@@ -68,6 +68,24 @@ def test_the_inner_override_wins_field_by_field() -> None:
         with tiles.override({"ccc_edges_kernel": {"num_warps": 1}}):
             assert (tile("ccc_edges_kernel")["BD"], tile("ccc_edges_kernel")["num_warps"]) == (16, 1)
         assert tile("ccc_edges_kernel")["num_warps"] == 2
+
+
+def test_the_end_of_an_override_leaves_an_equal_outer_one_in_its_place() -> None:
+    changes = {"ccc_edges_kernel": {"BD": 16}}
+    with tiles.override(changes), tiles.override({"ccc_edges_kernel": {"BD": 64}}):
+        with tiles.override(changes):
+            assert tile("ccc_edges_kernel")["BD"] == 16
+        assert tile("ccc_edges_kernel")["BD"] == 64
+
+
+@pytest.mark.parametrize("target", ["cuda", "hip"])
+def test_a_launch_names_the_tiles_that_were_chosen(target: Target) -> None:
+    """Otherwise those that do not fit could not be refused: each field, also on targets that do not use it."""
+    maps = torch.empty(2, 128, 16, 16, dtype=torch.bfloat16, device="meta")
+    with tiles.override({"ccc_edges_kernel": {"BD": 64}}):
+        launches = ccc.launches((2, 128, 16, 16), 4, torch.bfloat16, target)
+        found = next(launch.tile for launch in launches if launch.name == "ccc_edges_kernel")
+        assert found == ccc_forward.edges_tile(maps, True)
 
 
 def test_sides_end_where_the_map_does() -> None:
