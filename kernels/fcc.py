@@ -295,7 +295,11 @@ def fused(
     groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`fcc` of arguments that have been checked."""
+    """`fcc` of arguments that have been checked.
+
+    Raises:
+        RuntimeError: given statistics ask for a gradient.
+    """
     x = dense(x)
     exact = common.accumulator_dtype(x.dtype)
     dtypes = {value.dtype for value in (*vh, *hv)}
@@ -305,6 +309,8 @@ def fused(
         vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
     if mean is None or var is None:
         return operators.call(fcc_train, x, vh, hv, groups, eps)
+    if torch.is_grad_enabled() and (mean.requires_grad or var.requires_grad):
+        raise RuntimeError('mean and var have no gradient in the Triton kernels; use backend="torch", or detach them')
     mean, var = mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
     return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
 

@@ -387,6 +387,19 @@ def prefixed(half: str, values: dict[str, Tensor]) -> Params:
     return {f"{half}.{name}": value for name, value in values.items()}
 
 
+@pytest.mark.interpreter
+@pytest.mark.parametrize("name", ["mean", "var"])
+def test_given_statistics_that_ask_for_a_gradient_are_refused(name: str) -> None:
+    """They are constants of the kernels; without gradients they may come from anywhere."""
+    params, given = parameters(2, 3, 5, torch.float32), statistics(2, 1, torch.float32)
+    given[name].requires_grad_()
+    x = seeded(2, 2, 3, 5)
+    with pytest.raises(RuntimeError, match="mean and var have no gradient in the Triton kernels"):
+        fused(1, **given)(params, x)
+    with torch.no_grad():
+        fused(1, **given)(params, x)
+
+
 @pytest.mark.aot
 def test_a_tensor_on_the_cpu_is_refused() -> None:
     params = parameters(2, 3, 5, torch.float32)
