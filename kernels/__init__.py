@@ -1,1 +1,1 @@
-"""Triton kernels, one file per operator. Importing this package needs no triton and touches no device."""
+"""Triton kernels, file by file of an operator. Importing this package needs no triton and initialises no device."""

@@ -1,48 +1,46 @@
 """CCC (variant `paper`), the channel correspondence convolution with its residual, fused: forward and backward.
 
-A map is F (C, D): the nodes are its C channels, their features its D = H W pixels. S_ij is the cosine of F_i and
-F_j with lengths floored at 1e-12, N(i) = (j_1, ..., j_k) the k channels of largest S_ij in descending order.
+A map is F (C, D): its C channels are the nodes, its D = H W pixels their features. S_ij is the cosine of F_i and F_j,
+with lengths of at least 1e-12. N(i) = (j_1, ..., j_k) are the k channels of largest S_ij, in descending order.
 
     out = F + mix E + mix_bias,    E_i = max over j in N(i) of ReLU( node(F_i) + edge(F_j - F_i) )
 
-ReLU and both linears commute with the max, so with W = W_n - W_e and elementwise max
+ReLU and both linear layers commute with the max, so with W = W_n - W_e and elementwise max
 
     E_i = ReLU( P_i + max over j in N(i) of Q_j ),    P = F W^T + b_n + b_e,    Q = F W_e^T
 
 Forward, three launches:
 
     stack        W | W_e, b_n + b_e and mix in the dtype of the maps (`ccc_parameters.py`).
-    neighbours   one program per map and block of rows of S, which stays on the chip; k times the largest of a row.
+    neighbours   one program per map and block of rows of S, which stays on the chip; k times the maximum of a row.
     edges        one program per map and tile of pixels, with all channels: P and Q of the tile, gather, max, ReLU,
-                 mix, residual. It writes Q to its own tile of the output, gathers rows of Q from there, and only
-                 then writes the output over it, so that Q costs no memory and stays in the cache.
+                 mix, residual. It writes Q to its own tile of the output, gathers rows of Q from there, and then
+                 overwrites it by the output. So Q needs no memory of its own and stays in the cache.
 
-Backward, with d = dL/d out, r_i the rank (per element) of the neighbour that won in E_i, and no gradient where
-E_i = 0 (the winner is then stored as k); the selection itself carries no gradient:
+Backward, with d = dL/d out. r_i is the rank (per element) of the neighbour that won in E_i. There is no gradient where
+E_i = 0 (the winner is stored as k), and none through the selection:
 
     dE = mix^T d                         dP = dE where the winner is a rank, else 0
     dQ = sum_r R_r^T (dP where it is r)  R_r[i, j] = (j_r of i is j), a 0/1 matrix: no atomics, one order of summation
     dF = d + dP W + dQ W_e
     d mix = sum_n d E^T, d mix_bias = sum d;   d W = sum_n dP^T F, d W_e = sum_n dQ^T F, d b = sum dP
 
-Backward, four or five launches: dP|dQ and dF (in one launch for many small maps: a program then reads back what
-it has just written), d W with d b, d mix with d mix_bias, which are sums over maps in a few parts, and one that adds
-up the parts and writes every parameter's gradient in its dtype (`ccc_parameters.py`). The forward saves E, the
-neighbours, and the ranks: half a byte per element up to k = 15, else two.
+Backward, four or five launches: dP|dQ and dF (in one launch for many small maps, in which a program reads back its own
+results); d W with d b, and d mix with d mix_bias, both summed over maps in a few parts; and one launch that adds the
+parts and writes every parameter's gradient in its dtype (`ccc_parameters.py`). The forward saves E, the neighbours, and
+the ranks: half a byte per element up to k = 15, else two bytes.
 
-Neighbours are selected at float32 accuracy: products of 16-bit numbers are exact in float32, float32 products are
-three TF32 products whatever `torch.set_float32_matmul_precision` says. Of equal similarities the lowest index
-comes first. NaN counts as the largest similarity, as in `torch.topk`; where several are NaN, or equal, `torch.topk`
-leaves the order open. Of equal candidates in the max the first rank wins, and the whole gradient goes to it. A NaN
-candidate makes the maximum NaN. In the backward a gradient that is not finite reaches dQ of all channels of its map
-(0/1 matrices multiply it by 0), not just of the winner.
+Neighbours are selected in float32 accuracy: products of 16-bit numbers are exact in float32; float32 products are three
+TF32 products, whatever `torch.set_float32_matmul_precision` says. Of equal similarities, the lowest index comes first.
+NaN counts as the largest similarity, as in `torch.topk`, which leaves the order of ties open. Of equal candidates in
+the max, the first rank wins and gets the whole gradient. A NaN candidate makes the maximum NaN. In the backward, a
+non-finite gradient spreads to dQ of all channels of its map (0/1 matrices multiply it by 0), not only to the winner.
 
-Bytes, with X those of x, and ranks X / 4 for 16-bit maps and k up to 15: neighbours X, edges 2 X (+ X + ranks when
-gradients are wanted); map gradient 4 X + ranks (two launches: 7 X + ranks); d W 3 X, d mix 2 X; and parameters and
-partial sums. What several programs of one map read is counted once, as they run side by side and share the cache,
-and so is what a program reads back of its own output. FLOPs: neighbours 2 N C^2 D, edges 2 N C D (2 D + C); map
-gradient the same, d W 4 N C D^2, d mix 2 N C^2 D; the products with R_r (2 k N C^2 D) only move data and are not
-counted.
+Bytes, with X those of x, and ranks X / 4 for 16-bit maps and k up to 15: neighbours X, edges 2 X (+ X + ranks if
+gradients are needed); map gradient 4 X + ranks (two launches: 7 X + ranks); d W 3 X, d mix 2 X; plus parameters and
+partial sums. Data that several programs of one map read counts once, because they run concurrently and share the cache;
+so does output that a program reads back. FLOPs: neighbours 2 N C^2 D, edges 2 N C D (2 D + C); map gradient the same,
+d W 4 N C D^2, d mix 2 N C^2 D. Products with R_r (2 k N C^2 D) only move data and do not count.
 
 Source: MOL paper, channel correspondence convolution.
 """
@@ -64,15 +62,16 @@ from .common import Launch, Target
 from .prepared import Recipe, run
 
 MAX_CHANNELS = 512
-"""A program holds a tile of all channels."""
+"""Most channels: a program holds a tile of all channels."""
 MAX_PIXELS = 2**15 - 1
-"""The stacked weights have 2 D^2 elements, less than 2^31."""
+"""Most pixels: the stacked weights have 2 D^2 elements, which must be less than 2^31."""
 
 TILES = {**FORWARD_TILES, **BACKWARD_TILES, **PARAMETER_TILES}
 
 
 def forward_buffers(x: Tensor, k: int, save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output, neighbours `(N, k, C)`, edges and ranks `(N, C, ...)`; the last two empty unless saved."""
+    """Return empty output, neighbours `(N, k, C)`, edges and ranks `(N, C, ...)`; the last two without elements unless
+    saved."""
     n, c, h, w = x.shape
     edges = (n, c, h * w) if save else (0,)
     ranks, dtype = ((n, c, (h * w + 1) // 2), torch.uint8) if packed(k) else ((n, c, h * w), torch.int16)
@@ -82,7 +81,7 @@ def forward_buffers(x: Tensor, k: int, save: bool) -> tuple[Tensor, Tensor, Tens
 
 
 def backward_buffers(x: Tensor) -> list[Tensor]:
-    """dx, dP|dQ `(N, C, 2 D)`, and the partial sums of the stacked weight, its bias, mix and its bias."""
+    """Return empty dx, dP|dQ `(N, C, 2 D)`, and partial sums of the stacked weight, its bias, mix and its bias."""
     n, c, h, w = x.shape
     d, dtype = h * w, common.accumulator_dtype(x.dtype)
     s, t = parts(x, 2 * d, d), parts(x, c, c)
@@ -100,7 +99,10 @@ def forward_launches(
     save: bool,
     target: Target,
 ) -> list[Launch]:
-    """`parameters` in the order of `NAMES`; `stacked`, `buffers`: those of `stacked_like` and `forward_buffers`."""
+    """Make the launches of the forward.
+
+    `parameters` have the order of `NAMES`; `stacked` and `buffers` come from `stacked_like` and `forward_buffers`.
+    """
     out, index, edges, ranks = buffers
     saved = (edges, ranks) if save else None
     weight, bias, mix, mix_bias = stacked
@@ -123,7 +125,7 @@ def backward_launches(
     gradients: list[Tensor],
     target: Target,
 ) -> list[Launch]:
-    """`buffers`, `gradients`: those of `backward_buffers` and `gradients_like`."""
+    """Make the launches of the backward, on the tensors of `backward_buffers` and `gradients_like`."""
     dx, dpq, *partial = buffers
     d_weight, d_bias, d_mix, d_mix_bias = partial
     return [
@@ -135,15 +137,17 @@ def backward_launches(
 
 
 def build_forward(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """Output, neighbours, edges, ranks and what is stacked; `rest`: the parameters, k, save and the target."""
+    """Build the forward: output, neighbours, edges, ranks, stacked parameters. `rest`: parameters, k, save, target."""
     *parameters, k, save, target = rest
     buffers, stacked = forward_buffers(x, k, save), stacked_like(x)
     return [*buffers, *stacked], forward_launches(x, parameters, stacked, buffers, save, target)
 
 
 def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """The gradients of x and of the parameters; `rest`: weight, mix, index, edges, ranks, the parameters' dtype and the
-    target."""
+    """Build the backward: gradients of x and of the parameters.
+
+    `rest`: weight, mix, index, edges, ranks, dtype of the parameters, target.
+    """
     weight, mix, index, edges, ranks, dtype, target = rest
     buffers, gradients = backward_buffers(x), gradients_like(x, dtype)
     launches = backward_launches(dy, x, weight, mix, index, edges, ranks, buffers, gradients, target)
@@ -171,7 +175,7 @@ ccc_op = operators.define(
     correspond,
     correspond_fake,
 )
-"""The output, and for the backward neighbours, with `save` edges and ranks, the stacked weight, and mix."""
+"""Returns the output and, for the backward: neighbours, edges and ranks (with `save`), the stacked weight, mix."""
 
 
 def differentiate(
@@ -206,11 +210,11 @@ ccc_backward = operators.define(
     differentiate,
     differentiate_fake,
 )
-"""Gradients of x and, in `dtype`, of the parameters."""
+"""Returns the gradients of x and, in `dtype`, of the parameters."""
 
 
 class Correspondence(torch.autograd.Function):
-    """`ccc_op` with its derivative, which only the output has."""
+    """`ccc_op` with the derivative of its first output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: int, save: bool, *parameters: Tensor) -> Six:
@@ -244,22 +248,23 @@ def ccc(
     mix_bias: Tensor,
     k: int,
 ) -> Tensor:
-    """CCC of the paper with its residual in fused kernels.
+    """Compute CCC of the paper with its residual in fused kernels.
+
+    Parameters may have another floating dtype than x: they are combined in float32 or their own dtype, then rounded to
+    x's.
 
     Args:
         x: maps `(N, C, H, W)`, C from 1 to 512, D = H W up to 32767, any strides, on a GPU (or anywhere under
             TRITON_INTERPRET=1); float32, float16, bfloat16 (float64 under the interpreter).
         node_weight, edge_weight: `(D, D)`; node_bias, edge_bias: `(D,)`.
         mix_weight, mix_bias: `(C, C)` and `(C,)`.
-        k: number of neighbours, the channel itself among them; 1 to C.
-
-    Parameters may have another floating dtype than x: they are combined in float32 or theirs, then rounded to x's.
+        k: number of neighbours including the channel itself; 1 to C.
 
     Returns:
         The maps `(N, C, H, W)`, contiguous.
 
     Raises:
-        ValueError: naming the argument that has a wrong shape, dtype, device or value.
+        ValueError: an argument has a wrong shape, dtype, device or value.
     """
     parameters = (node_weight, node_bias, edge_weight, edge_bias, mix_weight, mix_bias)
     check(x, parameters, k)
@@ -267,7 +272,7 @@ def ccc(
 
 
 def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
-    """`ccc` of arguments that have been checked, the parameters in the order of `NAMES`."""
+    """Compute `ccc` for checked arguments, with parameters in the order of `NAMES`."""
     dtypes = {value.dtype for value in parameters}
     if len(dtypes) > 1:
         exact = torch.float64 if torch.float64 in dtypes else torch.float32
@@ -280,7 +285,7 @@ def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
 
 
 def check(x: Tensor, parameters: Sequence[Tensor], k: int) -> None:
-    """Raise ValueError for what the kernels do not take."""
+    """Raise ValueError for arguments that the kernels do not support."""
     common.check_input("x", x)
     _, c, h, w = x.shape
     if c > MAX_CHANNELS or h * w > MAX_PIXELS:
@@ -302,9 +307,9 @@ def launches(
     parameter_dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> list[Launch]:
-    """Every launch of a forward and, with `save`, a backward call on contiguous maps; no device is touched.
+    """Return all launches of a forward and, with `save`, a backward call on contiguous maps. No device is used.
 
-    `channels_last`: with a gradient in that order, in which the model's heads give it.
+    With `channels_last`, the gradient is channels last, like that of the model's heads.
     """
     x = torch.empty(shape, dtype=dtype, device="meta")
     results, steps = build_forward(x, *gradients_like(x, parameter_dtype), k, save, target)
@@ -316,8 +321,8 @@ def launches(
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every kernel that ships, at the standard shape, with gradients in the order of the model's heads, at the smallest
-    tiles with rows that are not aligned, and at the largest maps with ranks of two bytes."""
+    """Yield all shipped kernels: at the standard shape, with channels-last gradients as from the model's heads, at the
+    smallest tiles with unaligned rows, and at the largest maps with ranks of two bytes."""
     yield "448x128x16x16", launches((448, 128, 16, 16), 4, dtype, target)
     yield "448x128x16x16-inference", launches((448, 128, 16, 16), 4, dtype, target, save=False)[2:]
     for maps in (448, 14):

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The backward kernels of CCC: gradients of the maps, and of the parameters. `ccc.py` has the mathematics."""
+"""The backward kernels of CCC: gradients of the maps and of the parameters. `ccc.py` has the mathematics."""
 
 from typing import Any, NamedTuple
 
@@ -12,14 +12,14 @@ from .ccc_forward import below, choose, launch, packed, pixels, planes, rank_off
 from .common import Launch, Target
 
 PARTS = 128
-"""Programs that the gradients of the parameters are spread over, where there are maps enough."""
+"""Number of programs for the gradients of a parameter, if there are enough maps."""
 MANY, SMALL = 128, 128 * 256
-"""From so many maps of at most so many elements on, one program makes both gradients of a map."""
+"""Fewest maps and most elements of a map for which one program computes both gradients of a map."""
 
 
 @triton.jit
 def load_ranks(p_winner, o_c, m_c, d, D: tl.constexpr, BC: tl.constexpr, BD: tl.constexpr, PACKED: tl.constexpr):
-    """The ranks of the winners at the BC channels `o_c` and the pixels from `d`, of one map."""
+    """Load the ranks of the winners of a map, at BC channels `o_c` and BD pixels from `d`."""
     o_w, m_w = rank_offsets(o_c, m_c, d, D, BD, BD, PACKED)
     b_w = tl.load(p_winner + o_w, m_w, 0)
     if PACKED:
@@ -55,7 +55,7 @@ def edge_gradient(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """dP and dQ of map n at the pixels from `d`."""
+    """Compute dP and dQ of map n at the pixels from `d`."""
     p_dy += n * s_n
     p_winner += n * (C * ((D + 1) // 2 if PACKED else D))
     p_index += n * (RANKS * C)
@@ -119,7 +119,7 @@ def input_gradient(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """dx = dy + (dP|dQ) (W_n - W_e | W_e) of map n at the pixels from `d`."""
+    """Compute dx = dy + (dP|dQ) (W_n - W_e | W_e) of map n at the pixels from `d`."""
     p_dpq += n * (C * D * 2)
     o_c = tl.arange(0, CP)
     o_d = d + tl.arange(0, BX)
@@ -163,7 +163,7 @@ def ccc_edge_gradient_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Grid: (N, tiles of BD pixels)."""
+    """Compute dP and dQ. Grid: (N, tiles of BD pixels)."""
     n, d = tl.program_id(0).to(tl.int64), tl.program_id(1) * BD
     edge_gradient(
         p_dy, p_winner, p_index, p_mix, p_dpq, n, d, s_n, s_c, s_h, s_w, width,
@@ -192,7 +192,7 @@ def ccc_input_gradient_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Grid: (N, tiles of BX pixels)."""
+    """Compute dx. Grid: (N, tiles of BX pixels)."""
     n, d = tl.program_id(0).to(tl.int64), tl.program_id(1) * BX
     input_gradient(
         p_dy, p_dpq, p_weight, p_dx, n, d, s_n, s_c, s_h, s_w, width,
@@ -229,7 +229,7 @@ def ccc_map_gradient_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Both gradients of one map in one program, which reads its dP|dQ back from the cache. Grid: (N,)."""
+    """Compute both gradients of a map in one program, which reads its dP|dQ back from the cache. Grid: (N,)."""
     n = tl.program_id(0).to(tl.int64)
     for d in tl.range(0, D, BD, disable_licm=True):
         edge_gradient(
@@ -274,9 +274,9 @@ def ccc_parameter_gradient_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """product[a, b] = sum over maps and r of A[n, a, r] B[n, b, r], sum[a] of A[n, a, r], in parts by map.
+    """Compute product[a, b] = sum over n, r of A[n, a, r] B[n, b, r], and sum[a] of A[n, a, r], in parts by map.
 
-    r runs over the channels and a, b over pixels (CHANNELS), or the other way round. Grid: (tiles, parts).
+    With CHANNELS, r runs over channels and a, b over pixels; otherwise the other way round. Grid: (tiles, parts).
     """
     TILES: tl.constexpr = (COLUMNS + BB - 1) // BB
     tile_b = tl.program_id(0) % TILES
@@ -303,7 +303,7 @@ def ccc_parameter_gradient_kernel(
         b_s += tl.sum(b_a.to(ACC), 1)
     p_product += part.to(tl.int64) * (ROWS * COLUMNS)
     tl.store(p_product + o_a[:, None] * COLUMNS + o_b[None, :], b_p, m_a[:, None] & m_b[None, :])
-    tl.store(p_sum + part * ROWS + o_a, b_s, o_a + tile_b * ROWS < ROWS)  # the first tile of columns alone
+    tl.store(p_sum + part * ROWS + o_a, b_s, o_a + tile_b * ROWS < ROWS)  # only the first tile of columns
 
 
 def map_launches(
@@ -316,7 +316,7 @@ def map_launches(
     dx: Tensor,
     target: Target,
 ) -> list[Launch]:
-    """`dpq (N, C, 2 D)` and `dx`: one launch for many small maps, two of more programs otherwise."""
+    """Make the launches that fill `dpq (N, C, 2 D)` and `dx`: one for many small maps, else two of more programs."""
     n, c, h, w = dy.shape
     d, strides, flat = h * w, *planes(dy)
     pointers = {"p_dy": dy, "p_winner": winner, "p_index": index, "p_mix": mix}
@@ -329,11 +329,11 @@ def map_launches(
         return launch(kernel, "backward", dy.dtype, target, grid, values, config, flops, again)
 
     def edges_again(config: Any) -> int:
-        """mix for every tile of pixels, the ranks twice, and dP read back."""
+        """Bytes: mix for every tile of pixels, the ranks twice, and dP read back."""
         return (n * triton.cdiv(d, config.BD) - 1) * common.size_of(mix) + common.size_of(winner, dy)
 
     def inputs_again(config: Any) -> int:
-        """dP|dQ for every tile of pixels, and the weights for every map."""
+        """Bytes: dP|dQ for every tile of pixels, and the weights for every map."""
         return (triton.cdiv(d, config.BX) - 1) * common.size_of(dpq) + (n - 1) * common.size_of(weight)
 
     edges, product = 2 * n * c * c * d, 4 * n * c * d * d
@@ -349,7 +349,7 @@ def map_launches(
 
 
 class EdgeGradientTile(NamedTuple):
-    """Pixels of a program, channels and ranks of a one-hot product, depth of a product's step, and how it runs."""
+    """Pixels per program, channels and ranks of a one-hot product, depth of a step, warps, stages, programs."""
 
     BD: int
     BI: int
@@ -361,7 +361,7 @@ class EdgeGradientTile(NamedTuple):
 
 
 class InputGradientTile(NamedTuple):
-    """Pixels of a program, depth of a product's step, and its warps and stages."""
+    """Pixels per program, depth of a product's step, warps, stages, programs."""
 
     BX: int
     BK: int
@@ -371,8 +371,8 @@ class InputGradientTile(NamedTuple):
 
 
 class MapGradientTile(NamedTuple):
-    """Pixels at once of dP|dQ, channels and ranks of a one-hot product, pixels at once of dx, depth of a product's
-    step, and how the program runs."""
+    """Pixels of dP|dQ at once, channels and ranks of a one-hot product, pixels of dx at once, depth of a step, warps,
+    stages, programs."""
 
     BD: int
     BI: int
@@ -385,7 +385,7 @@ class MapGradientTile(NamedTuple):
 
 
 class ParameterTile(NamedTuple):
-    """Rows and columns of a program, depth of a product's step, and its warps and stages."""
+    """Rows and columns per program, depth of a product's step, warps, stages, programs."""
 
     BA: int
     BB: int
@@ -404,7 +404,7 @@ TILES = {
 
 
 def one_hot(x: Tensor, k: int) -> tuple[int, int]:
-    """Channels and ranks of a one-hot product: all ranks, and channels up to a depth that the registers hold."""
+    """Return channels and ranks of a one-hot product: all ranks, and as many channels as the registers hold."""
     depth = min(64, 16384 // common.block(x.shape[1])) // (1 if x.element_size() == 2 else 2)
     channels = max(16, depth // triton.next_power_of_2(k))
     return channels, depth // channels
@@ -425,14 +425,14 @@ def input_gradient_tile(x: Tensor) -> InputGradientTile:
 
 def map_gradient_tile(x: Tensor, k: int) -> MapGradientTile:
     own = sides(x)
-    # With 128 columns two programs would fit, too, but spill under Triton 3.6 where dy is in channels last.
+    # With 128 columns two programs would fit, too, but spill under Triton 3.6 if dy is channels last.
     columns = min(2 * own.BD // own.programs, common.block(x.shape[2] * x.shape[3]))
     pinned = MapGradientTile(own.BD, *one_hot(x, k), columns, 32, own.num_warps, 2, own.programs)
     return choose("ccc_map_gradient_kernel", x, pinned)
 
 
 def parameter_tile(x: Tensor, rows: int, columns: int) -> ParameterTile:
-    """The configuration for the gradient `(rows, columns)` of a parameter, which is its class of shapes."""
+    """Choose the tiles for the gradient `(rows, columns)` of a parameter, whose size is its shape class."""
     side = 128 if rows * columns >= 2**16 and x.element_size() == 2 else 64
     warps = 4 if side == 64 and x.element_size() == 2 else 8
     pinned = ParameterTile(side, side, 32, warps, 4 if x.element_size() == 2 else 2, 1)
@@ -445,21 +445,24 @@ def blocks(config: ParameterTile, rows: int, columns: int) -> int:
 
 
 def parts(x: Tensor, rows: int, columns: int) -> int:
-    """The number of partial sums of a parameter's gradient `(rows, columns)` on maps like `x`; at least one."""
+    """Return the number of partial sums of a parameter's gradient `(rows, columns)` on maps like `x`, at least one."""
     return max(1, min(x.shape[0], PARTS // blocks(parameter_tile(x, rows, columns), rows, columns)))
 
 
 def parameter_launch(
     a: Tensor, b: Tensor, product: Tensor, total: Tensor, over_channels: bool, target: Target
 ) -> Launch:
-    """`product (parts, A, B)` and `total (parts, A)` of maps `a`, `b (N, C, ...)`, over channels or over pixels."""
+    """Make the launch that fills `product (parts, A, B)` and `total (parts, A)` from maps `a` and `b (N, C, ...)`.
+
+    The sums run over channels or over pixels.
+    """
     n, c, h, w = b.shape
     rows, columns = product.shape[1:]
     config = parameter_tile(b, rows, columns)
     strides_a, flat_a = planes(a, "a")
     strides_b, flat_b = planes(b, "b")
     depth = c if over_channels else h * w
-    # Programs side by side read all rows of A and all columns of B.
+    # Concurrent programs read all rows of A and all columns of B.
     again = (triton.cdiv(columns, config.BB) - 1) * common.size_of(a) + (
         triton.cdiv(rows, config.BA) - 1
     ) * common.size_of(b)

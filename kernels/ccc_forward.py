@@ -1,6 +1,5 @@
 # mypy: allow-untyped-defs, disable-error-code="assignment"
-"""The forward kernels of CCC: `ccc_neighbours_kernel` selects, `ccc_edges_kernel` computes. `ccc.py` has the
-mathematics."""
+"""The forward kernels of CCC: neighbours, then edges and output. `ccc.py` has the mathematics."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -14,12 +13,12 @@ from . import common, tiles
 from .common import Launch, Phase, Target
 
 UNROLLED = tl.constexpr(15)
-"""Up to so many neighbours, loops over them are unrolled."""
+"""Largest number of neighbours for which loops over them are unrolled."""
 
 
 @triton.jit
 def steps(o, stride, WIDE: tl.constexpr):
-    """Offsets of `o` steps of a stride."""
+    """Return the offsets of `o` steps of a stride."""
     if WIDE:
         o = o.to(tl.int64)
     return o * stride
@@ -27,7 +26,7 @@ def steps(o, stride, WIDE: tl.constexpr):
 
 @triton.jit
 def pixels(o_d, width, s_h, s_w, FLAT: tl.constexpr, WIDE: tl.constexpr):
-    """Offsets of the pixels `o_d` of a plane; a plane that is one run of equal steps needs no division."""
+    """Return the offsets of pixels `o_d` of a plane. A FLAT plane has equal steps, so it needs no division."""
     if FLAT:
         return steps(o_d, s_w, WIDE)
     return steps(o_d // width, s_h, WIDE) + steps(o_d % width, s_w, WIDE)
@@ -35,8 +34,10 @@ def pixels(o_d, width, s_h, s_w, FLAT: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def below(o, size: tl.constexpr, side: tl.constexpr):
-    """Which of the indices `o` are below `size`, for programs or steps that take `side` of them each; where these make
-    up the size, the compiler sees that all are, and drops the masks."""
+    """Return the mask of indices `o` below `size`, for programs or steps of `side` indices.
+
+    If `side` divides `size`, the mask is constant, so the compiler drops it.
+    """
     if size % side == 0:
         return tl.full(o.shape, 1, tl.int1)
     return o < size
@@ -44,7 +45,7 @@ def below(o, size: tl.constexpr, side: tl.constexpr):
 
 @triton.jit
 def rank_offsets(o_c, m_c, d, D: tl.constexpr, BD: tl.constexpr, SIDE: tl.constexpr, PACKED: tl.constexpr):
-    """Offsets into the ranks of a map, of the channels `o_c` and the BD pixels from `d`, and which of them exist."""
+    """Return offsets into the ranks of a map, for channels `o_c` and BD pixels from `d`, and their mask."""
     PER: tl.constexpr = 2 if PACKED else 1
     LENGTH: tl.constexpr = (D + PER - 1) // PER
     o_d = d // PER + tl.arange(0, BD // PER)
@@ -71,7 +72,7 @@ def ccc_neighbours_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """index[n, r, i] = the channel of rank r by similarity to channel i. Grid: (N, tiles of BI channels)."""
+    """Compute index[n, r, i], the channel of rank r by similarity to channel i. Grid: (N, tiles of BI channels)."""
     n = tl.program_id(0).to(tl.int64)
     o_i = tl.program_id(1) * BI + tl.arange(0, BI)
     o_j = tl.arange(0, CP)
@@ -94,7 +95,7 @@ def ccc_neighbours_kernel(
         b_nj += tl.sum(b_j.to(ACC) * b_j.to(ACC), 1)
     b_s /= tl.maximum(tl.sqrt(b_ni), 1e-12)[:, None]
     b_s /= tl.maximum(tl.sqrt(b_nj), 1e-12)[None, :]
-    # NaN ranks first, as in torch.topk; a similarity is never infinite otherwise.
+    # NaN ranks first, as in torch.topk; no similarity is infinite otherwise.
     b_s = tl.where(b_s == b_s, b_s, float("inf"))
     b_s = tl.where(m_j[None, :], b_s, float("-inf"))
     p_index += n * (RANKS * C) + o_i
@@ -106,7 +107,7 @@ def ccc_neighbours_kernel(
 
 @triton.jit
 def better(b_best, b_winner, p_q, o_j, o_d, m_t, r, D: tl.constexpr):
-    """The larger of the best candidates and those of rank `r`, the rows `o_j` of Q, and whose they are."""
+    """Return the larger of the best candidates and those of rank `r` (rows `o_j` of Q), and the winners."""
     b_q = tl.load(p_q + o_j[:, None] * D + o_d[None, :], m_t, 0.0)  # [CP, BD]
     m_q = (b_q > b_best) | (b_q != b_q)
     return tl.where(m_q, b_q, b_best), tl.where(m_q, r, b_winner)
@@ -142,11 +143,11 @@ def ccc_edges_kernel(
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """out, and with SAVE the edges and winners, of all channels of TURNS x BD pixels of one map. Grid: (N * tiles,).
+    """Compute the output, and with SAVE edges and winners, of all channels of TURNS x BD pixels of a map.
 
-    The products of all turns share what they read of the map and of mix; between them, BD pixels go after BD pixels,
-    which takes fewer registers. Q, and the edges, go through this program's own tile of an output, so that other rows
-    of them can be read.
+    The products of all turns share their reads of the map and of mix. Between the products, turns of BD pixels run one
+    by one, which takes fewer registers. Q and the edges pass through this program's tile of an output, so that other
+    rows of them can be read. Grid: (N * tiles,).
     """
     TILES: tl.constexpr = (D + TURNS * BD - 1) // (TURNS * BD)
     n = (tl.program_id(0) // TILES).to(tl.int64)
@@ -187,7 +188,7 @@ def ccc_edges_kernel(
     p_e = p_edges + n * (C * D) if SAVE else p_out
     o_j = ()
     if RANKS <= UNROLLED:
-        for r in tl.static_range(RANKS):  # all indices are on their way before the first is needed
+        for r in tl.static_range(RANKS):  # start loading all indices before the first is needed
             o_j = o_j + (tl.load(p_index + r * C, m_c, 0).to(tl.int32),)
     tl.debug_barrier()  # every row of Q is written before any is gathered
     for t in tl.static_range(TURNS):
@@ -243,7 +244,7 @@ def ccc_edges_kernel(
 
 
 class NeighboursTile(NamedTuple):
-    """Rows of similarities of a program, pixels of a product's step, and its warps and stages."""
+    """Rows of similarities per program, pixels per step of a product, warps, stages, programs."""
 
     BI: int
     BD: int
@@ -253,7 +254,7 @@ class NeighboursTile(NamedTuple):
 
 
 class EdgesTile(NamedTuple):
-    """Pixels at once and how many times so many, depth of a product's step, and the program's warps and stages."""
+    """Pixels per turn, turns, depth of a product's step, warps, stages, programs."""
 
     BD: int
     TURNS: int
@@ -269,8 +270,8 @@ T = TypeVar("T", bound=tuple)
 
 
 class Sides(NamedTuple):
-    """What the pinned tiles of all kernels follow from: padded channels, pixels of a program, depth of a product's
-    step, warps, stages, and programs that share a multiprocessor."""
+    """Base of the pinned tiles of all kernels: padded channels, pixels per program, depth of a product's step, warps,
+    stages, and programs that share a multiprocessor."""
 
     CP: int
     BD: int
@@ -281,10 +282,9 @@ class Sides(NamedTuple):
 
 
 def sides(x: Tensor) -> Sides:
-    """All channels of maps like x are in one tile, so that more of them mean fewer pixels.
+    """Return the base of the pinned tiles for maps like x. A tile has all channels: more channels, fewer pixels.
 
-    float32 takes three products for one, and rows of addresses that are not known to be aligned take registers:
-    both get smaller tiles.
+    float32 needs three products for one, and addresses of unaligned rows take registers: both get smaller tiles.
     """
     cp, aligned = common.block(x.shape[1]), x.shape[2] * x.shape[3] % 16 == 0
     warps = 4 if cp <= 32 else 8
@@ -296,7 +296,7 @@ def sides(x: Tensor) -> Sides:
 
 
 def choose(kernel: str, x: Tensor, pinned: T) -> T:
-    """The tiles of a kernel for maps like x; a program has no more rows of similarities than there are."""
+    """Choose the tiles of a kernel for maps like x, with at most as many rows of similarities as there are."""
     shape = tiles.shape_class(x.shape[1], x.shape[2] * x.shape[3])
     return tiles.choose(kernel, shape, x.dtype, pinned, x.device, {"BI": common.block(x.shape[1])})
 
@@ -317,7 +317,7 @@ def edges_tile(x: Tensor, save: bool) -> EdgesTile:
 
 
 def planes(x: Tensor, suffix: str = "") -> tuple[dict[str, int], bool]:
-    """The stride arguments for maps `x (N, C, H, W)`, and whether a plane is one run of equal steps."""
+    """Return the stride arguments for maps `x (N, C, H, W)`, and whether a plane has equal steps between pixels."""
     height, width = x.shape[2:]
     s_n, s_c, s_h, s_w = x.stride()
     if width == 1:
@@ -337,8 +337,8 @@ def launch(
     flops: int,
     again: int,
 ) -> Launch:
-    """A launch with the sides of `config`, `values` and the arithmetic of `dtype`; the tensors among the values count
-    once each in its bytes."""
+    """Make a launch with the sides of `config`, `values` and the arithmetic of `dtype`. Its bytes count each tensor of
+    `values` once."""
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     known = {
         "WIDE": common.wide(*(t[:1] for t in tensors)),
@@ -368,17 +368,17 @@ def sizes(x: Tensor, index: Tensor) -> dict[str, int]:
 
 
 def packed(k: int) -> bool:
-    """Whether two ranks, of 0 to k, share a byte."""
+    """Return True if two ranks, 0 to k, share a byte."""
     return k <= 15
 
 
 def neighbours_launch(x: Tensor, index: Tensor, target: Target) -> Launch:
-    """`index (N, k, C)`: the k channels most similar to each."""
+    """Make the launch that fills `index (N, k, C)`: the k channels most similar to each channel."""
     n, c, h, w = x.shape
     config = neighbours_tile(x)
     strides, flat = planes(x)
     exact = common.precision(x.dtype, target, exact=True)
-    blocks = triton.cdiv(c, config.BI)  # each reads all of its map, and its own rows once more
+    blocks = triton.cdiv(c, config.BI)  # each reads its whole map, and its own rows once more
     return launch(
         ccc_neighbours_kernel,
         "forward",
@@ -404,12 +404,12 @@ def edges_launch(
     saved: tuple[Tensor, Tensor] | None,
     target: Target,
 ) -> Launch:
-    """`out`, and where given `saved`: the edges `(N, C, D)` and the ranks of the winners, for the backward."""
+    """Make the launch that fills `out` and, if given, `saved`: edges `(N, C, D)` and ranks, for the backward."""
     n, c, h, w = x.shape
     config = edges_tile(x, saved is not None)
     tiles, maps = triton.cdiv(h * w, config.TURNS * config.BD), common.size_of(x)
-    # Every program reads its map, and mix; all of a map together its weights; and at the end x again.
-    # Q is written and gathered where the output will be, the edges are read back.
+    # Every program reads its map and mix, the programs of a map together read the weights, and at the end each reads x
+    # again. Q is written and gathered in the place of the output; the edges are read back.
     again = tiles * maps + (n - 1) * common.size_of(weight) + (n * tiles - 1) * common.size_of(mix)
     again += 3 * maps if saved else 4 * maps
     strides, flat = planes(x)

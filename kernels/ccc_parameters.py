@@ -1,7 +1,7 @@
 # mypy: allow-untyped-defs
-"""The kernels of CCC on its parameters: stacked and rounded before the forward, gradients summed after the backward.
+"""The kernels on CCC's parameters: stack and round before the forward, sum gradients after the backward.
 
-Source: `ccc.py`, which has the mathematics.
+`ccc.py` has the mathematics.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .ccc_forward import choose
 from .common import Launch
 
 NAMES = ("node_weight", "node_bias", "edge_weight", "edge_bias", "mix_weight", "mix_bias")
-"""The parameters, in the order in which the operators take them."""
+"""The parameters, in the order of the operators' arguments."""
 
 
 @triton.jit
@@ -37,9 +37,9 @@ def ccc_stack_kernel(
     B: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """W_n - W_e | W_e `(2 D, D)`, b_n + b_e, mix and its bias, computed in ACC and rounded to the dtype of the maps.
+    """Compute W_n - W_e | W_e `(2 D, D)`, b_n + b_e, mix and its bias in ACC, and round them to the maps' dtype.
 
-    Bytes: every parameter read once and written once, W_e twice. Grid: (tiles of B elements of the largest,).
+    Bytes: every parameter is read once and written once, W_e twice. Grid: (tiles of B elements of the largest,).
     """
     o = tl.program_id(0) * B + tl.arange(0, B)
     dtype = p_weight.dtype.element_ty
@@ -59,7 +59,7 @@ def ccc_stack_kernel(
 
 @triton.jit
 def over_parts(p, o, m, parts, step, B: tl.constexpr, BP: tl.constexpr, ACC: tl.constexpr):
-    """Sum of the elements `o [B]` of `parts` vectors, `step` apart, in the order of BP parts at once."""
+    """Sum elements `o [B]` over `parts` vectors, `step` apart, BP parts at a time."""
     o_p = tl.arange(0, BP)[:, None]
     b = tl.zeros((B,), ACC)
     for s in range(0, parts, BP):
@@ -88,10 +88,10 @@ def ccc_sum_kernel(
     BP: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The gradients of the parameters, in their dtype, from the partial sums of those of the stacked ones.
+    """Compute the parameters' gradients, in their dtype, from partial sums for the stacked parameters.
 
-    With G | H the sums for W_n - W_e | W_e: d W_n = G, d W_e = H - G, d b_n = d b_e = the first half of the bias's.
-    Bytes: every partial sum read once, every gradient written once. Grid: (tiles of W_n, then tiles of mix,).
+    With G | H the sums for W_n - W_e | W_e: d W_n = G, d W_e = H - G; d b_n = d b_e = first half of the bias's sums.
+    Bytes: every partial sum is read once, every gradient written once. Grid: (tiles of W_n, then tiles of mix,).
     """
     tiles = tl.cdiv(area * area, B)
     pid = tl.program_id(0)
@@ -121,7 +121,7 @@ def ccc_sum_kernel(
 
 
 class StackTile(NamedTuple):
-    """Elements that a program stacks, and its warps and stages."""
+    """Elements per program, warps, stages."""
 
     B: int
     num_warps: int
@@ -129,7 +129,7 @@ class StackTile(NamedTuple):
 
 
 class SumTile(NamedTuple):
-    """Elements whose partial sums a program adds up, of how many parts at once, and its warps and stages."""
+    """Elements per program, parts added at once, warps, stages."""
 
     B: int
     BP: int
@@ -141,7 +141,7 @@ TILES = {"ccc_stack_kernel": StackTile, "ccc_sum_kernel": SumTile}
 
 
 def stacked_like(x: Tensor) -> tuple[Tensor, ...]:
-    """Empty stacked weight `(2 D, D)`, its bias `(D,)`, mix and its bias for maps like `x`."""
+    """Return empty stacked weight `(2 D, D)`, its bias `(D,)`, mix and its bias for maps like `x`."""
     _, c, h, w = x.shape
     d = h * w
     shapes: tuple[tuple[int, ...], ...] = ((2 * d, d), (d,), (c, c), (c,))
@@ -150,7 +150,7 @@ def stacked_like(x: Tensor) -> tuple[Tensor, ...]:
 
 
 def gradients_like(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Empty gradients of the parameters for maps like `x`, in the order of `NAMES`."""
+    """Return empty gradients of the parameters for maps like `x`, in the order of `NAMES`."""
     _, c, h, w = x.shape
     d = h * w
     shapes: tuple[tuple[int, ...], ...] = ((d, d), (d,), (d, d), (d,), (c, c), (c,))
@@ -158,7 +158,7 @@ def gradients_like(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
 
 
 def stack_launch(x: Tensor, parameters: Sequence[Tensor], stacked: Sequence[Tensor]) -> Launch:
-    """`stacked`, as `stacked_like` makes them, from the parameters, which must be contiguous and of one dtype."""
+    """Make the launch that fills `stacked`, from contiguous parameters of one dtype."""
     config = choose("ccc_stack_kernel", x, StackTile(512, 4, 1))
     area, channels = parameters[1].shape[0], parameters[5].shape[0]
     names = (*(f"p_{name}" for name in NAMES), "p_weight", "p_bias", "p_mix", "p_mixed_bias")
@@ -180,8 +180,8 @@ def stack_launch(x: Tensor, parameters: Sequence[Tensor], stacked: Sequence[Tens
 
 
 def sum_launch(x: Tensor, partial: Sequence[Tensor], gradients: Sequence[Tensor]) -> Launch:
-    """`gradients`, as `gradients_like` makes them, from the partial sums for the stacked weight, its bias, mix and its
-    bias, each `(parts, ...)`."""
+    """Make the launch that fills `gradients`, from partial sums `(parts, ...)` of the stacked weight, its bias, mix and
+    its bias."""
     config = choose("ccc_sum_kernel", x, SumTile(128, 16, 4, 2))
     area, channels = gradients[1].shape[0], gradients[5].shape[0]
     names = ("p_weight", "p_bias", "p_mix", "p_mixed_bias", *(f"p_{name}" for name in NAMES))

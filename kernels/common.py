@@ -1,9 +1,9 @@
-"""What the kernel files share: a launch as a value, and the arithmetic each dtype and target gets.
+"""Shared parts of the kernel files: a launch as a value, and the arithmetic of each dtype and target.
 
-Every operator module builds its `Launch`es with functions of tensors. Its `launches(...)` calls the same
-functions with tensors of the meta device, for any shape, and its `shipped(dtype, target)` yields
-`(shape class, launches)` for every configuration that ships. So the operator, the ahead-of-time lane and the
-roofline report take tiles, warps, stages, bytes and FLOPs from one place.
+Every operator module has functions that build `Launch`es from tensors. Its `launches(...)` calls them with tensors of
+the meta device, for any shape. Its `shipped(dtype, target)` yields `(shape class, launches)` for every configuration
+that ships. So the operator, the ahead-of-time tests and the roofline report use the same tiles, warps, stages, bytes
+and FLOPs.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ Target = Literal["cuda", "hip"]
 Phase = Literal["forward", "backward"]
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""Dtypes that ship. float64 runs in Triton's interpreter only, for gradcheck."""
+"""Supported dtypes. float64 runs only in Triton's interpreter, for gradcheck."""
 
 INTERPRETED = knobs.runtime.interpret
-"""Whether Triton interprets its kernels in this process, on any device; it decides at import."""
+"""True if Triton interprets its kernels in this process, on any device. Triton decides this at import."""
 
 REGISTERS = 2**16
-"""32-bit registers of a multiprocessor, of every NVIDIA card that is supported."""
+"""Number of 32-bit registers of a multiprocessor, on every supported NVIDIA card."""
 
 INT32_LIMIT = 2**31
-"""Offsets from here on are computed in int64."""
+"""Offsets of at least this are computed in int64."""
 
 
 @dataclass(frozen=True, eq=False)
 class Launch:
     """One kernel launch as a value: an operator runs it, `mol_fast.kernels.resources` compiles it.
 
-    `arguments` and `constants` together are the kernel's parameters by name, `constants` the compile-time
-    ones. `bytes` is the device memory traffic with every operand moved once: what programs that run side by side
-    read twice comes from the L2 cache, as does what a program reads back of its own output. `again` are the bytes of
-    those reads; what a program finds in its multiprocessor's own cache is not among them. `flops` are the useful
-    floating-point operations of the matrix products, padding not counted, and 0 where there are none.
+    `arguments` and `constants` together are the kernel's parameters by name; `constants` are those of compile time.
+    `bytes` is the traffic of device memory if every operand moves once. Repeated reads come from the L2 cache: data
+    that concurrent programs share, and output that a program reads back. `again` is the bytes of these reads, without
+    those from a multiprocessor's own cache. `flops` is the useful floating-point operations of the matrix products,
+    without padding; 0 if there are none.
     """
 
     kernel: Any
@@ -59,7 +59,7 @@ class Launch:
     bytes: int
     flops: int = 0
     programs: int = 1
-    """Programs that are to share a multiprocessor: what they may hold of its registers is capped. 1 for no cap."""
+    """Number of programs that should share a multiprocessor, which caps their registers. 1 for no cap."""
     again: int = 0
 
     @property
@@ -73,14 +73,14 @@ class Launch:
 
     @property
     def tile(self) -> NamedTuple:
-        """The tuned fields of the kernel as they are here."""
+        """The tunable fields of the kernel, with the values of this launch."""
         return tiles.tile_of(self.name, {**self.constants, **self.options(0), "programs": self.programs})
 
     def options(self, architecture: int) -> dict[str, int]:
-        """What Triton is told beside the kernel's parameters, for an architecture as `architecture` gives it.
+        """Return Triton's options for an architecture, as `architecture` returns it.
 
-        The cap on registers is for those whose matrix products read both operands from shared memory, sm_90 to sm_11x;
-        on others, which hold them in registers, it would make kernels spill.
+        Registers are capped only on architectures whose matrix products read both operands from shared memory, sm_90 to
+        sm_11x. Others hold operands in registers, so a cap would make kernels spill.
         """
         options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
         if self.programs > 1 and 90 <= architecture < 120:
@@ -88,17 +88,17 @@ class Launch:
         return options
 
     def positional(self) -> list[Any]:
-        """The kernel's parameters in their order."""
+        """Return the values of the kernel's parameters, in order."""
         values = {**self.arguments, **self.constants}
         return [values[name] for name in self.kernel.arg_names]
 
     def start(self, *values: Any) -> Any:
-        """Launch on the current device with `values` for the kernel's parameters, in their order.
+        """Launch on the current device with `values` of the kernel's parameters, in order.
 
-        Returns what Triton compiled for them; None in the interpreter.
+        Returns the compiled kernel; None in the interpreter.
 
         Raises:
-            tiles.Unfit: where the device does not take the kernel with these tiles.
+            tiles.Unfit: the kernel does not fit the device with these tiles.
         """
         try:
             return self.kernel[self.grid](*values, **self.options(architecture()))
@@ -106,10 +106,10 @@ class Launch:
             raise tiles.Unfit(self.name, self.tile, error) from error
 
     def run(self, device: torch.device) -> None:
-        """Launch on `device`, the device of the tensors; an empty grid launches nothing.
+        """Launch on `device`, the device of the tensors. An empty grid launches nothing.
 
         Raises:
-            tiles.Unfit: where the device does not take the kernel with these tiles.
+            tiles.Unfit: the kernel does not fit the device with these tiles.
         """
         if math.prod(self.grid) == 0:
             return
@@ -119,12 +119,12 @@ class Launch:
 
 
 def target() -> Target:
-    """The family of this PyTorch build's devices."""
+    """Return the family of devices of this PyTorch build."""
     return "hip" if torch.version.hip else "cuda"
 
 
 def architecture() -> int:
-    """Ten times the compute capability of the current device, 0 without a GPU of NVIDIA's."""
+    """Return the compute capability of the current device times ten; 0 without an NVIDIA GPU."""
     if torch.version.hip or not torch.cuda.is_available():
         return 0
     major, minor = torch.cuda.get_device_capability()
@@ -132,21 +132,20 @@ def architecture() -> int:
 
 
 def accumulator(dtype: torch.dtype) -> tl.dtype:
-    """What a kernel on `dtype` accumulates in: float32, and float64 for float64."""
+    """Return the accumulator type of kernels on `dtype`: float32, or float64 for float64."""
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
-    """`accumulator` as a PyTorch dtype, for statistics and partial sums."""
+    """Return `accumulator` as a PyTorch dtype, for statistics and partial sums."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def precision(dtype: torch.dtype, target: Target, exact: bool = False) -> str:
-    """The `input_precision` of `tl.dot` for operands of `dtype`.
+    """Return the `input_precision` of `tl.dot` for operands of `dtype`.
 
-    float32 is `tf32x3` on NVIDIA, where `ieee` has no matrix instruction, and `ieee` on AMD, where it has one
-    and `tf32x3` does not exist. Plain `tf32` only where the user allowed it (`allowed_precision`) and `exact` is not
-    asked for.
+    float32 uses `tf32x3` on NVIDIA, where `ieee` has no matrix instruction, and `ieee` on AMD, where `tf32x3` does not
+    exist. Plain `tf32` is used only if the user allows it (`allowed_precision`) and `exact` is false.
     """
     if dtype != torch.float32 or target == "hip":
         return "ieee"
@@ -154,7 +153,7 @@ def precision(dtype: torch.dtype, target: Target, exact: bool = False) -> str:
 
 
 def allowed_precision() -> str:
-    """ "tf32" where the user allowed it for matrix products, by whichever of PyTorch's settings.
+    """Return "tf32" if the user allowed it for matrix products, by any of PyTorch's settings.
 
     `torch.get_float32_matmul_precision` raises after `torch.backends.cuda.matmul.fp32_precision` was set.
     """
@@ -163,29 +162,29 @@ def allowed_precision() -> str:
 
 
 def wide(*tensors: Tensor) -> bool:
-    """Whether an offset into any of the tensors needs int64."""
+    """Return True if an offset into any of the tensors needs int64."""
     return any(extent(tensor) >= INT32_LIMIT for tensor in tensors)
 
 
 def extent(tensor: Tensor) -> int:
-    """Elements between the first and the last of a strided tensor, both included."""
+    """Return the number of elements from the first to the last of a strided tensor, both included."""
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def size_of(*tensors: Tensor | None) -> int:
-    """Bytes of the tensors, each element once."""
+    """Return the bytes of the tensors, each element once."""
     return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 def block(size: int) -> int:
-    """The tile side for a dimension of `size` that enters a matrix product: a power of two, at least 16."""
+    """Return the tile side for a dimension of `size` in a matrix product: a power of two, at least 16."""
     return max(16, triton.next_power_of_2(size))
 
 
 def check_input(name: str, x: Tensor) -> None:
-    """Raise ValueError unless `x` is `(N, C, H, W)` in a dtype and on a device that the kernels take."""
+    """Raise ValueError unless `x` is `(N, C, H, W)` in a dtype and on a device that the kernels support."""
     if x.dim() != 4 or min(x.shape[1:]) < 1:
-        raise ValueError(f"{name} must be (N, C, H, W), not empty but for N, got shape {tuple(x.shape)}")
+        raise ValueError(f"{name} must be (N, C, H, W) with only N possibly 0, got shape {tuple(x.shape)}")
     if x.dtype not in DTYPES and not (INTERPRETED and x.dtype == torch.float64):
         raise ValueError(f"{name} must be float32, float16 or bfloat16 for the Triton kernels, got {x.dtype}")
     if x.device.type != "cuda" and not INTERPRETED:

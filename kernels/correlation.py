@@ -5,25 +5,25 @@ With R = max_displacement // stride and displacements dy, dx in -R..R,
 
     out[n, (dy, dx), y, x] = f(mean_c a[n, c, y, x] b[n, c, y + stride dy, x + stride dx]),  zero outside the map
 
-and f LeakyReLU (slope 1: none). Per map this is the product P = a^T b / C of all pairs of positions, each entry
-stored at the address its displacement gives it. Rows y and y + stride dy agree modulo the stride, so the
-product is taken per residue: `stride` products of side D / stride, D = H W, a share 1 / stride of all pairs. What no
-pair reaches is stored as zero, once, by the program that owns the position of a.
+where f is LeakyReLU (slope 1: none). For each map this is the product P = a^T b / C of all pairs of positions; the
+displacement of a pair gives the address of its entry. Rows y and y + stride dy agree modulo the stride, so there is one
+product per residue: `stride` products of side D / stride, D = H W, which is 1 / stride of all pairs. Entries that no
+pair reaches are stored as zero, once, by the program that owns the position of a.
 
-Backward. With g = dL/dout f'(out), where LeakyReLU's derivative shows in the sign of its output, and G[p, q] the
-entry of g at which the pair (p, q) was stored, zero where it was not:
+Backward. With g = dL/dout f'(out), where the sign of the output gives LeakyReLU's derivative, and G[p, q] the entry of
+g of the pair (p, q), zero if there is none:
 
     da[c, p] = sum_q b[c, q] G[p, q] / C        db[c, q] = sum_p a[c, p] G[p, q] / C
 
-G is never stored: its tiles are loaded from g at the same computed addresses. A value of a or b that is not finite
-reaches the other gradient at all positions its row can be paired with, as it does in a product with a stored G.
+G is never stored: its tiles are loaded from g at the same computed addresses. A non-finite value of a or b spreads to
+the other gradient at all positions its row can be paired with, as in a product with a stored G.
 
 Launches: forward one, backward one. Maps of at most 64 x 64.
 
-Bytes: forward a, b and out once; backward a, b, da, db once and of g (and out, unless slope 1) the entries with both
+Bytes: forward a, b and out once; backward a, b, da, db once, and the entries of g (and out, unless slope 1) with both
 positions inside. FLOPs: forward P = 2 N C D^2 / stride, backward 2 P.
 
-Source: FlowNetC's correlation as the MOL paper uses it.
+Source: FlowNetC's correlation, as used by the MOL paper.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ MAX_SIDE = 64
 
 @triton.jit
 def positions(tile, residue, B: tl.constexpr, H: tl.constexpr, W: tl.constexpr, STRIDE: tl.constexpr):
-    """Row, column and validity of the positions `tile` to `tile + B` among the rows that are `residue` mod STRIDE."""
+    """Return row, column and mask of positions `tile` to `tile + B` among the rows with `residue` mod STRIDE."""
     o = tile + tl.arange(0, B)
     o_y = residue + o // W * STRIDE
     return o_y, o % W, o_y < H
@@ -51,7 +51,7 @@ def positions(tile, residue, B: tl.constexpr, H: tl.constexpr, W: tl.constexpr, 
 
 @triton.jit
 def first_and_end(tile, residue, B: tl.constexpr, BN, H: tl.constexpr, W: tl.constexpr, STRIDE: tl.constexpr, REACH):
-    """The positions that a tile of B positions can be paired with, the first one a multiple of BN."""
+    """Return first and end of the positions that a tile of B positions meets; first is a multiple of BN."""
     rows = (H - residue + STRIDE - 1) // STRIDE
     first = tl.maximum(tile // W - REACH, 0) * W
     end = tl.minimum((tile + B - 1) // W + REACH + 1, rows) * W
@@ -60,7 +60,7 @@ def first_and_end(tile, residue, B: tl.constexpr, BN, H: tl.constexpr, W: tl.con
 
 @triton.jit
 def displaced(o_y, o_x, o_ty, o_tx, STRIDE: tl.constexpr, REACH: tl.constexpr):
-    """Index of the displacement from (y, x) to (ty, tx), rows of one residue, and whether there is one."""
+    """Return index and mask of the displacement from (y, x) to (ty, tx), for rows of one residue."""
     o_dy, o_dx = (o_ty - o_y) // STRIDE, (o_tx - o_x) // STRIDE
     m = ((o_tx - o_x) % STRIDE == 0) & (tl.abs(o_dy) <= REACH) & (tl.abs(o_dx) <= REACH)
     return (o_dy + REACH) * (2 * REACH + 1) + o_dx + REACH, m
@@ -93,7 +93,7 @@ def correlation_forward_kernel(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Every displacement of BM positions of a, all in rows of one residue, of one map."""
+    """Compute all displacements of BM positions of a map of a, in rows of one residue."""
     INDEX: tl.constexpr = tl.int64 if WIDE else tl.int32
     COUNT: tl.constexpr = (2 * REACH + 1) * (2 * REACH + 1)
     pid = tl.program_id(0)
@@ -161,7 +161,7 @@ def correlation_gradient(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The gradient of BC channels of BM positions of one map, from the other map's positions they were paired with."""
+    """Compute the gradient of BC channels of BM positions of a map, from the paired positions of the other map."""
     COUNT: tl.constexpr = (2 * REACH + 1) * (2 * REACH + 1)
     DTYPE: tl.constexpr = p_other.dtype.element_ty
     o_y, o_x, m_own = positions(tile, residue, BM, H, W, STRIDE)
@@ -228,7 +228,7 @@ def correlation_backward_kernel(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """da, or db, of BC channels of BM positions, all in rows of one residue, of one map."""
+    """Compute da or db of BC channels of BM positions of a map, in rows of one residue."""
     INDEX: tl.constexpr = tl.int64 if WIDE else tl.int32
     pid = tl.program_id(0)
     tile, residue, pid = pid % tiles * BM, pid // tiles % STRIDE, pid // tiles // STRIDE
@@ -246,7 +246,7 @@ def correlation_backward_kernel(
 
 
 class ForwardTile(NamedTuple):
-    """Positions of a tile and of its partners, channels per step, and the program's warps and stages."""
+    """Positions of a tile and of its partners, channels per step, warps, stages."""
 
     BM: int
     BN: int
@@ -256,7 +256,7 @@ class ForwardTile(NamedTuple):
 
 
 class BackwardTile(NamedTuple):
-    """Positions of a tile and of its partners, channels of a program, and its warps and stages."""
+    """Positions of a tile and of its partners, channels per program, warps, stages."""
 
     BM: int
     BN: int
@@ -269,13 +269,13 @@ TILES = {"correlation_forward_kernel": ForwardTile, "correlation_backward_kernel
 
 
 def forward_tile(a: Tensor) -> ForwardTile:
-    """The configuration of the forward; the pinned one spills on no target."""
+    """Choose the tiles of the forward. The pinned ones spill on no target."""
     pinned = ForwardTile(64, 64, 32, 4, 3) if a.element_size() == 2 else ForwardTile(64, 32, 32, 4, 2)
     return tiles.choose("correlation_forward_kernel", shape_class(a), a.dtype, pinned, a.device)
 
 
 def backward_tile(a: Tensor) -> BackwardTile:
-    """The configuration of the backward; the pinned one has as many channels as fit: each block gathers g again."""
+    """Choose the tiles of the backward. The pinned ones have as many channels as fit: each block gathers g again."""
     block = min(256, max(64, triton.next_power_of_2(a.shape[1])))
     pinned = BackwardTile(64, 32 if a.element_size() == 2 else 16, block, min(8, block // 16), 2)
     return tiles.choose("correlation_backward_kernel", shape_class(a), a.dtype, pinned, a.device)
@@ -286,21 +286,20 @@ def shape_class(a: Tensor) -> str:
 
 
 def pairs(shape: tuple[int, ...], stride: int) -> int:
-    """Pairs of positions whose rows agree modulo the stride."""
+    """Count the pairs of positions whose rows agree modulo the stride."""
     n, _, h, w = shape
     return n * sum(len(range(residue, h, stride)) ** 2 for residue in range(min(stride, h))) * w * w
 
 
 def reached(shape: tuple[int, ...], reach: int, stride: int) -> int:
-    """Entries of the output whose second position is inside the map."""
+    """Count the entries of the output whose second position is inside the map."""
     n, _, h, w = shape
     rows, cols = (sum(max(0, side - stride * abs(d)) for d in range(-reach, reach + 1)) for side in (h, w))
     return n * rows * cols
 
 
 def meetings(shape: tuple[int, ...], reach: int, stride: int, size: int, other: int) -> int:
-    """Tiles of `other` positions that the tiles of `size` positions of a map are multiplied with, as in
-    `first_and_end`."""
+    """Count the products of tiles of a map: tiles of `size` positions with tiles of `other`, as in `first_and_end`."""
     _, _, h, w = shape
     total = 0
     for residue in range(stride):
@@ -330,7 +329,7 @@ def constants(a: Tensor, reach: int, stride: int, slope: float, target: Target, 
 
 
 def tiles_of(a: Tensor, stride: int, size: int) -> int:
-    """Tiles of `size` positions in the rows of one residue."""
+    """Count the tiles of `size` positions in the rows of one residue."""
     return triton.cdiv(triton.cdiv(a.shape[2], stride) * a.shape[3], size)
 
 
@@ -378,7 +377,7 @@ def backward_launch(
     slope: float,
     target: Target,
 ) -> Launch:
-    """`out` is read unless the slope is 1."""
+    """Make the launch of the backward. `out` is read unless the slope is 1."""
     n, c, _, _ = a.shape
     config = backward_tile(a)
     count, blocks = tiles_of(a, stride, config.BM), triton.cdiv(c, config.BC)
@@ -426,7 +425,7 @@ def output_like(a: Tensor, max_displacement: int, stride: int) -> Tensor:
 def build_forward(
     a: Tensor, b: Tensor, max_displacement: int, stride: int, slope: float, target: Target
 ) -> tuple[list[Tensor], list[Launch]]:
-    """The correlation."""
+    """Build the forward."""
     out = output_like(a, max_displacement, stride)
     return [out], [forward_launch(a, b, out, max_displacement // stride, stride, slope, target)]
 
@@ -434,7 +433,7 @@ def build_forward(
 def build_backward(
     g: Tensor, a: Tensor, b: Tensor, out: Tensor, max_displacement: int, stride: int, slope: float, target: Target
 ) -> tuple[list[Tensor], list[Launch]]:
-    """The gradients of a and b."""
+    """Build the backward: gradients of a and b."""
     da, db = (x.new_empty(x.shape) for x in (a, b))
     reach = max_displacement // stride
     return [da, db], [backward_launch(a, b, g, out, da, db, reach, stride, slope, target)]
@@ -457,7 +456,7 @@ correlation_forward = operators.define(
     correlate,
     correlate_fake,
 )
-"""The correlation, followed by LeakyReLU of this slope."""
+"""Returns the correlation, followed by LeakyReLU with this slope."""
 
 
 def differentiate(
@@ -479,7 +478,7 @@ correlation_backward = operators.define(
     differentiate,
     differentiate_fake,
 )
-"""Gradients of a and b; `out` may be None for slope 1."""
+"""Returns the gradients of a and b. `out` may be None for slope 1."""
 
 
 class Correlation(torch.autograd.Function):
@@ -508,33 +507,33 @@ operators.end(correlation_backward)
 def correlation(
     a: Tensor, b: Tensor, max_displacement: int = 20, stride: int = 2, negative_slope: float = 1.0
 ) -> Tensor:
-    """Correlation of two maps and LeakyReLU in one fused kernel.
+    """Compute the correlation of two maps and LeakyReLU in one fused kernel.
 
     Args:
         a, b: maps `(N, C, H, W)`, H and W from 1 to 64, same shape, dtype and device, any strides, on a GPU (or
             anywhere under TRITON_INTERPRET=1); float32, float16, bfloat16 (float64 under the interpreter).
         max_displacement, stride: in cells of the map.
-        negative_slope: of the LeakyReLU, from 0; 1 for none.
+        negative_slope: slope of the LeakyReLU, at least 0; 1 for none.
 
     Returns:
-        `(N, (2 (max_displacement // stride) + 1)^2, H, W)`, contiguous, dy outer; zero where the second position
-        leaves the map.
+        `(N, (2 (max_displacement // stride) + 1)^2, H, W)`, contiguous, dy outer; zero if the second position is
+        outside the map.
 
     Raises:
-        ValueError: naming the argument that has a wrong shape, dtype, device or value.
+        ValueError: an argument has a wrong shape, dtype, device or value.
     """
     check(a, b, max_displacement, stride, negative_slope)
     return fused(a, b, max_displacement, stride, negative_slope)
 
 
 def fused(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
-    """`correlation` of arguments that have been checked."""
+    """Compute `correlation` for checked arguments."""
     out: Tensor = operators.call(correlation_forward, a, b, max_displacement, stride, negative_slope)
     return out
 
 
 def check(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> None:
-    """Raise ValueError for what the kernels do not take."""
+    """Raise ValueError for arguments that the kernels do not support."""
     common.check_input("a", a)
     common.check_input("b", b)
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
@@ -558,10 +557,10 @@ def launches(
     negative_slope: float = 1.0,
     channels_last: bool = False,
 ) -> list[Launch]:
-    """The launches of a forward and a backward call, for any shape; no device is touched.
+    """Return the launches of a forward and a backward call. No device is used.
 
-    `channels_last`: on maps in that order, and with a gradient that is a slice of wider maps in that order, as those of
-    the flow head are; otherwise all are contiguous.
+    With `channels_last`, maps are channels last and the gradient is a slice of wider channels-last maps, as in the flow
+    head; otherwise all tensors are contiguous.
     """
     order = torch.channels_last if channels_last else torch.contiguous_format
     a = torch.empty(shape, dtype=dtype, device="meta", memory_format=order)
@@ -577,9 +576,9 @@ def launches(
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every configuration that ships: the flow head's correlation with its LeakyReLU, in the order of its maps and in
-    the other, and those of fewer channels."""
-    head = 14  # cells: on its maps longer displacements always lead outside
+    """Yield all shipped configurations: the flow head's correlation with LeakyReLU, channels last and contiguous, and
+    correlations with fewer channels."""
+    head = 14  # cells; on the flow head's maps, longer displacements always leave the map
     name, shape = "224x256x16x16-channels-last", (224, 256, 16, 16)
     yield name, launches(shape, dtype, target, max_displacement=head, negative_slope=0.1, channels_last=True)
     for shape, reach in (((224, 256, 16, 16), head), ((8, 128, 64, 64), 20), ((8, 64, 16, 16), 20)):

@@ -1,14 +1,14 @@
 """FCC, the fully-connected convolution with its residual, fused: forward and backward.
 
-For map n of statistics group g = n mod G and channel ch, with A and B the circulants of the vertical and the
-horizontal kernel, A[i, m] = kv[(m - i) mod H], B likewise from kh, and i, j the row and the column:
+Map n belongs to statistics group g = n mod G. For each channel, A and B are the circulants of the vertical and the
+horizontal kernel, A[i, m] = kv[(m - i) mod H], B likewise from kh. With row i and column j:
 
     u = (x + pos1 - mean[g]) / sqrt(var[g] + eps)
     y = x + weight A u B^T + bias S_v S_h + bias1 S_2 + bias2 + circ(pos2)
 
-pos1 and circ(pos2) vary with the row and with the column in the half vh (pos1[i], (B pos2)[j]), the other way
-round in the half hv (pos1[j], (A pos2)[i]); S_v, S_h are the sums of the kernels and S_2 that of the second
-one. The products act on u, not on x, so nothing is lost where the mean is large beside the deviation.
+In the half vh, pos1 varies with the row and circ(pos2) with the column (pos1[i], (B pos2)[j]); in the half hv it is the
+other way round (pos1[j], (A pos2)[i]). S_v and S_h are the sums of the kernels, S_2 the sum of the second kernel. The
+products act on u, not on x, so no digits are lost if the mean is large compared with the deviation.
 
 Backward. With d = dL/dy, R_i and C_j its sums over maps and columns or rows, and D its sum over everything:
 
@@ -17,9 +17,9 @@ Backward. With d = dL/dy, R_i and C_j its sums over maps and columns or rows, an
     fold(E)[s] = sum_i E[i, (i + s) mod L]  d weight = sum_g e_g,  e_g = kv . fold(E_g)
     d bias = S_v S_h D                      d bias1 = S_2 D,  d bias2 = D
 
-(the dots: bias, bias1 and circ(pos2) through the sums and R or C). One pass over x and d gives every
-reduction. The sums of du = weight A^T d B and of u du, which batch statistics need, are weight S_v S_h D_g and
-weight e_g, so with M values per channel and group the second pass gives
+(the dots: terms of bias, bias1 and circ(pos2), from the sums and R or C). One pass over x and d computes all
+reductions. Batch statistics need the sums of du = weight A^T d B and of u du; these are weight S_v S_h D_g and
+weight e_g. So with M values per channel and group the second pass computes
 
     dx = d + weight / sigma (A^T d B - S_v S_h D_g / M - u e_g / M)       (last two terms: batch statistics only)
 
@@ -58,7 +58,7 @@ TILES = {**FORWARD_TILES, **BACKWARD_TILES, **RUNNING_TILES}
 
 
 def statistics_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Empty mean and variance `(groups, C)`, in the dtype that x is accumulated in."""
+    """Return empty mean and variance `(groups, C)`, in the accumulator's dtype."""
     mean = x.new_empty((groups, x.shape[1]), dtype=common.accumulator_dtype(x.dtype))
     return mean, torch.empty_like(mean)
 
@@ -67,7 +67,7 @@ PARAMETERS = tuple(f"{half}.{name}" for half in ("vh", "hv") for name in NAMES)
 
 
 def build_training(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """y, mean and var from the batch's statistics; `rest`: the parameters, groups, eps and the target."""
+    """Build the training forward: y, mean and var of the batch. `rest`: parameters, groups, eps, target."""
     *parameters, groups, eps, target = rest
     y, (mean, var) = torch.empty(x.shape, dtype=x.dtype, device=x.device), statistics_like(x, groups)
     partial = forward_partial(x, mean)
@@ -76,14 +76,14 @@ def build_training(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
 
 
 def build_evaluation(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """y from given statistics; `rest`: the parameters, mean, var, eps and the target."""
+    """Build the evaluation forward: y from given statistics. `rest`: parameters, mean, var, eps, target."""
     *parameters, mean, var, eps, target = rest
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     return [y], forward_launches(x, parameters[:8], parameters[8:], mean, var, y, None, eps, target)
 
 
 def build_backward(d: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """The gradients; `rest`: the parameters, mean, var, eps, whether the statistics are the batch's, and the target."""
+    """Build the backward. `rest`: parameters, mean, var, eps, training (batch statistics), target."""
     *parameters, mean, var, eps, training, target = rest
     vh, hv = parameters[:8], parameters[8:]
     buffers = backward_buffers(x, vh[0].dtype, mean)
@@ -113,7 +113,7 @@ fcc_train = operators.define(
     train,
     train_fake,
 )
-"""y, mean and biased variance `(groups, C)`, normalised by the statistics of the batch; 0 and 1 without maps."""
+"""Returns y, normalised by batch statistics, and mean and biased variance `(groups, C)`; 0 and 1 without maps."""
 
 
 def evaluate(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
@@ -129,7 +129,7 @@ fcc_eval = operators.define(
     evaluate,
     evaluate_fake,
 )
-"""y normalised by the constants `mean` and `var (G, C)`."""
+"""Returns y, normalised by the constants `mean` and `var`, `(G, C)`."""
 
 
 def differentiate(
@@ -153,12 +153,12 @@ fcc_backward = operators.define(
     differentiate,
     differentiate_fake,
 )
-"""Gradients of x, kv `(C, H)`, kh `(C, W)`, vertical and horizontal positions, and `(4, C)`: bias1, bias2, weight,
-bias."""
+"""Returns the gradients of x, kv `(C, H)`, kh `(C, W)`, vertical and horizontal positions, and `(4, C)`: bias1, bias2,
+weight, bias."""
 
 
 def build_running(mean: Tensor, var: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """Nothing; `rest`: what is running, the momentum and the elements behind a statistic."""
+    """Build the update of the running statistics. `rest`: running tensors, momentum, elements behind a statistic."""
     *running, momentum, elements = rest
     return [], [running_launch(mean, var, running, momentum, elements)]
 
@@ -178,7 +178,7 @@ RUNNING = Recipe(
 def update(mean: Tensor, var: Tensor, running: list[Tensor], momentum: float, elements: int) -> None:
     run(RUNNING, (mean, var, *running), momentum, elements)
     if torch.is_inference_mode_enabled():
-        running = [value for value in running if not value.is_inference()]  # those have no version
+        running = [value for value in running if not value.is_inference()]  # inference tensors have no version
     torch.autograd.graph.increment_version(running)
 
 
@@ -187,19 +187,19 @@ fcc_running = operators.define(
     update,
     lambda *_: None,
 )
-"""Update running mean and variance of vh and of hv, and the counts of batches of both, all contiguous, by the mean and
-biased variance `(G, C)` of `elements` elements each, group after group."""
+"""Updates running mean and variance of vh and hv and their counts of batches, all contiguous, group by group, by the
+mean and biased variance `(G, C)` of `elements` elements each."""
 
 
 def per_branch(gradients: list[Tensor], half: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The gradients of `fcc_backward` sorted into those of vh and of hv, in the order of `NAMES`."""
+    """Sort the gradients of `fcc_backward` by branch, vh and hv, in the order of `NAMES`."""
     (kv1, kv2), (kh2, kh1), (pv1, pv2), (ph2, ph1) = (g.view(2, half, -1).unbind() for g in gradients[:4])
     b1, c1, b2, c2, w, v, b, c = gradients[4].view(8, half).unbind()
     return [kv1, pv1, b1, kh2, ph2, b2, w, b], [kh1, ph1, c1, kv2, pv2, c2, v, c]
 
 
 def gradients_of(ctx: Any, d: Tensor | None, training: bool) -> list[Tensor | None]:
-    """Those of x and of the parameters."""
+    """Return the gradients of x and of the parameters."""
     x, *rest, mean, var = ctx.saved_tensors
     if d is None:
         return [None] * 17
@@ -210,7 +210,7 @@ def gradients_of(ctx: Any, d: Tensor | None, training: bool) -> list[Tensor | No
 
 
 class Training(torch.autograd.Function):
-    """`fcc_train` with its derivative; the statistics are returned without one."""
+    """`fcc_train` with its derivative; the statistics have none."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, groups: int, eps: float, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -261,23 +261,23 @@ def fcc(
     groups: int = 1,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FCC with its residual in fused kernels.
+    """Compute FCC with its residual in fused kernels.
 
     Args:
         x: maps `(N, C, H, W)`, C even, H and W from 1 to 64, any strides, on a GPU (or anywhere under
             TRITON_INTERPRET=1); float32, float16, bfloat16 (float64 under the interpreter).
         vh, hv: for each branch kernel1, pos1 `(C/2, L1)`, bias1 `(C/2,)`, kernel2, pos2 `(C/2, L2)`, bias2,
-            weight, bias `(C/2,)` in this order; L1 = H, L2 = W for vh, the other way round for hv. Read in x's
-            dtype or float32 as they are, in any other converted to float32.
-        mean, var: constants `(1, C)` or `(groups, C)`; both None: statistics of the batch, per group.
-        groups: map n belongs to group n mod groups; divides N.
+            weight, bias `(C/2,)`, in this order; L1 = H and L2 = W for vh, the other way round for hv. Dtypes other
+            than x's and float32 are converted to float32.
+        mean, var: constants `(1, C)` or `(groups, C)`. Default: statistics of the batch, per group.
+        groups: number of groups, a divisor of N; map n belongs to group n mod groups.
         eps: added to the variance.
 
     Returns:
         y `(N, C, H, W)`, contiguous; mean and biased variance that were used, without gradient.
 
     Raises:
-        ValueError: naming the argument that has a wrong shape, dtype, device or value.
+        ValueError: an argument has a wrong shape, dtype, device or value.
     """
     check(x, vh, hv, groups)
     if mean is not None and var is not None:
@@ -295,10 +295,10 @@ def fused(
     groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`fcc` of arguments that have been checked.
+    """Compute `fcc` for checked arguments.
 
     Raises:
-        RuntimeError: given statistics ask for a gradient.
+        RuntimeError: given statistics require a gradient.
     """
     x = dense(x)
     exact = common.accumulator_dtype(x.dtype)
@@ -316,13 +316,13 @@ def fused(
 
 
 def check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
-    """Raise ValueError unless `value` holds constants of every channel, for all groups or for each."""
+    """Raise ValueError unless `value` has one row of channels, or one per group."""
     if value.shape != (groups, x.shape[1]):
         common.check_parameter(name, value, (1, x.shape[1]), x)
 
 
 def check(x: Tensor, vh: Sequence[Tensor], hv: Sequence[Tensor], groups: int) -> None:
-    """Raise ValueError for what the kernels do not take."""
+    """Raise ValueError for arguments that the kernels do not support."""
     common.check_input("x", x)
     n, c, h, w = x.shape
     if c % 2 or not 1 <= h <= MAX_SIDE or not 1 <= w <= MAX_SIDE:
@@ -344,7 +344,7 @@ def launches(
     training: bool = True,
     parameter_dtype: torch.dtype = torch.float32,
 ) -> list[Launch]:
-    """Every launch of a forward and a backward call on contiguous maps, for any shape; no device is touched."""
+    """Return all launches of a forward and a backward call on contiguous maps. No device is used."""
     _, c, h, w = shape
 
     def empty(*size: int) -> Tensor:
@@ -367,7 +367,7 @@ def launches(
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Every configuration that ships: small, medium and large maps, given or batch statistics, either parameters."""
+    """Yield all shipped configurations: small, medium and large maps, training and evaluation, parameter dtypes."""
     small, medium, large = (448, 128, 16, 16), (448, 128, 32, 32), (64, 128, 64, 64)
     yield "448x128x16x16-training", launches(small, dtype, target, groups=7)
     yield "448x128x16x16-evaluation", launches(small, dtype, target, training=False, parameter_dtype=dtype)

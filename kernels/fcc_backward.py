@@ -29,7 +29,7 @@ from .fcc_shared import (
 
 @triton.jit
 def shifted(p, length, L: tl.constexpr, BL: tl.constexpr, ACC: tl.constexpr):
-    """Entry (i, s) is p[(i + s) mod L] for i and s below `length`, which is L or 0; zero beyond."""
+    """Return [BL, BL] with entry (i, s) = p[(i + s) mod L] for i and s below `length` (L or 0); zero beyond."""
     o_i = tl.arange(0, BL)[:, None]
     o_s = tl.arange(0, BL)[None, :]
     return tl.load(p + (o_i + o_s) % L, mask=(o_i < length) & (o_s < length), other=0.0).to(ACC)  # [BL, BL]
@@ -37,7 +37,7 @@ def shifted(p, length, L: tl.constexpr, BL: tl.constexpr, ACC: tl.constexpr):
 
 @triton.jit
 def fold(b_e, row, col, L: tl.constexpr, BL: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr):
-    """Sum over i of E[i, (i + s) mod L] for every s < BL, over the block [BR, BC] of E at (row, col)."""
+    """Sum E[i, (i + s) mod L] over i for every s < BL, over block [BR, BC] of E at (row, col)."""
     o_r = row + tl.arange(0, BR)[:, None]
     o_s = tl.arange(0, BL)[None, :]
     o_c = (o_r + o_s) % L - col
@@ -48,7 +48,7 @@ def fold(b_e, row, col, L: tl.constexpr, BL: tl.constexpr, BR: tl.constexpr, BC:
 
 @triton.jit
 def store_block(p, b, start, L: tl.constexpr, BL: tl.constexpr, B: tl.constexpr):
-    """Store `b [B]` from `start` on in a vector of length L, and zero in the rest of it."""
+    """Store `b [B]` at `start` of a vector of length L, and zero elsewhere."""
     o = tl.arange(0, BL)
     tl.store(p + o, 0.0, mask=(o < L) & ((o < start) | (o >= start + B)))
     o = start + tl.arange(0, B)
@@ -99,7 +99,7 @@ def fcc_reduce_kernel(
     DTYPE: tl.constexpr = p_x.dtype.element_ty
     ROWS: tl.constexpr = BH // BR
     COLS: tl.constexpr = BW // BC
-    # The blocks of a map run side by side, so that they find each other's reads in the cache.
+    # The blocks of a map run concurrently, so they share reads in the cache.
     block, pid = tl.program_id(0) % (ROWS * COLS), tl.program_id(0) // (ROWS * COLS)
     ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
     row, col = block % ROWS * BR, block // ROWS * BC
@@ -111,7 +111,7 @@ def fcc_reduce_kernel(
     p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
     b_at = circulant(p_kv, row, 0, H, BR, BH, True).to(DTYPE)
     b_bt = circulant(p_kh, 0, col, W, BW, BC, True).to(DTYPE)
-    # d is read as [h, (n, w)], u as [(h, n), w]; products pass from one to the other by reshape.
+    # d is read as [h, (n, w)], u as [(h, n), w]; a reshape converts products from one to the other.
     o_h = tl.arange(0, BH)[:, None]
     o_q = tl.arange(0, BN * BC)[None, :]
     o_p, o_w = o_q // BC, col + o_q % BC
@@ -150,7 +150,7 @@ def fcc_reduce_kernel(
     p_out = p_partial + ((part * groups + g) * channels + ch).to(tl.int64) * (5 * L)
     tl.store(p_out + o_v, fold(b_e, 0, row, H, BH, BH, BR), mask=o_v < H)
     tl.store(p_out + L + o_c, fold(b_f, col, 0, W, BW, BC, BW), mask=o_c < W)
-    # Blocks that share columns read the same d, those that share rows the same u: the first of them counts it.
+    # Blocks with the same columns read the same d, blocks with the same rows the same u: only the first counts it.
     b_d_sum = tl.where(row == 0, b_d_sum, 0.0)
     b_u_sum = tl.where(col == 0, b_u_sum, 0.0)
     tl.store(p_out + 2 * L + o_v, tl.sum(b_d_sum, axis=1), mask=o_v < H)
@@ -199,9 +199,9 @@ def fcc_parameters_kernel(
     BP: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The gradients of one channel's parameters, and S_v S_h D_g / M and e_g / M for every group.
+    """Compute the gradients of one channel's parameters, and S_v S_h D_g / M and e_g / M for every group.
 
-    BP partial sums of BG groups are loaded at once, each of their five vectors as one block.
+    BP partial sums of BG groups are loaded at once; each of their five vectors is one block.
     """
     OUT: tl.constexpr = p_dkv.dtype.element_ty
     L: tl.constexpr = max(H, W)
@@ -337,7 +337,7 @@ def fcc_input_kernel(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """dx of one channel over one chunk of a group's maps."""
+    """Compute dx of one channel over one chunk of a group's maps."""
     DTYPE: tl.constexpr = p_d.dtype.element_ty
     ROWS: tl.constexpr = BH // BR
     pid = tl.program_id(0)
@@ -389,7 +389,7 @@ def fcc_input_kernel(
 
 
 class ReduceTile(NamedTuple):
-    """Maps, rows of u and columns of d of a program, and its warps and stages."""
+    """Maps, rows of u and columns of d per program, warps, stages."""
 
     BN: int
     BR: int
@@ -399,7 +399,7 @@ class ReduceTile(NamedTuple):
 
 
 class ParametersTile(NamedTuple):
-    """Groups and partial sums that a program, which takes all of a channel, loads at once, and its warps and stages."""
+    """Groups and partial sums that a program loads at once (a program handles one channel), warps, stages."""
 
     BG: int
     BP: int
@@ -411,7 +411,7 @@ TILES = {"fcc_reduce_kernel": ReduceTile, "fcc_parameters_kernel": ParametersTil
 
 
 def reduce_tile(p: Problem) -> ReduceTile:
-    """The configuration of the reductions, which accumulate two matrices: smaller tiles, or more warps."""
+    """Choose the tiles of the reductions. They accumulate two matrices, so tiles are smaller or warps more."""
     height, width = p.sides
     if height * width <= 512:
         pinned = ReduceTile(512 // (height * width), height, width, 1 if p.narrow else 2, 2)
@@ -423,7 +423,7 @@ def reduce_tile(p: Problem) -> ReduceTile:
 
 
 def parameters_tile(p: Problem) -> ParametersTile:
-    """The configuration of the kernel over channels, which has matrices of a map's sides but no product."""
+    """Choose the tiles of the kernel over channels, which has matrices of a map's sides but no products."""
     height, width = p.sides
     side = max(height, width)
     groups = min(triton.next_power_of_2(p.groups), 512 // side)
@@ -433,7 +433,7 @@ def parameters_tile(p: Problem) -> ParametersTile:
 
 
 def input_tile(p: Problem) -> Tile:
-    """The configuration of dx."""
+    """Choose the tiles of dx."""
     height, width = p.sides
     if height * width <= 512:
         pinned = Tile((1024 if p.narrow else 512) // (height * width), height, 1, 2)
@@ -443,8 +443,13 @@ def input_tile(p: Problem) -> Tile:
 
 
 class Buffers(NamedTuple):
-    """Partial sums, moments of the statistics, and the gradients: dx, kv, kh, vertical and horizontal positions, and
-    `(4, C)` bias1, bias2, weight, bias."""
+    """Buffers of the backward.
+
+    Attributes:
+        partial: partial sums.
+        moments: moments of the statistics.
+        gradients: dx, kv, kh, vertical and horizontal positions, and `(4, C)` bias1, bias2, weight, bias.
+    """
 
     partial: Tensor
     moments: Tensor
@@ -452,14 +457,14 @@ class Buffers(NamedTuple):
 
 
 def parts(p: Problem) -> int:
-    """Partial sums of a group and channel."""
+    """Return the number of partial sums of a group and channel."""
     height, width = p.sides
     config = reduce_tile(p)
     return p.splits * (height // config.BR) * (width // config.BC)
 
 
 def backward_buffers(x: Tensor, dtype: torch.dtype, mean: Tensor) -> Buffers:
-    """Empty buffers; `dtype` is that of the parameters."""
+    """Return empty buffers. `dtype` is the dtype of the parameters."""
     p = problem(x, mean.shape[0])
     partial = mean.new_empty(parts(p), *mean.shape, 5, max(p.height, p.width))
     shapes = [(p.channels, p.height), (p.channels, p.width)] * 2 + [(4, p.channels)]
@@ -480,7 +485,7 @@ def backward_launches(
     training: bool,
     target: Target,
 ) -> list[Launch]:
-    """Everything of `buffers.gradients`."""
+    """Make the launches that compute `buffers.gradients`."""
     p = problem(x, mean.shape[0])
     names = ("p_dx", "p_dkv", "p_dkh", "p_dpv", "p_dph", "p_dscalars")
     values: dict[str, Any] = {"p_x": x, "p_d": d, "p_mean": mean, "p_var": var, **parameters(vh, hv)}
@@ -490,7 +495,8 @@ def backward_launches(
     reductions = p.channels * p.groups * parts(p)
     final = values if training else {**values, "p_x": None, "p_mean": None, "p_moments": None}
     reduced, blocks = reduce_tile(p), p.sides[0] // input_tile(p).BR
-    # Blocks of rows of u read all of d, blocks of columns of d all of u, blocks of rows of dx all of d and their own.
+    # Each block of rows of u reads all of d, each block of columns of d all of u, each block of rows of dx all of d and
+    # its own rows.
     rows, columns = p.sides[0] // reduced.BR, p.sides[1] // reduced.BC
     reduced_again = (rows - 1) * common.size_of(d) + (columns - 1) * common.size_of(x)
     again = blocks * common.size_of(d) if blocks > 1 else 0

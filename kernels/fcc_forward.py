@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The forward kernels of FCC: batch statistics, and y. `fcc.py` has the mathematics."""
+"""The forward kernels of FCC: batch statistics, then y. `fcc.py` has the mathematics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ from .fcc_shared import (
 
 @triton.jit
 def pooled(p_partial, at, step, per_group, chunk, splits, AREA: tl.constexpr, BS: tl.constexpr, ACC: tl.constexpr):
-    """Mean and biased variance of a group from those of its chunks."""
+    """Return mean and biased variance of a group, from those of its chunks."""
     o_s = tl.arange(0, BS)
     m = o_s < splits
     b_count = tl.minimum(tl.maximum(per_group - o_s * chunk, 0), chunk).to(ACC) * AREA
@@ -64,7 +64,7 @@ def fcc_statistics_kernel(
     WIDE: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Mean and sum of squared deviations of x + pos1, of one channel over one chunk of a group's maps."""
+    """Compute mean and sum of squared deviations of x + pos1, for one channel over one chunk of a group's maps."""
     pid = tl.program_id(0)
     ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
     half = channels // 2
@@ -144,7 +144,7 @@ def fcc_forward_kernel(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """y of one channel over one chunk of a group's maps; with TRAINING also the group's mean and variance."""
+    """Compute y of one channel over one chunk of a group's maps; if TRAINING, also the group's mean and variance."""
     DTYPE: tl.constexpr = p_x.dtype.element_ty
     pid = tl.program_id(0)
     ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
@@ -172,8 +172,8 @@ def fcc_forward_kernel(
     b_bt = circulant(p_kh, 0, 0, W, BW, BW, True)
     b_col = constant + tl.sum(b_bt.to(ACC) * b_pos2_w[:, None], axis=0)  # [BW]
     b_bt = b_bt.to(DTYPE)
-    # A tile of BN maps is read as [h, (n, w)] for the product from the left; its result, seen as [(h, n), w], is the
-    # operand of the product from the right.
+    # A tile of BN maps is read as [h, (n, w)] for the product from the left. The result, reshaped to [(h, n), w], is
+    # the operand of the product from the right.
     o_h = tl.arange(0, BH)[:, None]
     o_q = tl.arange(0, BN * BW)[None, :]
     o_p, o_w = o_q // BW, o_q % BW
@@ -214,7 +214,7 @@ TILES = {"fcc_statistics_kernel": Tile, "fcc_forward_kernel": Tile}
 
 
 def statistics_tile(p: Problem) -> Tile:
-    """The configuration of the statistics; the pinned one is that of the forward, but for the warps of large maps."""
+    """Choose the tiles of the statistics. The pinned ones are those of the forward, except warps for large maps."""
     pinned = pinned_tile(p)
     return choose("fcc_statistics_kernel", p, pinned if pinned.num_warps == 1 else pinned._replace(num_warps=8))
 
@@ -224,7 +224,7 @@ def forward_tile(p: Problem) -> Tile:
 
 
 def pinned_tile(p: Problem) -> Tile:
-    """Small maps have one warp and go several at once, large ones in blocks of 32 rows."""
+    """Return the pinned tiles: several small maps at once with one warp, large maps in blocks of 32 rows."""
     height, width = p.sides
     if height * width <= 512:
         return Tile(1024 // (height * width), height, 1, 2)
@@ -242,7 +242,10 @@ def forward_launches(
     eps: float,
     target: Target,
 ) -> list[Launch]:
-    """y from given statistics, or with `partial (2, splits, G, C)` from those of the batch, stored in mean and var."""
+    """Make the launches that compute y.
+
+    With `partial (2, splits, G, C)`, they also compute the statistics of the batch and store them in mean and var.
+    """
     p = problem(x, mean.shape[0])
     values: dict[str, Any] = {
         "p_x": x,
@@ -254,7 +257,7 @@ def forward_launches(
     }
     values |= {**strides(x), "EPS": eps, "TRAINING": partial is not None}
     config = forward_tile(p)
-    blocks = p.sides[0] // config.BR  # of rows of y, each of which reads all of the map, and its own rows once more
+    blocks = p.sides[0] // config.BR  # blocks of rows of y; each reads the whole map, and its own rows once more
     again = blocks * common.size_of(x) if blocks > 1 else 0
     forward = launch(fcc_forward_kernel, "forward", p, target, config, p.programs, p.flops, values, again)
     if partial is None:
@@ -263,5 +266,5 @@ def forward_launches(
 
 
 def forward_partial(x: Tensor, mean: Tensor) -> Tensor:
-    """Where the statistics of the chunks go."""
+    """Return an empty buffer for the statistics of the chunks."""
     return mean.new_empty(2, problem(x, mean.shape[0]).splits, *mean.shape)

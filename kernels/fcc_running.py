@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The kernel that updates the running statistics of FCC's batch normalisations, those of both halves in one launch."""
+"""The kernel that updates the running statistics of FCC's batch normalisations, of both halves in one launch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,10 +30,10 @@ def fcc_running_kernel(
     B: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Running statistics of B channels of one half after those of every group, in the order of the groups.
+    """Update the running statistics of B channels of one half by the statistics of every group, in order.
 
-    r += momentum (s - r) for the mean s, and for the variance s times n / (n - 1), which is `unbiased`; the count of
-    batches grows by the groups. Bytes: the statistics once, what is running twice. Grid: (tiles of channels, halves).
+    r += momentum (s - r), where s is the mean, or the variance times `unbiased` = n / (n - 1). The count of batches
+    grows by the number of groups. Bytes: statistics once, running statistics twice. Grid: (tiles of channels, halves).
     """
     side = tl.program_id(1)
     o = tl.program_id(0) * B + tl.arange(0, B)
@@ -56,7 +56,7 @@ def fcc_running_kernel(
 
 
 class RunningTile(NamedTuple):
-    """Channels of a program, and its warps and stages."""
+    """Channels per program, warps, stages."""
 
     B: int
     num_warps: int
@@ -67,9 +67,9 @@ TILES = {"fcc_running_kernel": RunningTile}
 
 
 def running_launch(mean: Tensor, var: Tensor, running: Sequence[Tensor], momentum: float, elements: int) -> Launch:
-    """Update `running`, by `mean` and the biased `var (G, C)` of `elements` elements each.
+    """Make the launch that updates `running` by `mean` and the biased `var`, `(G, C)`, of `elements` elements each.
 
-    `running`: mean, variance `(C/2,)` of vh, then of hv, and the counts of batches `()` of both.
+    `running`: mean and variance `(C/2,)` of vh, then of hv, then the counts of batches `()` of both.
     """
     groups, channels = mean.shape
     config = tiles.choose(

@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs
-"""What the forward and the backward of FCC share; `fcc.py` has the mathematics.
+"""Shared parts of the forward and backward of FCC. `fcc.py` has the mathematics.
 
 Every kernel over maps has one program per channel, statistics group and chunk of the group's maps. A program reads
-tiles of BN maps, as [h, (n, w)] where a circulant multiplies from the left and as [(h, n), w] where one multiplies
-from the right: what one product gives is the operand of the next after a reshape, without a transposition.
+tiles of BN maps, as [h, (n, w)] if a circulant multiplies from the left, and as [(h, n), w] if one multiplies from the
+right. So the result of one product, reshaped, is the operand of the next, without a transposition.
 """
 
 from collections.abc import Sequence
@@ -20,39 +20,39 @@ from . import common, tiles
 from .common import Launch, Phase, Target
 
 NAMES = ("kernel1", "pos1", "bias1", "kernel2", "pos2", "bias2", "weight", "bias")
-"""The parameters of a branch, in the order in which the operators take them."""
+"""Parameters of a branch, in the order of the operators' arguments."""
 
 PROGRAMS = 4096
-"""Programs that fill the largest card; chunks of maps are as long as this allows."""
+"""Number of programs that fills the largest card; chunks of maps are as long as this allows."""
 
 MAX_SPLITS = 64
 
 
 @triton.jit
 def row_of(p_vh, p_hv, ch, half, L: tl.constexpr):
-    """Where channel `ch` starts in the parameters `(half, L)` of its branch."""
+    """Return where channel `ch` starts in the parameters `(half, L)` of its branch."""
     return tl.where(ch < half, p_vh + ch * L, p_hv + (ch - half) * L)
 
 
 @triton.jit
 def vector(p, length, BL: tl.constexpr, ACC: tl.constexpr):
-    """`length` values as a block of BL, zero beyond."""
+    """Load `length` values as a block of BL, zero beyond."""
     o = tl.arange(0, BL)
     return tl.load(p + o, mask=o < length, other=0.0).to(ACC)
 
 
 @triton.jit
 def pos1_lengths(ch, half, H: tl.constexpr, W: tl.constexpr):
-    """Over how many rows and columns pos1 of channel `ch` extends: (H, 0) in the half vh, (0, W) in hv.
+    """Return how many rows and columns pos1 of channel `ch` covers: (H, 0) in the half vh, (0, W) in hv.
 
-    The rest of (H, W) is pos2's. A length says in a mask what a scalar condition would.
+    pos2 covers the rest of (H, W). Lengths in masks replace a scalar condition.
     """
     return tl.where(ch < half, H, 0), tl.where(ch < half, 0, W)
 
 
 @triton.jit
 def circulant(p_kernel, row, col, L: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr, TRANSPOSED: tl.constexpr):
-    """The block [BR, BC] at (row, col) of the circulant of a kernel of length L, or of its transpose; zero beyond L."""
+    """Return block [BR, BC] at (row, col) of the circulant of a kernel of length L, or of its transpose; 0 beyond L."""
     o_r = row + tl.arange(0, BR)[:, None]
     o_c = col + tl.arange(0, BC)[None, :]
     o_s = o_r - o_c if TRANSPOSED else o_c - o_r
@@ -68,7 +68,7 @@ def offsets(o_n, ch, o_h, o_w, s_n, s_c, s_h, s_w, WIDE: tl.constexpr):
 
 
 class Tile(NamedTuple):
-    """Maps and rows that a program multiplies at once, and its warps and stages."""
+    """Maps and rows that a program multiplies at once, warps, stages."""
 
     BN: int
     BR: int
@@ -81,7 +81,7 @@ T = TypeVar("T", bound=tuple)
 
 @dataclass(frozen=True)
 class Problem:
-    """The sizes of one call; what follows from them is computed once per size."""
+    """The sizes of one call. Derived values are computed once per size."""
 
     maps: int
     channels: int
@@ -91,16 +91,16 @@ class Problem:
     dtype: torch.dtype
     device: torch.device
     most: int
-    """Programs up to which the maps of a channel and group are split."""
+    """Largest number of programs; the maps of a channel and group are split up to this."""
 
     @cached_property
     def sides(self) -> tuple[int, int]:
-        """Rows and columns of a map as a program pads them."""
+        """Padded rows and columns of a map in a program."""
         return common.block(self.height), common.block(self.width)
 
     @cached_property
     def narrow(self) -> bool:
-        """Whether the dtype has two bytes."""
+        """True if the dtype has two bytes."""
         return self.dtype in (torch.float16, torch.bfloat16)
 
     @cached_property
@@ -109,7 +109,7 @@ class Problem:
 
     @cached_property
     def chunk(self) -> int:
-        """Maps of a group that one program handles."""
+        """Number of maps of a group per program."""
         height, width = self.sides
         tiles = triton.cdiv(self.per_group, max(1, 1024 // (height * width)))
         splits = max(1, min(tiles, self.most // (self.channels * self.groups), MAX_SPLITS))
@@ -117,7 +117,7 @@ class Problem:
 
     @cached_property
     def splits(self) -> int:
-        """Chunks of a group."""
+        """Number of chunks of a group."""
         return triton.cdiv(self.per_group, self.chunk) if self.maps else 0
 
     @cached_property
@@ -131,7 +131,7 @@ class Problem:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The parameters of the kernels that follow from the sizes."""
+        """Parameters of the kernels that follow from the sizes."""
         height, width = self.sides
         return {
             "per_group": self.per_group,
@@ -155,12 +155,12 @@ def sized(shape: torch.Size, groups: int, dtype: torch.dtype, device: torch.devi
 
 
 def problem(x: Tensor, groups: int) -> Problem:
-    """The problem of maps like `x`, the same object for the same sizes."""
+    """Return the problem of maps like `x`; the same object for the same sizes."""
     return sized(x.shape, groups, x.dtype, x.device, PROGRAMS)
 
 
 def choose(kernel: str, p: Problem, pinned: T) -> T:
-    """The tiles of a kernel, whose blocks of rows and columns are no longer than a map's sides."""
+    """Choose the tiles of a kernel. Blocks of rows and columns are at most as long as a map's padded sides."""
     height, width = p.sides
     shape = tiles.shape_class(p.channels, p.height * p.width)
     return tiles.choose(kernel, shape, p.dtype, pinned, p.device, {"BR": height, "BC": width})
@@ -177,7 +177,7 @@ def launch(
     values: dict[str, Any],
     again: int = 0,
 ) -> Launch:
-    """A launch of `kernel`, which takes from the problem, the configuration and `values` what its parameters name."""
+    """Make a launch of `kernel`. Its parameters are taken by name from the problem, the configuration and `values`."""
     maps = [value for value in values.values() if isinstance(value, Tensor) and value.dim() == 4]
     chosen = {"WIDE": common.wide(*maps), "PRECISION": common.precision(p.dtype, target)}
     known = {**p.values, **config._asdict(), **chosen, **values}
@@ -197,10 +197,10 @@ def launch(
 
 
 def dense(x: Tensor) -> Tensor:
-    """`x`, or a contiguous copy where the elements of a map do not lie side by side, as in channels last.
+    """Return `x`, or a contiguous copy if neighbouring elements of a map are not adjacent, as in channels last.
 
-    A program reads one channel, so that of every sector of such a map it would use one element: the kernels would read
-    x sixteen times from the cache, and twice each way, where a copy reads and writes it once.
+    A program reads one channel, so of every sector of such a map it would use one element only. The kernels would read
+    x sixteen times from the cache, twice each way; a copy reads and writes it once.
     """
     return x if min(x.stride()[2:]) <= 1 else x.contiguous()
 
@@ -210,6 +210,6 @@ def strides(x: Tensor, prefix: str = "s_") -> dict[str, int]:
 
 
 def parameters(vh: Sequence[Tensor], hv: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The pointer arguments of both branches."""
+    """Return the pointer arguments of both branches."""
     pairs = {f"p_vh_{name}": value for name, value in zip(NAMES, vh, strict=True)}
     return pairs | {f"p_hv_{name}": value for name, value in zip(NAMES, hv, strict=True)}

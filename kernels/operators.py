@@ -1,7 +1,8 @@
-"""Registration of the operators with PyTorch's dispatcher, by what costs an eager call least.
+"""Register the operators with PyTorch's dispatcher, in the way that makes eager calls cheapest.
 
-`torch.library.custom_op` flattens lists, checks aliases and wraps contexts on every call, in a hundred Python calls or
-more. Here an operator is a schema, an implementation, a fake one for tracing, and a `torch.autograd.Function`.
+`torch.library.custom_op` flattens lists, checks aliases and wraps contexts on every call: a hundred Python calls or
+more. Here an operator has a schema, an implementation, a fake implementation for tracing, and a
+`torch.autograd.Function`.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from torch._ops import OpOverload
 LIBRARY = torch.library.Library("mol_fast", "FRAGMENT")
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
-"""A context in which operators do not record for autograd, as an autograd.Function calls what it differentiates."""
+"""A context in which operators do not record for autograd, for use inside an autograd.Function."""
 
 
 def define(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> OpOverload:
-    """Register `mol_fast::SCHEMA` for every device, without a derivative."""
+    """Register `mol_fast::SCHEMA` for all devices, without a derivative."""
     name = schema.partition("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
@@ -27,7 +28,7 @@ def define(schema: str, implementation: Callable[..., Any], fake: Callable[..., 
 
 
 def differentiate(operator: OpOverload, record: Callable[..., Any]) -> None:
-    """Let `record`, which takes the operator's arguments, run where autograd records."""
+    """Let `record`, called with the operator's arguments, run if autograd records."""
 
     def autograd(*arguments: Any) -> Any:
         if torch.is_grad_enabled():
@@ -40,23 +41,23 @@ def differentiate(operator: OpOverload, record: Callable[..., Any]) -> None:
 
 
 RECORDS: dict[OpOverload, Callable[..., Any]] = {}
-"""What the dispatcher calls for autograd, by operator."""
+"""Function that the dispatcher calls for autograd, by operator."""
 
 
 def call(operator: OpOverload, *arguments: Any) -> Any:
-    """Call an operator; what is not traced goes to autograd without a first way through the dispatcher."""
+    """Call an operator. Outside tracing, skip the dispatcher and call its autograd function directly."""
     if torch.compiler.is_compiling():
         return operator(*arguments)
     return RECORDS[operator](*arguments)
 
 
 def end(operator: OpOverload) -> None:
-    """Let the derivative of `operator`, itself that of another, raise RuntimeError."""
+    """Let the derivative of `operator`, which is a derivative itself, raise RuntimeError."""
     differentiate(operator, lambda *arguments: list(_End.apply(operator, arguments, *tensors(arguments))))
 
 
 def tensors(arguments: Any) -> list[Tensor]:
-    """The tensors among arguments and lists of arguments."""
+    """Return the tensors among arguments and nested lists of arguments."""
     found: list[Tensor] = []
     for value in arguments:
         found += [value] if isinstance(value, Tensor) else tensors(value) if isinstance(value, list | tuple) else []

@@ -1,14 +1,13 @@
-"""Launches prepared once per layout of an operator's inputs, and replayed with tensors by position.
+"""Prepare launches once per layout of an operator's inputs, and replay them with other tensors.
 
-A `Recipe` says what an operator allocates and launches. `run` looks up the `Plan` of the inputs' layout (shapes,
-strides, dtypes, device), of the recipe's other arguments, and of what else decides about a launch. Only where there is
-none is the recipe followed, on tensors without memory that have nothing but the layout. So a plan holds no tensor, and
-is right for all that find it.
+A `Recipe` says what an operator allocates and launches. `run` looks up a `Plan`, by the layout of the inputs (shapes,
+strides, dtypes, device), the other arguments of the recipe, and everything else that affects a launch. If there is no
+plan yet, the recipe runs on fake tensors, which have a layout but no memory. So a plan holds no tensors, and fits every
+later call with the same key.
 
-The first run of a plan launches through Triton, which compiles. Later ones call what Triton compiled, by the call that
-`JITFunction.run` ends in from Triton 3.6 to 3.9, with addresses for tensors. Triton compiles apart for addresses that
-are divisible by 16 and for others, so that each pattern of them has a plan. In the interpreter every run goes through
-Triton.
+The first run of a plan launches through Triton, which compiles. Later runs call the compiled kernels with addresses in
+place of tensors, like the last call in `JITFunction.run` of Triton 3.6 to 3.9. Triton compiles separately for addresses
+divisible by 16, so every pattern of alignment has its own plan. In the interpreter all runs go through Triton.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from . import tiles
 from .common import INT32_LIMIT, Launch, allowed_precision
 
 PLANS = 512
-"""Plans that are kept, the last used ones: a model has a few for every layer and batch size."""
+"""Number of plans kept, the last used ones. A model needs a few per layer and batch size."""
 
 ALIGNED = 16
-"""Bytes. Triton compiles apart for tensors that begin at a multiple of it; on AMD also for those of small storages."""
+"""Alignment in bytes for which Triton compiles separately; on AMD it also does so for small storages."""
 
 LOWEST = 2**40
 """Addresses below are rare, and looked at: a part of a tensor whose storage was freed begins at its offset."""
@@ -46,11 +45,12 @@ Build = Callable[..., tuple[Sequence[Tensor], Sequence[Launch]]]
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What one operator allocates and launches.
+    """Allocations and launches of one operator.
 
-    `build(*inputs, *arguments)` returns the tensors that it allocates, results first, each contiguous, and the launches
-    on them and on the inputs. It must depend on nothing but layouts and arguments, and touch no data.
-    `inputs` are the names of the inputs, for errors.
+    Attributes:
+        inputs: names of the inputs, for errors.
+        build: `build(*inputs, *arguments)` returns allocated tensors (contiguous, results first) and the launches on
+            them and the inputs. It must depend only on layouts and arguments, and read no data.
     """
 
     inputs: tuple[str, ...]
@@ -58,7 +58,7 @@ class Recipe:
 
 
 class Step:
-    """One launch of a plan: `pick` takes its arguments from the plan's addresses, or tensors, and constants."""
+    """One launch of a plan. `pick` selects its arguments from the plan's addresses (or tensors) and constants."""
 
     def __init__(self, launch: Launch, tensors: Sequence[Tensor], constants: list[Any]) -> None:
         self.launch = replace(launch, arguments={})  # a plan holds no tensor, not even one without memory
@@ -78,7 +78,7 @@ class Step:
 
 
 class Plan:
-    """The tensors that an operator allocates for one layout of its inputs, and its launches."""
+    """Allocations and launches of an operator for one layout of its inputs."""
 
     def __init__(self, recipe: Recipe, arguments: tuple, layout: tuple, strides: tuple) -> None:
         self.device = layout[0][2]
@@ -99,7 +99,7 @@ class Plan:
         self.compiled = False
 
     def run(self, inputs: Sequence[Tensor], addresses: tuple[int, ...]) -> list[Tensor]:
-        """What the recipe allocates, after its launches."""
+        """Allocate, launch, and return the allocated tensors."""
         device = self.device
         if device.type == "cuda" and torch.cuda.current_device() != device.index:
             with torch.cuda.device(device):
@@ -114,7 +114,7 @@ class Plan:
         return fresh
 
     def launch(self, values: tuple, keep: bool) -> None:
-        """Launch through Triton, and `keep` what it compiles."""
+        """Launch through Triton; with `keep`, store the compiled kernels."""
         kernels = [step.launch.start(*step.pick(values)) for step in self.steps]
         if keep and kernels and all(isinstance(kernel, CompiledKernel) for kernel in kernels):
             for step, kernel in zip(self.steps, kernels, strict=True):
@@ -122,7 +122,7 @@ class Plan:
             self.compiled = True
 
     def replay(self, values: tuple) -> None:
-        """Launch what is compiled, with addresses for tensors."""
+        """Launch the compiled kernels, with addresses in place of tensors."""
         stream = driver.active.get_current_stream(self.device.index or 0)
         enter, leave = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
         if getattr(enter, "calls", enter) or getattr(leave, "calls", leave):
@@ -137,7 +137,7 @@ class Plan:
 
 
 def storage(tensor: Tensor) -> int:
-    """What a tensor and its views have in common, also those without memory."""
+    """Return an identifier of a tensor's storage, which its views share; also for fake tensors."""
     return tensor.untyped_storage()._cdata
 
 
@@ -145,18 +145,21 @@ def storage(tensor: Tensor) -> int:
 def plan(
     recipe: Recipe, arguments: tuple, layout: tuple, strides: tuple, special: Hashable, precision: str, generation: int
 ) -> Plan:
-    """The plan of a layout; `precision` decides how launches on float32 multiply, `generation` their tiles, and Triton
-    compiles for what is `special` about tensors of one layout."""
+    """Make or find the plan of a layout.
+
+    `precision` determines float32 products, `generation` the tiles. `special` is what Triton specialises on beyond the
+    layout: alignment, and sizes of storages.
+    """
     return Plan(recipe, arguments, layout, strides)
 
 
 def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
-    """Allocate and launch by `recipe`; returns what it allocates.
+    """Allocate and launch by `recipe`, and return the allocated tensors.
 
     Raises:
-        ValueError: an input is on another device than the first, named.
-        RuntimeError: an input has no memory any more, named.
-        tiles.Unfit: the device does not take a kernel.
+        ValueError: an input is on another device than the first input.
+        RuntimeError: the memory of an input was freed.
+        tiles.Unfit: a kernel does not fit the device.
     """
     addresses = tuple(map(Tensor.data_ptr, inputs))
     if min(addresses) < LOWEST:
@@ -170,7 +173,7 @@ def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tenso
 
 
 def check_memory(recipe: Recipe, inputs: Sequence[Tensor]) -> None:
-    """Raise RuntimeError where an input that has elements has no memory for them."""
+    """Raise RuntimeError if an input has elements but no memory."""
     for name, value in zip(recipe.inputs, inputs, strict=True):
         if value.numel() and not value.untyped_storage().nbytes():
             raise RuntimeError(f"{name} has no memory: its storage was freed; use it before that, or restore it")

@@ -1,9 +1,9 @@
-"""What every shipped kernel costs on every target: `python -m mol_fast.kernels.resources [--json]`.
+"""Report the resources of every shipped kernel on every target: `python -m mol_fast.kernels.resources [--json]`.
 
-Compiles ahead of time, without a GPU, and reads registers, spills, shared memory and matrix instructions from the
-result; from these follows how many programs a multiprocessor holds. Bytes (through memory, and through the L2 cache)
-and FLOPs are the kernels' own formulas, and the floor is the larger of the times that memory and products need at the
-rates of a card. Those of the card at hand are measured by `python -m mol_fast.doctor`.
+The program compiles ahead of time, without a GPU, and reads registers, spills, shared memory and matrix instructions.
+From these it computes how many programs a multiprocessor holds. Bytes (memory and L2 cache) and FLOPs come from the
+kernels' formulas. The floor is the larger of the times that memory and products need at the rates of a card.
+`python -m mol_fast.doctor` measures the rates of the card at hand.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ MATRIX_INSTRUCTION = re.compile(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma|v_m
 
 @dataclass(frozen=True)
 class Card:
-    """Memory rate in bytes/s and bfloat16 matrix rate in FLOP/s."""
+    """Rates of a card: memory in bytes/s, bfloat16 matrix products in FLOP/s."""
 
     bandwidth: float
     bfloat16: float
 
     def floor(self, launch: Launch, dtype: torch.dtype) -> float:
-        """Seconds below which `launch` cannot run. A float32 product is three TF32 products at half the rate."""
+        """Return the least seconds for `launch`. A float32 product is three TF32 products at half the rate."""
         rate = self.bfloat16 / 6 if dtype == torch.float32 else self.bfloat16
         return max(launch.bytes / self.bandwidth, launch.flops / rate)
 
@@ -70,21 +70,21 @@ CARDS = {
     # Published datasheet, 80 GB SXM.
     "A100": Card(bandwidth=2.0e12, bfloat16=312e12),
 }
-"""Rates that the report takes where there is no card."""
+"""Rates for the report, which needs no card."""
 
 SHARED = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024, 120: 100 * 1024}
-"""Compute capability times ten -> bytes of shared memory of a multiprocessor."""
+"""Bytes of shared memory of a multiprocessor, by compute capability times ten."""
 RESERVED = 1024
-"""Bytes of shared memory that every program takes beside its own."""
+"""Bytes of shared memory reserved per program."""
 PROGRAMS, WARPS, WARP = 32, 64, 32
 """Most programs and warps of a multiprocessor, and threads of a warp."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one compiled kernel takes. `stack` and `local` are bytes of spills per thread, `shared` per program.
+    """Resources of one compiled kernel. `stack` and `local` are bytes of spills per thread, `shared` is per program.
 
-    `ctas_per_sm` is how many programs a multiprocessor holds at once, None for targets other than NVIDIA's.
+    `ctas_per_sm` is the number of programs that a multiprocessor holds; None for targets other than NVIDIA's.
     """
 
     registers: int
@@ -96,7 +96,7 @@ class Resources:
 
 
 def compile_launch(launch: Launch, target: GPUTarget) -> Any:
-    """The kernel of `launch` for `target`, specialised as a real launch with 16-byte aligned tensors would be."""
+    """Compile the kernel of `launch` for `target`, specialised like a launch with 16-byte aligned tensors."""
     signature: dict[str, str] = {}
     constants = dict(launch.constants)
     attributes: dict[tuple[int, ...], list[list[Any]]] = {}
@@ -114,7 +114,7 @@ def compile_launch(launch: Launch, target: GPUTarget) -> Any:
 
 
 def argument_type(value: Tensor | int | float) -> str:
-    """Triton's name for the type of a kernel argument."""
+    """Return Triton's name for the type of a kernel argument."""
     if isinstance(value, Tensor):
         return f"*{TYPES[value.dtype]}"
     if isinstance(value, float):
@@ -123,7 +123,7 @@ def argument_type(value: Tensor | int | float) -> str:
 
 
 def resources(compiled: Any) -> Resources:
-    """Read what `compile_launch` made."""
+    """Read the resources of a kernel from `compile_launch`."""
     hip = "amdgcn" in compiled.asm
     registers, stack, local = amd_usage(compiled.asm["amdgcn"]) if hip else nvidia_usage(compiled.asm["cubin"])
     text = compiled.asm["amdgcn" if hip else "ptx"]
@@ -134,14 +134,14 @@ def resources(compiled: Any) -> Resources:
 
 
 def held_at_once(registers: int, shared: int, num_warps: int, architecture: int) -> int:
-    """Programs that a multiprocessor holds: registers go to warps in units of 8 a thread, shared memory to programs."""
+    """Return how many programs a multiprocessor holds. Registers are allocated in units of 8 per thread."""
     by_registers = REGISTERS // (max(1, triton.cdiv(registers, 8)) * 8 * WARP * num_warps)
     by_shared = SHARED[architecture] // (shared + RESERVED)
     return min(by_registers, by_shared, PROGRAMS, WARPS // num_warps)
 
 
 def nvidia_usage(cubin: bytes) -> tuple[int, int, int]:
-    """Registers, STACK and LOCAL from the `cuobjdump` that Triton brings."""
+    """Return registers, STACK and LOCAL, from the `cuobjdump` bundled with Triton."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -153,7 +153,7 @@ def nvidia_usage(cubin: bytes) -> tuple[int, int, int]:
 
 
 def amd_usage(assembly: str) -> tuple[int, int, int]:
-    """Vector registers, scratch bytes and spilled registers from the kernel's own metadata."""
+    """Return vector registers, scratch bytes and spilled registers, from the kernel's metadata."""
 
     def field(name: str) -> int:
         match = re.search(rf"\.{name}:\s+(\d+)", assembly)
@@ -163,7 +163,7 @@ def amd_usage(assembly: str) -> tuple[int, int, int]:
 
 
 def shipped(operator: str, dtype: torch.dtype, target: Target) -> Iterator[tuple[str, Launch]]:
-    """Every launch of an operator that ships, with the name of its shape class."""
+    """Yield every shipped launch of an operator, with the name of its shape class."""
     module = importlib.import_module(f".{operator}", __package__)
     for shape, launches in module.shipped(dtype, target):
         for launch in launches:
@@ -171,7 +171,7 @@ def shipped(operator: str, dtype: torch.dtype, target: Target) -> Iterator[tuple
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """One row for each kernel, dtype, shape class and target."""
+    """Yield a row per kernel, dtype, shape class and target."""
     for operator in OPERATORS:
         for name, target in TARGETS.items():
             for dtype in DTYPES:
@@ -199,7 +199,7 @@ WIDTHS = {"kernel": 32, "shape": 26, "matrix": 26}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mol_fast.kernels.resources", description=__doc__.split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     table = list(rows()) if (arguments := parser.parse_args()).json else rows()
     if arguments.json:
         print(json.dumps(table, indent=1))

@@ -1,15 +1,15 @@
-"""Which tiles a kernel runs with: the pinned ones of its module, or those that a measurement or a person names.
+"""Choose the tiles of a kernel: pinned defaults, measured tiles of a card, or tiles given by a person.
 
-Every kernel has a NamedTuple of what can be tuned, its tile sides by the names of the kernel's compile-time constants,
-`num_warps`, `num_stages`, and for some `programs`, how many are to share a multiprocessor; `tunable()` lists them.
-`choose` takes them, the later over the earlier, from
+Every kernel has a NamedTuple of its tunable fields: tile sides, by the names of the kernel's compile-time constants;
+`num_warps`; `num_stages`; and for some kernels `programs`, the number of programs that should share a multiprocessor.
+`tunable()` lists them. `choose` reads these sources; later ones override earlier ones:
 
-    the pinned default of the kernel's module
-    `tiles.json`, the best tiles that a run measured on this card; a card without a row uses the default
-    the file that the environment variable MOL_FAST_TILES names, read once: {"ccc_edges_kernel": {"BD": 32}}
-    `override`, of the same form
+    the pinned default in the kernel's module
+    `tiles.json`: the best tiles measured on this card; a card without a row uses the default
+    the file named by the environment variable MOL_FAST_TILES, read once: {"ccc_edges_kernel": {"BD": 32}}
+    `override`, with the same form
 
-Tiles of the last three that the device does not take are replaced by the default, with a warning (`fitting`).
+If tiles of the last three do not fit the device, the default replaces them, with a warning (`fitting`).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
 OPERATORS = ("fcc", "ccc", "correlation")
-"""Modules of this package; each has `TILES`, the tuple of each of its kernels, and `shipped(dtype, target)`."""
+"""Operator modules of this package. Each has `TILES`, the tuples of its kernels, and `shipped(dtype, target)`."""
 
 VARIABLE = "MOL_FAST_TILES"
 TABLE = Path(__file__).with_name("tiles.json")
 """Card -> kernel -> shape class -> dtype -> {"tile": fields, "run": the result file that measured them}."""
 
 FAILURES = (OutOfResources, CompilationError, PTXASError)
-"""What Triton raises when a kernel cannot be compiled for a device, or not be held by it, with its tiles."""
+"""Errors of Triton if a kernel cannot be compiled for a device, or does not fit it, with its tiles."""
 
 Fields = Mapping[str, int]
 T = TypeVar("T", bound=tuple)
@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 
 class Unfit(RuntimeError):
-    """A kernel that the device does not take with these tiles."""
+    """A kernel does not fit the device with these tiles."""
 
     def __init__(self, kernel: str, tile: NamedTuple, reason: Exception) -> None:
         super().__init__(f"{kernel} does not fit the device with {tile}: {reason}")
@@ -52,7 +52,7 @@ class Unfit(RuntimeError):
 
 
 class State:
-    """The overrides in force, what was chosen over a default, what was refused, and a count of their changes."""
+    """State of the choice: active overrides, tiles chosen over a default, refused tiles, a counter of changes."""
 
     def __init__(self) -> None:
         self.overrides: list[Mapping[str, Fields]] = []
@@ -62,11 +62,11 @@ class State:
 
 
 STATE = State()
-"""Of the whole process: autograd runs backwards in threads of its own."""
+"""State of the whole process, because autograd runs backwards in its own threads."""
 
 
 def shape_class(channels: int, area: int) -> str:
-    """Maps of one class run with the same tiles."""
+    """Return the shape class of maps; maps of one class run with the same tiles."""
     return f"{channels}x{area}"
 
 
@@ -78,9 +78,15 @@ def choose(
     device: torch.device | None = None,
     most: Fields | None = None,
 ) -> T:
-    """The tiles of `kernel` for maps of the class `shape`.
+    """Return the tiles of `kernel` for maps of the class `shape`.
 
-    Only for tensors on a GPU, `device`, is the table asked. `most` bounds the sides that a map's own size bounds.
+    Args:
+        kernel: name of the kernel.
+        shape: shape class.
+        dtype: dtype of the maps.
+        default: the pinned tiles.
+        device: device of the tensors; the table is read only for a GPU.
+        most: largest values of the sides that the size of a map limits.
     """
     fields = dict(measured(device, kernel, shape, dtype))
     for layer in (environment(), *STATE.overrides):
@@ -97,10 +103,10 @@ def choose(
 
 @contextlib.contextmanager
 def override(changes: Mapping[str, Fields]) -> Iterator[None]:
-    """Run kernels with other tiles inside the context, in all threads; of two contexts the inner one wins.
+    """Inside the context, run kernels with other tiles, in all threads. An inner context overrides an outer one.
 
     Raises:
-        ValueError: naming a kernel or field that does not exist, or a value that cannot be one.
+        ValueError: a kernel or field does not exist, or a value is not possible.
     """
     check(changes, "tiles")
     layer = dict(changes)  # an object of its own: an outer context may have an equal one
@@ -114,15 +120,15 @@ def override(changes: Mapping[str, Fields]) -> Iterator[None]:
 
 
 def generation() -> int:
-    """A number that changes whenever `choose` may choose otherwise than before."""
+    """Return a number that changes whenever the results of `choose` may change."""
     return STATE.generation
 
 
 def fitting(attempt: Callable[[], R]) -> R:
-    """`attempt()`, which builds launches and runs them, again with a kernel's default where its tiles do not fit.
+    """Return `attempt()`, which builds and runs launches. If tiles do not fit, repeat it with the kernel's default.
 
     Raises:
-        Unfit: where the default itself does not fit.
+        Unfit: the default does not fit either.
     """
     while True:
         try:
@@ -138,13 +144,13 @@ def fitting(attempt: Callable[[], R]) -> R:
 
 @cache
 def tunable() -> dict[str, type[tuple]]:
-    """The tuple of every kernel, by the kernel's name."""
+    """Return the tuple type of every kernel, by name."""
     modules = (importlib.import_module(f".{operator}", __package__) for operator in OPERATORS)
     return {kernel: tile for module in modules for kernel, tile in module.TILES.items()}
 
 
 def tile_of(kernel: str, known: Mapping[str, Any]) -> NamedTuple:
-    """The tiles of a launch, from all that it knows by name."""
+    """Return the tiles of a launch, from its named values."""
     kind: Any = tunable()[kernel]
     return cast(NamedTuple, kind(**{name: known[name] for name in kind._fields}))
 
@@ -170,7 +176,7 @@ def listed(names: Any) -> str:
 
 @cache
 def environment() -> dict[str, dict[str, int]]:
-    """What the file of MOL_FAST_TILES says; nothing where the variable is not set."""
+    """Read the file named by MOL_FAST_TILES; return an empty mapping if the variable is not set."""
     name = os.environ.get(VARIABLE)
     if not name:
         return {}
@@ -186,7 +192,7 @@ def environment() -> dict[str, dict[str, int]]:
 
 @cache
 def table() -> dict[str, Any]:
-    """`tiles.json`."""
+    """Read `tiles.json`."""
     return cast(dict[str, Any], json.loads(TABLE.read_text(encoding="utf-8")))
 
 
@@ -196,7 +202,7 @@ def card(device: torch.device) -> str:
 
 
 def measured(device: torch.device | None, kernel: str, shape: str, dtype: torch.dtype) -> Fields:
-    """The row of the table for the card of `device`, empty where there is none."""
+    """Return the fields measured for the card of `device`; empty if there are none."""
     if device is None or device.type != "cuda" or not table():
         return {}
     rows = table().get(card(device), {}).get(kernel, {}).get(shape, {})
