@@ -1,4 +1,4 @@
-"""The backends side by side, and what each makes of a module."""
+"""The backends under comparison, and a module's implementation on each."""
 
 import copy
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from mol_fast.functional import HAS_TRITON
 from mol_fast.utils.bfloat16 import emulates_bfloat16
 
 BACKENDS = ("reference", "torch", "torch.compile", "triton")
-"""The literal loops; batched PyTorch; the same compiled; the Triton kernels."""
+"""Loops of the reference, batched PyTorch, compiled PyTorch, Triton kernels."""
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-"""Of all benchmarks: a GPU where there is one."""
+"""Device of all benchmarks: a GPU if there is one."""
 DTYPES = (torch.float32, torch.bfloat16)
 N = TypeVar("N", bound=nn.Module)
 
@@ -31,7 +31,7 @@ class Implementation:
 
 
 def on_backend(module: N, backend: str) -> N:
-    """A copy of `module` whose operators are those of PyTorch or Triton."""
+    """Return a copy of `module` with operators of PyTorch or Triton."""
     module = copy.deepcopy(module)
     for part in module.modules():
         if hasattr(part, "backend"):
@@ -40,10 +40,10 @@ def on_backend(module: N, backend: str) -> N:
 
 
 def of_module(module: nn.Module, backend: str) -> Implementation:
-    """A copy of `module` on a backend in PyTorch or Triton."""
+    """Return the implementation of a copy of `module` on a backend in PyTorch or Triton."""
     module = on_backend(module, backend)
     if backend == "torch.compile":
-        torch._dynamo.reset()  # many modules share the code that is compiled, and a call would try what each left
+        torch._dynamo.reset()  # modules share compiled code, and a call would try the graphs of all of them
     forward = torch.compile(module, fullgraph=True) if backend == "torch.compile" else module
     kept = module.state_dict().keys()
     buffers = {name: value for name, value in module.named_buffers() if name in kept}
@@ -53,7 +53,7 @@ def of_module(module: nn.Module, backend: str) -> Implementation:
 def of_loops(
     function: Callable[[Params, Tensor], Any], module: nn.Module, dtype: torch.dtype | None = None
 ) -> Implementation:
-    """A function of the reference with copies of the parameters of `module`, in `dtype` when given."""
+    """Return the implementation by a function of the reference, with copies of `module`'s parameters in `dtype`."""
     params = state(module, dtype)
     parameters = {name: value for name, value in params.items() if value.requires_grad}
     buffers = {name: value for name, value in params.items() if not value.requires_grad}
@@ -61,12 +61,12 @@ def of_loops(
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """The context of arithmetic in `dtype` with parameters in float32; nothing for float32 and float64."""
+    """Return a context for arithmetic in `dtype` with float32 parameters; no effect for float32 and float64."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def unavailable(backend: str, dtype: torch.dtype) -> str | None:
-    """Why `backend` cannot run here, or not in `dtype`; None where it can."""
+    """Return the reason why `backend` cannot run here in `dtype`, or None."""
     if backend == "triton" and DEVICE.type != "cuda":
         return "the Triton kernels need a GPU, there is none here"
     if backend == "triton" and not HAS_TRITON:
@@ -77,5 +77,5 @@ def unavailable(backend: str, dtype: torch.dtype) -> str | None:
 
 
 def skipped(reason: str | None) -> list[pytest.MarkDecorator]:
-    """The marks of a case that is not run for `reason`; none without a reason."""
+    """Return the marks of a case that is skipped for `reason`; no marks for None."""
     return [] if reason is None else [pytest.mark.skip(reason)]

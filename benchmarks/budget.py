@@ -1,7 +1,7 @@
-"""A run of the benchmarks in a budget of seconds: what people look for first, then what is cheap, and a cut at the end.
+"""Run the benchmarks within a budget of seconds: the most wanted cases first, then cheap ones; skip the rest.
 
-Every case says by the mark `cost` how many seconds it takes, with what it needs, on two cores with AVX2 and cold caches
-of the compiler. How far this machine is from that shows after a few cases.
+The mark `cost` of a case gives its seconds, including setup, on two cores with AVX2 and cold compiler caches. After a
+few cases it is known how much slower or faster this machine is.
 """
 
 import math
@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 import pytest
 
 SECONDS = 540.0
-"""The budget where none is given: ten minutes, less what starting takes and a case that is slower than expected."""
+"""Default budget: ten minutes, minus time for the start and for one case that is slower than expected."""
 PRIOR = 20.0
-"""Seconds of costs by which a machine is taken for one like that of the costs."""
+"""Weight, in seconds, of the assumption that this machine is as fast as the one of the costs."""
 
 
 def cost(seconds: float, wanted: bool = False) -> pytest.MarkDecorator:
-    """The mark of a case that takes `seconds`; those that are `wanted` come before all others."""
+    """Return the mark of a case that takes `seconds`. `wanted` cases run before all others."""
     return pytest.mark.cost(seconds, wanted)
 
 
 def costs(item: pytest.Item) -> tuple[float, bool]:
-    """Seconds of a case, and whether it is wanted; a case without the mark costs nothing."""
+    """Return the seconds of a case, and whether it is wanted. A case without the mark costs nothing."""
     mark = item.get_closest_marker("cost")
     return mark.args if mark else (0.0, False)
 
 
 def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The wanted cases, then the others, in both the dearest last."""
+    """Sort cases: wanted ones, then the others; in both groups the cheapest first."""
 
     def place(item: pytest.Item) -> tuple[bool, float]:
         seconds, wanted = costs(item)
@@ -40,7 +40,7 @@ def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
 
 @dataclass
 class Budget:
-    """Seconds that a run may take; infinite where they are 0."""
+    """Budget of a run, in seconds; 0 for no limit."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
@@ -58,16 +58,16 @@ class Budget:
 
     @property
     def pace(self) -> float:
-        """How many times as long as expected the cases took here."""
+        """Time of the cases so far / expected time."""
         return (self.taken + PRIOR) / (self.expected + PRIOR)
 
     def done(self, seconds: float, taken: float) -> None:
-        """Note a case that was to take `seconds`."""
+        """Record a case with `seconds` expected and `taken` seconds needed."""
         self.expected += seconds
         self.taken += taken
 
     def refusal(self, seconds: float) -> str | None:
-        """Why a case that costs `seconds` is not begun, or None."""
+        """Return the reason to skip a case that costs `seconds`, or None."""
         left = (self.seconds or math.inf) - self.elapsed()
         need = seconds * self.pace
         if need <= left:

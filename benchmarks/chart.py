@@ -1,4 +1,4 @@
-"""The chart of a run: every group a line, every backend and dtype a point with its spread."""
+"""Draw the chart of a run: a line per group, a point with its spread per backend and dtype."""
 
 import io
 from pathlib import Path
@@ -16,10 +16,10 @@ MARKERS = {"float32": "o", "bfloat16": "D"}
 
 
 def draw(rows: dict[str, dict[tuple[str, str], dict[str, Any]]], title: str, path: Path) -> None:
-    """Median times on a logarithmic axis, bars from the first to the third quartile, share of the limit beside.
+    """Draw median times on a logarithmic axis, with bars for the quartiles and the share of the limit.
 
-    Of a GPU eager times have the bars, and kernel times are joined to them by a thin line. The share is of the roofline
-    where it was measured (a GPU), otherwise of the matrix rate.
+    On a GPU, eager times have the bars, and a thin line connects them to kernel times. The limit is the roofline if it
+    was measured (on a GPU), otherwise the matrix rate.
     """
     figure, axes = plt.subplots(figsize=(11, 1.5 + 0.42 * len(rows)), layout="constrained")
     seen = set()

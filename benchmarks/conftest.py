@@ -1,4 +1,4 @@
-"""Options, the budget and the machine, for all benchmarks."""
+"""Options, budget and machine of all benchmarks."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-# Modules of benchmarks/ import each other by name, and tests/ has compare.py: runs of a layer, and their errors.
+# Modules of benchmarks/ import each other by name, and tests/ has the harness: runs of a layer, and their errors.
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("benchmarks", "tests"))
 
 from backends import DEVICE
@@ -55,7 +55,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what the budget does not hold, after what cannot run at all and before anything is prepared for it."""
+    """Skip a case beyond the budget, before its setup but after skips for other reasons."""
     refusal = item.config.stash[BUDGET].refusal(costs(item)[0])
     if refusal is not None:
         pytest.skip(refusal)
@@ -79,7 +79,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """What the budget was, and what did not run, by reason; cases that the budget cut are named one by one."""
+    """Print the budget and the skipped cases by reason. Cases beyond the budget are listed one by one."""
     if config.option.collectonly:
         return
     budget, not_run = config.stash[BUDGET], config.stash[NOT_RUN]
@@ -93,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """The versions that matter, and not the computer's name or kernel."""
+    """Record relevant versions, but not the computer's name or kernel."""
     for key in ("node", "release"):
         machine_info.pop(key, None)
     machine_info["environment"] = environment(DEVICE)
@@ -106,7 +106,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.fixture(scope="session", autouse=True)
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The threads of the CPU, pinned."""
+    """Set the number of CPU threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.config.getoption("--threads"))
     yield torch.get_num_threads()
@@ -115,13 +115,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """A GPU where there is one."""
+    """Return a GPU if there is one, else the CPU."""
     return DEVICE
 
 
 @pytest.fixture(scope="session")
 def machine(device: torch.device, threads: int) -> Machine:
-    """The memory rate is measured once, the matrix rate after every benchmark: clocks go up and down."""
+    """Measure the memory rate once. The matrix rate is measured after every benchmark, because clock rates vary."""
     return Machine(device, threads, partial(product_rate, device), copy_rate(device) if device.type == "cuda" else None)
 
 

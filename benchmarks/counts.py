@@ -1,26 +1,26 @@
-"""Arithmetic of the operators and of the model, in floating-point operations (a multiplication and addition are two).
+"""Count the floating-point operations of the operators and of the model (a multiply-add counts as two).
 
-Only what is left after removing zeros and duplicates counts: each frame goes through the encoder once, of the
-correlation only positions inside the map, no channel that is always zero. Padding counts as if it were data;
-normalisation, activations, biases, residuals and the search for the largest are left out.
+Zeros and duplicates do not count: each frame passes the encoder once, the correlation has only positions inside the
+map, channels that are always zero are omitted. Padding counts like data. Normalisation, activations, biases, residuals
+and the search for maxima do not count.
 
 Forward and backward count three times the forward, except the similarity of CCC, which has no gradient.
 """
 
 CHANNELS, SIDE, FRAME = 128, 16, 128
-"""Of the feature maps that the F5C blocks see, and side of a frame."""
+"""Channels and side of the maps of the F5C blocks, and side of a frame."""
 REACH, STRIDE = 20, 2
 DISPLACEMENTS = 15 * 15
-"""Displacements, of 21 x 21, that do not lead out of a 16 x 16 map from everywhere."""
+"""Number of the 21 x 21 displacements that stay inside a 16 x 16 map from at least one position."""
 
 
 def fcc(maps: int, training: bool = False) -> int:
-    """Two circulant products per plane."""
+    """Count two circulant products per plane."""
     return maps * 2 * CHANNELS * SIDE**2 * 2 * SIDE * (3 if training else 1)
 
 
 def ccc(maps: int, training: bool = False) -> int:
-    """Similarity of the channels; the products P and Q with D x D matrices; the 1x1 convolution."""
+    """Count the similarity of channels, the products P and Q with D x D matrices, and the 1x1 convolution."""
     positions = SIDE**2
     similarity = 2 * CHANNELS**2 * positions
     products = 2 * CHANNELS * positions * 2 * positions + 2 * CHANNELS**2 * positions
@@ -32,7 +32,7 @@ def f5c(maps: int, training: bool = False) -> int:
 
 
 def correlation(maps: int, training: bool = False) -> int:
-    """256 products for every position and displacement that stay inside the map."""
+    """Count 256 products per position and displacement that stay inside the map."""
     along_one_side = sum(
         max(0, SIDE - abs(displacement)) for displacement in range(-REACH // STRIDE * STRIDE, REACH + 1, STRIDE)
     )
@@ -40,22 +40,22 @@ def correlation(maps: int, training: bool = False) -> int:
 
 
 def conv(inputs: int, outputs: int, kernel: int, side: int) -> int:
-    """A convolution with a map of `side` x `side` as its output."""
+    """Count a convolution with an output map of `side` x `side`."""
     return 2 * inputs * outputs * kernel**2 * side**2
 
 
 def deconv(inputs: int, outputs: int, side: int) -> int:
-    """A transposed convolution, kernel 4, stride 2, side x side outputs, each met by four of the sixteen weights."""
+    """Count a transposed convolution with kernel 4, stride 2 and side x side outputs; each uses 4 of 16 weights."""
     return 2 * inputs * outputs * 4 * side**2
 
 
 def encoder(inputs: int) -> int:
-    """Of one frame, of `inputs` channels, conv1 to conv3 of the flow head."""
+    """Count conv1 to conv3 of the flow head, for one frame with `inputs` channels."""
     return conv(inputs, 64, 6, 64) + conv(64, 128, 4, 32) + conv(128, 256, 2, 16)
 
 
 def flow_of_pair(inputs: int) -> int:
-    """The flow head of one pair of frames, less the encoder."""
+    """Count the flow head without the encoder, for one pair of frames."""
     coarser = conv(256, 512, 3, 8) + conv(512, 512, 3, 8) + 2 * conv(512, 512, 3, 4)
     coarsest = conv(512, 1024, 3, 2) + conv(1024, 1024, 3, 2)
     total = conv(256, 32, 1, 16) + correlation(1) + conv(32 + DISPLACEMENTS + 256, 256, 3, 16) + coarser + coarsest
@@ -67,23 +67,23 @@ def flow_of_pair(inputs: int) -> int:
 
 
 def stem() -> int:
-    """Of one frame."""
+    """Count the stem, for one frame."""
     return conv(1, 8, 4, 63) + conv(8, 32, 3, 31) + conv(32, 64, 2, 16) + conv(64, 128, 1, 16)
 
 
 def landmarks() -> int:
-    """Of one frame."""
+    """Count the landmark head, for one frame."""
     return conv(128, 32, 3, 14) + 2 * (32 * 14**2 * 512 + 512 * 136)
 
 
 def expression(frames: int, classes: int) -> int:
-    """Of one clip."""
+    """Count the expression head, for one clip."""
     depth = 2 * (frames - 1) - 4
     return 2 * 128 * 32 * 2 * 2 * 5 * 8 * 8 * depth + 2 * (32 * 4 * 4 * (depth // 2) * 256 + 256 * classes)
 
 
 def model(clips: int, training: bool = False, frames: int = 8, classes: int = 3, inputs: int = 2) -> int:
-    """MOL in the preset "paper"; `inputs`: 1 without the differences of frames."""
+    """Count MOL in the preset "paper". `inputs` is 1 without frame differences."""
     pairs = frames - 1
     of_frames = frames * (stem() + encoder(inputs)) + pairs * (flow_of_pair(inputs) + landmarks())
     plain = of_frames + expression(frames, classes)

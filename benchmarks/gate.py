@@ -1,7 +1,7 @@
-"""What stands between a benchmark and its time: a result that is wrong is not worth timing.
+"""Check a benchmark's result before timing it: a wrong result is not worth timing.
 
-A result is compared with a float64 one; the budget is derived, not tuned: twice the error of a plain implementation
-in the same dtype, plus one rounding. Outputs, and gradients and statistics together, each have a budget.
+A result is compared with a float64 result. The budget is derived, not tuned: twice the error of a plain implementation
+in the same dtype, plus one rounding. Outputs have one budget, gradients and statistics together another one.
 """
 
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from harness.compare import errors, mean_square
 from torch import Tensor
 
 MOST = 0.9
-"""Largest error that is allowed in any case: zeros have 1."""
+"""Largest error that is ever allowed; a result of zeros has error 1."""
 
 
 class Results(NamedTuple):
-    """What a function gave, by name; `gradients` holds running statistics too and is empty after a forward."""
+    """Results of a function, by name. `gradients` includes running statistics, and is empty after a forward."""
 
     outputs: dict[str, Tensor]
     gradients: dict[str, Tensor]
@@ -30,22 +30,22 @@ class Errors(NamedTuple):
 
 
 def errors_of(actual: Results, exact: Results) -> Errors:
-    """Errors of `actual`; AssertionError where names, shapes or whole numbers differ."""
+    """Return the errors of `actual`; raise AssertionError if names, shapes or integers differ."""
     outputs = mean_square(errors(actual.outputs, exact.outputs))
     return Errors(outputs, mean_square(errors(actual.gradients, exact.gradients)) if exact.gradients else 0.0)
 
 
 def refuse_wrong(actual: Results, exact: Results, plain: Errors, dtype: torch.dtype) -> dict[str, float]:
-    """End the test as failed, before anything is timed, unless `actual` is right.
+    """Fail the test, before anything is timed, unless `actual` is right.
 
     Args:
-        actual: what will be timed.
-        exact: in float64.
+        actual: results of the function to time.
+        exact: results in float64.
         plain: errors of a plain implementation in `dtype`.
-        dtype: of the arithmetic.
+        dtype: dtype of the arithmetic.
 
     Returns:
-        Error and budget of the outputs, to be written beside the time.
+        Error and budget of the outputs, to store with the time.
     """
     try:
         ours = errors_of(actual, exact)
@@ -59,5 +59,5 @@ def refuse_wrong(actual: Results, exact: Results, plain: Errors, dtype: torch.dt
 
 
 def budget_of(plain: float, dtype: torch.dtype) -> float:
-    """The error that is allowed where a plain implementation in `dtype` has the error `plain`."""
+    """Return the allowed error if a plain implementation in `dtype` has the error `plain`."""
     return min(2 * plain + torch.finfo(dtype).eps, MOST)

@@ -1,7 +1,7 @@
-"""Tables, chart and best tiles of a run on a GPU: python benchmarks/gpu_results.py FOLDER
+"""Make tables, chart and best tiles from a run on a GPU: python benchmarks/gpu_results.py FOLDER
 
-FOLDER is what `benchmarks/gpu_session.py` left. Writes CARD.json, CARD.md and CARD.png into benchmarks/results/, and
-the best tiles into kernels/tiles.json. What the run did not measure is left out, and named.
+FOLDER is the result of `benchmarks/gpu_session.py`. Writes CARD.json, CARD.md and CARD.png into benchmarks/results/,
+and the best tiles into kernels/tiles.json. Missing measurements are listed.
 """
 
 import argparse
@@ -42,15 +42,15 @@ PARTS = {
     "tuned": "tuned",
     "confirmed": "confirmed",
 }
-"""Names in CARD.json, and the kinds of records below them."""
+"""Kind of records for each name in CARD.json."""
 
 
 def load(folder: Path, partial: bool, rehearsal: bool) -> list[Record]:
-    """The records of a whole run.
+    """Read the records of a whole run.
 
     Raises:
-        DamagedRecords: the folder holds none, or what is no run of this version, one that was cut off (unless
-            `partial`), a rehearsal (unless `rehearsal`), or one that does not know its card.
+        DamagedRecords: the folder holds no run of this version; the run was cut off (unless `partial`), is a rehearsal
+            (unless `rehearsal`), or does not name its card.
     """
     records = read(folder / "results.jsonl")
     header = records[0]
@@ -59,9 +59,9 @@ def load(folder: Path, partial: bool, rehearsal: bool) -> list[Record]:
             f"{folder} is not a run of this version of gpu_session.py, its first record says otherwise"
         )
     if not of_kind(records, "end") and not partial:
-        raise DamagedRecords(f"the run in {folder} was cut off before its end, give --partial to take what it left")
+        raise DamagedRecords(f"the run in {folder} was cut off before its end, give --partial to use its results")
     if header["rehearsal"] and not rehearsal:
-        raise DamagedRecords(f"{folder} is a rehearsal, its times are none of a GPU")
+        raise DamagedRecords(f"{folder} is a rehearsal, its times do not come from a GPU")
     if not card_of(records):
         raise DamagedRecords(f"the run in {folder} does not know its card, as its first stage failed")
     return records
@@ -76,7 +76,7 @@ def slug(card: str) -> str:
 
 
 def gaps(records: list[Record]) -> list[str]:
-    """What the run did not measure or found wrong, each with its reason."""
+    """Return what the run did not measure or found wrong, with reasons."""
     header, found = records[0], []
     errors = {row["stage"]: row["error"] for row in of_kind(records, "error")}
     states = {row["stage"]: row for row in of_kind(records, "stage")}
@@ -111,7 +111,7 @@ def label(row: Record) -> str:
 
 
 def conditions(records: list[Record]) -> str:
-    """Where, when and of what, in a line."""
+    """Return the conditions of the run in one line: card, rates, versions, date, commit."""
     header, machine = records[0], next(row for row in of_kind(records, "card") if row.get("name"))
     versions = machine["machine"]
     ceilings = of_kind(records, "ceilings")
@@ -127,7 +127,7 @@ def conditions(records: list[Record]) -> str:
 
 
 def times_table(records: list[Record]) -> list[str]:
-    """Rows of README's table: kernel and eager time of Triton, the others' kernel time, the floor."""
+    """Return README's table: kernel and eager time of Triton, kernel time of the others, the floor."""
     rows: dict[tuple[str, str], dict[str, Record]] = {}
     for row in of_kind(records, "time"):
         if row.get("eager_s"):
@@ -170,7 +170,7 @@ def tiles_table(records: list[Record]) -> list[str]:
 
 
 def checks(records: list[Record]) -> list[str]:
-    """A line for each kind of check that was made."""
+    """Return a line per kind of check."""
     lines = []
     smoke = [row for row in of_kind(records, "smoke") if row["ok"] is not None]
     if smoke:
@@ -191,7 +191,7 @@ def checks(records: list[Record]) -> list[str]:
 
 
 def markdown(records: list[Record], chart: str | None) -> str:
-    """CARD.md; its first table is README's."""
+    """Return the text of CARD.md; its first table is README's."""
     lines = [conditions(records) + ".", ""]
     sections = [
         (
@@ -200,7 +200,7 @@ def markdown(records: list[Record], chart: str | None) -> str:
         ),
         ("A training step of the whole model, optimiser included.", steps_table),
         ("Checks.", checks),
-        ("Tiles that a run was faster with than with the pinned ones.", tiles_table),
+        ("Tiles that were faster than the pinned ones.", tiles_table),
     ]
     for title, make in sections:
         if found := make(records):
@@ -212,7 +212,7 @@ def markdown(records: list[Record], chart: str | None) -> str:
 
 
 def chart_rows(records: list[Record]) -> dict[str, dict[tuple[str, str], dict[str, Any]]]:
-    """Kernel times as `chart.draw` takes them."""
+    """Return kernel times in the form of `chart.draw`."""
     rows: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
     for row in of_kind(records, "time"):
         seconds = row.get("kernel_s")
@@ -224,7 +224,7 @@ def chart_rows(records: list[Record]) -> dict[str, dict[tuple[str, str], dict[st
 
 
 def merged_tiles(table: Rows, records: list[Record], name: str) -> Rows:
-    """The table of best tiles with those that this run has confirmed; other cards and shapes stay as they are."""
+    """Add the tiles that this run confirmed to the table of best tiles; other cards and shapes are unchanged."""
     card, versions = card_of(records), next(row["machine"] for row in of_kind(records, "card") if row.get("name"))
     header = records[0]
     run = (
@@ -237,16 +237,16 @@ def merged_tiles(table: Rows, records: list[Record], name: str) -> Rows:
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="what gpu_session.py left")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables and the chart")
-    parser.add_argument("--tiles", type=Path, default=TILES, help="table of best tiles")
-    parser.add_argument("--partial", action="store_true", help="take a run that was cut off")
-    parser.add_argument("--rehearsal", action="store_true", help="take a rehearsal; only with --results and --tiles")
+    parser.add_argument("folder", type=Path, help="folder of results from gpu_session.py")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for tables and chart")
+    parser.add_argument("--tiles", type=Path, default=TILES, help="table of best tiles to update")
+    parser.add_argument("--partial", action="store_true", help="accept a run that was cut off")
+    parser.add_argument("--rehearsal", action="store_true", help="accept a rehearsal; needs --results and --tiles")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
-    """Write everything; the exit code is 2 where the folder or an option cannot be used."""
+    """Write all files and return the exit code; 2 if the folder or an option cannot be used."""
     options = arguments(argv)
     try:
         if options.rehearsal and (options.results.resolve() == RESULTS or options.tiles.resolve() == TILES):

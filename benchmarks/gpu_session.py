@@ -1,7 +1,7 @@
 """Check, tune, time and profile everything on a GPU in minutes: python benchmarks/gpu_session.py --out FOLDER
 
 Runs from a checkout, without network or installation, and ends by itself. `python benchmarks/gpu_session.py --dry-run`
-prints the plan; `benchmarks/gpu_results.py` makes tables of what a run leaves.
+prints the plan; `benchmarks/gpu_results.py` makes tables from the results.
 """
 
 import argparse
@@ -24,17 +24,17 @@ from gpu_stages.context import REHEARSAL, Context, Sizes
 ROOT = Path(__file__).resolve().parents[1]
 LOG = "log.txt"
 MOST_LOG = 256 * 2**10
-"""Bytes that are kept of the output of a stage: half from its beginning, half from its end."""
+"""Bytes kept of a stage's output: half from the beginning, half from the end."""
 VERSION = 1
-"""Of the records."""
+"""Version of the records."""
 
 
 class Stopped(Exception):
-    """A signal asked to stop."""
+    """A signal stopped the run."""
 
 
 class Session:
-    """A run: its stages one after the other, each by its own process, by one clock."""
+    """A run: its stages in sequence, each in its own process, with one clock."""
 
     def __init__(self, out: Path, scratch: Path, rehearsal: bool) -> None:
         self.start = time.monotonic()
@@ -61,7 +61,7 @@ class Session:
             self.end_beside()
 
     def one(self, name: str, deadline: float) -> None:
-        """Run a stage until it ends or its deadline comes, and record which."""
+        """Run a stage until its end or its deadline, and record the outcome."""
         began, spent = time.monotonic(), cpu_seconds()
         self.record("stage", stage=name, state="started", seconds=deadline - began)
         self.context = replace(self.context, failed=self.failed())
@@ -84,7 +84,7 @@ class Session:
             return processes.start(command, context.environment(), log, self.scratch)
 
     def failed(self) -> tuple[str, ...]:
-        """Operators and dtypes that smoke has marked: not those whose error is over its budget by little."""
+        """Return the operators and dtypes that failed in smoke, except errors slightly over budget."""
         rows = records.of_kind(records.read(self.out / records.FILE), "smoke")
         marked = [row for row in rows if row["ok"] is False and row.get("gross", True)]
         return tuple(sorted({f"{row['operator']}:{row['dtype']}" for row in marked}))
@@ -96,23 +96,23 @@ class Session:
             self.keep_log(plan.BESIDE)
 
     def keep_log(self, name: str) -> None:
-        """Append what a stage has printed to the log, its middle left out where it is long."""
+        """Append the output of a stage to the log; omit the middle of long output."""
         data = (self.scratch / f"{name}.txt").read_bytes()
         if len(data) > MOST_LOG:
-            left = f"\n... {len(data) - MOST_LOG} bytes are left out ...\n".encode()
+            left = f"\n... {len(data) - MOST_LOG} bytes are omitted ...\n".encode()
             data = data[: MOST_LOG // 2] + left + data[-MOST_LOG // 2 :]
         with (self.out / LOG).open("ab") as log:
             log.write(f"===== {name}\n".encode() + data + b"\n")
 
 
 def cpu_seconds() -> float:
-    """Of the processors, by all processes that have ended."""
+    """Return the CPU seconds of all ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def commit() -> str:
-    """The checkout's commit, "+" after it where files differ; "unknown" where git cannot tell."""
+    """Return the commit of the checkout, with "+" if files differ; "unknown" without git."""
     try:
         found, changes = (
             subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)
@@ -125,18 +125,18 @@ def commit() -> str:
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="folder of the results, new or empty")
-    parser.add_argument("--seconds", type=float, default=plan.SECONDS, help="of the whole run, at most")
-    parser.add_argument("--only", nargs="+", metavar="STAGE", help="run these stages alone")
-    parser.add_argument("--skip", nargs="+", metavar="STAGE", help="leave these stages out")
-    parser.add_argument("--commit", help="of the checkout, where git cannot tell")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
-    parser.add_argument("--rehearse", action="store_true", help="pass through everything on a CPU, at tiny sizes")
+    parser.add_argument("--out", type=Path, help="folder for the results, new or empty")
+    parser.add_argument("--seconds", type=float, default=plan.SECONDS, help="most seconds of the whole run")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="run only these stages")
+    parser.add_argument("--skip", nargs="+", metavar="STAGE", help="skip these stages")
+    parser.add_argument("--commit", help="commit of the checkout, if git cannot tell")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and exit")
+    parser.add_argument("--rehearse", action="store_true", help="run everything on a CPU, at tiny sizes")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
-    """Run; the exit code is 0, or 1 where a stage failed or was killed, or 2 where nothing could be run."""
+    """Run, and return the exit code: 0, 1 if a stage failed or was killed, 2 if nothing could run."""
     options = arguments(argv)
     try:
         chosen = plan.planned(options.seconds, options.only, options.skip)

@@ -1,12 +1,11 @@
-"""What the host pays for F5C on the Triton kernels, before and after launches were prepared: no GPU needed.
+"""Measure the host overhead of F5C on the Triton kernels, before and after prepared launches. Needs no GPU.
 
     python benchmarks/host_overhead.py [--commit 22b8073] [--rounds 15]
 
-Counts the calls of Python and of its built-in functions (cProfile), and measures the processor's time, of a forward and
-backward pass in training and of a forward pass in evaluation, in bfloat16 autocast with float32 parameters. Everything
-up to the driver of the device is real: dispatch, autograd, allocation, a launch in Triton. The maps are small;
-what the host pays does not grow with them. Two processes, one of each commit, are measured in turn, so that what else
-the machine does meets both.
+Counts calls of Python and built-in functions (cProfile) and measures CPU time, for forward and backward in training and
+for a forward in evaluation, in bfloat16 autocast with float32 parameters. Everything up to the device's driver is real:
+dispatch, autograd, allocation, Triton's launch. The maps are small, because host overhead does not depend on their
+size. Two processes, one per commit, are measured in turn, so that other load on the machine affects both.
 """
 
 import argparse
@@ -26,16 +25,16 @@ from typing import IO
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "22b8073"
-"""The last commit whose operators built their launches at every call."""
+"""Last commit whose operators built launches at every call."""
 
 STEPS = 40
-"""Passes of which a round takes the fastest."""
+"""Passes per round, of which the fastest counts."""
 
 PASSES = {"training": "forward and backward, training", "evaluation": "forward, evaluation"}
 
 
 def passes() -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """For each kind what to do before a pass, unmeasured, and the pass."""
+    """Return for each kind of pass a function to call before it, unmeasured, and the pass."""
     import torch
     from no_launch import NoLaunch, takes_cpu_tensors
     from triton.runtime import driver
@@ -67,15 +66,15 @@ def passes() -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
 
 
 def count(prepare: Callable[[], None], run: Callable[[], None]) -> int:
-    """Calls of Python and built-in functions in one pass."""
+    """Count the calls of Python and built-in functions in one pass."""
     prepare()
     profile = cProfile.Profile()
     profile.runcall(run)
-    return int(pstats.Stats(profile).total_calls) - 1  # stopping the profiler is a call as well
+    return int(pstats.Stats(profile).total_calls) - 1  # without the call that stops the profiler
 
 
 def fastest(prepare: Callable[[], None], run: Callable[[], None]) -> float:
-    """Seconds that the processor works on a pass, the fastest of STEPS; processes that run between do not count."""
+    """Return the CPU seconds of the fastest of STEPS passes; other processes do not count."""
     times = []
     for _ in range(STEPS):
         prepare()
@@ -86,7 +85,7 @@ def fastest(prepare: Callable[[], None], run: Callable[[], None]) -> float:
 
 
 def serve() -> None:
-    """A child: prints its counts, then for every line that it reads the times of a round."""
+    """Run as a child: print counts, then print the times of a round for every line read."""
     kinds = passes()
     for prepare, run in kinds.values():
         for _ in range(3):
@@ -98,16 +97,16 @@ def serve() -> None:
 
 
 def check_out(commit: str, folder: Path) -> None:
-    """The packages of a commit, as `mol_fast` with its rooms inside, in `folder`."""
+    """Extract the packages of a commit into `folder`, as `mol_fast` with kernels and reference inside."""
     archive = folder / "tree.tar"
     command = ["git", "-C", str(ROOT), "archive", f"--output={archive}", commit, "mol_fast", "kernels", "reference"]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise SystemExit("git is not installed, so that the commit before cannot be compared with") from error
+        raise SystemExit("git is not installed, so the earlier commit cannot be compared") from error
     except subprocess.CalledProcessError as error:
         raise SystemExit(
-            f"commit {commit} is not in this clone, so that it cannot be compared with: {error.stderr.strip()}"
+            f"commit {commit} is not in this clone, so it cannot be compared: {error.stderr.strip()}"
         ) from error
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
@@ -115,13 +114,13 @@ def check_out(commit: str, folder: Path) -> None:
 
 
 def link(tree: Path, folder: Path) -> None:
-    """Put the rooms that lie beside `mol_fast` in a source tree inside it, in `folder`."""
+    """Link kernels and reference of a source tree into `mol_fast` in `folder`."""
     for room in ("kernels", "reference"):
         (folder / "mol_fast" / room).symlink_to(tree / room)
 
 
 class Child:
-    """A process that measures one tree."""
+    """A process that measures one source tree."""
 
     def __init__(self, tree: Path | None) -> None:
         path = [] if tree is None else [str(tree)]
@@ -158,7 +157,7 @@ def pipe(stream: IO[str] | None) -> IO[str]:
 
 
 def compare(commit: str, rounds: int) -> dict[str, dict[str, float]]:
-    """For each kind of pass calls and seconds before and after, and the median ratio of the rounds' times."""
+    """Return calls and seconds of each kind of pass, before and after, and the median ratio of times per round."""
     with tempfile.TemporaryDirectory() as folder:
         check_out(commit, Path(folder))
         before, after = Child(Path(folder)), Child(None)
@@ -190,8 +189,8 @@ def show(found: dict[str, dict[str, float]], commit: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--commit", default=BEFORE, help="what to compare with")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of both, in turn")
+    parser.add_argument("--commit", default=BEFORE, help="commit to compare with")
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds of both, in turn")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

@@ -1,4 +1,4 @@
-"""One benchmark: its labels, its rounds, and what is written beside its times."""
+"""Run one benchmark: labels, rounds, and figures stored with its times."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,9 +10,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from mol_fast.checks import timing
 
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 0.3, 5, 30
-"""A benchmark repeats for about so long, within these bounds."""
+"""Approximate seconds of a benchmark, and bounds on its rounds."""
 SLOW, SLOW_ROUNDS = 1.5, 3
-"""Seconds from which on a call repeats less often."""
+"""A call of more seconds is repeated fewer times."""
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -21,7 +21,7 @@ def name_of(dtype: torch.dtype) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """Where a time belongs in the tables; `shape` is that of the input."""
+    """Labels of a time in the tables. `shape` is the shape of the input."""
 
     operation: str
     phase: str
@@ -32,7 +32,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Machine:
-    """Conditions and limits: `matrix_rate` in operations per second by dtype, `memory_rate` of a GPU in bytes."""
+    """Conditions and limits: `matrix_rate` in operations/s by dtype, `memory_rate` of a GPU in bytes/s."""
 
     device: torch.device
     threads: int
@@ -42,16 +42,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Measure:
-    """Times functions that were found right."""
+    """Timer of functions whose results were checked."""
 
     benchmark: BenchmarkFixture
     machine: Machine
 
     def __call__(self, function: Callable[[], object], labels: Labels, flops: int, bytes: int, **extra: Any) -> None:
-        """Time `function`, which does `flops` operations and moves `bytes` or more; `extra` is written beside.
+        """Time `function`, which does `flops` operations and moves at least `bytes`. `extra` is stored with the time.
 
-        On a GPU the rounds of the benchmark are eager time, and kernel time stands beside it, None and why where
-        there is none. Shares are of kernel time, if there is one.
+        On a GPU the rounds of the benchmark measure eager time; kernel time is stored with it, or None and the reason.
+        Shares refer to kernel time, if there is one.
         """
         self.benchmark.group = f"{labels.operation} {labels.phase} {labels.shape}"
         self.benchmark.name = f"{labels.backend} {labels.dtype}"
@@ -82,7 +82,7 @@ class Measure:
 
 
 def kernel_figure(function: Callable[[], object], device: torch.device) -> dict[str, Any]:
-    """Kernel time in seconds, or None and why."""
+    """Return the kernel time in seconds, or None and the reason."""
     try:
         return {"kernel": timing.kernel_time(function, device), "kernel_problem": None}
     except timing.CaptureError as error:
@@ -90,7 +90,7 @@ def kernel_figure(function: Callable[[], object], device: torch.device) -> dict[
 
 
 def repeat(benchmark: BenchmarkFixture, device: torch.device, function: Callable[[], object]) -> None:
-    """Time `function` in a bounded number of rounds, after calls that do not count; on a GPU many calls a round."""
+    """Time `function` in a bounded number of rounds, after warm-up calls; on a GPU with many calls per round."""
     clock = timing.Clock(device)
     start = clock()
     function()

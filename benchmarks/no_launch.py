@@ -1,4 +1,4 @@
-"""A GPU that is not there: Triton compiles kernels for it, and a launch ends where the driver of the device begins."""
+"""A simulated GPU: Triton compiles kernels for it, but launches end before the device's driver."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,14 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 SHARED = 227 * 1024
-"""Bytes of shared memory that a program of the target may have."""
+"""Bytes of shared memory per program on the target."""
 
 
 class NoLaunch:
     """Triton's view of one sm_90, for `triton.runtime.driver.set_active`.
 
-    Whatever Triton does in Python before a launch is real; `launched`, where given, gets the compiled kernel's source
-    and the arguments in place of the device.
+    Everything that Triton does in Python before a launch is real. If given, `launched` gets the source of the compiled
+    kernel and the arguments, in place of the device.
     """
 
     def __init__(self, launched: Callable[..., None] | None = None) -> None:
@@ -38,15 +38,15 @@ class NoLaunch:
         return {"max_shared_mem": SHARED}
 
     def load_binary(self, name: str, binary: bytes, shared: int, device: int) -> tuple[Any, ...]:
-        """Module, function, registers, spills, and threads of the largest program."""
+        """Return module, function, registers, spills, and threads of the largest program."""
         return name, name, 0, 0, 1024
 
     def unload_module(self, module: Any) -> None:
-        """Triton 3.9 asks for it when a kernel is let go."""
+        """Do nothing; Triton 3.9 calls this when a kernel is released."""
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
         def launch(x: int, y: int, z: int, stream: int, function: Any, packed: Any, about: Any, *rest: Any) -> None:
-            active = driver.active  # kernels outlive the device that they were loaded for
+            active = driver.active  # kernels outlive the device they were loaded for
             if active.launched is not None:
                 enter, leave, *values = rest
                 active.launched(source, (x, y, z), about, enter, leave, values)
@@ -55,9 +55,9 @@ class NoLaunch:
 
 
 def takes_cpu_tensors(setattr: Callable[[Any, str, Any], None], setenv: Callable[[str, str], None]) -> None:
-    """Let the checks of the arguments pass tensors of the CPU, as they do for the interpreter.
+    """Let the argument checks accept CPU tensors, as for the interpreter.
 
-    The kernels are imported before: Triton asks the variable which kind they are.
+    Imports the kernels first, because Triton reads the variable when a kernel is defined.
     """
     from mol_fast.kernels import ccc, common, correlation, fcc  # noqa: F401
 
@@ -66,5 +66,5 @@ def takes_cpu_tensors(setattr: Callable[[Any, str, Any], None], setenv: Callable
 
 
 def arguments_of(source: Any, values: list[Any]) -> dict[str, Any]:
-    """The values of a launch by the names of the kernel's parameters."""
+    """Return the values of a launch, by name of the kernel's parameters."""
     return dict(zip(source.fn.arg_names, values, strict=True))

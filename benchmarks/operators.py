@@ -1,4 +1,4 @@
-"""The operators as things to time: module, input, reference, and the same in PyTorch's plain layers."""
+"""The operators to time: module, input, reference, and an implementation in plain PyTorch layers."""
 
 import copy
 from collections.abc import Callable
@@ -30,16 +30,16 @@ from mol_fast.ops.ccc import neighbours
 
 CHANNELS, SIDE, NEIGHBOURS, SLOPE = 128, 16, 4, 0.1
 SMALL = 4
-"""Maps up to which the reference itself runs in float64; beyond, the batched path, checked at this number."""
+"""Most maps for which the reference itself runs in float64; more maps use the batched path, checked at this number."""
 FEW = 32
-"""Maps up to which problems and their results are small."""
+"""Most maps for which problems and their results are small."""
 CLEAR, APART, SHARE = 3e-6, 1.5e-6, 0.8
-"""Differences that float32 cannot bridge, of similarities and, in their scale, of what a maximum or a ReLU compares;
-and the share of the maps that must have them."""
+"""Least difference, beyond rounding in float32, of similarities, and of values that a maximum or ReLU compares
+(relative); and least share of maps that must have both."""
 
 
 class Correlation(nn.Module):
-    """Correlation with `n` maps that are a parameter, and LeakyReLU."""
+    """Correlation with `n` maps, which are a parameter, and LeakyReLU."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Correlation(nn.Module):
 
 @dataclass(frozen=True)
 class Operator:
-    """`reference` and `plain` take parameters, maps, and whether in training."""
+    """An operator to time. `reference` and `plain` are called with parameters, maps, and whether in training."""
 
     name: str
     build: Callable[[int], nn.Module]
@@ -60,12 +60,12 @@ class Operator:
     plain: Callable[[Params, Tensor, bool], Tensor]
     flops: Callable[[int, bool], int]
     nodes: Callable[[nn.Module, Tensor], Tensor] | None = None
-    """Maps in which neighbours are searched."""
+    """Returns the maps in which neighbours are searched."""
     inputs: int = CHANNELS
     outputs: int = CHANNELS
 
     def bytes(self, n: int, training: bool, dtype: torch.dtype) -> int:
-        """Least traffic: inputs and outputs once; in training again, with the gradients of both."""
+        """Return the least traffic in bytes: inputs and outputs once; in training again, and the gradients of both."""
         inputs = self.inputs * (2 if self.name == "correlation" else 1)
         elements = n * SIDE**2 * (3 * inputs + 2 * self.outputs if training else inputs + self.outputs)
         return elements * dtype.itemsize
@@ -111,9 +111,9 @@ OPERATORS = (
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An operator on `n` maps, and its true results.
+    """An operator on `n` maps, with its exact results.
 
-    Maps whose neighbours a rounding could change are not `clear`: they have no gradient and are not compared.
+    Maps whose neighbours rounding could change are not `clear`: they get no gradient and are not compared.
     """
 
     operator: Operator
@@ -124,14 +124,14 @@ class Problem:
     clear: Tensor
     exact: Results
     plain: dict[torch.dtype, Errors] = field(default_factory=dict)
-    """Errors of PyTorch's plain layers, as far as they were asked for."""
+    """Cached errors of PyTorch's plain layers, by dtype."""
 
     def results(self, layer: Callable[[Params, Tensor], Tensor], dtype: torch.dtype) -> Results:
-        """Of `layer` with all parameters in `dtype`."""
+        """Return the results of `layer` with all parameters in `dtype`."""
         return _results(layer, state(self.module, dtype), self.x.to(dtype), self.g, self.clear, self.module.training)
 
     def plain_errors(self, dtype: torch.dtype) -> Errors:
-        """Of PyTorch's plain layers."""
+        """Return the errors of PyTorch's plain layers."""
         if dtype not in self.plain:
             operator, training = self.operator, self.module.training
             plain = self.results(lambda params, x: operator.plain(params, x, training), dtype)
@@ -140,12 +140,12 @@ class Problem:
 
 
 def problem(operator: Operator, n: int, training: bool, device: torch.device) -> Problem:
-    """The problem of `n` maps; all that are small are kept, of the large ones the last."""
+    """Return the problem of `n` maps. All small problems are cached, but only the last large one."""
     return (_kept if n <= FEW else _last)(operator, n, training, device)
 
 
 def _problem(operator: Operator, n: int, training: bool, device: torch.device) -> Problem:
-    """With exact results from the reference or, from `SMALL` on, from the batched path."""
+    """Make a problem, with exact results from the reference or, for more than `SMALL` maps, from the batched path."""
     module = operator.build(n)
     if operator.name != "correlation":
         randomise(module)
@@ -181,12 +181,12 @@ def _results(
 
 
 def representable(n: int, channels: int, seed: int = 0) -> Tensor:
-    """Random maps that are the same numbers in float32 and bfloat16."""
+    """Draw maps that are equal in float32 and bfloat16."""
     return seeded(n, channels, SIDE, SIDE, seed=seed).bfloat16().float()
 
 
 def clear_maps(operator: Operator, module: nn.Module, n: int) -> tuple[Tensor, Tensor]:
-    """Maps, and for each whether no rounding of float32 can change its neighbours, nor a winner of CCC's maximum."""
+    """Draw maps, and return for each whether rounding in float32 can change neither neighbours nor CCC's maxima."""
     double = copy.deepcopy(module).double()
     for seed in range(100):
         x = representable(n, operator.inputs, seed).to(next(module.parameters()).device)
@@ -206,9 +206,10 @@ def clear_maps(operator: Operator, module: nn.Module, n: int) -> tuple[Tensor, T
 
 @torch.no_grad()
 def winner_gap(layer: nn.Module, maps: Tensor) -> float:
-    """Smallest distance of `layer` (CCC) on `maps (C, H, W)` between the two largest of a maximum, or of a ReLU from 0.
+    """Return the smallest margin of `layer` (CCC) on `maps (C, H, W)`: between the two largest of a maximum, or of a
+    ReLU to 0.
 
-    Relative to the root mean square of the values. A gradient goes another way on the other side.
+    It is relative to the root mean square of the values. Beyond the margin, the gradient takes another way.
     """
     nodes = maps.flatten(1)
     others = neighbours(nodes[None], NEIGHBOURS)[0]
@@ -222,7 +223,7 @@ def winner_gap(layer: nn.Module, maps: Tensor) -> float:
 
 
 def candidate(problem: Problem, backend: str, dtype: torch.dtype) -> Callable[[], Results]:
-    """The function to time: forward in evaluation, or forward and backward in training; bfloat16 through autocast."""
+    """Return the function to time: forward in evaluation, or forward and backward in training; bfloat16 by autocast."""
     operator, module = problem.operator, problem.module
     if operator.name == "correlation":
         module = copy.deepcopy(module).to(dtype)
@@ -231,7 +232,7 @@ def candidate(problem: Problem, backend: str, dtype: torch.dtype) -> Callable[[]
     else:
         ours = of_module(module, backend)
     x = problem.x.to(dtype, copy=True).requires_grad_(module.training)
-    torch._dynamo.maybe_mark_dynamic(x, 0)  # compiled once for any number of maps
+    torch._dynamo.maybe_mark_dynamic(x, 0)  # compile once for any number of maps
     sources = {"x": x, **ours.parameters}
 
     def forward() -> Results:

@@ -1,7 +1,7 @@
-"""Peak memory of a training step of the preset "paper": python benchmarks/peak_memory.py
+"""Measure the peak memory of a training step of the preset "paper": python benchmarks/peak_memory.py
 
-Float32 and, where there are instructions for it, bfloat16, with all activations kept and with those of the flow head
-computed again (--recompute).
+Runs float32 and, if the device has instructions for it, bfloat16; with all activations kept, and with those of the flow
+head recomputed (--recompute).
 """
 
 import argparse
@@ -23,7 +23,7 @@ from mol_fast.utils.memory import keep_memory
 
 @dataclass(frozen=True)
 class Peak:
-    """Seconds of a step, and bytes above weights, gradients and inputs at its peak."""
+    """Seconds of a step, and its peak bytes beyond weights, gradients and inputs."""
 
     dtype: str
     recompute: bool
@@ -32,7 +32,7 @@ class Peak:
 
 
 def training_step(clips: int, dtype: torch.dtype, recompute: bool) -> Callable[[], None]:
-    """Forward, losses and backward; gradients are there from the first call on."""
+    """Return a step of forward, loss and backward. Gradients exist after the first call."""
     torch.manual_seed(0)
     model = MOL(3, config=PRESETS["paper"]).to(device()).train()
     assert model.flow_head is not None
@@ -61,7 +61,7 @@ def measure(clips: int) -> list[Peak]:
 
 
 def table(clips: int, peaks: list[Peak]) -> str:
-    """Markdown."""
+    """Return the table as Markdown."""
     lines = [f"| {clips} clips | kept | recomputed |", "|---|---|---|"]
     for dtype in dict.fromkeys(peak.dtype for peak in peaks):
         cells = [f"{peak.bytes / 2**30:.2f} GiB, {peak.seconds:.1f} s" for peak in peaks if peak.dtype == dtype]
@@ -71,8 +71,8 @@ def table(clips: int, peaks: list[Peak]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--clips", type=int, default=32, help="clips at once")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and conditions there")
+    parser.add_argument("--clips", type=int, default=32, help="number of clips in the batch")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and conditions to this file")
     arguments = parser.parse_args()
     keep_memory()
     peaks = measure(arguments.clips)

@@ -1,7 +1,7 @@
-"""Speed and peak memory of `prepare` on releases of several sizes: `python benchmarks/prepare_release.py 50 200`.
+"""Measure speed and peak memory of `prepare`, by number of videos: python benchmarks/prepare_release.py 50 200
 
-Memory must not grow with the number of videos. Each size is prepared by a process of its own, which does all the work
-itself; the videos have 9 frames of 176 x 176 pixels, so that real releases take longer per video.
+Memory must not grow with the number of videos. Each size runs in its own single process. The videos have 9 frames of
+176 x 176 pixels, so real releases take longer per video.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from mol_fast.prepare import main
 
 
 def measure(root: Path, out: Path) -> tuple[float, float]:
-    """Seconds to prepare the release in `root`, and the peak resident memory of this process in MiB."""
+    """Prepare the release in `root`, and return seconds and peak resident memory of this process in MiB."""
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         code = main(["casme2", "--root", str(root), "--out", str(out), "--workers", "1", "--device", "cpu"])
@@ -32,7 +32,7 @@ def measure(root: Path, out: Path) -> tuple[float, float]:
 
 
 def report(counts: list[int]) -> None:
-    """Print a row per size; refuses to where videos are missing from the result."""
+    """Print a row per size; exit with an error if videos are missing from the result."""
     print("videos  seconds  videos/s  flow pairs/s  peak MiB")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:

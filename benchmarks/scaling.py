@@ -1,7 +1,7 @@
-"""How time and memory of a training step grow: python benchmarks/scaling.py
+"""Measure how time and memory of a training step grow: python benchmarks/scaling.py
 
-Varies one size at a time, maps N, channels C, positions H x W and neighbours k of F5C, clips B and frames T of the
-model, and fits the exponent p of size^p by least squares of the logarithms.
+Varies one size at a time: maps N, channels C, positions H x W and neighbours k of F5C; clips B and frames T of the
+model. Fits the exponent p of size^p by least squares of the logarithms.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Times in seconds and peak memory in bytes above what is there before the step, by size."""
+    """Times in seconds, and peak memory in bytes beyond that before the step, by size."""
 
     what: str
     sizes: list[int]
@@ -35,17 +35,17 @@ class Sweep:
     bytes: list[int]
 
     def exponents(self) -> tuple[float, float]:
-        """Of time and of memory."""
+        """Return the exponents of time and memory."""
         return exponent(self.sizes, self.seconds), exponent(self.sizes, self.bytes)
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """p of the power law size^p closest to `values`, least squares of the logarithms."""
+    """Fit p of the power law size^p to `values`, by least squares of the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def step_of(module: nn.Module, *shape: int) -> Step:
-    """Forward and backward in training."""
+    """Return a step of forward and backward in training."""
     module = module.to(device()).train()
     x = torch.randn(shape, device=device())
 
@@ -81,7 +81,7 @@ def device() -> torch.device:
 
 
 def peak_bytes(step: Step) -> int:
-    """Largest sum of PyTorch's allocations during `step`, above that before it."""
+    """Return the peak of PyTorch's allocations during `step`, beyond those before it."""
     if device().type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -107,7 +107,7 @@ def measure(what: str, sizes: Sequence[int], make: Callable[[int], Step]) -> Swe
 
 
 def table(sweeps: list[Sweep]) -> str:
-    """Markdown: points, and exponents."""
+    """Return points and exponents as Markdown."""
     lines = ["| | time (memory) at | time grows as | memory grows as |", "|---|---|---|---|"]
     for sweep in sweeps:
         points = ", ".join(
@@ -122,9 +122,9 @@ def table(sweeps: list[Sweep]) -> str:
 def main() -> None:
     keep_memory()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write points, exponents and conditions there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write points, exponents and conditions to this file")
     parser.add_argument("--only", choices=SWEEPS, metavar="SWEEP", help=f"one of: {'; '.join(SWEEPS)}")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads on the CPU")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="number of CPU threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     chosen = {arguments.only: SWEEPS[arguments.only]} if arguments.only else SWEEPS

@@ -1,6 +1,6 @@
-"""The tables and the chart of a run: python benchmarks/table.py RESULT.json
+"""Make the tables and the chart of a run: python benchmarks/table.py RESULT.json
 
-Writes RESULT.md and RESULT.png into benchmarks/results/, from what `pytest benchmarks --benchmark-json` wrote.
+Writes RESULT.md and RESULT.png into benchmarks/results/, from the file of `pytest benchmarks --benchmark-json`.
 """
 
 import json
@@ -18,8 +18,8 @@ RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("reference", "torch", "torch.compile", "triton")
 DTYPES = ("float32", "bfloat16")
 KINDS = (
-    "Kernel: what the GPU needs for a call (replay of a CUDA graph, inputs in memory), of which the shares are.",
-    "Eager: what a call takes from Python, where the host may be the slower one.",
+    "Kernel: time of the GPU for a call (replay of a CUDA graph, inputs in memory); shares refer to it.",
+    "Eager: time of a call from Python, which the host may limit.",
 )
 
 Benchmark = dict[str, Any]
@@ -27,7 +27,7 @@ Rows = dict[str, dict[tuple[str, str], Benchmark]]
 
 
 def rows_of(benchmarks: Iterable[Benchmark]) -> Rows:
-    """Benchmarks of operators and model by group, then by backend and dtype."""
+    """Sort benchmarks of operators and model by group, then by (backend, dtype)."""
     rows: Rows = {}
     for benchmark in benchmarks:
         info = benchmark["extra_info"]
@@ -44,12 +44,12 @@ def duration(seconds: float) -> str:
 
 
 def spread(benchmark: Benchmark) -> float:
-    """Interquartile range, relative to the median."""
+    """Return the interquartile range, relative to the median."""
     return benchmark["stats"]["iqr"] / benchmark["stats"]["median"]
 
 
 def figures(benchmark: Benchmark) -> dict[str, float]:
-    """Seconds by name: "kernel", where there is one, and "eager" on a GPU, "time" on a CPU."""
+    """Return seconds by name: "kernel" (if known) and "eager" on a GPU, "time" on a CPU."""
     median, info = benchmark["stats"]["median"], benchmark["extra_info"]
     if info["device"] == "cpu":
         return {"time": median}
@@ -58,7 +58,7 @@ def figures(benchmark: Benchmark) -> dict[str, float]:
 
 
 def conditions(result: dict[str, Any]) -> str:
-    """Where, when and of what, in a line."""
+    """Return the conditions of the run in one line: machine, rates, versions, date, commit."""
     machine, commit = result["machine_info"], result["commit_info"]
     environment = machine["environment"]
     name = environment["device"]
@@ -94,7 +94,7 @@ def cell(benchmark: Benchmark, reference: Benchmark | None) -> str:
 
 
 def losses(rows: Rows) -> list[str]:
-    """Where a backend is slower than batched PyTorch, or bfloat16 slower than float32; like figures are compared."""
+    """List where a backend is slower than batched PyTorch, or bfloat16 slower than float32, by the same figure."""
     lines = []
     for group, row in rows.items():
         for (backend, dtype), benchmark in row.items():
@@ -111,7 +111,7 @@ def losses(rows: Rows) -> list[str]:
 
 
 def left_out(result: dict[str, Any]) -> list[str]:
-    """Cases that were not run, by reason; [] where all were, or where the run did not say."""
+    """List cases that were not run, by reason; empty if all ran or the file does not say."""
     names: dict[str, list[str]] = {}
     for name, reason in result.get("not_run", {}).items():
         names.setdefault(reason, []).append(name.partition("::")[2])
@@ -120,13 +120,13 @@ def left_out(result: dict[str, Any]) -> list[str]:
 
 
 def markdown(result: dict[str, Any], chart: str) -> str:
-    """The tables, with conditions and losses."""
+    """Return the tables, with conditions and losses."""
     rows = rows_of(result["benchmarks"])
     columns = [key for key in ((b, d) for b in BACKENDS for d in DTYPES) if any(key in row for row in rows.values())]
     lines = [
         conditions(result) + ".",
         "",
-        "Median ± interquartile range, times faster than the reference in float32, share of the matrix rate then.",
+        "Median ± interquartile range, speed-up over the reference in float32, share of the matrix rate.",
         *(KINDS if any("kernel" in b["extra_info"] for b in result["benchmarks"]) else ()),
         "",
         "| | " + " | ".join(f"{backend} {dtype}" for backend, dtype in columns) + " |",

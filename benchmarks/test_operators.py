@@ -1,4 +1,4 @@
-"""FCC, CCC, F5C and the correlation, on every backend."""
+"""Time FCC, CCC, F5C and the correlation on every backend."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from measure import Labels, Measure, name_of
 from operators import OPERATORS, SIDE, Operator, candidate, problem
 
 MAPS = {"FCC": (1, 4, 32, 448), "CCC": (1, 4, 32, 448), "F5C": (1, 4, 32, 448), "correlation": (7, 28, 224)}
-"""Maps at once; 448 is a training batch of 32 clips, for the correlation 224."""
+"""Numbers of maps; a training batch of 32 clips has 448, for the correlation 224."""
 MOST_LOOPS = 32
-"""Maps up to which the loops of the reference end in reasonable time."""
+"""Most maps for which the loops of the reference end in reasonable time."""
 
 
 def worth_timing(operator: Operator, training: bool, n: int, backend: str, dtype: torch.dtype) -> bool:
-    """Loops end in reasonable time; compiling takes 5 to 15 s each, so bfloat16 is for F5C, one map for the forward."""
+    """Return whether to time a case: loops only if fast enough; compiled bfloat16 only for F5C (5 to 15 s each)."""
     if backend == "reference":
         return n <= MOST_LOOPS and dtype == torch.float32
     if backend == "torch.compile":
@@ -24,7 +24,7 @@ def worth_timing(operator: Operator, training: bool, n: int, backend: str, dtype
 
 
 def seconds(training: bool, n: int, backend: str) -> float:
-    """What a case takes, see budget.py."""
+    """Return the cost of a case in seconds, see budget.py."""
     if backend == "torch.compile":
         return 15.0 if training else 10.0
     if n > MOST_LOOPS:

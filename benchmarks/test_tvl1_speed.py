@@ -1,4 +1,4 @@
-"""Time of TV-L1 per call on 128x128 pairs, each case checked first.  pytest benchmarks/test_tvl1_speed.py"""
+"""Time TV-L1 per call on pairs of 128 x 128 pixels; each case is checked first."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PAIRS = Path(__file__).parents[1] / "tests" / "golden" / "tvl1.npz"
 
 
 def batch(count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """`count` pairs, and the flow that OpenCV's Dual TV-L1 finds in them."""
+    """Return `count` pairs, and their flow by OpenCV's Dual TV-L1."""
     with np.load(PAIRS, allow_pickle=False) as archive:
         chosen = np.arange(count) % len(archive["previous"])
         previous, next = (torch.from_numpy(archive[name][chosen]).to(device) for name in ("previous", "next"))

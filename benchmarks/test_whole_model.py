@@ -1,4 +1,4 @@
-"""The whole model: forward, and training step (forward, loss and backward; the optimiser is left out)."""
+"""Time the whole model: forward, and training step (forward, loss and backward, without the optimiser)."""
 
 import counts
 import pytest
@@ -13,14 +13,14 @@ CLIPS = (1, 4, 32)
 
 
 def seconds(training: bool, count: int, backend: str) -> float:
-    """What a case takes, see budget.py."""
+    """Return the cost of a case in seconds, see budget.py."""
     if backend == "torch.compile":
         return 150.0 if training else 80.0
     return (20.0 if training else 6.0) * (1 if count == 1 else 3)  # the first pays for the exact results
 
 
 def too_much_for_a_cpu(training: bool, count: int, backend: str, dtype: torch.dtype) -> str | None:
-    """Why the case is for GPUs; None where it is for any device."""
+    """Return the reason why a case is only for GPUs, or None."""
     if DEVICE.type != "cpu":
         return None
     if count == 32:

@@ -1,8 +1,8 @@
-"""The whole model as a thing to time: preset "paper" without dropout, which has no exact result, on random clips.
+"""The whole model to time: preset "paper" on random clips, without dropout, which has no exact result.
 
-Exact results come from the batched path in float64, which is checked against the reference, in training with statistics
-per frame, as the reference has them. The budget is the reference's own error in the same dtype, the larger of that on
-one clip and that on as many as are timed (at most `MOST_LOOPS`): it depends on what cancels in a few logits.
+Exact results come from the batched path in float64, which is checked against the reference; in training with statistics
+per frame, like the reference. The budget is the error of the reference in the same dtype: the larger of its errors on
+one clip and on the timed number of clips (at most `MOST_LOOPS`), because cancellation in a few logits affects it.
 """
 
 import copy
@@ -22,12 +22,12 @@ from mol_fast.nn.flow_head import DIFFERENCE_SCALE
 
 CLASSES, CLEAR = 3, 1e-6
 MOST_LOOPS = 4
-"""Clips up to which the loops of the reference end in reasonable time."""
+"""Most clips for which the loops of the reference end in reasonable time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Clips, and what the loss compares with."""
+    """Clips, with labels, true flow and true landmarks for the loss."""
 
     frames: Tensor
     labels: Tensor
@@ -39,7 +39,8 @@ class Batch:
 
 
 def build(norm_stats: str, training: bool, device: torch.device) -> MOL:
-    """Parameters far from their start, where blocks and flow are nothing; running statistics of some clip."""
+    """Build a model with parameters far from the initial ones (identity blocks, zero flow), and with running
+    statistics."""
     torch.manual_seed(0)
     module = MOL(CLASSES, config=replace(PRESETS["paper"], dropout=0.0, norm_stats=norm_stats))
     for block in (module.f5c_first, module.f5c_second):
@@ -56,7 +57,7 @@ def build(norm_stats: str, training: bool, device: torch.device) -> MOL:
 
 
 def random_batch(module: MOL, count: int, device: torch.device) -> Batch:
-    """Random clips whose neighbours no rounding of float32 can change."""
+    """Draw clips whose neighbours rounding in float32 cannot change."""
     frames = module.config.frames
     double = copy.deepcopy(module).double()
     for seed in range(100):
@@ -70,7 +71,7 @@ def random_batch(module: MOL, count: int, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def smallest_gap(module: MOL, x: Tensor) -> float:
-    """Smallest difference of similarity that decides a neighbour, with either kind of statistics."""
+    """Return the smallest difference of similarity that decides a neighbour, with either kind of statistics."""
     b, frames = x.shape[0], x.shape[2]
     stem = module.stem(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (b, frames))
     sides = ((module.f5c_first.fcc, stem[:, :-1].flatten(0, 1)), (module.f5c_second.fcc, stem[:, 1:].flatten(0, 1)))
@@ -80,7 +81,7 @@ def smallest_gap(module: MOL, x: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The model, a batch, and the true results."""
+    """The model, a batch, and exact results."""
 
     module: MOL
     batch: Batch
@@ -89,7 +90,7 @@ class Problem:
 
 @lru_cache(maxsize=2)
 def problem(count: int, training: bool, norm_stats: str, device: torch.device) -> Problem:
-    """`norm_stats`: "clip", the preset's, or "frame", the reference's."""
+    """Return the problem of `count` clips. `norm_stats` is "clip" (the preset's) or "frame" (the reference's)."""
     module = build(norm_stats, training, device)
     batch = random_batch(module, count, device)
     exact = timed(of_module(copy.deepcopy(module).double(), "torch"), batch, training, torch.float64)()
@@ -97,7 +98,7 @@ def problem(count: int, training: bool, norm_stats: str, device: torch.device) -
 
 
 def plain_errors(count: int, training: bool, dtype: torch.dtype, device: torch.device) -> Errors:
-    """Largest of the reference in `dtype` on one clip and on `count` of them, or `MOST_LOOPS`."""
+    """Return the larger error of the reference in `dtype`, on one clip or on `count` clips (at most `MOST_LOOPS`)."""
     found = [_plain_errors(clips, training, dtype, device) for clips in (1, min(count, MOST_LOOPS))]
     return Errors(*(max(errors) for errors in zip(*found, strict=True)))
 
@@ -110,7 +111,7 @@ def _plain_errors(count: int, training: bool, dtype: torch.dtype, device: torch.
 
 @lru_cache(maxsize=4)
 def _double(count: int, training: bool, device: torch.device) -> Results:
-    """Of the reference on `count` clips in float64, with which the exact results are compared."""
+    """Return the results of the reference on `count` clips in float64, and compare the exact results with them."""
     case = problem(count, training, "frame", device)
     double = timed(loops(case.module, torch.float64), case.batch, training, torch.float64)()
     for ours, true in zip(case.exact, double, strict=True):
@@ -120,7 +121,7 @@ def _double(count: int, training: bool, device: torch.device) -> Results:
 
 
 def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:
-    """The reference, with the parameters of `module`."""
+    """Return the reference as an implementation, with the parameters of `module`."""
     config = module.config
 
     def forward(params: Params, x: Tensor) -> ref.Output:
@@ -132,13 +133,13 @@ def loops(module: MOL, dtype: torch.dtype | None = None) -> Implementation:
 
 
 def for_inference(module: MOL, backend: str, dtype: torch.dtype) -> Implementation:
-    """A copy of `module` as it predicts, on a backend in PyTorch or Triton."""
+    """Return a copy of `module` optimised for inference, on a backend in PyTorch or Triton."""
     compile = backend == "torch.compile"
     return Implementation(on_backend(module, backend).optimize_for_inference(dtype, compile), {}, {})
 
 
 def timed(ours: Implementation, batch: Batch, training: bool, dtype: torch.dtype) -> Callable[[], Results]:
-    """The function to time: forward, or forward, loss and gradients; bfloat16 through autocast."""
+    """Return the function to time: forward, or forward, loss and gradients; bfloat16 by autocast."""
     batch = batch.to(dtype if dtype == torch.float64 else torch.float32)
     context = autocast(batch.frames.device, dtype)
     criterion = JointLoss()

@@ -1,1 +1,1 @@
-"""The stages of `benchmarks/gpu_session.py`; each runs in a process of its own, `python -m gpu_stages.stage NAME`."""
+"""The stages of `benchmarks/gpu_session.py`. Each runs in its own process, `python -m gpu_stages.stage NAME`."""

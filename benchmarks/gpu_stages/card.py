@@ -1,4 +1,4 @@
-"""Stage 0: what the machine is and what it does at most."""
+"""Stage 0: describe the machine, and measure its peak rates."""
 
 import importlib.util
 import os
@@ -31,7 +31,7 @@ def run(context: Context) -> None:
 
 
 def smi() -> dict[str, str]:
-    """What nvidia-smi says of the first GPU; nothing where it is not there or does not answer."""
+    """Return nvidia-smi's values for the first GPU; empty if it is missing or does not answer."""
     if shutil.which("nvidia-smi") is None:
         return {}
     command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
@@ -44,7 +44,7 @@ def smi() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and device."""
+    """Return versions and device."""
     import torch
 
     from mol_fast.checks.machine import machine
@@ -61,18 +61,18 @@ def machine() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rates() -> dict[str, Any]:
-    """Bytes per second of a copy, FLOP/s of products."""
+    """Measure bytes/s of a copy and FLOP/s of products."""
     import torch
 
     from mol_fast.checks import timing
 
     where = torch.device(current().sizes.device)
-    if where.type == "cpu":  # a rehearsal need not know
+    if where.type == "cpu":  # a rehearsal does not need real rates
         timing.COPY_BYTES, timing.PRODUCT_SIDE = {"cpu": 2**16}, {"cpu": 32}
         timing.ROUND_SECONDS = 0.0
     found = timing.ceilings(where, (torch.float32, torch.bfloat16))

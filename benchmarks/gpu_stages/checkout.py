@@ -1,4 +1,4 @@
-"""Import `mol_fast` from a checkout that is not installed: a folder of links, laid out as the package is."""
+"""Import `mol_fast` from a checkout that is not installed, through a folder of links with the package's layout."""
 
 import shutil
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 PARTS = {"kernels": "kernels", "reference": "reference"}
 """Folders of the checkout that are installed inside `mol_fast`."""
 TABLE = "tiles.json"
-"""A copy, as a run puts the tiles there that it has found."""
+"""Copied, not linked, because a run writes the tiles it finds to it."""
 
 
 def link(root: Path, folder: Path) -> Path:
-    """Make `folder`, to be put on the path, from the checkout `root`; returns its table of best tiles."""
+    """Make `folder`, for the import path, from the checkout `root`, and return its table of best tiles."""
     package = folder / "mol_fast"
     _link_entries(root / "mol_fast", package)
     for name, source in PARTS.items():

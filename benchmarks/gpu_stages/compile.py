@@ -1,6 +1,6 @@
-"""Beside smoke and tuning: compile what times and training compare with, so that they find it in the cache.
+"""Concurrent with smoke and tuning: fill the compiler's cache for the stages times and training.
 
-Few processes with few threads each, as tuning needs the cores.
+Uses few processes with few threads, because tuning needs the cores.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What a stage knows: its folder, its deadline, the sizes it runs at, and where its results go."""
+"""The context of a stage: folders, deadline, sizes, results."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from typing import Any
 from gpu_stages import records
 
 VARIABLE = "MOL_FAST_GPU_SESSION"
-"""Environment variable that holds the context for the processes of a stage, as JSON."""
+"""Environment variable with the context, as JSON, for the processes of a stage."""
 PATIENCE = 30.0
-"""Times longer that tasks have in a rehearsal, on whatever machine it is."""
+"""Factor on the time limits of tasks in a rehearsal, which may run on any machine."""
 LAST = 2.0
-"""Seconds before its deadline at which a stage ends by itself, so that it need not be killed."""
+"""Seconds before its deadline when a stage ends by itself, so that it need not be killed."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is run. The defaults are those of a run; `rehearsal` has the least that passes the same code on a CPU."""
+    """Sizes of a run. `REHEARSAL` has the smallest sizes that run the same code on a CPU."""
 
     device: str = "cuda"
     dtypes: tuple[str, ...] = ("bfloat16", "float32")
@@ -34,17 +34,17 @@ class Sizes:
     layers: tuple[str, ...] = ("F5C", "CCC", "FCC", "correlation")
     tasks: tuple[str, ...] = ("mer", "flow", "landmarks")
     most_compiled: int = 100
-    """Layers that are compiled ahead of being timed."""
+    """Most layers to compile ahead of their timing."""
     most_candidates: int = 400
-    """Of a kernel and dtype, in tuning."""
+    """Most candidates per kernel and dtype in tuning."""
     most_searches: int = 100
-    """Kernels and dtypes in tuning."""
+    """Most pairs of kernel and dtype in tuning."""
     turns: int = 3
-    """Of winners and pinned tiles, at the end of tuning."""
+    """Number of comparisons of winners and pinned tiles at the end of tuning."""
     small: tuple[int, int, int, int] = (8, 32, 16, 16)
-    """Maps under the memory checker."""
+    """Shape of maps under the memory checker."""
     odd: tuple[int, int, int, int] = (6, 6, 5, 12)
-    """Maps without symmetry."""
+    """Shape of maps without symmetry."""
 
 
 REHEARSAL = Sizes(
@@ -67,13 +67,13 @@ REHEARSAL = Sizes(
     small=(1, 2, 4, 4),
     odd=(2, 4, 2, 3),
 )
-"""On a CPU the kernels run in Triton's interpreter, and one call by the wall clock stands for the replay of a graph.
-FCC, the slowest there, runs as part of the small block."""
+"""Sizes of a rehearsal on a CPU: kernels run in Triton's interpreter, and one call by the wall clock replaces the
+replay of a graph. FCC, the slowest there, runs only as part of the small block."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Of one stage. Times are those of `time.monotonic`, which all processes of a machine share."""
+    """Context of one stage. Times are those of `time.monotonic`, which all processes of a machine share."""
 
     root: Path
     out: Path
@@ -82,34 +82,34 @@ class Context:
     stage: str = ""
     rehearsal: bool = False
     failed: tuple[str, ...] = ()
-    """Operators whose kernels failed in smoke: they run on PyTorch."""
+    """Operators whose kernels failed in smoke; they run on PyTorch."""
     sizes: Sizes = field(default_factory=Sizes)
 
     def left(self) -> float:
-        """Seconds until the stage should end by itself."""
+        """Return the seconds until the stage should end by itself."""
         return self.deadline - LAST - time.monotonic()
 
     def allowed(self, seconds: float) -> float:
-        """Seconds that a task has, which takes at most `seconds` on a GPU machine."""
+        """Return the time limit of a task that takes at most `seconds` on a GPU machine."""
         return seconds * (PATIENCE if self.rehearsal else 1.0)
 
     def record(self, kind: str, **values: Any) -> None:
-        """Append a result."""
+        """Append a result to the records."""
         records.append(self.out / records.FILE, {"kind": kind, "stage": self.stage, **values})
 
     def table(self) -> Path:
-        """The table of best tiles that the processes of this run read."""
+        """Return the table of best tiles that the processes of this run read."""
         return self.scratch / "import" / "mol_fast" / "kernels" / "tiles.json"
 
     def environment(self) -> dict[str, str]:
-        """This context for a process, beside what the process needs to import the checkout and to leave no trace."""
+        """Return the environment of a process: this context, import paths, and caches in the scratch folder."""
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
         paths = [self.scratch / "import", self.root / "benchmarks", self.root / "tests"]
         known = os.environ.get("PYTHONPATH")
         changes = {
             VARIABLE: json.dumps(values),
             "PYTHONPATH": os.pathsep.join([*map(str, paths), *([known] if known else [])]),
-            "PYTHONSAFEPATH": "1",  # the working directory holds a mol_fast without its kernels
+            "PYTHONSAFEPATH": "1",  # the working directory has a mol_fast without kernels
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "TRITON_CACHE_DIR": str(self.scratch / "triton"),
@@ -121,7 +121,7 @@ class Context:
 
 
 def current() -> Context:
-    """The context of this process, which a session has started."""
+    """Return the context of this process, which a session has started."""
     values = json.loads(os.environ[VARIABLE])
     sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in values["sizes"].items()}
     known = {item.name for item in fields(Context)}

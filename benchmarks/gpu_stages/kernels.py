@@ -1,4 +1,4 @@
-"""Tasks of workers on single kernels: which there are, with which tiles, and compiling them ahead of their launch."""
+"""Tasks of workers on single kernels: list them with their tiles, and compile them ahead of a launch."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from mol_fast.checks.operators import CCC, SLOPE, Correlation
 
 
 def launches(name: str, maps: int | str, dtype: str, training: bool = True) -> list[Any]:
-    """Every launch of a forward and a backward (in evaluation of a forward alone, for CCC), of tensors without data."""
+    """Return all launches of a forward and a backward (in evaluation of CCC: a forward), on tensors without data."""
     asked, kind = operator(name, maps), getattr(torch, dtype)
     if isinstance(asked, CCC):
         return ccc.launches(asked.shape, asked.neighbors, kind, common.target(), save=training)
@@ -23,7 +23,7 @@ def launches(name: str, maps: int | str, dtype: str, training: bool = True) -> l
 
 
 def listed(name: str, maps: int, dtype: str) -> list[dict[str, Any]]:
-    """Kernels in the order of their launches: pass, pinned tiles, and the classes of shapes they are chosen for."""
+    """List kernels in the order of their launches, with pass, pinned tiles, and the shape classes of the tiles."""
     classes: dict[str, list[str]] = {}
     choose = tiles.choose
 
@@ -45,10 +45,10 @@ def listed(name: str, maps: int, dtype: str) -> list[dict[str, Any]]:
 
 
 def compile_ahead(name: str, maps: int, dtype: str, kernel: str, tile: dict[str, int]) -> dict[str, Any]:
-    """Compile a kernel with other tiles into Triton's cache, without launching it; its shared memory, and the seconds.
+    """Compile a kernel with other tiles into Triton's cache, without a launch. Return shared memory and seconds.
 
     Raises:
-        RuntimeError: the device has less shared memory, or the maps are smaller than a tile.
+        RuntimeError: the device has too little shared memory, or the maps are smaller than a tile.
     """
     began = time.monotonic()
     shared = 0
@@ -66,7 +66,7 @@ def compile_ahead(name: str, maps: int, dtype: str, kernel: str, tile: dict[str,
 
 
 def compile_part(name: str, maps: int | str, dtype: str, part: int, parts: int) -> dict[str, Any]:
-    """Compile every `parts`-th launch of an operator with the tiles in force."""
+    """Compile every `parts`-th launch of an operator, with the current tiles."""
     began = time.monotonic()
     for launch in launches(name, maps, dtype)[part::parts]:
         warm_up(launch)
@@ -74,7 +74,7 @@ def compile_part(name: str, maps: int | str, dtype: str, part: int, parts: int) 
 
 
 def warm_up(launch: Any) -> Any:
-    """Compile a launch into Triton's cache without launching it; None for an empty one and in the interpreter."""
+    """Compile a launch into Triton's cache without running it. Return None if it is empty, or in the interpreter."""
     if not math.prod(launch.grid):
         return None
     options = launch.options(common.architecture())
@@ -82,7 +82,7 @@ def warm_up(launch: Any) -> Any:
 
 
 def ready() -> dict[str, Any]:
-    """Nothing: the process has imported what it needs."""
+    """Do nothing but import and initialise the GPU, to get a worker ready."""
     if torch.cuda.is_available():
         torch.cuda.init()
     return {}

@@ -1,7 +1,7 @@
-"""Tasks of workers on whole layers, as people use them: times of forward and training, beside PyTorch and the compiler.
+"""Tasks of workers on whole layers, as people use them: time forward and training, also of PyTorch and its compiler.
 
-A forward runs in evaluation without gradients, forward+backward in training with all gradients; bfloat16 is autocast
-with parameters in float32.
+A forward runs in evaluation without gradients; forward+backward runs in training with all gradients. bfloat16 is
+autocast with float32 parameters.
 """
 
 import gc
@@ -21,13 +21,13 @@ from mol_fast import CCC, F5C, FCC, functional
 from mol_fast.checks.operators import SLOPE
 
 ALLOWED = 2 * 1e-4**0.5
-"""What one neighbour or winner in 10,000 that a rounding changes costs at most, in relative error."""
+"""Largest relative error from one neighbour or winner in 10,000 that rounding changes."""
 
 Results = dict[str, Tensor]
 
 
 class Correlation(nn.Module):
-    """Correlation with maps that are a parameter, and LeakyReLU."""
+    """Correlation with maps, which are a parameter, and LeakyReLU."""
 
     def __init__(self, maps: int, channels: int, side: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Correlation(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer, its input and the gradient that comes back, and in float64 its results."""
+    """A layer, its input, the incoming gradient, and its results in float64."""
 
     module: nn.Module
     x: Tensor
@@ -48,7 +48,7 @@ class Layer:
     exact: Results
 
     def results(self, backend: str, dtype: torch.dtype) -> Results:
-        """What a backend of PyTorch or Triton gives."""
+        """Return the results of a backend of PyTorch or Triton."""
         call, read = function(self.module, backend, self.x, self.gradient, dtype)
         return read(call())
 
@@ -77,7 +77,7 @@ def layer(name: str, maps: int, training: bool, dtype: str) -> Layer:
 
 
 def randomise(module: nn.Module) -> None:
-    """Parameters of order 1: some layers start as the identity."""
+    """Set parameters of order 1, because some layers start as the identity."""
     with torch.no_grad():
         for name, value in module.named_parameters():
             value.normal_(0, value.shape[1] ** -0.5 if value.dim() > 1 else 0.5)
@@ -88,7 +88,7 @@ def randomise(module: nn.Module) -> None:
 def function(
     module: nn.Module, backend: str, x: Tensor, gradient: Tensor, dtype: torch.dtype
 ) -> tuple[Callable[[], Any], Callable[[Any], Results]]:
-    """What is timed, of a copy of `module`, and how its results are read."""
+    """Return the function to time, on a copy of `module`, and a function that reads its results."""
     module = deepcopy(module)
     for part in module.modules():
         if hasattr(part, "backend"):
@@ -96,7 +96,7 @@ def function(
     names, parameters = zip(*module.named_parameters(), strict=True)
     forward: Callable[[Tensor], Tensor] = module
     if backend == "torch.compile":
-        torch._dynamo.reset()  # many modules share the code that is compiled, which is done only so often
+        torch._dynamo.reset()  # modules share compiled code, which may be recompiled only a few times
         forward = torch.compile(module, fullgraph=True, dynamic=False, backend=compiler())
     leaf = x.clone().requires_grad_(module.training)
     context = torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
@@ -123,10 +123,10 @@ def compiler() -> str:
 def measure(
     name: str, maps: int, dtype: str, training: bool, backend: str, copy: float, product: dict[str, float]
 ) -> dict[str, Any]:
-    """Times of a layer with its floor on this card, and its error beside that of PyTorch in the same dtype.
+    """Measure times of a layer, its floor on this card, and its error beside PyTorch's in the same dtype.
 
     Raises:
-        RuntimeError: a result is wrong; nothing is timed then.
+        RuntimeError: a result is wrong. Then nothing is timed.
     """
     gc.collect()
     if device().type == "cuda":
@@ -142,14 +142,14 @@ def measure(
 
 
 def traffic(name: str, maps: int, dtype: str, training: bool) -> list[Any]:
-    """The launches of a layer, which know their bytes and arithmetic."""
+    """Return the launches of a layer, which have bytes and FLOPs."""
     parts = ("FCC", "CCC") if name == "F5C" else (name,)
     found = [launch for part in parts for launch in launches(part, maps, dtype, training)]
     return [launch for launch in found if training or launch.phase == "forward"]
 
 
 def compile_once(name: str, maps: int, dtype: str, training: bool) -> dict[str, Any]:
-    """Call the compiled layer once, so that the compiler's cache holds it."""
+    """Call the compiled layer once, to fill the compiler's cache."""
     asked = layer(name, maps, training, dtype)
     call, _ = function(asked.module, "torch.compile", asked.x, asked.gradient, getattr(torch, dtype))
     call()
@@ -157,14 +157,14 @@ def compile_once(name: str, maps: int, dtype: str, training: bool) -> dict[str, 
 
 
 def profile(name: str, maps: int, dtype: str) -> dict[str, Any]:
-    """Microseconds of every kernel of forward and backward on the GPU, by the profiler, the largest first."""
+    """Profile forward and backward: microseconds of every kernel on the GPU, the largest first."""
     asked = layer(name, maps, True, dtype)
     call, _ = function(asked.module, "triton", asked.x, asked.gradient, getattr(torch, dtype))
     return {"rows": profiled(call, 5 if device().type == "cuda" else 1)[0]}
 
 
 def profiled(call: Callable[[], Any], calls: int) -> tuple[list[dict[str, Any]], str]:
-    """Time and number of every kernel (on a CPU: operator) per call, and the table as text."""
+    """Return time and count of every kernel (on a CPU: operator) per call, and the profiler's table as text."""
     from torch.profiler import ProfilerActivity
 
     gpu = device().type == "cuda"

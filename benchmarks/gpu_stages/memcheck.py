@@ -1,4 +1,4 @@
-"""Stage 6: compute-sanitizer's memcheck on a small F5C and a small correlation, each forward and backward."""
+"""Stage 6: run compute-sanitizer's memcheck on a small F5C and a small correlation, forward and backward."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ def run(context: Context) -> None:
 
 
 def start(context: Context, name: str) -> "subprocess.Popen[bytes]":
-    environment = {**context.environment(), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # a tensor's end is an allocation's
+    environment = {**context.environment(), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # one allocation per tensor
     command = [TOOL, "--tool", "memcheck", "--error-exitcode", "9", sys.executable, "-m", "gpu_stages.small", name]
     with (context.scratch / f"memcheck-{name}.txt").open("wb") as log:
         return subprocess.Popen(command, env=environment, cwd=context.scratch, stdout=log, stderr=subprocess.STDOUT)

@@ -1,20 +1,20 @@
-"""The stages in their order, with the seconds of each, and when each has to be over."""
+"""The plan: stages in order, their seconds and their deadlines."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 SECONDS = 520
-"""Of the whole run, if nothing else is asked for."""
+"""Default seconds of the whole run."""
 RESERVE = 10
-"""Seconds at the end to kill what hangs, write the last record and remove temporary files."""
+"""Seconds at the end for killing hanging processes, the last record, and removing temporary files."""
 LEAST = 30
-"""Seconds of a whole run, below which no stage could even import PyTorch."""
+"""Least seconds of a run: with fewer, no stage could even import PyTorch."""
 MOST = 86400
-"""Seconds that anyone has a machine for, far beyond what a run can use."""
+"""Most seconds of a run, far beyond what it can use."""
 
 
 class Stage(NamedTuple):
-    """One stage; `gpu_stages.NAME.run` does it."""
+    """One stage, run by `gpu_stages.NAME.run`."""
 
     name: str
     seconds: int
@@ -22,7 +22,7 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    # A first import of PyTorch reads gigabytes: what it does not need goes to the stages that follow.
+    # The first import of PyTorch reads gigabytes; unused time goes to the following stages.
     Stage("card", 30, "card, versions, copy rate and product rate, measured"),
     Stage("smoke", 45, "every operator by its kernels against PyTorch; one that fails runs on PyTorch later"),
     Stage("tuning", 105, "tiles, warps and stages of every kernel, each candidate checked, then timed"),
@@ -34,24 +34,24 @@ STAGES = (
 )
 NAMES = tuple(stage.name for stage in STAGES)
 BESIDE = "compile"
-"""Runs beside smoke and tuning: fills the caches of torch.compile for what times and training compile."""
+"""Stage that runs concurrently with smoke and tuning, and fills torch.compile's caches for times and training."""
 BESIDE_UNTIL = "tuning"
 
 
 class Planned(NamedTuple):
-    """A stage with its end, in seconds from the start of the run."""
+    """A stage and its end, in seconds from the start of the run."""
 
     stage: Stage
     end: float
 
 
 def planned(seconds: float, only: list[str] | None = None, skip: list[str] | None = None) -> list[Planned]:
-    """The chosen stages and their ends; what one leaves over goes to the next.
+    """Return the chosen stages and their ends. Unused time of a stage goes to the next one.
 
-    Stages share `seconds` in the proportions of their plan, which all of them keep exactly in `SECONDS`.
+    Stages share `seconds` in proportion to their planned seconds; all stages together need exactly `SECONDS`.
 
     Raises:
-        ValueError: a stage that does not exist, none left, or too few seconds.
+        ValueError: a stage does not exist, no stage is left, or there are too few seconds.
     """
     for name in (*(only or ()), *(skip or ())):
         if name not in NAMES:
@@ -76,7 +76,7 @@ def begins_beside(names: Iterable[str]) -> bool:
 
 
 def table(plan: list[Planned], seconds: float) -> str:
-    """The plan as text, its seconds added up."""
+    """Return the plan as text, with total seconds."""
     lines, start = ["seconds  until  stage"], 0.0
     for stage, end in plan:
         lines.append(f"{end - start:7.1f}  {end:5.0f}  {stage.name:<9} {stage.what}")

@@ -1,6 +1,6 @@
-"""Tasks of workers on one operator: its inputs and exact results, whether its kernels are right, how long they take.
+"""Tasks of workers on one operator: prepare inputs and exact results, check its kernels, time them.
 
-Exact results are those of the batched PyTorch path in float64 on the same device, which the tests and `smoke.by_loops`
+Exact results come from the batched PyTorch path in float64 on the same device, which the tests and `smoke.by_loops`
 compare with the reference. Budgets are those of `mol_fast.checks.accuracy`.
 """
 
@@ -21,15 +21,15 @@ from mol_fast.checks import accuracy, timing
 from mol_fast.checks.operators import CCC, LEAST_GAP, Correlation, FCCTraining, Operator, Tensors
 
 GROSS, WORSE = 10.0, 1.5
-"""Times its budget, beyond which an error is no matter of rounding; times that of the pinned tiles, which other tiles
-may have by another order of sums."""
+"""Factor on the budget, above which an error does not come from rounding; factor on the error of the pinned tiles that
+other tiles may have, because they sum in another order."""
 SPARE = 1.5
-"""Maps that are drawn for each that is wanted, as those with neighbours that a rounding could change are left out."""
+"""Maps drawn per map needed, because maps whose neighbours rounding could change are dropped."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An operator in a dtype, with inputs in it, exact results, and the largest errors of both passes."""
+    """An operator in a dtype: inputs, exact results, and error budgets of both passes."""
 
     operator: Operator
     dtype: torch.dtype
@@ -40,7 +40,7 @@ class Problem:
     budgets: dict[str, float]
 
     def evaluate(self, backend: str) -> tuple[Tensors, Tensors]:
-        """Outputs and gradients of `backend`."""
+        """Return the outputs and gradients of `backend`."""
         return accuracy.evaluate(
             lambda leaves: self.operator.fast(leaves, backend), self.inputs, self.operator.constants, self.gradient
         )
@@ -55,8 +55,10 @@ def device() -> torch.device:
 
 
 def operator(name: str, maps: int | str) -> Operator:
-    """The operator with that many maps of a training step, of which the correlation compares half as many pairs; or
-    with "odd" maps without symmetry, or those "small" ones that the memory checker sees."""
+    """Return the operator with `maps` maps of a training step; the correlation compares half as many pairs.
+
+    `maps` may also be "odd" (maps without symmetry) or "small" (maps for the memory checker).
+    """
     sizes = current().sizes
     if maps == "odd":
         shape, groups, neighbors = (sizes.odd, 2, 2)
@@ -74,8 +76,11 @@ def operator(name: str, maps: int | str) -> Operator:
 
 @lru_cache(maxsize=8)
 def problem(name: str, maps: int | str, dtype: str) -> Problem:
-    """Inputs of values that the dtype has, the exact answers, and the budgets: twice the error of PyTorch, a rounding,
-    and in the backward what decisions by rounding may cost."""
+    """Return the problem of an operator in `dtype`, with inputs that are exact in it.
+
+    The budgets are twice the error of PyTorch, plus one rounding; in the backward also the error of undecided
+    gradients.
+    """
     asked, kind, where = operator(name, maps), getattr(torch, dtype), device()
     generator = torch.Generator().manual_seed(0)
     exact = drawn(asked, generator, kind, where)
@@ -91,7 +96,7 @@ def problem(name: str, maps: int | str, dtype: str) -> Problem:
 
 
 def drawn(asked: Operator, generator: torch.Generator, dtype: torch.dtype, where: torch.device) -> Tensors:
-    """Inputs in float64, of values that `dtype` has (parameters: float32)."""
+    """Draw inputs in float64, with values exact in `dtype` (parameters: float32)."""
     maps = asked.shape[0]
     if isinstance(asked, CCC):
         more = CCC((int(SPARE * maps) + 1, *asked.shape[1:]), neighbors=asked.neighbors)
@@ -108,7 +113,7 @@ def drawn(asked: Operator, generator: torch.Generator, dtype: torch.dtype, where
 
 
 def clear(x: Tensor, neighbors: int, maps: int) -> Tensor:
-    """`maps` of the maps, those whose neighbours no rounding of float32 changes; the first of them again if too few."""
+    """Select `maps` maps whose neighbours rounding in float32 cannot change; repeat them if there are too few."""
     unit = F.normalize(x.flatten(2), dim=2)
     similarity = (unit @ unit.mT).topk(neighbors + 1, dim=2).values
     gap = (similarity[..., -2] - similarity[..., -1]).amin(dim=1)
@@ -119,13 +124,13 @@ def clear(x: Tensor, neighbors: int, maps: int) -> Tensor:
 
 
 def prepare(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
-    """Draw the inputs and find the exact results, for the checks that follow."""
+    """Draw the inputs and compute the exact results, for later checks."""
     problem(name, maps, dtype)
     return {}
 
 
 def error(actual: Tensors, exact: Tensors) -> float:
-    """Root mean square of the relative errors of the results; RuntimeError where one is missing or of another shape."""
+    """Return the root mean square of the relative errors; raise RuntimeError if a result is missing or misshapen."""
     squares = []
     for name, value in exact.items():
         if name not in actual or actual[name].shape != value.shape:
@@ -135,10 +140,10 @@ def error(actual: Tensors, exact: Tensors) -> float:
 
 
 def check(name: str, maps: int | str, dtype: str, tiles: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
-    """Errors of the kernels and their budgets; `problem` says what is wrong, `gross` that it is no matter of rounding.
+    """Check the kernels: return errors, budgets, `problem`, and `gross` (True if rounding is not the cause).
 
-    The kernels run twice: when they are compiled, with buffers full of NaN, and as their launches are replayed. Both
-    times they have to give the same bits.
+    The kernels run twice: first compiled, with buffers full of NaN, then with replayed launches. Both runs must be
+    bit-identical.
     """
     asked = problem(name, maps, dtype)
     with tiled(tiles):
@@ -158,14 +163,14 @@ def check(name: str, maps: int | str, dtype: str, tiles: dict[str, dict[str, int
 
 
 def different(first: Tensors, second: Tensors) -> str | None:
-    """What two runs do not have in common."""
+    """Return the difference of two runs, or None."""
     names = [name for name, value in first.items() if not torch.equal(value, second[name])]
     return f"two runs differ in {' and '.join(names)}" if names else None
 
 
 @contextmanager
 def poison() -> Iterator[None]:
-    """Fill what is allocated with NaN: what a kernel does not write shows."""
+    """Inside the context, fill allocated memory with NaN, to show what a kernel does not write."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
@@ -175,9 +180,9 @@ def poison() -> Iterator[None]:
 
 
 def measure(name: str, maps: int, dtype: str, phase: str, tiles: dict[str, dict[str, int]] | None) -> dict[str, Any]:
-    """Check the kernels with these tiles, then time them: seconds of the forward, or of forward and backward.
+    """Check the kernels with these tiles, then time forward, or forward and backward.
 
-    An error over its budget by little, which smoke reports, keeps no tiles from being timed that add nothing to it.
+    Tiles are also timed if the error is slightly over budget (smoke reports that), unless they increase it.
     """
     began = time.monotonic()
     found = check(name, maps, dtype, tiles)
@@ -191,12 +196,12 @@ def measure(name: str, maps: int, dtype: str, phase: str, tiles: dict[str, dict[
 
 @cache
 def pinned(name: str, maps: int, dtype: str) -> dict[str, Any]:
-    """The errors with the tiles in force."""
+    """Return the errors with the current tiles."""
     return check(name, maps, dtype)
 
 
 def worse(found: dict[str, Any], base: dict[str, Any]) -> bool:
-    """Whether an error is over its budget and not explained by that of `base`."""
+    """Return True if an error is over its budget and clearly larger than that of `base`."""
     return any(
         found[f"{phase}_error"] > max(found[f"{phase}_budget"], WORSE * base[f"{phase}_error"])
         for phase in ("forward", "backward")
@@ -204,7 +209,7 @@ def worse(found: dict[str, Any], base: dict[str, Any]) -> bool:
 
 
 def calls(asked: Problem) -> dict[str, Callable[[], object]]:
-    """What is timed, by pass: the forward as in training, and forward and backward."""
+    """Return the functions to time, by pass: forward as in training, and forward with backward."""
     leaves = asked.leaves()
     wanted = [leaf for leaf in leaves.values() if leaf.requires_grad]
 
@@ -218,7 +223,7 @@ def calls(asked: Problem) -> dict[str, Callable[[], object]]:
 
 
 def tiled(tiles: dict[str, dict[str, int]] | None) -> AbstractContextManager[object]:
-    """A context in which kernels run with other tiles, and in which tiles that do not fit raise."""
+    """Return a context in which kernels run with other tiles, and raise if the tiles do not fit."""
     if not tiles:
         return nullcontext()
     from mol_fast.kernels.tiles import override
@@ -231,18 +236,18 @@ def tiled(tiles: dict[str, dict[str, int]] | None) -> AbstractContextManager[obj
 
 
 def kernel_time(function: Callable[[], object]) -> float:
-    """Seconds by the replay of a graph; in a rehearsal, of one call by the wall clock."""
+    """Measure seconds by the replay of a graph; in a rehearsal, of one call by the wall clock."""
     if device().type == "cuda":
         try:
             return timing.kernel_time(function, device(), stream=stream())
         finally:
-            torch.cuda.empty_cache()  # what a graph has held is not used again
+            torch.cuda.empty_cache()  # memory of a graph is not reused
     return wall_time(function)
 
 
 @cache
 def stream() -> "torch.cuda.Stream":
-    """The one stream of all that is timed: memory of one is not used on another."""
+    """Return the one stream of all timings, because streams do not share memory."""
     return torch.cuda.Stream()
 
 
@@ -253,7 +258,7 @@ def wall_time(function: Callable[[], object]) -> float:
 
 
 def both_times(function: Callable[[], object]) -> dict[str, Any]:
-    """Kernel and eager time; `problem` where no graph can hold the function."""
+    """Measure kernel and eager time; `problem` says why a function cannot be recorded."""
     if device().type == "cuda":
         found = timing.times(function, device(), stream=stream())
         torch.cuda.empty_cache()
@@ -263,6 +268,6 @@ def both_times(function: Callable[[], object]) -> dict[str, Any]:
 
 
 def floor(launches: list[Any], dtype: str, copy: float, product: dict[str, float]) -> float:
-    """Seconds below which the launches cannot run, by the measured rates."""
+    """Return the least seconds of the launches, by the measured rates."""
     rate = product[dtype]
     return sum(max(launch.bytes / copy, launch.flops / rate) for launch in launches)

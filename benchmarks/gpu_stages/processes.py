@@ -1,4 +1,4 @@
-"""Processes that end: each with a deadline, after which it and all that it started are killed."""
+"""Processes with a deadline, after which they and all their descendants are killed."""
 
 import contextlib
 import ctypes
@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 GRACE = 2.0
-"""Seconds that a killed process has to disappear; one that waits in the driver may take longer."""
+"""Seconds for a killed process to disappear; one that waits in the driver may take longer."""
 POLL = 0.05
 
 
 class Ended(NamedTuple):
-    """How a process ended: its exit code, None if it was killed at its deadline, and its seconds."""
+    """End of a process: exit code (None if killed at its deadline) and seconds."""
 
     code: int | None
     seconds: float
 
 
 def start(command: list[str], environment: dict[str, str], log: IO[bytes], cwd: Path) -> "subprocess.Popen[bytes]":
-    """Start `command` in a process group of its own, its output in `log`."""
+    """Start `command` in its own process group, with output to `log`."""
     return subprocess.Popen(
         command,
         env=environment,
@@ -37,13 +37,13 @@ def start(command: list[str], environment: dict[str, str], log: IO[bytes], cwd: 
 
 
 def die_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it dies, however it dies."""
+    """Let the operating system kill this process when its parent dies, for any reason."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def finish(process: "subprocess.Popen[bytes]", deadline: float) -> Ended:
-    """Wait until `deadline` (of `time.monotonic`), then kill; afterwards nothing that `process` started is left."""
+    """Wait until `deadline` (of `time.monotonic`), then kill `process` and all its descendants."""
     began = time.monotonic()
     code: int | None = None
     try:
@@ -55,7 +55,7 @@ def finish(process: "subprocess.Popen[bytes]", deadline: float) -> Ended:
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill `process`, its group, and its descendants that have left the group; wait a moment until it is gone."""
+    """Kill `process`, its group, and descendants outside the group; wait a moment until it is gone."""
     family = descendants(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -68,14 +68,14 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def kill_all(pids: list[int]) -> None:
-    """Kill those of the processes that are still there."""
+    """Kill the processes that are still alive."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
 def descendants(pid: int) -> list[int]:
-    """Children of `pid`, their children, and so on, as the kernel lists them; empty where it does not."""
+    """Return all descendants of `pid`, from /proc; empty without /proc."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

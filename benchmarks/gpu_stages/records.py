@@ -1,4 +1,4 @@
-"""Results as JSON lines: every one is on the disk before the next is made, so that a kill loses none of them."""
+"""Results as JSON lines. Each is flushed to disk at once, so that a kill loses none."""
 
 import json
 import math
@@ -8,19 +8,19 @@ from typing import Any
 
 FILE = "results.jsonl"
 MOST_BYTES = 4 * 2**20
-"""Of the file; what would go over it is not written."""
+"""Largest size of the file; further records are dropped."""
 MOST_TEXT = 2000
-"""Characters of a text in a record."""
+"""Most characters of a text in a record."""
 
 Record = dict[str, Any]
 
 
 class DamagedRecords(ValueError):
-    """A file that no run left like this."""
+    """The file is not an intact file of records."""
 
 
 def append(file: Path, record: Record) -> None:
-    """Write one line, in one piece though several processes write, and flush it to the disk."""
+    """Append one line atomically, also with several writing processes, and flush it to disk."""
     data = (json.dumps(plain(record), allow_nan=False, separators=(",", ":")) + "\n").encode()
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -33,7 +33,7 @@ def append(file: Path, record: Record) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON has it: no NaN, no long text, keys as text."""
+    """Convert `value` for JSON: no NaN, no long text, keys as text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -46,10 +46,10 @@ def plain(value: Any) -> Any:
 
 
 def read(file: Path) -> list[Record]:
-    """All records; a last line that was cut off by a kill is left out.
+    """Read all records. Ignores a last line that was cut off by a kill.
 
     Raises:
-        DamagedRecords: there is no such file, it is empty, or a line is none of `append`'s.
+        DamagedRecords: the file is missing or empty, or a line does not come from `append`.
     """
     try:
         lines = file.read_text(encoding="utf-8").split("\n")

@@ -1,6 +1,6 @@
-"""A plugin of pytest: every test's beginning and end goes to a file at once, so that a kill loses nothing.
+"""A pytest plugin that writes the start and end of every test to a file at once, so that a kill loses nothing.
 
-A test after which nothing more runs on the GPU ends its process under pytest-xdist, which then starts another one.
+Under pytest-xdist, a test that makes the GPU unusable ends its process, and pytest-xdist starts another one.
 """
 
 import json

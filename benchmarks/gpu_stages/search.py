@@ -1,4 +1,4 @@
-"""The search for the best tiles of one kernel: from the best so far to what differs from it in one field."""
+"""Search the best tiles of one kernel: try tiles that differ from the best so far in one field."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from typing import Any
 Tile = dict[str, int]
 
 GAIN = 0.005
-"""Share of the time of a pass that a candidate has to save; less is noise."""
+"""Least share of the time of a pass that a candidate must save; less is noise."""
 MOST = {"num_warps": 16, "num_stages": 5}
 MOST_SIDE, LEAST_SIDE = 512, 1
 
 
 def moves(tile: Tile) -> Iterator[Tile]:
-    """Tiles with one field larger or smaller: stages by one, all others by a factor of two."""
+    """Yield tiles with one field larger or smaller: stages by one, other fields by a factor of two."""
     for name, value in tile.items():
         steps = (value - 1, value + 1) if name == "num_stages" else (value // 2, 2 * value)
         for other in steps:
@@ -27,7 +27,7 @@ def frozen(tile: Tile) -> tuple[tuple[str, int], ...]:
 
 @dataclass
 class Search:
-    """Of one kernel, of `operator` in `dtype`, in one pass; `base` are the tiles that it is pinned to."""
+    """Search for one kernel of `operator`, in `dtype` and one pass. `base` are the pinned tiles."""
 
     operator: str
     dtype: str
@@ -38,7 +38,7 @@ class Search:
     most: int
     best: Tile = field(default_factory=dict)
     seconds: float | None = None
-    """Of the pass with `best`; None until the base has been measured."""
+    """Seconds of the pass with `best`; None until the base is measured."""
     base_seconds: float | None = None
     waiting: list[Tile] = field(default_factory=list)
     seen: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
@@ -54,15 +54,15 @@ class Search:
         return f"{self.kernel} {self.dtype}"
 
     def take(self) -> Tile | None:
-        """The next candidate; None when there is none to try."""
+        """Return the next candidate, or None."""
         return self.waiting.pop(0) if self.waiting else None
 
     def based(self, seconds: float) -> None:
-        """The time with the pinned tiles."""
+        """Set the time with the pinned tiles."""
         self.seconds = self.base_seconds = seconds
 
     def found(self, tile: Tile, seconds: float) -> bool:
-        """Take note of the time with `tile`; whether it is the best now, and what surrounds it is tried next."""
+        """Record the time with `tile`. If it is the new best, queue its neighbours and return True."""
         self.measured += 1
         if self.seconds is None or seconds >= self.seconds * (1 - GAIN):
             return False
@@ -78,11 +78,11 @@ class Search:
 
 
 Rows = dict[str, dict[str, dict[str, dict[str, dict[str, Any]]]]]
-"""Card, kernel, class of shapes, dtype: tiles and the run that has measured them."""
+"""By card, kernel, shape class, dtype: tiles and the run that measured them."""
 
 
 def tree(tuned: list[dict[str, Any]], card: str, run: str) -> Rows:
-    """Records of kept tiles as the table of best tiles has them."""
+    """Convert records of kept tiles to the form of the table of best tiles."""
     found: Rows = {}
     for row in tuned:
         for shape in row["classes"]:
@@ -92,7 +92,7 @@ def tree(tuned: list[dict[str, Any]], card: str, run: str) -> Rows:
 
 
 def merge(table: Rows, more: Rows) -> Rows:
-    """`table` with the rows of `more`; all others stay as they are."""
+    """Add the rows of `more` to `table`; other rows are unchanged."""
     for card, kernels in more.items():
         for kernel, shapes in kernels.items():
             for shape, dtypes in shapes.items():

@@ -1,4 +1,4 @@
-"""One operator forward and backward on few maps, or the block at its full size, for tools that watch a process.
+"""Run an operator forward and backward on few maps, or the block at full size, under a tool that watches a process.
 
 `python -m gpu_stages.small F5C|correlation|block`
 """

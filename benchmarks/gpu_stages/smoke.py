@@ -1,6 +1,6 @@
-"""Stage 1: the kernels of every operator against PyTorch, each in a dtype of its own; what fails is marked.
+"""Stage 1: check the kernels of every operator and dtype against PyTorch, and mark failures.
 
-Launches block here. What failed runs again with a note of every launch, so that the last one is the kernel at fault.
+Launches block here. A failed check runs again and notes every launch, so that the last one is the faulty kernel.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from gpu_stages.context import Context, current
 from gpu_stages.worker import Jobs, Worker, pool
 
 LAUNCHED = "launched"
-"""File in the scratch folder with the name of the kernel that was launched last."""
+"""File in the scratch folder with the name of the last launched kernel."""
 
 SECONDS = 15.0
-"""Of one check, beyond which it is taken to hang."""
+"""Time limit of one check."""
 PARTS = 5
-"""Launches of an operator that are compiled side by side."""
+"""Number of parts of an operator's launches that are compiled concurrently."""
 COMPILE_SECONDS, COMPILE_SHARE = 25.0, 0.5
-"""Of one compilation; and of the stage, until the checks begin whatever is compiled."""
+"""Time limit of one compilation, and share of the stage after which the checks begin in any case."""
 
 
 def run(context: Context) -> None:
@@ -50,7 +50,7 @@ def run(context: Context) -> None:
 
 
 def judge(context: Context, worker: Worker, task: str, name: str, maps: int | str, dtype: str) -> bool:
-    """Make one check and record it; whether the kernels are right."""
+    """Make and record one check, and return whether the kernels are right."""
     reply = worker.ask(task, SECONDS, name=name, maps=maps, dtype=dtype)
     values: dict[str, Any] = reply.value if reply.ok else {"problem": reply.error}
     if reply.state == "late":
@@ -65,14 +65,14 @@ def judge(context: Context, worker: Worker, task: str, name: str, maps: int | st
 
 
 def last_launch(context: Context) -> str | None:
-    """The kernel that a worker launched last; None where none was, as in the interpreter."""
+    """Return the last kernel launched by a worker; None if there was none, as in the interpreter."""
     with contextlib.suppress(OSError):
         return (context.scratch / LAUNCHED).read_text().strip() or None
     return None
 
 
 def traced(task: str, name: str, maps: int | str, dtype: str) -> dict[str, Any]:
-    """Check again, and keep the name of each kernel that is launched, also from a process that dies in it."""
+    """Check again, and store the name of each launched kernel, even if the process dies in it."""
     from triton import knobs
 
     from gpu_stages.problems import check
@@ -91,7 +91,7 @@ def traced(task: str, name: str, maps: int | str, dtype: str) -> dict[str, Any]:
 
 
 def by_loops(name: str, maps: int | str, dtype: str) -> dict[str, Any]:
-    """Errors on few maps, against the reference in loops."""
+    """Measure errors on few maps against the loops of the reference."""
     import torch
 
     from gpu_stages.problems import GROSS, device, operator

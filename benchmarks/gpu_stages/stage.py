@@ -8,11 +8,11 @@ from gpu_stages import context
 
 
 def main(name: str) -> int:
-    """Run the stage; its exit code is 1 where it raised, and the error is a record."""
+    """Run the stage and return the exit code. If it raises an error, record it and return 1."""
     here = context.current()
     try:
         importlib.import_module(f"gpu_stages.{name}").run(here)
-    except Exception as error:  # whatever a stage raises is a result, too
+    except Exception as error:  # an error of a stage is a result, too
         traceback.print_exc()
         here.record("error", error=in_a_line(error))
         return 1
@@ -20,7 +20,7 @@ def main(name: str) -> int:
 
 
 def in_a_line(error: BaseException) -> str:
-    """Type and first line of what was raised."""
+    """Return type and first line of an error."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
 
 

@@ -1,4 +1,4 @@
-"""Tasks of workers on a whole training step of the model: eager, as a CUDA graph, compiled; profile; no waiting."""
+"""Tasks of workers on a whole training step: eager, CUDA graph, compiled; profile; check that the host never waits."""
 
 import gc
 from collections.abc import Callable
@@ -20,7 +20,7 @@ PROFILE = "profile.txt"
 
 
 class OneDevice:
-    """What a training step needs of Fabric on one device, which a GPU machine may not have."""
+    """Replacement for Fabric on one device, for GPU machines without it."""
 
     world_size = 1
 
@@ -44,7 +44,7 @@ class Autocast(nn.Module):
 
 
 def training_step(dtype: str, backend: str, capturable: bool = False, compiled: bool = False) -> Callable[[], Any]:
-    """A step of the training on one batch of random clips; `backend`: of the blocks and the correlation."""
+    """Return a training step on one batch of random clips. `backend` applies to the blocks and the correlation."""
     gc.collect()
     if device().type == "cuda":
         torch.cuda.empty_cache()
@@ -65,7 +65,7 @@ def training_step(dtype: str, backend: str, capturable: bool = False, compiled: 
 
 
 def set_backends(model: nn.Module, backend: str, dtype: str) -> None:
-    """Triton where its kernels passed smoke; PyTorch for an operator of which they did not."""
+    """Set the backends: Triton for operators whose kernels passed smoke, PyTorch for the others."""
     from mol_fast import CCC, FCC
 
     if backend != "triton" or device().type == "cpu":  # the interpreter takes minutes for a whole model
@@ -87,7 +87,7 @@ def random_batch(clips: int, frames: int) -> dict[str, Tensor]:
 
 
 def eager(dtype: str, backend: str) -> dict[str, Any]:
-    """Seconds of a step, queued from Python, and the memory that it took at most."""
+    """Measure the seconds of a step queued from Python, and its peak memory."""
     step = training_step(dtype, backend)
     if device().type == "cpu":
         return {"seconds": wall_time(step), "memory": None}
@@ -98,12 +98,12 @@ def eager(dtype: str, backend: str) -> dict[str, Any]:
 
 
 def graph(dtype: str, backend: str) -> dict[str, Any]:
-    """Seconds of a step by the replay of a CUDA graph: what the GPU itself needs."""
+    """Measure the seconds of a step by the replay of a CUDA graph."""
     return {"seconds": kernel_time(training_step(dtype, backend, capturable=device().type == "cuda"))}
 
 
 def compiled(dtype: str, backend: str) -> dict[str, Any]:
-    """Seconds of a step of the compiled model, which runs as CUDA graphs of its own."""
+    """Measure the seconds of a step of the compiled model, which runs as its own CUDA graphs."""
     step = training_step(dtype, backend, compiled=True)
     if device().type == "cpu":
         return {"seconds": wall_time(step)}
@@ -111,7 +111,7 @@ def compiled(dtype: str, backend: str) -> dict[str, Any]:
 
 
 def no_waiting(dtype: str, backend: str) -> dict[str, Any]:
-    """Whether a step makes the host wait for the GPU; raises with the place where it does."""
+    """Check that a step does not make the host wait for the GPU; raise an error with the place if it does."""
     step = training_step(dtype, backend)
     if device().type == "cpu":
         step()
@@ -128,7 +128,7 @@ def no_waiting(dtype: str, backend: str) -> dict[str, Any]:
 
 
 def profile(dtype: str, backend: str) -> dict[str, Any]:
-    """Kernels of a step by their time on the GPU; the whole table goes to a file."""
+    """Profile the kernels of a step by their time on the GPU, and write the whole table to a file."""
     rows, text = profiled(training_step(dtype, backend), 1 if device().type == "cpu" else 3)
     (current().out / PROFILE).write_text(text[: 2**20])
     return {"rows": rows, "gpu_us": sum(row["us"] for row in rows), "kernels": sum(row["calls"] for row in rows)}

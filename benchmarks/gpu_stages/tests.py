@@ -1,7 +1,7 @@
-"""Stage 5: the tests that need a GPU.
+"""Stage 5: run the tests that need a GPU.
 
-With pytest-xdist in one pytest of many processes; without it a pytest for each file, several at once, so that a fault
-on the GPU takes the tests of one file with it at most.
+With pytest-xdist, one pytest runs many processes. Without it, each file has its own pytest, several at once, so that a
+fault on the GPU affects the tests of one file at most.
 """
 
 import importlib.util
@@ -22,15 +22,15 @@ from gpu_stages.reports import VARIABLE
 
 JUNIT = "junit.xml"
 AT_ONCE = 4
-"""Files, without pytest-xdist."""
+"""Number of files at once, without pytest-xdist."""
 MOST_PROCESSES = 12
 STOP = 8.0
-"""Seconds before the end at which pytest is asked to stop, so that it writes its file."""
+"""Seconds before the end when pytest is asked to stop, so that it writes its file."""
 MOST_FAILURES = 40
 MOST_JUNIT = 4 * 2**20
 """Bytes."""
 GPU = re.compile(r"\bgpu\b|each_run|first_runs|on_gpu")
-"""What a file of GPU tests holds."""
+"""Pattern that files of GPU tests contain."""
 
 
 def run(context: Context) -> None:
@@ -94,7 +94,7 @@ def start(context: Context, arguments: list[str], junit: Path, reports: Path) ->
 
 
 def stop_at_end(context: Context, process: "subprocess.Popen[bytes]") -> None:
-    """Wait for pytest; near the end ask it to stop, then kill it and its processes."""
+    """Wait for pytest. Near the end ask it to stop, then kill it and its processes."""
     try:
         process.wait(max(0.1, context.left() - STOP))
         return
@@ -110,7 +110,7 @@ def stop_at_end(context: Context, process: "subprocess.Popen[bytes]") -> None:
 
 
 def summarise(reports: Path) -> dict[str, Any]:
-    """Outcomes by number, what failed with its error, what began and did not end, and the slowest."""
+    """Return counts of outcomes, failed tests with errors, unfinished tests, and the slowest tests."""
     last: dict[str, dict[str, Any]] = {}
     for line in reports.read_text().splitlines() if reports.exists() else []:
         try:
@@ -134,7 +134,7 @@ def summarise(reports: Path) -> dict[str, Any]:
 
 
 def merge(parts: list[Path], target: Path) -> None:
-    """One junit file of several."""
+    """Merge several junit files into one."""
     root = ElementTree.Element("testsuites")
     for part in parts:
         try:

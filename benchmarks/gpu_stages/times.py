@@ -1,4 +1,4 @@
-"""Stage 3: kernel and eager time of the layers, beside PyTorch and torch.compile, and the share of each kernel."""
+"""Stage 3: measure kernel and eager time of the layers, also of PyTorch and torch.compile, and profile the kernels."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Case = dict[str, Any]
 
 
 def cases(context: Context, backends: tuple[str, ...]) -> list[Case]:
-    """What is measured, what matters most first: many maps before few, bfloat16 before float32, training first."""
+    """Return the cases, most important first: many maps before few, bfloat16 before float32, training first."""
     sizes = context.sizes
     return [
         {"name": name, "maps": maps, "dtype": dtype, "training": training, "backend": backend}
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
 
 
 def known_rates(context: Context, worker: Worker) -> dict[str, Any]:
-    """The measured rates of the card, measured now if its stage was not able to."""
+    """Return the measured rates of the card; measure them now if stage 0 failed to."""
     found = records.of_kind(records.read(context.out / records.FILE), "ceilings")
     if not found or not found[-1].get("copy"):
         reply = worker.ask("card.rates", SECONDS)
@@ -52,7 +52,7 @@ def known_rates(context: Context, worker: Worker) -> dict[str, Any]:
 
 
 def measure(context: Context, worker: Worker, case: Case, rates: dict[str, Any]) -> bool:
-    """Measure one case and record it; whether there are times."""
+    """Measure and record one case, and return whether there are times."""
     seconds = COMPILED_SECONDS if case["backend"] == "torch.compile" else SECONDS
     parts = ("FCC", "CCC") if case["name"] == "F5C" else (case["name"],)
     marked = [part for part in parts if f"{part}:{case['dtype']}" in context.failed]
@@ -65,7 +65,7 @@ def measure(context: Context, worker: Worker, case: Case, rates: dict[str, Any])
 
 
 def profile(context: Context, worker: Worker) -> None:
-    """Of forward and backward of the first layer, the block, kernel by kernel."""
+    """Profile forward and backward of the first layer, the block, kernel by kernel."""
     dtype = context.sizes.dtypes[0]
     case = {"name": context.sizes.layers[0], "maps": context.sizes.maps[0], "dtype": dtype}
     if any(f"{part}:{dtype}" in context.failed for part in ("FCC", "CCC")):

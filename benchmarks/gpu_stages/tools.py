@@ -1,4 +1,4 @@
-"""Stage 7: Nsight Compute on the kernels of the block, and what the doctor says."""
+"""Stage 7: run Nsight Compute on the kernels of the block, and the doctor."""
 
 import csv
 import importlib.util
@@ -25,7 +25,7 @@ def run(context: Context) -> None:
 
 
 def profile(context: Context) -> str | None:
-    """Record the metrics of the kernels; what went wrong, if anything."""
+    """Record the metrics of the kernels, and return the problem, or None."""
     if shutil.which(PROFILER) is None:
         return f"{PROFILER} is not installed"
     file = context.scratch / "ncu.csv"
@@ -46,7 +46,7 @@ def profile(context: Context) -> str | None:
 
 
 def table(file: Path) -> list[dict[str, Any]]:
-    """Of each kernel its metrics with their units, from the profiler's table below its own messages."""
+    """Return the metrics of each kernel with units, from the profiler's CSV table, without its messages."""
     if not file.exists():
         return []
     lines = [line for line in file.read_text(errors="replace").splitlines() if line.startswith('"')]
@@ -59,15 +59,15 @@ def table(file: Path) -> list[dict[str, Any]]:
 
 
 def doctor(context: Context) -> str | None:
-    """Run it and keep its findings; what went wrong, if anything."""
+    """Run the doctor, record its findings, and return the problem, or None."""
     if importlib.util.find_spec("rich") is None:
         return "the doctor needs rich"
     target = context.out / DOCTOR
     command = [sys.executable, "-m", "gpu_stages.doctor", str(target)]
     environment = context.environment()
     if context.rehearsal:
-        environment["TRITON_INTERPRET"] = "0"  # the doctor compiles, where there is no GPU,
-        del environment["TRITON_CACHE_DIR"]  # what it or the tests may have compiled before
+        environment["TRITON_INTERPRET"] = "0"  # without a GPU the doctor compiles the kernels,
+        del environment["TRITON_CACHE_DIR"]  # which earlier runs may have cached
     try:
         code = subprocess.run(
             command, env=environment, cwd=context.scratch, timeout=max(1.0, context.left())

@@ -1,4 +1,4 @@
-"""Stage 4: a whole training step of the model."""
+"""Stage 4: measure a whole training step of the model."""
 
 from gpu_stages.context import Context
 from gpu_stages.worker import Worker
@@ -16,7 +16,7 @@ def run(context: Context) -> None:
     with Worker(context) as worker:
         for what, dtype, backend in cases:
             if what == "compiled":
-                worker.close()  # its graphs keep memory of their own
+                worker.close()  # its graphs hold memory
             seconds = COMPILED_SECONDS if what == "compiled" else SECONDS
             reply = worker.ask(f"steps.{what}", seconds, dtype=dtype, backend=backend)
             values = reply.value if reply.ok else {"problem": reply.error}

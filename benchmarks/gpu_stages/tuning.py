@@ -1,8 +1,8 @@
-"""Stage 2: the best tiles of every kernel.
+"""Stage 2: find the best tiles of every kernel.
 
-As many processes as there are cores compile candidates, without launching them; one process checks and times those
-that are ready, and is replaced when a candidate takes it down. At the end the winners of a dtype run together, are
-checked again and timed beside the pinned tiles, turn by turn; who saves nothing then is dropped.
+One process per core compiles candidates, without launching them. One process checks and times compiled candidates; it
+is replaced if a candidate kills it. At the end, the winners of a dtype run together: they are checked again and timed
+alternately with the pinned tiles. Winners that save no time are dropped.
 """
 
 import json
@@ -19,9 +19,9 @@ from gpu_stages.search import Search, Tile, merge, tree
 from gpu_stages.worker import Jobs, Reply, Worker, pool
 
 COMPILE_SECONDS, MEASURE_SECONDS = 25.0, 8.0
-"""Of one candidate, beyond which it is given up."""
+"""Time limits of one candidate, for compiling and for measuring."""
 CONFIRM_SHARE, CONFIRM_SECONDS = 0.2, 25.0
-"""Of the stage's time, and at most, for the comparison at the end."""
+"""Share of the stage's time for the comparison at the end, and its limit in seconds."""
 FILE = "tiles.json"
 
 
@@ -50,7 +50,7 @@ def run(context: Context) -> None:
 
 
 def card_name(context: Context, worker: Worker) -> str:
-    """The name of the card, asked for now if its stage was not able to."""
+    """Return the name of the card; ask for it now if stage 0 failed to."""
     rows = records.read(context.out / records.FILE)
     known = next((row["name"] for row in records.of_kind(rows, "card") if row.get("name")), None)
     if known is not None:
@@ -63,7 +63,7 @@ def card_name(context: Context, worker: Worker) -> str:
 
 
 def begin(context: Context, measurer: Worker, maps: int) -> list[Search]:
-    """A search for each kernel and dtype, the time of the pinned tiles known; those that fail are left out."""
+    """Return a search per kernel and dtype, with the time of the pinned tiles. Skip kernels that fail."""
     searches: list[Search] = []
     for dtype in context.sizes.dtypes:
         for name in context.sizes.tuned:
@@ -94,13 +94,13 @@ def search_of(context: Context, name: str, dtype: str, row: dict[str, Any], seco
 
 
 def measured(measurer: Worker, case: dict[str, Any], phase: str, choice: dict[str, Tile] | None) -> dict[str, Any]:
-    """Check a pass with these tiles and time it; `problem` says why there are no `seconds`."""
+    """Check and time a pass with these tiles. Without `seconds`, `problem` gives the reason."""
     reply = measurer.ask("problems.measure", 2 * MEASURE_SECONDS, **case, phase=phase, tiles=choice)
     return reply.value if reply.ok else {"problem": reply.error}
 
 
 class Tuning:
-    """The loop: compilers compile, the measurer measures what is ready."""
+    """The tuning loop: compilers compile candidates, the measurer measures compiled ones."""
 
     def __init__(
         self, context: Context, searches: list[Search], measurer: Worker, pool: list[Worker], maps: int
@@ -120,13 +120,13 @@ class Tuning:
             for worker in busy:
                 if (reply := worker.receive()) is not None:
                     self.take(worker, self.work.pop(worker), reply)
-        while self.measurer in self.work:  # a new process would cost more than the rest of this task
+        while self.measurer in self.work:  # finishing this task costs less than a new process
             select.select([self.measurer], [], [], 0.2)
             if (reply := self.measurer.receive()) is not None:
                 self.take(self.measurer, self.work.pop(self.measurer), reply)
 
     def feed(self) -> None:
-        """Give every idle worker something to do; no more is compiled than is soon measured."""
+        """Give every idle worker a task. Compile only as many candidates as can be measured soon."""
         for worker in self.pool:
             if worker in self.work or len(self.ready) > 2 * len(self.pool):
                 continue
@@ -149,7 +149,7 @@ class Tuning:
             self.work[self.measurer] = candidate
 
     def next(self) -> Candidate | None:
-        """The next candidate, of one search after the other."""
+        """Return the next candidate, taking turns between searches."""
         for _ in self.searches:
             search = self.searches[self.turn % len(self.searches)]
             self.turn += 1
@@ -172,7 +172,7 @@ class Tuning:
 
 
 def confirm(context: Context, searches: list[Search], measurer: Worker, maps: int) -> list[Search]:
-    """The winners that save time together, beside the pinned tiles in turns; each pass of an operator by itself."""
+    """Return the winners that together save time, compared alternately with the pinned tiles, pass by pass."""
     winners: list[Search] = []
     groups: dict[tuple[str, str, str], list[Search]] = {}
     for search in searches:
@@ -199,7 +199,7 @@ def confirm(context: Context, searches: list[Search], measurer: Worker, maps: in
 
 
 def publish(context: Context, searches: list[Search], winners: list[Search], card: str) -> None:
-    """Record each kernel's best; let the stages that follow run with the winners; leave them as a file."""
+    """Record the best tiles of each kernel, use the winners in later stages, and write them to a file."""
     kept = []
     for search in searches:
         row = {

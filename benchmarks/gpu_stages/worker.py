@@ -1,7 +1,7 @@
-"""Workers: processes that hold PyTorch and the GPU, do one task after the other, and may die or hang at any of them.
+"""Workers: processes with PyTorch and the GPU that run one task after another, and may die or hang.
 
-An illegal address ends everything that a process may do on a GPU. So what touches one is asked of a worker, and a
-worker that failed in that way, died or hung is replaced by a new one before the next task.
+After an illegal address, a process can do nothing more on the GPU. So every task on the GPU runs in a worker. A worker
+that failed this way, died or hung is replaced before the next task.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from gpu_stages.context import Context
 from gpu_stages.stage import in_a_line
 
 START = 60.0
-"""Seconds that the first task of a new worker has more than others, for imports and the start of the GPU."""
+"""Additional seconds for the first task of a new worker, for imports and initialisation of the GPU."""
 
 
 class Reply(NamedTuple):
-    """What became of a task: "ok" with a value; "failed", "died", "hung" or "late" (no time was left) with an error."""
+    """Outcome of a task: "ok" with a value; "failed", "died", "hung" or "late" (no time was left) with an error."""
 
     state: str
     value: Any = None
@@ -39,13 +39,13 @@ class Reply(NamedTuple):
 
 
 class Worker:
-    """A process that does the tasks `MODULE.FUNCTION` of this package, started at the first one."""
+    """A process that runs tasks `MODULE.FUNCTION` of this package. It starts with the first task."""
 
     def __init__(self, context: Context, log: IO[bytes] | int | None = None, **environment: str) -> None:
         self.context, self.log, self.environment = context, log, environment
         self.process: subprocess.Popen[bytes] | None = None
         self.limit = 0.0
-        """When the task in work has to be done, of `time.monotonic`."""
+        """Time limit of the current task, of `time.monotonic`."""
         self.busy = False
         self.fresh = True
         self.buffer = b""
@@ -56,7 +56,7 @@ class Worker:
         return self.process.stdout.fileno()
 
     def ask(self, task: str, seconds: float, **arguments: Any) -> Reply:
-        """Do a task and wait for it, at most `seconds` and never beyond the deadline of the stage."""
+        """Run a task and wait for it, at most `seconds` and never beyond the deadline of the stage."""
         if self.context.left() <= 0:
             return Reply("late", error="no time was left")
         self.send(task, seconds, **arguments)
@@ -65,7 +65,7 @@ class Worker:
         return reply
 
     def send(self, task: str, seconds: float, **arguments: Any) -> None:
-        """Begin a task, which has `seconds`, and more in a process that has just started."""
+        """Start a task with a limit of `seconds`, and more in a new process."""
         if self.process is None or self.process.poll() is not None:
             self._start()
         assert self.process is not None
@@ -73,12 +73,12 @@ class Worker:
         allowed = self.context.allowed(seconds + (START if self.fresh else 0.0))
         self.limit = time.monotonic() + max(0.0, min(allowed, self.context.left()))
         self.busy = True
-        with contextlib.suppress(BrokenPipeError):  # it has died, which `receive` says
+        with contextlib.suppress(BrokenPipeError):  # the process has died; `receive` reports it
             self.process.stdin.write((json.dumps({"task": task, "arguments": arguments}) + "\n").encode())
             self.process.stdin.flush()
 
     def receive(self) -> Reply | None:
-        """The reply to the task in work if it is there; a worker that is no longer of use is ended."""
+        """Return the reply to the current task, or None if there is none yet. End a worker that is unusable."""
         assert self.process is not None
         assert self.process.stdout is not None
         ready, _, _ = select.select([self], [], [], 0)
@@ -96,7 +96,7 @@ class Worker:
             return None
         late = self.context.left() <= 0
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGUSR1)  # its stack goes to the log
+            self.process.send_signal(signal.SIGUSR1)  # write its stack to the log
             time.sleep(0.2)
         self.close()
         return Reply("late", error="no time was left") if late else Reply("hung", error="it did not end in time")
@@ -120,7 +120,7 @@ class Worker:
         )
 
     def close(self) -> None:
-        """End the process and what it has started."""
+        """End the process and its descendants."""
         process, self.process, self.busy, self.buffer = self.process, None, False, b""
         if process is None:
             return
@@ -131,7 +131,7 @@ class Worker:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits in the driver ends when it can
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a process that waits in the driver ends later
             process.wait(processes.GRACE)
 
     def __enter__(self) -> "Worker":
@@ -143,7 +143,7 @@ class Worker:
 
 @contextlib.contextmanager
 def pool(context: Context, count: int, **environment: str) -> Iterator[list[Worker]]:
-    """Workers, at least one, that are ended at last."""
+    """Provide workers, at least one, and end them when the context ends."""
     workers = [Worker(context, **environment) for _ in range(max(1, count))]
     try:
         yield workers
@@ -153,21 +153,21 @@ def pool(context: Context, count: int, **environment: str) -> Iterator[list[Work
 
 
 class Jobs:
-    """Tasks in a row, shared among workers."""
+    """A queue of tasks, shared by workers."""
 
     def __init__(self, workers: list[Worker], jobs: list[tuple[str, dict[str, Any]]], seconds: float) -> None:
         self.workers, self.jobs, self.seconds = workers, list(jobs), seconds
         self.work: dict[Worker, tuple[str, dict[str, Any]]] = {}
 
     def begin(self) -> None:
-        """Give every idle worker a task."""
+        """Give a task to every idle worker."""
         for worker in self.workers:
             if worker not in self.work and self.jobs:
                 self.work[worker] = task, arguments = self.jobs.pop(0)
                 worker.send(task, self.seconds, **arguments)
 
     def finish(self, end: float, done: Callable[[str, dict[str, Any], Reply], None] = lambda *_: None) -> None:
-        """Go on until all is done, or until `end`; `done` is told of each."""
+        """Run until all tasks are done, or until `end`; call `done` for each."""
         while self.work and time.monotonic() < end:
             busy = list(self.work)
             select.select(busy, [], [], max(0.0, min(0.2, end - time.monotonic())))
@@ -178,7 +178,7 @@ class Jobs:
 
 
 def poisoned() -> bool:
-    """Whether nothing more can be done on the GPU in this process."""
+    """Return True if this process can no longer use the GPU."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return False
@@ -190,14 +190,14 @@ def poisoned() -> bool:
 
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
-    """Do what is asked, line by line."""
+    """Run the requested tasks, line by line."""
     for line in requests:
         request = json.loads(line)
         module, _, function = request["task"].partition(".")
         try:
             value = getattr(importlib.import_module(f"gpu_stages.{module}"), function)(**request["arguments"])
             answer = {"state": "ok", "value": value, "fatal": False}
-        except Exception as error:  # whatever a task raises is its result
+        except Exception as error:  # an error of a task is its result
             traceback.print_exc()
             answer = {"state": "failed", "error": in_a_line(error), "fatal": poisoned()}
         replies.write(json.dumps(answer) + "\n")
@@ -210,10 +210,10 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a task prints is no reply
+    os.dup2(2, 1)  # a task's output is not a reply
     serve(sys.stdin, replies)
     replies.flush()
-    os._exit(0)  # without the clean-up of a GPU that may not answer
+    os._exit(0)  # skip the clean-up, because the GPU may not answer
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def test_table_of_a_gpu(result: dict[str, Any], tmp_path: Path) -> None:
     table.main([str(source)], tmp_path)
     text = (tmp_path / "card.md").read_text()
     assert "A card, 2 threads" in text
-    assert "Kernel: what the GPU needs for a call" in text
+    assert "Kernel: time of the GPU for a call" in text
     assert "| eager 50 ms ± 10%, 50%, roof 25% |" in text
     assert "| kernel 1 ms, eager 2 ms ± 10%, 25.0x, 50%, roof 25% |" in text
     assert "triton float32, eager, takes 2.00 times as long as torch float32." in text
