@@ -28,7 +28,7 @@ BEFORE = "22b8073"
 """Last commit whose operators built launches at every call."""
 
 STEPS = 40
-"""Passes per round, of which the fastest counts."""
+"""Passes per round; the fastest counts."""
 
 PASSES = {"training": "forward and backward, training", "evaluation": "forward, evaluation"}
 

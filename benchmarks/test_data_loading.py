@@ -1,4 +1,4 @@
-"""Reading clips in batches from a prepared set on disk, with and without processes that read ahead."""
+"""Time reading clips in batches from a prepared set on disk, with and without processes that read ahead."""
 
 import pytest
 import torch

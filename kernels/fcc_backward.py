@@ -92,7 +92,7 @@ def fcc_reduce_kernel(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The sums over one chunk of a group's maps, one channel, BR rows of u and BC columns of d.
+    """Compute the sums over one chunk of a group's maps, for one channel, BR rows of u and BC columns of d.
 
     Stores fold(E), fold(F), R, C and the sum of u along the axis of pos1, each of length H or W.
     """

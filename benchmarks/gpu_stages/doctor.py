@@ -1,4 +1,4 @@
-"""The doctor without what reads its options, which a GPU machine may not have: `python -m gpu_stages.doctor FILE`."""
+"""Run the doctor without its option parser, which a GPU machine may lack: `python -m gpu_stages.doctor FILE`."""
 
 import sys
 from pathlib import Path

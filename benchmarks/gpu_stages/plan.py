@@ -70,7 +70,7 @@ def planned(seconds: float, only: list[str] | None = None, skip: list[str] | Non
 
 
 def begins_beside(names: Iterable[str]) -> bool:
-    """Whether `BESIDE` runs: beside stages before ones that need it."""
+    """Return whether `BESIDE` runs: concurrently with stages before those that need it."""
     chosen = set(names)
     return {"smoke", BESIDE_UNTIL} <= chosen and bool({"times", "training"} & chosen)
 

@@ -65,7 +65,7 @@ def run(context: Context) -> None:
 
 
 def found(root: Path) -> list[Path]:
-    """The files of the checkout `root` that hold tests for a GPU."""
+    """Return the files of the checkout `root` with tests for a GPU."""
     return [path for path in sorted((root / "tests").rglob("test_*.py")) if GPU.search(path.read_text())]
 
 

@@ -25,7 +25,7 @@ dtypes have the same neighbours."""
 
 @dataclass(frozen=True)
 class Depth:
-    """Depth of a computation, by which its rounding errors grow.
+    """Depth of a computation, which determines its rounding errors.
 
     Attributes:
         roundings: number of roundings of maps to their dtype, on the longest path to a result.
@@ -153,7 +153,7 @@ class FCCTraining(Operator):
 
     @property
     def backward(self) -> Depth:
-        """Those of the forward, both products' gradients, and the sum. Terms: parameters sum over all maps."""
+        """Roundings: those of the forward, both products' gradients, the sum. Terms: parameters sum over all maps."""
         n, _, h, w = self.shape
         return Depth(10, 2 * n * h * w + h + w)
 

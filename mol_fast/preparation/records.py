@@ -1,4 +1,4 @@
-"""Records of prepared videos, by which an interrupted run resumes.
+"""Records of prepared videos, which let an interrupted run resume.
 
 OUT/records/SUBJECT/VIDEO.json is written after the video's file and holds its checksum. A video is done if its record
 has the key of the same frames and settings, and its file has the checksum.
