@@ -12,7 +12,7 @@ from torch import Tensor, nn
 pytest.importorskip("triton")
 
 from harness.sanitizer import Sanitizer
-from mol_fast.kernels import ccc_backward, correlation, resources
+from mol_fast.kernels import ccc_backward, correlation, fcc, resources
 
 from mol_fast import CCC, F5C, FCC
 
@@ -78,6 +78,17 @@ def test_fcc(case: tuple[int, ...], training: bool, dtype: torch.dtype) -> None:
     n, c, h, w, groups = case
     layer = of(FCC(c, (h, w), backend="triton"), dtype).train(training)
     check(lambda: step(layer, torch.randn(n, c, h, w, dtype=dtype), *([groups] if training else [])))
+
+
+def update_running() -> None:
+    """Update the running statistics of halves that are longer than a tile, by those of two groups."""
+    half, groups = 130, 2
+    running = [*torch.rand(4, half).unbind(), torch.tensor(5), torch.tensor(7)]
+    fcc.fcc_running(*torch.rand(2, groups, 2 * half), running, 0.1, 8)
+
+
+def test_running_statistics() -> None:
+    check(update_running)
 
 
 # N, C, H, W, k: sizes that fill no tile, one neighbour and all, ranks of half a byte and of two bytes, an odd area,

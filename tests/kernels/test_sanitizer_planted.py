@@ -14,11 +14,11 @@ from harness.shadow import Kind
 from mol_fast.kernels import ccc_backward, prepared
 
 from mol_fast import CCC, FCC
-from tests.kernels.test_sanitizer import SPARE, correlate, of, step
+from tests.kernels.test_sanitizer import SPARE, correlate, of, step, update_running
 
 pytestmark = pytest.mark.sanitizer
 
-MODULES = ("fcc_forward", "fcc_backward", "ccc_forward", "ccc_backward", "correlation")
+MODULES = ("fcc_forward", "fcc_running", "fcc_backward", "ccc_parameters", "ccc_forward", "ccc_backward", "correlation")
 FUNCTIONS = {
     name: value
     for module in map(importlib.import_module, (f"mol_fast.kernels.{name}" for name in MODULES))
@@ -37,7 +37,9 @@ def launch_all(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Launch every kernel of the operator that `function` belongs to, at sizes that fill no tile."""
     torch.manual_seed(0)
     operator = function.fn.__module__.rsplit(".", 1)[1]
-    if operator.startswith("fcc"):
+    if operator == "fcc_running":
+        update_running()
+    elif operator.startswith("fcc"):
         step(of(FCC(2, (5, 3), backend="triton"), torch.float32), torch.randn(3, 2, 5, 3))
     elif operator.startswith("ccc"):
         for many, size in ((1, (4, 4)), (10**6, (3, 4))):  # one launch takes rows of whole tiles
