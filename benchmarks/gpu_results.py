@@ -62,13 +62,13 @@ def load(folder: Path, partial: bool, rehearsal: bool) -> list[Record]:
         raise DamagedRecords(f"the run in {folder} was cut off before its end, give --partial to use its results")
     if header["rehearsal"] and not rehearsal:
         raise DamagedRecords(f"{folder} is a rehearsal, its times do not come from a GPU")
-    if not card_of(records):
+    if not slug(card_of(records)):
         raise DamagedRecords(f"the run in {folder} does not know its card, as its first stage failed")
     return records
 
 
 def card_of(records: list[Record]) -> str:
-    return next((row["name"] for row in of_kind(records, "card") if row.get("name")), "")
+    return next((str(row["name"]) for row in of_kind(records, "card") if row.get("name")), "")
 
 
 def slug(card: str) -> str:
@@ -235,6 +235,21 @@ def merged_tiles(table: Rows, records: list[Record], name: str) -> Rows:
     return merge(table, tree(kept, card, run))
 
 
+def read_tiles(file: Path) -> Rows:
+    """Return the table of best tiles, empty where there is none yet.
+
+    Raises:
+        DamagedRecords: the file is no such table.
+    """
+    try:
+        table = json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise DamagedRecords(f"{file} is no table of tiles: {error}") from error
+    if not isinstance(table, dict):
+        raise DamagedRecords(f"{file} is no table of tiles: it holds no cards")
+    return table
+
+
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of results from gpu_session.py")
@@ -253,18 +268,17 @@ def main(argv: list[str]) -> int:
             raise DamagedRecords("--rehearsal writes only elsewhere, name folders with --results and --tiles")
         records = load(options.folder, options.partial, options.rehearsal)
         name = slug(card_of(records))
-        table = json.loads(options.tiles.read_text()) if options.tiles.exists() else {}
-        tiles = merged_tiles(table, records, name)
+        tiles = merged_tiles(read_tiles(options.tiles), records, name)
         rows = chart_rows(records)
         text = markdown(records, f"{name}.png" if rows else None)
-    except (DamagedRecords, OSError, json.JSONDecodeError) as error:
+        options.results.mkdir(parents=True, exist_ok=True)
+    except (DamagedRecords, OSError) as error:
         print(f"gpu_results: {error}", file=sys.stderr)
         return 2
-    except (KeyError, TypeError, IndexError, StopIteration) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, StopIteration) as error:
         reason = f"a record lacks what it should hold ({type(error).__name__}: {error})"
         print(f"gpu_results: {options.folder} is damaged, {reason}", file=sys.stderr)
         return 2
-    options.results.mkdir(parents=True, exist_ok=True)
     content = {"conditions": conditions(records), "run": records[0], "gaps": gaps(records)}
     content |= {kind: of_kind(records, kind)[-1] for kind in ("card", "ceilings") if of_kind(records, kind)}
     content |= {key: of_kind(records, kind) for key, kind in PARTS.items()}

@@ -372,6 +372,8 @@ def test_results_hold_what_was_measured_and_name_what_was_not(tmp_path: Path) ->
         (a_run(rehearsal=True), "is a rehearsal"),
         ([row for row in a_run() if row["kind"] != "card"], "does not know its card"),
         ([{key: value for key, value in row.items() if key != "floor_s"} for row in a_run()], "is damaged"),
+        ([{**row, "product": None} if row["kind"] == "ceilings" else row for row in a_run()], "is damaged"),
+        ([{**row, "name": "?"} if row["kind"] == "card" else row for row in a_run()], "does not know its card"),
     ],
 )
 def test_runs_that_are_not_whole_are_refused(
@@ -382,6 +384,17 @@ def test_runs_that_are_not_whole_are_refused(
     assert message in error
     assert len(error.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [records.FILE]
+
+
+@pytest.mark.parametrize("damage", ['{"NVIDIA', "[]", "3"])
+def test_a_damaged_table_of_tiles_is_refused(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiles.json").write_text(damage)
+    assert gpu_results.main(written(tmp_path, a_run())) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'tiles.json'} is no table of tiles: " in error
+    assert len(error.splitlines()) == 1
+    assert (tmp_path / "tiles.json").read_text() == damage
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_run_that_was_cut_off_can_be_taken(tmp_path: Path) -> None:
