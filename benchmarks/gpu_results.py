@@ -96,6 +96,10 @@ def gaps(records: list[Record]) -> list[str]:
         if not row["ok"]:
             what = "has not been checked" if row["ok"] is None else "fails"
             found.append(f"{row['operator']} {row['dtype']} {what}: {row['problem']}.")
+    for row in (*of_kind(records, "tuning_base"), *of_kind(records, "confirmed")):
+        if row.get("problem"):
+            what = " ".join(row[key] for key in ("operator", "dtype", "phase") if key in row)
+            found.append(f"tiles of {what} stay as they are pinned: {row['problem']}.")
     for row in of_kind(records, "time"):
         if row.get("problem"):
             found.append(f"{label(row)}, {row['backend']} {row['dtype']}: {row['problem']}.")

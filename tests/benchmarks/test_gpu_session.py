@@ -312,6 +312,10 @@ def a_run(**header: Any) -> list[dict[str, Any]]:
         {"kind": "stage", "stage": "smoke", "state": "done", "seconds": 9.0},
         {**tuned, "kernel": "ccc_edges_kernel", "kept": True},
         {**tuned, "kernel": "ccc_neighbours_kernel", "kept": False},
+        {"kind": "tuning_base", "operator": "FCC", "dtype": "float32", "problem": "it failed in smoke"},
+        {"kind": "confirmed", "operator": "CCC", "dtype": "bfloat16", "phase": "backward", "kept": False,
+         "problem": "no time was left"},
+        {"kind": "confirmed", "operator": "CCC", "dtype": "bfloat16", "phase": "forward", "problem": None},
         {"kind": "stage", "stage": "tuning", "state": "done", "seconds": 9.0},
         {**case, "backend": "triton", "kernel_s": 2e-4, "eager_s": 3e-4, "floor_s": 1e-4},
         {**case, "backend": "torch", "kernel_s": None, "eager_s": 2e-3, "floor_s": 1e-4},
@@ -348,6 +352,8 @@ def test_results_hold_what_was_measured_and_name_what_was_not(tmp_path: Path) ->
         "memcheck: RuntimeError: compute-sanitizer is not installed.",
         "tools: was not asked for.",
         "FCC float32 fails: it died.",
+        "tiles of FCC float32 stay as they are pinned: it failed in smoke.",
+        "tiles of CCC bfloat16 backward stay as they are pinned: no time was left.",
         "F5C forward+backward (N = 448), torch.compile bfloat16: it hung.",
     ):
         assert f"- {gap}\n" in text
@@ -398,7 +404,7 @@ def test_a_damaged_table_of_tiles_is_refused(damage: str, tmp_path: Path, capsys
 
 
 def test_a_run_that_was_cut_off_can_be_taken(tmp_path: Path) -> None:
-    assert gpu_results.main([*written(tmp_path, a_run()[:12]), "--partial"]) == 0
+    assert gpu_results.main([*written(tmp_path, a_run()[:15]), "--partial"]) == 0
     text = (tmp_path / "results" / "nvidia-h100-80gb-hbm3.md").read_text()
     assert "- times: was not reached.\n" in text
 
