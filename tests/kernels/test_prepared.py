@@ -1,5 +1,6 @@
 """Launches that were prepared are those of the tensors at hand: no layout, dtype, device or address finds another's."""
 
+import contextlib
 import gc
 import sys
 import weakref
@@ -228,6 +229,12 @@ def test_a_recipe_must_pass_whole_tensors() -> None:
         prepared.run(prepared.Recipe(("x",), build), (maps(),))
 
 
+def neighbours(x: Tensor) -> tuple[list[Tensor], list[common.Launch]]:
+    """CCC's neighbours alone."""
+    index = torch.empty(x.shape[0], NEIGHBOURS, CHANNELS, dtype=torch.int16)
+    return [index], [ccc.neighbours_launch(x, index, "cuda")]
+
+
 class Device:
     """The launches that reach the device, each held to what its kernel was compiled for."""
 
@@ -298,6 +305,42 @@ def test_addresses_that_are_not_aligned_have_kernels_of_their_own(
         through.clear()
         layer(x)
     assert not through
+
+
+@pytest.mark.aot
+def test_a_replay_is_on_the_device_and_stream_of_its_tensors(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another card is the current one, which it is again afterwards."""
+    x = maps()
+    made = prepared.Plan(prepared.Recipe(("x",), neighbours), (), ((x.shape, x.dtype, x.device),), (x.stride(),))
+    made.run((x,), (x.data_ptr(),))
+    assert made.compiled
+    current, seen, empty = [0], [], torch.empty
+
+    @contextlib.contextmanager
+    def switched(to: torch.device) -> Iterator[None]:
+        before, current[0] = current[0], to.index
+        yield
+        current[0] = before
+
+    def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        seen.append(("memory", device.index, current[0]))
+        return empty(shape, dtype=dtype)
+
+    def stream(index: int) -> int:
+        seen.append(("stream", index, current[0]))
+        return index
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "current_device", lambda: current[0])
+        patched.setattr(torch.cuda, "device", switched)
+        patched.setattr(torch, "empty", allocate)
+        patched.setattr(driver.active, "get_current_stream", stream)
+        made.device = torch.device("cuda:1")
+        launched = len(device.launches)
+        made.run((x,), (x.data_ptr(),))
+    assert seen == [("memory", 1, 1), ("stream", 1, 1)]
+    assert len(device.launches) == launched + 1
+    assert current == [0]
 
 
 @pytest.mark.aot
