@@ -24,7 +24,9 @@ from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported
+WORKER = os.environ.pop("PYTEST_XDIST_WORKER", None)
+"""Name of this process among the workers of pytest-xdist. What it starts must not take itself for that worker."""
+if WORKER:  # before PyTorch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LANES = {"interpreter": "1", "sanitizer": "1", "emulated": "1", "aot": "0"}
@@ -111,7 +113,7 @@ CHILDREN = pytest.StashKey[dict[tuple[str, Path | None], Child]]()
 
 def key_of(item: pytest.Item, lane: str) -> tuple[str, Path | None]:
     """What the items of one child have in common."""
-    return lane, item.path if "PYTEST_XDIST_WORKER" in os.environ else None
+    return lane, item.path if WORKER else None
 
 
 def close_children(session: pytest.Session) -> None:

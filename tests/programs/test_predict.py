@@ -94,7 +94,7 @@ def test_table_names_classes_and_windows(weights, tmp_path, capsys):
     arguments = [str(path), "--weights", str(weights), "--out", str(tmp_path / "out"), "--window", "12"]
     assert main([*arguments, "--no-video"]) == 0
     printed = capsys.readouterr().out
-    for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "no face in 2 windows", "start at frame 0, 6"):
+    for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "2 windows without a face", "from frame 0, 6"):
         assert text in printed
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["prediction.json"]
 

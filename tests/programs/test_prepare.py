@@ -158,7 +158,7 @@ def test_show(prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert "subject sub01, video EP01_01f, label happiness" in capfd.readouterr().out
     assert cv2.imread(str(tmp_path / "a.png")).shape == (2 * (144 + 16), 8 * 144, 3)
     assert show.main([str(video), "--window", "1"]) == 2
-    assert "windows 0 to 0" in capfd.readouterr().err
+    assert "must be from 0 to 0" in capfd.readouterr().err
     assert show.main([str(tmp_path / "a.png")]) == 2
 
 
@@ -341,7 +341,7 @@ def test_disk_full(
     assert run("casme2", release, tmp_path / "out") == 2
     error = capfd.readouterr().err
     assert "No space left on device" in error
-    assert "run the same command again" in error
+    assert "run the same command to resume" in error
     monkeypatch.undo()
     assert not list((tmp_path / "out").rglob("*.safetensors"))
     assert not list((tmp_path / "out").rglob("*.tmp"))
