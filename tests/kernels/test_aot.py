@@ -1,11 +1,13 @@
 """Ahead-of-time lane: every shipped kernel compiles for every target within the bars.
 
-The launches come from the modules' own `shipped`: a new configuration is covered by adding it there. All are compiled
-for sm_90, and one of each kernel and dtype for the other targets; MOL_FAST_AOT=all compiles all of them for all.
+The launches come from the modules' own `shipped`: a new configuration is covered by adding it there. All in float32 and
+bfloat16 are compiled for sm_90. The tiles of float16 are those of bfloat16, so one of each kernel stands for it, and one
+of each kernel and dtype for each other target. MOL_FAST_AOT=all compiles all of them for all.
 """
 
 import os
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -27,12 +29,13 @@ EVERYTHING = os.environ.get("MOL_FAST_AOT") == "all"
 
 
 def cases() -> Iterator[object]:
-    for target in resources.TARGETS:
-        for dtype in DTYPES:
-            seen = set()
+    for target, dtype in product(resources.TARGETS, DTYPES):
+        if EVERYTHING or target == "sm_90" or dtype != torch.float16:
+            seen: set[str] = set()
+            every = EVERYTHING or (target == "sm_90" and dtype != torch.float16)
             for operator in resources.OPERATORS:
                 for shape, launch in resources.shipped(operator, dtype, resources.TARGETS[target].backend):
-                    if EVERYTHING or target == "sm_90" or launch.name not in seen:
+                    if every or launch.name not in seen:
                         seen.add(launch.name)
                         name = f"{launch.name}-{shape}-{str(dtype).removeprefix('torch.')}-{target}"
                         yield pytest.param(launch, target, id=name)
@@ -45,6 +48,15 @@ def test_compiles_within_the_bars(launch: Launch, target: str) -> None:
     assert bool(used.matrix) == bool(launch.flops)
     if target in ("sm_80", "sm_90"):
         assert (used.stack, used.local) == (0, 0)
+
+
+@pytest.mark.parametrize("operator", resources.OPERATORS)
+def test_float16_has_the_tiles_of_bfloat16(operator: str) -> None:
+    def tiles(dtype: torch.dtype) -> list[tuple[object, ...]]:
+        launches = resources.shipped(operator, dtype, "cuda")
+        return [(shape, launch.name, launch.grid, launch.constants, launch.options(90)) for shape, launch in launches]
+
+    assert tiles(torch.float16) == tiles(torch.bfloat16)
 
 
 class NoDevice:
