@@ -1,8 +1,8 @@
 """Ahead-of-time lane: every shipped kernel compiles for every target within the bars.
 
-The launches come from the modules' own `shipped`: a new configuration is covered by adding it there. All in float32 and
-bfloat16 are compiled for sm_90. The tiles of float16 are those of bfloat16, so one of each kernel stands for it, and one
-of each kernel and dtype for each other target. MOL_FAST_AOT=all compiles all of them for all.
+The launches come from the modules' own `shipped`: a new configuration is covered by adding it there. For sm_90, all in
+float32 and bfloat16 are compiled. The tiles of float16 are those of bfloat16, so one of each kernel is compiled. So it
+is for the other targets, in float32 and bfloat16. MOL_FAST_AOT=all compiles everything for every target.
 """
 
 import os
