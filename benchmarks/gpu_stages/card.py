@@ -12,7 +12,7 @@ from gpu_stages.worker import Worker
 
 PACKAGES = (
     "torch", "triton", "numpy", "einops", "safetensors", "tyro", "rich", "lightning_fabric", "pytest", "xdist",
-    "matplotlib", "skimage", "cv2", "tensorboard", "torchmetrics", "openpyxl", "pandas",
+    "matplotlib", "skimage", "cv2", "tensorboard", "openpyxl", "pandas",
 )  # fmt: skip
 TOOLS = ("nvidia-smi", "compute-sanitizer", "ncu", "gcc", "ptxas")
 QUERY = "name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu"
