@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.sealed import DamagedFile, pack, unpack
 from mol_fast.utils.tables import csv_table
 from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
 
@@ -185,7 +184,7 @@ def write_video(
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)}
-    write_atomic(file, _serialise(data, metadata))
+    write_atomic(file, pack(data._asdict(), metadata))
     return Video(subject, video, label, source, len(frames), file)
 
 
@@ -241,16 +240,6 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _serialise(data: VideoData, metadata: dict[str, str]) -> bytes:
-    """Return the bytes of the safetensors file, with metadata in a fixed order; the library's order is random."""
-    content = save({name: tensor.contiguous() for name, tensor in data._asdict().items()}, metadata)
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"] = metadata
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return b"".join([content[:8], text.ljust(length), memoryview(content)[8 + length :]])
-
-
 def _problem(data: VideoData) -> str | None:
     """Return what is wrong with the shapes and dtypes of a video, or None."""
     n = len(data.frames) if data.frames.ndim else 0
@@ -270,10 +259,9 @@ def _load(path: Path) -> tuple[dict[str, str], VideoData]:
     if not path.is_file():
         raise UserError(f"there is no video file {path}; prepare the set again")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            data = VideoData(*(file.get_tensor(name) for name in VideoData._fields))
-    except (SafetensorError, OSError) as error:
+        tensors, metadata = unpack(path)
+        data = VideoData(*(tensors[name] for name in VideoData._fields))
+    except (DamagedFile, OSError, KeyError) as error:
         raise UserError(f"{path} is not a complete safetensors file of a video ({error}); prepare it again") from None
     if metadata.get("format") != str(FORMAT):
         raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}; prepare it again")

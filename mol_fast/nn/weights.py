@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 FILE_NAME = "weights.safetensors"
 _KEY = "mol_fast"
@@ -26,8 +25,7 @@ def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
         info: plain values for the header, including "classes", the class names.
     """
     header = {_KEY: json.dumps({**info, "config": model.config.to_dict()})}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomic(Path(path), save(tensors, metadata=header))
+    write_atomic(Path(path), pack(model.state_dict(), header))
 
 
 def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
@@ -42,11 +40,10 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     path = Path(path)
     file = find_weights(path)
     try:
-        with safe_open(file, framework="pt") as archive:
-            header = (archive.metadata() or {}).get(_KEY)
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        tensors, metadata = unpack(file)
+    except (DamagedFile, OSError) as error:
         raise UserError(f"{file} is not a readable safetensors file ({error}): copy or train it again") from error
+    header = metadata.get(_KEY)
     if header is None:
         raise UserError(
             f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from mol_fast.metrics import Evaluation, LabelledWindow
@@ -20,6 +18,7 @@ from mol_fast.runs.sample import Sample
 from mol_fast.runs.selection import Scoring, read_scoring
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.sealed import check_digest, pack, sealed_json, unpack
 from mol_fast.utils.tables import csv_table
 
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
@@ -53,7 +52,7 @@ class FoldResults:
         scores["windows"] = _digest(windows)
         if self.chosen:
             scores["chosen_step"] = self.chosen.step
-        write_atomic(folder / SCORES, json.dumps(scores, indent=2) + "\n")
+        write_atomic(folder / SCORES, sealed_json(scores))
 
     @classmethod
     def read(cls, folder: Path) -> "FoldResults | None":
@@ -62,6 +61,7 @@ class FoldResults:
         A table of windows that differs from the one that scores.json was written with counts as damaged.
         """
         try:
+            check_digest(folder / SCORES)
             scores = json.loads((folder / SCORES).read_text())
             windows = (folder / WINDOWS).read_bytes()
             if _digest(windows) != scores.get("windows", _digest(windows)):
@@ -70,7 +70,7 @@ class FoldResults:
             evaluation = Evaluation.restored(scores["classes"], rows, scores["sums"])
             samples = _unpack_samples(folder / SAMPLES)
             chosen = read_scoring(folder, scores["chosen_step"]) if "chosen_step" in scores else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, UserError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
             return None
         return cls(evaluation, samples, chosen)
 
@@ -105,22 +105,19 @@ def _pack_samples(samples: Sequence[Sample]) -> bytes:
     for index, sample in enumerate(samples):
         pictures = {name: getattr(sample, name) for name in _PICTURES}
         tensors |= {
-            f"{index}.{name}": torch.as_tensor(values).contiguous()
-            for name, values in pictures.items()
-            if values is not None
+            f"{index}.{name}": torch.as_tensor(values) for name, values in pictures.items() if values is not None
         }
         values = {field.name: getattr(sample, field.name) for field in fields(sample)}
         texts.append({name: value for name, value in values.items() if name not in _PICTURES})
-    return save(tensors, metadata={"samples": json.dumps(texts)})
+    return pack(tensors, {"samples": json.dumps(texts)})
 
 
 def _unpack_samples(path: Path) -> tuple[Sample, ...]:
-    with safe_open(path, framework="pt") as archive:
-        texts: list[Mapping[str, Any]] = json.loads((archive.metadata() or {})["samples"])
-        held = set(archive.keys())
+    tensors, metadata = unpack(path)
+    texts: list[Mapping[str, Any]] = json.loads(metadata["samples"])
 
-        def pictures(index: int) -> dict[str, Any]:
-            keys = {name: f"{index}.{name}" for name in _PICTURES}
-            return {name: archive.get_tensor(key).numpy() if key in held else None for name, key in keys.items()}
+    def pictures(index: int) -> dict[str, Any]:
+        found = {name: tensors.get(f"{index}.{name}") for name in _PICTURES}
+        return {name: None if value is None else value.numpy() for name, value in found.items()}
 
-        return tuple(Sample(**text, **pictures(index)) for index, text in enumerate(texts))
+    return tuple(Sample(**text, **pictures(index)) for index, text in enumerate(texts))

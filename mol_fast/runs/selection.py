@@ -13,6 +13,7 @@ from pathlib import Path
 from mol_fast.metrics import Evaluation, LabelledWindow
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.sealed import check_digest, sealed_json
 
 WARNING = (
     "The step of each fold was chosen by its accuracy on the held-out subjects, as published code does: these scores "
@@ -50,7 +51,7 @@ def write_scoring(folder: Path, scoring: Scoring) -> None:
     }
     path = _path(folder, scoring.step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(content) + "\n")
+    write_atomic(path, sealed_json(content))
 
 
 def read_scoring(folder: Path, step: int) -> Scoring:
@@ -61,6 +62,7 @@ def read_scoring(folder: Path, step: int) -> Scoring:
     """
     path = _path(folder, step)
     try:
+        check_digest(path)
         content = json.loads(path.read_text())
         windows = [
             LabelledWindow(row["video"], row["label"], tuple(row["probabilities"])) for row in content["windows"]

@@ -1,6 +1,5 @@
-"""Checkpoints of a training: weights, optimiser state and step in one file with a checksum."""
+"""Checkpoints of a training: weights, optimiser state and step in one file with a digest."""
 
-import hashlib
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +8,12 @@ from types import FrameType
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from mol_fast.training.parallel import largest
 from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 KEPT = 2
 """Number of kept checkpoints: the newest, and one before in case the newest is damaged."""
@@ -92,10 +90,8 @@ class Checkpoints:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors["step"] = torch.tensor(step)
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        header = {"identity": self.identity, "sha256": _digest(tensors)}
-        write_atomic(self.folder / f"step-{step:08d}.safetensors", save(tensors, metadata=header))
+        write_atomic(self.folder / f"step-{step:08d}.safetensors", pack(tensors, {"identity": self.identity}))
         for path in sorted(self.folder.glob("step-*.safetensors"))[:-KEPT]:
             path.unlink(missing_ok=True)
 
@@ -119,13 +115,10 @@ class Checkpoints:
 
     def _read(self, path: Path) -> dict[str, Tensor] | None:
         try:
-            with safe_open(path, framework="pt") as archive:
-                header = archive.metadata() or {}
-                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
+            tensors, metadata = unpack(path)
+        except (DamagedFile, OSError):
             return None
-        whole = header.get("identity") == self.identity and header.get("sha256") == _digest(tensors)
-        return tensors if whole and "step" in tensors else None
+        return tensors if metadata.get("identity") == self.identity and "step" in tensors else None
 
 
 def _optimizer_state(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[int, dict[str, Tensor]]:
@@ -139,11 +132,3 @@ def _optimizer_state(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[in
             value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
             state.setdefault(int(index), {})[key] = value
     return state
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

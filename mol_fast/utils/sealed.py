@@ -1,0 +1,103 @@
+"""Files that carry a digest of themselves: safetensors files and JSON.
+
+The digest stands in the first bytes, under the key "digest". It is the SHA-256 of all bytes of the file, with
+zeros for its own digits, so that every changed bit is noticed. Files of earlier versions have no digest; their content
+is not checked.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+KEY = "digest"
+_BLANK = f"sha256:{'0' * 64}"
+_START = 128
+"""Number of first bytes that hold the digest."""
+_ENTRY = re.compile(rb'"digest": ?"(sha256:[0-9a-f]{64})"')
+_TRACE = re.compile(rb'"digest"|"sha256:')
+"""Remains of a damaged entry: no single flipped bit destroys both."""
+_PIECE = 1 << 20
+
+
+class DamagedFile(ValueError):
+    """A file is incomplete, or its content differs from its digest. The message does not name the file."""
+
+
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return a safetensors file with a digest. Equal tensors and metadata give equal bytes.
+
+    Args:
+        tensors: tensors by name, of any strides and on any device.
+        metadata: entries of the header, kept in this order. (The order that `safetensors` writes is random.)
+    """
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = {"__metadata__": {KEY: _BLANK, **metadata}, **json.loads(content[8:end])}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return _seal(len(text).to_bytes(8, "little") + text, memoryview(content)[end:])
+
+
+def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata of a safetensors file. The tensors are mapped into memory, and read when used.
+
+    Raises:
+        OSError: the file cannot be read.
+        DamagedFile: it is not a complete safetensors file, or differs from its digest.
+    """
+    check_digest(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise DamagedFile(str(error)) from None
+    metadata.pop(KEY, None)
+    return tensors, metadata
+
+
+def sealed_json(values: Mapping[str, Any]) -> bytes:
+    """Return a JSON file of `values` with a digest. Read it after `check_digest`."""
+    return _seal((json.dumps({KEY: _BLANK, **values}, indent=2) + "\n").encode())
+
+
+def check_digest(path: Path) -> None:
+    """Check that a file agrees with its digest, if it has one. A file that did not change is checked once in a process.
+
+    Raises:
+        OSError: the file cannot be read.
+        DamagedFile: it differs from its digest.
+    """
+    state = os.stat(path)
+    _check(os.fspath(path), state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _check(path: str, *state: int) -> None:
+    with open(path, "rb") as file:
+        start = file.read(_START)
+        entry = _ENTRY.search(start)
+        if entry is None:
+            if _TRACE.search(start):
+                raise DamagedFile("its digest is damaged")
+            return
+        digest = hashlib.sha256(start.replace(entry[1], _BLANK.encode()))
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    if entry[1].decode() != f"sha256:{digest.hexdigest()}":
+        raise DamagedFile("its content differs from its digest")
+
+
+def _seal(head: bytes, rest: bytes | memoryview = b"") -> bytes:
+    digest = hashlib.sha256(head)
+    digest.update(rest)
+    return b"".join([head.replace(_BLANK.encode(), f"sha256:{digest.hexdigest()}".encode(), 1), rest])
