@@ -1,8 +1,7 @@
 """The program that predicts micro-expression, flow and landmarks of a face in a video: `python -m mol_fast.predict`.
 
 For frames in memory call `mol_fast.predict(frames, weights)`, which is `mol_fast.prediction.predictor.predict`.
-Importing this module replaces the attribute `mol_fast.predict` by the module, so the module is callable like the
-function.
+After this module is imported, `mol_fast.predict` is the module, so the module can be called like the function.
 """
 
 import os
@@ -50,7 +49,7 @@ class Options:
         out: Folder for prediction.json and annotated.mp4; created if missing. Default: NAME-prediction in the current
             folder.
         window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
-            evenly spaced. "all" reads the input as one clip, and so does an input not longer than a window. Default:
+            evenly spaced. With "all", the whole input is one clip; so is an input not longer than a window. Default:
             0.5s for video files, all for folders and prepared files.
         stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.
         fps: Frames per second. Replaces the rate of a video file; folders and prepared files have none.

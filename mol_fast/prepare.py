@@ -12,7 +12,7 @@ from typing import Literal
 from mol_fast.cli import progress, run_program
 from mol_fast.data.protocols import PROTOCOLS, get_protocol
 from mol_fast.preparation.folders import list_folders, list_table
-from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparation.layouts import SHEET_LAYOUTS, list_smic, list_with_sheet
 from mol_fast.preparation.one_video import Align, Settings
 from mol_fast.preparation.release import Listing
 from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
@@ -138,8 +138,8 @@ def list_videos(dataset: Dataset, options: Options) -> Listing:
     root = options.root
     if dataset == "smic":
         return list_smic(root)
-    if dataset in ("casme2", "samm"):
-        return list_with_sheet(CASME2 if dataset == "casme2" else SAMM, root, options.sheet)
+    if dataset in SHEET_LAYOUTS:
+        return list_with_sheet(SHEET_LAYOUTS[dataset], root, options.sheet)
     source = options.name or root.resolve().stem
     return list_table(root, source) if root.suffix.lower() == ".csv" else list_folders(root, source)
 

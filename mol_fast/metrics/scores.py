@@ -80,7 +80,7 @@ class VideoPrediction:
 
 
 class Evaluation:
-    """Collector of predictions, batch by batch, from one or several folds, which scores them together.
+    """Collects predictions batch by batch, from one or several folds, and scores them together.
 
     The identifier of a video must be unique over all folds. Windows of one video may come in several batches.
     """

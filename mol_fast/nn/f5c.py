@@ -45,12 +45,14 @@ class _Branch(nn.Module):
 class FCC(nn.Module):
     """Fully-connected convolution with its residual, `(N, C, H, W) -> (N, C, H, W)` (MOL paper, F5C block, first part).
 
-    Adds learned positions and applies batch normalisation. Then half of the channels goes through a vertical and a
-    horizontal circular depthwise convolution, both as long as the map; the other half in the reverse order. The second
+    Adds learned positions and applies batch normalisation. Then half of the channels goes through a vertical, then a
+    horizontal circular depthwise convolution. The other half goes through the horizontal one first. Each kernel is as
+    long as the map in its direction. The second
     kernels start at zero, so the layer starts as the identity.
 
     If `synchronised` (see `mol_fast.nn.sync`), training uses the statistics of the batches of all processes, which
-    must have the same size. That runs on PyTorch, because the Triton kernels have no gradient for given statistics.
+    must have the same size. In this mode the layer runs on PyTorch: the Triton kernels have no gradient for
+    statistics that are passed in.
 
     Args:
         channels: C, even.
@@ -78,7 +80,8 @@ class FCC(nn.Module):
 
         Args:
             x: maps `(N, C, H, W)`.
-            groups: number of frames in the batch; map n is frame n mod groups. Training normalises frame by frame.
+            groups: number of frames of a clip in the batch (7 in the model). Map n belongs to frame n mod groups.
+                Training normalises frame by frame.
         """
         _check_input(x, self.channels, self.size)
         branches = self.vh, self.hv
@@ -177,7 +180,7 @@ class CCC(nn.Module):
 class F5C(nn.Module):
     """The F5C block of the MOL paper: FCC, then CCC, `(N, C, H, W) -> (N, C, H, W)`.
 
-    The block starts as the identity (variant "paper"), which trains faster than random kernels, as measured.
+    The block starts as the identity (variant "paper"). We measured that this trains faster than random kernels.
 
     On PyTorch, `torch.func` can transform it (grad, vmap, jacrev), and gradients can be differentiated again.
     Forward-mode derivatives (jvp, jacfwd) raise an error in training, and for variant "paper" with more than one
@@ -211,7 +214,8 @@ class F5C(nn.Module):
 
         Args:
             x: maps `(N, C, H, W)`.
-            groups: number of frames in the batch; map n is frame n mod groups. Training normalises frame by frame.
+            groups: number of frames of a clip in the batch (7 in the model). Map n belongs to frame n mod groups.
+                Training normalises frame by frame.
         """
         return self.ccc(self.fcc(x, groups))
 

@@ -35,6 +35,7 @@ CASME2 = SheetLayout(
     "casme2", r"sub0*(\d+)", "sub{:02d}", (r"casme.*raw.*", r".*raw.*", r"cropped"), ("CASME2-coding*.xlsx",)
 )
 SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"samm",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"))
+SHEET_LAYOUTS = {layout.source: layout for layout in (CASME2, SAMM)}
 _SMIC_SUBJECT = r"s0*(\d+)"
 _SMIC_FOLDERS = (r"hs", r"smic.*")
 
@@ -45,7 +46,8 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
     Raises:
         UserError: there are no folders of subjects, or the sheet is missing or lacks a column.
     """
-    home = _find_home(root, layout.subject_folder, layout.folders, layout.source)
+    example = ", ".join(map(layout.subject.format, (1, 2)))
+    home = _find_home(root, layout.subject_folder, layout.folders, layout.source, f"{example}, ...")
     path = find_sheet(root, layout.sheets, sheet)
     listing = Listing(layout.source, notes=[f"frames from {home.relative_to(root).as_posix()}, sheet {path.name}"])
     folders = _video_folders(home, layout.subject_folder, listing)
@@ -73,7 +75,7 @@ def list_smic(root: Path) -> Listing:
     Raises:
         UserError: there are no folders of subjects.
     """
-    home = _find_home(root, _SMIC_SUBJECT, _SMIC_FOLDERS, "smic", inside="micro")
+    home = _find_home(root, _SMIC_SUBJECT, _SMIC_FOLDERS, "smic", "s1, s2, ... with a folder micro", inside="micro")
     listing = Listing("smic", notes=[f"frames from {home.relative_to(root).as_posix()}"])
     for number, folder in _subjects(home, _SMIC_SUBJECT, listing):
         for kind in listing.folders(folder):
@@ -158,7 +160,7 @@ def _numbers_left_out(listing: Listing) -> list[str]:
 
 
 def _find_home(
-    root: Path, subject_folder: str, preferred: tuple[str, ...], source: str, inside: str | None = None
+    root: Path, subject_folder: str, preferred: tuple[str, ...], source: str, example: str, inside: str | None = None
 ) -> Path:
     """Find the folder that holds the subjects' folders: `root`, or a folder up to three levels below.
 
@@ -181,10 +183,9 @@ def _find_home(
         if homes:
             return min(homes, key=rank)
         level = [path for folder in level for path in subfolders(folder)]
-    examples = {"casme2": "sub01, sub02, ...", "samm": "006, 007, ...", "smic": "s1, s2, ... with a folder micro"}
     found = named(sorted(path.name for path in root.iterdir()))
     raise UserError(
-        f"{root} has no folders {examples[source]}, nor do the folders up to three levels below "
+        f"{root} has no folders {example}, nor do the folders up to three levels below "
         f"(found: {found or 'nothing'}); give the folder of the {source} release with --root"
     )
 
