@@ -117,7 +117,7 @@ def _score_run(settings: Options) -> None:
 
 
 def _score_weights(settings: Options) -> None:
-    from mol_fast.data.loading import open_data, sources
+    from mol_fast.data.loading import check_videos, open_data, sources
     from mol_fast.evaluation.score_weights import Weights, choose_subjects, score_folds
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
@@ -134,6 +134,9 @@ def _score_weights(settings: Options) -> None:
         videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
     weights.check_protocol(protocol)
     choice = choose_subjects(weights, videos, settings.subjects)
+    with progress() as begin:
+        scored = [video for video in videos if video.subject in choice.subjects]
+        check_videos(scored, begin("checking the videos"))
     folds = [Fold((subject,), 0) for subject in choice.subjects]
     title = "subjects" if choice.warnings else "held-out subjects"
     about = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
-from mol_fast.data.loading import fingerprint, open_data, sources
+from mol_fast.data.loading import check_videos, fingerprint, open_data, sources
 from mol_fast.training.fabric import fabric_precision, make_fabric
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.training.settings import TrainSettings, recipe_of
@@ -61,6 +61,8 @@ def run(settings: TrainSettings) -> None:
         videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)
+    with progress() as begin:
+        check_videos(videos, begin("checking the videos"))
     started = datetime.now().astimezone()
     path = settings.out / (settings.name or f"{'-'.join(sources(videos))}-{started:%Y%m%d-%H%M%S}")
     about = {

@@ -47,6 +47,23 @@ def open_data(
     return videos, chosen
 
 
+def check_videos(videos: Sequence[Video], on_progress: Callable[[int, int], object] = lambda done, total: None) -> None:
+    """Check the content of every video before a long work begins, which would end in its middle otherwise.
+
+    Reads every file once (the embedded set, 220 MB, takes half a second).
+
+    Args:
+        videos: the videos.
+        on_progress: called with (videos done, all videos).
+
+    Raises:
+        UserError: a file is missing, damaged, or holds values that cannot be used.
+    """
+    for done, video in enumerate(videos, start=1):
+        video.check()
+        on_progress(done, len(videos))
+
+
 def sources(videos: Iterable[Video]) -> list[str]:
     """Return the sources of `videos`, sorted."""
     return sorted({video.source for video in videos})
@@ -61,7 +78,7 @@ def fingerprint(videos: Iterable[Video]) -> str:
 def _choose_protocol(folders: Sequence[Path], name: str | None, videos: list[Video]) -> Protocol:
     if name:
         return get_protocol(name)
-    prepared = {str(held) for folder in folders if (held := read_info(folder).get("protocol"))}
+    prepared = {held for folder in folders if (held := read_info(folder).protocol)}
     if len(prepared) > 1:
         raise UserError(
             f"the sets were prepared for {' and '.join(sorted(prepared))}: give the --protocol that joins them"
@@ -75,8 +92,8 @@ def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:
     """Raise UserError if a set was prepared for another protocol, so that it may lack videos."""
     for folder in folders:
         info = read_info(folder)
-        held = info.get("protocol")
-        if held and held not in (protocol.name, protocol.parts.get(info.get("source", ""))):
+        held = info.protocol
+        if held and held not in (protocol.name, protocol.parts.get(info.source or "")):
             raise UserError(
                 f"{folder} was prepared for the protocol {held}, not for {protocol.name}: "
                 f"train with --protocol {held}, or prepare the set again"

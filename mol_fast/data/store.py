@@ -8,41 +8,49 @@ DIR/videos/SUBJECT/VIDEO.safetensors
     flow         float16 (7 * (n // 8), 2, 144, 144) entry i: flow from frame i to frame i + n // 8, in pixels
 """
 
-import csv
-import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
+import msgspec
 from torch import Tensor
 
+from mol_fast.data.video_data import VideoData, shape_problem, value_problem
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.names import shown
+from mol_fast.utils.schema import Count, Text, read_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
-from mol_fast.utils.tables import csv_table
-from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
+from mol_fast.utils.tables import csv_table, unguarded
+from mol_fast.utils.user_tables import header_name, read_user_table, user_path
+from mol_fast.vision.sizes import FRAME, WINDOW, interval
 
 FORMAT = 1
 COLUMNS = ("subject", "video", "label", "source", "frames", "file")
 _METADATA = ("subject", "video", "label", "source")
 
 
-class VideoData(NamedTuple):
-    """Content of a video of n frames.
+class SetInfo(msgspec.Struct, frozen=True):
+    """What is read of set.json. The file also tells how the set was made.
 
     Attributes:
-        frames: uint8 (n, 144, 144), grey.
-        landmarks: float32 (n, 68, 2), (x, y) in pixels.
-        flow: float16 (7 * (n // 8), 2, 144, 144), in pixels.
+        name: name of the set.
+        format, size: version of the format, and width of a frame in pixels.
+        source: data set that the videos come from, if it is only one.
+        protocol: protocol that the set was prepared for.
+        generator: version of the generator of the embedded set.
     """
 
-    frames: Tensor
-    landmarks: Tensor
-    flow: Tensor
+    name: Text
+    format: Count
+    size: Count
+    source: Text | None = None
+    protocol: Text | None = None
+    generator: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,18 @@ class Video:
                 raise UserError(f"{self.path} holds {key} {found} where the index says {want}; prepare the set again")
         return data
 
+    def check(self) -> None:
+        """Read the whole file once, and check its values.
+
+        Raises:
+            UserError: see `read`; or landmarks or flow cannot be used.
+        """
+        problem = value_problem(self.read())
+        if problem is not None:
+            raise UserError(
+                f"{self.path} cannot be used: {problem}; prepare this video again, or remove it from the set"
+            )
+
 
 @dataclass(frozen=True)
 class PreparedSet:
@@ -104,7 +124,7 @@ class PreparedSet:
     path: Path
     name: str
     videos: list[Video]
-    info: dict[str, Any]
+    info: SetInfo
 
     @property
     def subjects(self) -> list[str]:
@@ -121,7 +141,7 @@ class PreparedSet:
         """
         folder = Path(path)
         info = read_info(folder)
-        return cls(folder, str(info["name"]), _read_index(folder), info)
+        return cls(folder, info.name, _read_index(folder), info)
 
 
 def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
@@ -173,12 +193,10 @@ def write_video(
         The description of the video, for `write_index`.
 
     Raises:
-        ValueError: a tensor has a wrong shape or dtype, or non-finite values.
+        ValueError: a tensor has a wrong shape or dtype, or values that `value_problem` refuses.
     """
     data = VideoData(frames, landmarks, flow)
-    problem = _problem(data)
-    if problem is None and not (landmarks.isfinite().all() and flow.isfinite().all()):
-        problem = "landmarks or flow are not finite"
+    problem = shape_problem(data) or value_problem(data)
     if problem is not None:
         raise ValueError(problem)
     file = Path(path)
@@ -211,7 +229,7 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
     write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": FRAME, **info}, indent=2) + "\n")
 
 
-def read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path) -> SetInfo:
     """Read set.json of a prepared set.
 
     Raises:
@@ -226,32 +244,13 @@ def read_info(folder: Path) -> dict[str, Any]:
     path = folder / "set.json"
     if not path.is_file():
         raise UserError(f"{folder} is not a prepared set, it has no set.json; prepare the set first")
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); prepare the set again") from None
-    if not isinstance(info, dict) or "name" not in info:
-        raise UserError(f"{path} does not name the set; prepare the set again")
-    if (info.get("format"), info.get("size")) != (FORMAT, FRAME):
+    info = read_json(path, SetInfo, "prepare the set again")
+    if (info.format, info.size) != (FORMAT, FRAME):
         raise UserError(
-            f"{path} says format {info.get('format')} and size {info.get('size')}, "
+            f"{path} says format {info.format} and size {info.size}, "
             f"this version reads format {FORMAT} and size {FRAME}; prepare the set again"
         )
     return info
-
-
-def _problem(data: VideoData) -> str | None:
-    """Return what is wrong with the shapes and dtypes of a video, or None."""
-    n = len(data.frames) if data.frames.ndim else 0
-    expected = {
-        "frames": ((n, FRAME, FRAME), torch.uint8),
-        "landmarks": ((n, 68, 2), torch.float32),
-        "flow": ((PAIRS * interval(n), 2, FRAME, FRAME), torch.float16),
-    }
-    for (name, (shape, dtype)), tensor in zip(expected.items(), data, strict=True):
-        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            return f"{name} is {tensor.dtype} {tuple(tensor.shape)}, must be {dtype} {shape}"
-    return None if n >= WINDOW else f"the video has {n} frames, at least {WINDOW} are needed"
 
 
 def _load(path: Path) -> tuple[dict[str, str], VideoData]:
@@ -265,7 +264,7 @@ def _load(path: Path) -> tuple[dict[str, str], VideoData]:
         raise UserError(f"{path} is not a complete safetensors file of a video ({error}); prepare it again") from None
     if metadata.get("format") != str(FORMAT):
         raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}; prepare it again")
-    problem = _problem(data)
+    problem = shape_problem(data)
     if problem is not None:
         raise UserError(f"{path} is not a usable video: {problem}; prepare it again")
     return metadata, data
@@ -275,19 +274,17 @@ def _read_index(folder: Path) -> list[Video]:
     path = folder / "index.csv"
     if not path.is_file():
         raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first")
-    try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV table ({error}); prepare the set again") from None
-    header = rows[0] if rows else []
+    rows = read_user_table(path, "prepare the set again")
+    header = [header_name(cell) for cell in rows[0]] if rows else []
     if sorted(header) != sorted(COLUMNS):
         raise UserError(
             f"{path} has the columns {','.join(header) or 'none'}, must have {','.join(COLUMNS)}; "
             "correct the first line"
         )
     videos = [
-        _index_row(folder, path, line, dict(zip(header, row, strict=False)), len(row))
+        _index_row(folder, path, line, dict(zip(header, map(unguarded, row), strict=False)), len(row))
         for line, row in enumerate(rows[1:], start=2)
+        if row
     ]
     if not videos:
         raise UserError(f"{path} lists no video; prepare the set again")
@@ -303,17 +300,18 @@ def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields:
     """Check one row of the index and describe its video."""
     if fields != len(COLUMNS):
         raise UserError(f"{path} has {fields} fields in line {line}, must have {len(COLUMNS)}; correct the line")
-    if not row["frames"].isdecimal() or int(row["frames"]) < WINDOW:
+    frames = int(row["frames"]) if re.fullmatch(r"[0-9]{1,9}", row["frames"]) else 0
+    if frames < WINDOW:
         raise UserError(
-            f"{path} has {row['frames'] or 'no'} frames in line {line}, must be a number of at least {WINDOW}; "
-            "correct the line"
+            f"{path} has {shown(row['frames']) if row['frames'] else 'no'} frames in line {line}, must be a number of "
+            f"at least {WINDOW}; correct the line"
         )
     empty = [column for column in COLUMNS if not row[column].strip()]
     if empty:
         raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in")
-    file = Path(row["file"])
+    file = user_path(folder, row["file"])
     if file.is_absolute() or ".." in file.parts:
         raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}; move it there")
-    if not (folder / file).is_file():
+    if not os.path.isfile(folder / file):  # unlike Path.is_file, it does not raise for names that are too long
         raise UserError(f"{path} names {file} in line {line}, which does not exist; prepare the set again")
-    return Video(row["subject"], row["video"], row["label"], row["source"], int(row["frames"]), folder / file)
+    return Video(row["subject"], row["video"], row["label"], row["source"], frames, folder / file)

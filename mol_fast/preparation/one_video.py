@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mol_fast.data.store import VideoData
+from mol_fast.data.video_data import VideoData, value_problem
 from mol_fast.preparation.frame_files import LEAST_PRESENT, named
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
@@ -73,7 +73,7 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
     its border pixels. Only one raw frame is in memory at a time.
 
     Raises:
-        UserError: the video has no face, too few frames, or frames of different sizes.
+        UserError: the video has no face, too few frames, frames of different sizes, or landmarks that cannot be used.
     """
     reader = _FrameReader(video)
     aligner = _Aligner(finder, settings.align)
@@ -93,6 +93,9 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
         raise UserError("; ".join((read, *fixes)))
     stacked = torch.from_numpy(np.stack(frames))
     data = VideoData(stacked, torch.from_numpy(np.stack(landmarks)), _flow(stacked, settings.device))
+    problem = value_problem(data)
+    if problem is not None:
+        raise UserError("; ".join((problem, *fixes)))
     return Prepared(data, reader.apex(), aligner.score, fixes)
 
 

@@ -4,10 +4,10 @@ MEGABYTE = 2**20
 
 LARGEST_JSON = 16 * MEGABYTE
 """Bytes of a JSON file; a manifest of 20 000 videos has about 10 MB."""
-LARGEST_TABLE = 256 * MEGABYTE
-"""Bytes of a CSV table or a sheet, unzipped."""
-MOST_ROWS = 1_000_000
-"""Rows of a table, as many as a spreadsheet has."""
+LARGEST_TABLE = 32 * MEGABYTE
+"""Bytes of a CSV table, or of a workbook, unzipped; the sheet of a release has less than one MB."""
+MOST_ROWS = 200_000
+"""Rows of a table."""
 MOST_COLUMNS = 1024
 LONGEST_TEXT = 1024
 """Characters of a name or a cell."""

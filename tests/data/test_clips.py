@@ -240,7 +240,11 @@ def test_protocol_selects_videos(embedded_small: PreparedSet):
 
 
 def test_unknown_label(tmp_path: Path):
-    content = torch.zeros(8, 144, 144, dtype=torch.uint8), torch.zeros(8, 68, 2), torch.zeros(7, 2, 144, 144).half()
+    content = (
+        torch.zeros(8, 144, 144, dtype=torch.uint8),
+        torch.arange(136.0).reshape(68, 2).repeat(8, 1, 1),
+        torch.zeros(7, 2, 144, 144).half(),
+    )
     video = write_video(tmp_path / "a", *content, subject="1", video="a", label="joy", source="test")
     with pytest.raises(UserError, match="does not know the label 'joy'"):
         ClipDataset([video], THREE)
@@ -252,7 +256,11 @@ def test_unknown_crop(embedded_small: PreparedSet):
 
 
 def test_item_of_a_damaged_video(tmp_path: Path):
-    content = torch.zeros(8, 144, 144, dtype=torch.uint8), torch.zeros(8, 68, 2), torch.zeros(7, 2, 144, 144).half()
+    content = (
+        torch.zeros(8, 144, 144, dtype=torch.uint8),
+        torch.arange(136.0).reshape(68, 2).repeat(8, 1, 1),
+        torch.zeros(7, 2, 144, 144).half(),
+    )
     video = write_video(tmp_path / "a", *content, subject="1", video="a", label="surprise", source="test")
     clips = ClipDataset([video], THREE)
     video.path.write_bytes(video.path.read_bytes()[:-10])

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mol_fast.data import PreparedSet, Video, VideoData, write_index, write_video
+from mol_fast.data.store import SetInfo
 from mol_fast.utils.errors import UserError
 
 HEADER = {"subject": "006", "video": "a_1", "label": "surprise", "source": "test"}
@@ -38,6 +39,13 @@ def folder(video: Video) -> Path:
     second = write_video(path / "videos" / "006" / "a_2.safetensors", **content(8), **header)
     write_index(path, [video, second], {"name": "two", "origin": "test"})
     return path
+
+
+def broken(values: Tensor, place: tuple[int | slice, ...], value: float) -> Tensor:
+    """A copy with another value at one place."""
+    values = values.clone()
+    values[place] = value
+    return values
 
 
 def rewrite(folder: Path, old: str, new: str) -> None:
@@ -74,7 +82,8 @@ def test_interval(video: Video, frames: int, interval: int):
 def test_set_round_trip(folder: Path):
     prepared = PreparedSet.open(folder)
     assert prepared.name == "two"
-    assert prepared.info == {"format": 1, "size": 144, "name": "two", "origin": "test"}
+    assert prepared.info == SetInfo("two", format=1, size=144)
+    assert json.loads((folder / "set.json").read_text())["origin"] == "test"
     assert [(video.name, video.label, video.frames) for video in prepared.videos] == [
         ("a_1", "surprise", 17),
         ("a_2", "others", 8),
@@ -103,11 +112,16 @@ def test_index_keeps_commas_and_quotes(video: Video):
         ("landmarks", lambda t: t.double(), "landmarks is torch.float64"),
         ("flow", lambda t: t[:-1], "flow is"),
         ("flow", lambda t: t.float(), "flow is torch.float32"),
-        ("flow", lambda t: t / 0, "not finite"),
-        ("landmarks", lambda t: t * torch.nan, "not finite"),
+        ("flow", lambda t: t / 0, "the flow is not finite"),
+        ("flow", lambda t: broken(t, (6, 1, 143, 143), -torch.inf), "the flow is not finite"),
+        ("flow", lambda t: broken(t, (6, 1, 143, 143), torch.nan), "the flow is not finite"),
+        ("landmarks", lambda t: broken(t, (16, 67, 1), torch.nan), "the landmarks of frame 16 are not finite"),
+        ("landmarks", lambda t: broken(t, (5, 0, 0), 289.0), "the landmarks of frame 5 lie more than 144 pixels"),
+        ("landmarks", lambda t: broken(t, (5, 0, 1), -145.0), "the landmarks of frame 5 lie more than 144 pixels"),
+        ("landmarks", lambda t: broken(t, (3, slice(36, 48)), 70.0), "the landmarks of frame 3 have both eyes in one"),
     ],
 )
-def test_write_refuses_wrong_content(tmp_path: Path, name, change, sentence):
+def test_defect_01_write_refuses_wrong_content_at_the_door(tmp_path: Path, name, change, sentence):
     wrong = content()
     wrong[name] = change(wrong[name])
     with pytest.raises(ValueError, match=sentence):
@@ -195,13 +209,17 @@ def test_paths_that_are_no_set(folder: Path, tmp_path: Path):
     [
         ("{", "not valid JSON"),
         ("\0", "not valid JSON"),
-        ("[]", "does not name the set"),
-        (json.dumps({"format": 1, "size": 144}), "does not name the set"),
+        ("[]", "expected object, got array"),
+        (json.dumps({"format": 1, "size": 144}), "missing required field name"),
+        (json.dumps({"format": 1, "size": 144, "name": "x", "source": []}), "got array at source"),
+        (json.dumps({"format": 1, "size": 144, "name": "x", "protocol": 5}), "got int at protocol"),
+        ('{"format": 1, "size": 144, "name": "x", "generator": ' + "9" * 5000 + "}", "out of range at generator"),
+        ('{"format": 1, "size": 144, "name": "x", "note": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
         (json.dumps({"format": 2, "size": 144, "name": "x"}), "says format 2"),
         (json.dumps({"format": 1, "size": 128, "name": "x"}), "size 128"),
     ],
 )
-def test_wrong_set_json(folder: Path, text: str, sentence: str):
+def test_defect_07_wrong_set_json_is_refused_at_the_door(folder: Path, text: str, sentence: str):
     (folder / "set.json").write_text(text)
     with pytest.raises(UserError, match=sentence):
         PreparedSet.open(folder)
@@ -218,12 +236,14 @@ def test_wrong_set_json(folder: Path, text: str, sentence: str):
         (",17,", ",x,", "has x frames in line 2"),
         (",17,", ",7,", "has 7 frames in line 2"),
         (",17,", ",-9,", "has -9 frames"),
+        (",17,", f",{'9' * 5000},", r"has 999+\.\.\.9+ frames in line 2"),
         (",surprise,", ",,", "no label in line 2"),
         ("006,a_2", " ,a_2", "no subject in line 3"),
         ("a_2,", "a_1,", "lists video a_1 of subject 006 twice"),
         ("videos/006/a_2", "videos/006/b", "line 3, which does not exist"),
         ("videos/006/a_2", "../set/videos/006/a_2", "not inside"),
         ("videos/006/a_2", "/videos/006/a_2", "not inside"),
+        ("videos/006/a_2", "x" * 5000, "does not exist"),
     ],
 )
 def test_wrong_index(folder: Path, old: str, new: str, sentence: str):
@@ -242,7 +262,36 @@ def test_index_without_rows(folder: Path):
         PreparedSet.open(folder)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe\x00x", b'subject,video\n"open'])
+def test_largest_flow_and_landmarks_outside_the_frame_are_accepted(tmp_path: Path):
+    good = content()
+    good["flow"] = broken(good["flow"], (0, 0, 0, 0), 65504.0)
+    good["landmarks"] = broken(good["landmarks"], (0, 0, 0), -144.0)
+    video = write_video(tmp_path / "a.safetensors", **good, **HEADER)
+    video.check()
+
+
+def test_defect_01_check_names_the_file_at_the_door(video: Video):
+    header = {"subject": "006", "video": "a_1", "label": "surprise", "source": "test", "format": "1"}
+    good = content()
+    save_file(good | {"landmarks": broken(good["landmarks"], (16, 67, 1), torch.nan)}, video.path, header)
+    video.read()
+    with pytest.raises(UserError, match=r"a_1\.safetensors cannot be used: the landmarks of frame 16 are not finite"):
+        video.check()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", ", "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_defect_23_door_reads_an_index_that_a_spreadsheet_exported(folder: Path, delimiter: str, encoding: str):
+    path = folder / "index.csv"
+    lines = [line.replace("others", "dégoût").replace("/", "\\").split(",") for line in path.read_text().splitlines()]
+    lines[0] = [name.capitalize() for name in lines[0]]
+    path.write_bytes("\r\n".join(delimiter.join(line) for line in [*lines, []]).encode(encoding))
+    videos = PreparedSet.open(folder).videos
+    assert [video.label for video in videos] == ["surprise", "dégoût"]
+    assert videos[0].path == folder / "videos/006/a_1.safetensors"
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"a\0,b", b"\xe4\xbd\xa0,\xb1", b'subject,video\n"open'])
 def test_index_that_is_no_table(folder: Path, data: bytes):
     (folder / "index.csv").write_bytes(data)
     with pytest.raises(UserError, match="not a CSV table"):

@@ -152,7 +152,11 @@ def test_unknown_protocol(releases: dict[str, Path], capfd: pytest.CaptureFixtur
 
 def write_tiny(folder: Path, source: str, rows: list[tuple[str, str, str]]) -> Path:
     frames = torch.zeros(8, 144, 144, dtype=torch.uint8)
-    content = (frames, torch.zeros(8, 68, 2), torch.zeros(7, 2, 144, 144, dtype=torch.float16))
+    content = (
+        frames,
+        torch.arange(136.0).reshape(68, 2).repeat(8, 1, 1),
+        torch.zeros(7, 2, 144, 144, dtype=torch.float16),
+    )
     videos = [
         write_video(folder / f"{s}_{n}.safetensors", *content, subject=s, video=n, label=label, source=source)
         for s, n, label in rows

@@ -31,7 +31,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Video:
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (17, 144, 144), dtype=torch.uint8, generator=generator)
     path = tmp_path_factory.mktemp("set") / "a.safetensors"
-    landmarks, flow = torch.zeros(17, 68, 2), torch.zeros(14, 2, 144, 144, dtype=torch.float16)
+    landmarks, flow = (
+        torch.arange(136.0).reshape(68, 2).repeat(17, 1, 1),
+        torch.zeros(14, 2, 144, 144, dtype=torch.float16),
+    )
     return write_video(path, frames, landmarks, flow, subject="s01", video="a", label="others", source="test")
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet
@@ -20,7 +21,7 @@ def prepared_for(embedded: PreparedSet, folder: Path, protocol: str, source: str
     folder.mkdir()
     (folder / "videos").symlink_to(embedded.path / "videos")
     (folder / "index.csv").write_text((embedded.path / "index.csv").read_text().replace("embedded", source))
-    info = {**embedded.info, "protocol": protocol, "source": source}
+    info = {**msgspec.structs.asdict(embedded.info), "protocol": protocol, "source": source}
     (folder / "set.json").write_text(json.dumps(info))
     return folder
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,26 @@ def run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("runs")
     assert main(options(embedded_small, out, "three", "--steps", "3")) == 0
     return out / "three"
+
+
+@pytest.mark.parametrize("subject", [0, -1])
+def test_defect_01_a_fault_in_a_video_is_found_at_the_door(
+    embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], subject: int
+) -> None:
+    """It names the file before the first step, in training and in held-out subjects alike."""
+    folder = tmp_path / "set"
+    shutil.copytree(embedded_small.path, folder)
+    video = next(v for v in PreparedSet.open(folder).videos if v.subject == embedded_small.subjects[subject])
+    data = video.read()
+    landmarks = data.landmarks.clone()
+    landmarks[-1, 0, 0] = torch.nan
+    header = {"subject": video.subject, "video": video.name, "label": video.label, "source": video.source}
+    video.path.write_bytes(pack({**data._asdict(), "landmarks": landmarks}, header | {"format": "1"}))
+    more = ["--data", str(folder), "--out", str(tmp_path / "runs"), "--steps", "1", "--batch-size", "1"]
+    assert main(more) == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert sentence.startswith(f"error: {video.path} cannot be used: the landmarks of frame")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_writes_the_whole_run(run: Path, embedded_small: PreparedSet) -> None:

@@ -103,7 +103,7 @@ def test_a_class_without_clips_is_said(
     prepared = PreparedSet.open(folder)
     surprised = [video for video in prepared.videos if (video.subject, video.label) == (first, "surprise")]
     assert surprised
-    write_index(folder, [video for video in prepared.videos if video not in surprised], prepared.info)
+    write_index(folder, [video for video in prepared.videos if video not in surprised], {"name": "set"})
     more = ["--data", str(folder), "--protocol", "embedded-3", "--tasks", "mer", "--steps", "1", "--balance", "loss"]
     assert main(options(embedded_small, tmp_path / "out", *more)) == 0
     assert "there is no clip of surprise to learn from" in capfd.readouterr().err

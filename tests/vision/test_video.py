@@ -160,7 +160,10 @@ def test_folder_without_images_is_explained(tmp_path, content, message):
 
 def test_prepared_file(tmp_path):
     frames = torch.randint(0, 256, (16, 144, 144), dtype=torch.uint8)
-    landmarks, flow = torch.zeros(16, 68, 2), torch.zeros(14, 2, 144, 144, dtype=torch.float16)
+    landmarks, flow = (
+        torch.arange(136.0).reshape(68, 2).repeat(16, 1, 1),
+        torch.zeros(14, 2, 144, 144, dtype=torch.float16),
+    )
     path = tmp_path / "v.safetensors"
     write_video(path, frames, landmarks, flow, subject="s", video="v", label="others", source="test")
     source = open_source(path)

@@ -54,9 +54,9 @@ def embedded_set(
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return generate_embedded(folder, on_progress=on_progress)
     info = read_info(folder)
-    if "generator" not in info:
-        raise UserError(f"{folder} holds the set {info['name']}; give another folder for the embedded set")
-    if info["generator"] == VERSION:
+    if info.generator is None:
+        raise UserError(f"{folder} holds the set {info.name}; give another folder for the embedded set")
+    if info.generator == VERSION:
         with contextlib.suppress(UserError):
             return PreparedSet.open(folder)
     return generate_embedded(folder, on_progress=on_progress)
