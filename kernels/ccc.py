@@ -17,30 +17,41 @@ Forward, three launches:
                  mix, residual. It writes Q to its own tile of the output, gathers rows of Q from there, and then
                  overwrites it by the output. So Q needs no memory of its own and stays in the cache.
 
-Backward, with d = dL/d out. r_i is the rank (per element) of the neighbour that won in E_i. There is no gradient where
-E_i = 0 (the winner is stored as k), and none through the selection:
+Backward, with d = dL/d out. r_i is the rank (per element) of the neighbour that won in E_i. Where E_i = 0
+the gradient is zero, and k is stored instead of a rank. No gradient passes through the choice of neighbours:
 
     dE = mix^T d                         dP = dE where the winner is a rank, else 0
     dQ = sum_r R_r^T (dP where it is r)  R_r[i, j] = (j_r of i is j), a 0/1 matrix: no atomics, one order of summation
     dF = d + dP W + dQ W_e
     d mix = sum_n d E^T, d mix_bias = sum d;   d W = sum_n dP^T F, d W_e = sum_n dQ^T F, d b = sum dP
 
-Backward, four or five launches: dP|dQ and dF (in one launch for many small maps, in which a program reads back its own
-results); d W with d b, and d mix with d mix_bias, both summed over maps in a few parts; and one launch that adds the
-parts and writes every parameter's gradient in its dtype (`ccc_parameters.py`). The forward saves E, the neighbours, and
-the ranks: half a byte per element up to k = 15, else two bytes.
+Backward, four or five launches:
+
+    1, 2   dP|dQ, then dF. For many small maps this is one launch, in which a program reads back its own results.
+    3      d W and d b, summed over maps in a few parts.
+    4      d mix and d mix_bias, likewise.
+    5      adds the parts, and writes every parameter's gradient in its dtype (`ccc_parameters.py`).
+
+The forward saves E, the neighbours, and the ranks: half a byte per element up to k = 15, else two bytes.
 
 Neighbours are selected in float32 accuracy: products of 16-bit numbers are exact in float32; float32 products are three
 TF32 products, whatever `torch.set_float32_matmul_precision` says. Of equal similarities, the lowest index comes first.
-NaN counts as the largest similarity, as in `torch.topk`, which leaves the order of ties open. Of equal candidates in
-the max, the first rank wins and gets the whole gradient. A NaN candidate makes the maximum NaN. In the backward, a
-non-finite gradient spreads to dQ of all channels of its map (0/1 matrices multiply it by 0), not only to the winner.
+NaN counts as the largest similarity, as in `torch.topk` (which does not define the order of equal values). Of equal
+candidates in the max, the first rank wins and gets the whole gradient. A NaN candidate makes the maximum NaN. In the
+backward, a non-finite gradient spreads to dQ of all channels of its map (0/1 matrices multiply it by 0), not only to
+the winner.
 
-Bytes, with X those of x, and ranks X / 4 for 16-bit maps and k up to 15: neighbours X, edges 2 X (+ X + ranks if
-gradients are needed); map gradient 4 X + ranks (two launches: 7 X + ranks); d W 3 X, d mix 2 X; plus parameters and
-partial sums. Data that several programs of one map read counts once, because they run concurrently and share the cache;
-so does output that a program reads back. FLOPs: neighbours 2 N C^2 D, edges 2 N C D (2 D + C); map gradient the same,
-d W 4 N C D^2, d mix 2 N C^2 D. Products with R_r (2 k N C^2 D) only move data and do not count.
+Cost. X is the size of x in bytes, K that of the ranks: X / 4 for 16-bit maps and k up to 15.
+
+    launch          bytes, plus parameters and partial sums        FLOPs
+    neighbours      X                                              2 N C^2 D
+    edges           2 X, with gradients 3 X + K                    2 N C D (2 D + C)
+    map gradient    4 X + K, as two launches 7 X + K               2 N C D (2 D + C)
+    d W             3 X                                            4 N C D^2
+    d mix           2 X                                            2 N C^2 D
+
+Data that several programs of one map read count once, because these programs run at the same time and share the cache.
+So does output that a program reads back. Products with R_r (2 k N C^2 D) only move data and do not count.
 
 Source: MOL paper, channel correspondence convolution.
 """
@@ -56,7 +67,7 @@ from .ccc_backward import TILES as BACKWARD_TILES
 from .ccc_backward import map_launches, parameter_launch, parts
 from .ccc_forward import TILES as FORWARD_TILES
 from .ccc_forward import edges_launch, neighbours_launch, packed
-from .ccc_parameters import NAMES, gradients_like, stack_launch, stacked_like, sum_launch
+from .ccc_parameters import NAMES, gradients_like, parameter_shapes, stack_launch, stacked_like, sum_launch
 from .ccc_parameters import TILES as PARAMETER_TILES
 from .common import Launch, Target
 from .prepared import Recipe, run
@@ -70,8 +81,7 @@ TILES = {**FORWARD_TILES, **BACKWARD_TILES, **PARAMETER_TILES}
 
 
 def forward_buffers(x: Tensor, k: int, save: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return empty output, neighbours `(N, k, C)`, edges and ranks `(N, C, ...)`; the last two without elements unless
-    saved."""
+    """Allocate output, neighbours `(N, k, C)`, edges and ranks `(N, C, ...)`; the last two are empty without `save`."""
     n, c, h, w = x.shape
     edges = (n, c, h * w) if save else (0,)
     ranks, dtype = ((n, c, (h * w + 1) // 2), torch.uint8) if packed(k) else ((n, c, h * w), torch.int16)
@@ -191,17 +201,8 @@ def differentiate(
     return run(BACKWARD, (dy, x, weight, mix, index, edges, ranks), dtype, common.target())[:7]
 
 
-def differentiate_fake(
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    mix: Tensor,
-    index: Tensor,
-    edges: Tensor,
-    ranks: Tensor,
-    dtype: torch.dtype,
-) -> list[Tensor]:
-    return [torch.empty(x.shape, dtype=x.dtype, device=x.device), *gradients_like(x, dtype)]
+def differentiate_fake(dy: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
+    return [torch.empty(x.shape, dtype=x.dtype, device=x.device), *gradients_like(x, rest[-1])]
 
 
 ccc_backward = operators.define(
@@ -291,8 +292,7 @@ def check(x: Tensor, parameters: Sequence[Tensor], k: int) -> None:
     if c > MAX_CHANNELS or h * w > MAX_PIXELS:
         limits = f"{MAX_CHANNELS} channels and {MAX_PIXELS} pixels"
         raise ValueError(f"x must have at most {limits} for the Triton kernels, got {tuple(x.shape)}")
-    d = h * w
-    for name, value, shape in zip(NAMES, parameters, ((d, d), (d,), (d, d), (d,), (c, c), (c,)), strict=True):
+    for name, value, shape in zip(NAMES, parameters, parameter_shapes(c, h * w), strict=True):
         common.check_parameter(name, value, shape, x)
     if not 1 <= k <= c:
         raise ValueError(f"k must be from 1 to the number of channels, {c}, got {k}")
@@ -321,8 +321,11 @@ def launches(
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:
-    """Yield all shipped kernels: at the standard shape, with channels-last gradients as from the model's heads, at the
-    smallest tiles with unaligned rows, and at the largest maps with ranks of two bytes."""
+    """Yield name and launches of every configuration that ships.
+
+    These are the standard shape; the same with channels-last gradients, as the model's heads give them; a small shape
+    with unaligned rows and the smallest tiles; and the largest maps, with ranks of two bytes.
+    """
     yield "448x128x16x16", launches((448, 128, 16, 16), 4, dtype, target)
     yield "448x128x16x16-inference", launches((448, 128, 16, 16), 4, dtype, target, save=False)[2:]
     for maps in (448, 14):

@@ -149,12 +149,15 @@ def stacked_like(x: Tensor) -> tuple[Tensor, ...]:
     return weight, bias, mix, mix_bias
 
 
+def parameter_shapes(channels: int, area: int) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the parameters, in the order of `NAMES`."""
+    return (area, area), (area,), (area, area), (area,), (channels, channels), (channels,)
+
+
 def gradients_like(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
     """Return empty gradients of the parameters for maps like `x`, in the order of `NAMES`."""
     _, c, h, w = x.shape
-    d = h * w
-    shapes: tuple[tuple[int, ...], ...] = ((d, d), (d,), (d, d), (d,), (c, c), (c,))
-    return [torch.empty(shape, dtype=dtype, device=x.device) for shape in shapes]
+    return [torch.empty(shape, dtype=dtype, device=x.device) for shape in parameter_shapes(c, h * w)]
 
 
 def stack_launch(x: Tensor, parameters: Sequence[Tensor], stacked: Sequence[Tensor]) -> Launch:

@@ -43,10 +43,10 @@ class Launch:
     """One kernel launch as a value: an operator runs it, `mol_fast.kernels.resources` compiles it.
 
     `arguments` and `constants` together are the kernel's parameters by name; `constants` are those of compile time.
-    `bytes` is the traffic of device memory if every operand moves once. Repeated reads come from the L2 cache: data
-    that concurrent programs share, and output that a program reads back. `again` is the bytes of these reads, without
-    those from a multiprocessor's own cache. `flops` is the useful floating-point operations of the matrix products,
-    without padding; 0 if there are none.
+    `bytes` is the traffic of device memory if every operand moves once. Programs read some data again from the L2
+    cache: data that concurrent programs share, and output that a program reads back. `again` counts these bytes; reads
+    from a multiprocessor's own cache do not count. `flops` is the useful floating-point operations of the matrix
+    products, without padding; 0 if there are none.
     """
 
     kernel: Any
@@ -59,7 +59,7 @@ class Launch:
     bytes: int
     flops: int = 0
     programs: int = 1
-    """Number of programs that should share a multiprocessor, which caps their registers. 1 for no cap."""
+    """Number of programs that should fit on one multiprocessor. It limits their registers; 1 sets no limit."""
     again: int = 0
 
     @property

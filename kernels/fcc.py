@@ -17,9 +17,9 @@ Backward. With d = dL/dy, R_i and C_j its sums over maps and columns or rows, an
     fold(E)[s] = sum_i E[i, (i + s) mod L]  d weight = sum_g e_g,  e_g = kv . fold(E_g)
     d bias = S_v S_h D                      d bias1 = S_2 D,  d bias2 = D
 
-(the dots: terms of bias, bias1 and circ(pos2), from the sums and R or C). One pass over x and d computes all
-reductions. Batch statistics need the sums of du = weight A^T d B and of u du; these are weight S_v S_h D_g and
-weight e_g. So with M values per channel and group the second pass computes
+The dots stand for terms of bias, bias1 and circ(pos2); they follow from the sums and R or C. One pass over x and d
+computes all reductions. Batch statistics need the sums of du = weight A^T d B and of u du; these are weight S_v S_h D_g
+and weight e_g. So with M values per channel and group the second pass computes
 
     dx = d + weight / sigma (A^T d B - S_v S_h D_g / M - u e_g / M)       (last two terms: batch statistics only)
 
@@ -187,8 +187,8 @@ fcc_running = operators.define(
     update,
     lambda *_: None,
 )
-"""Updates running mean and variance of vh and hv and their counts of batches, all contiguous, group by group, by the
-mean and biased variance `(G, C)` of `elements` elements each."""
+"""Updates the running mean, running variance and batch count of vh and hv, group by group. All must be contiguous.
+`mean` and `var` (biased) are `(G, C)`, over `elements` elements each."""
 
 
 def per_branch(gradients: list[Tensor], half: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -28,7 +28,7 @@ def define(schema: str, implementation: Callable[..., Any], fake: Callable[..., 
 
 
 def differentiate(operator: OpOverload, record: Callable[..., Any]) -> None:
-    """Let `record`, called with the operator's arguments, run if autograd records."""
+    """Register `record` for autograd. It is called with the operator's arguments if gradients are recorded."""
 
     def autograd(*arguments: Any) -> Any:
         if torch.is_grad_enabled():
@@ -52,7 +52,7 @@ def call(operator: OpOverload, *arguments: Any) -> Any:
 
 
 def end(operator: OpOverload) -> None:
-    """Let the derivative of `operator`, which is a derivative itself, raise RuntimeError."""
+    """Let the derivative of `operator`, which is a first derivative, raise RuntimeError."""
     differentiate(operator, lambda *arguments: list(_End.apply(operator, arguments, *tensors(arguments))))
 
 

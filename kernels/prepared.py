@@ -36,7 +36,8 @@ ALIGNED = 16
 """Alignment in bytes for which Triton compiles separately; on AMD it also does so for small storages."""
 
 LOWEST = 2**40
-"""Addresses below are rare, and looked at: a part of a tensor whose storage was freed begins at its offset."""
+"""Addresses below this are rare, and checked: after a storage is freed, a part of the tensor has only its offset as
+address."""
 
 description = attrgetter("shape", "dtype", "device")
 
@@ -147,8 +148,8 @@ def plan(
 ) -> Plan:
     """Make or find the plan of a layout.
 
-    `precision` determines float32 products, `generation` the tiles. `special` is what Triton specialises on beyond the
-    layout: alignment, and sizes of storages.
+    `precision` determines float32 products, `generation` the tiles. Triton also compiles separately for alignments and
+    for sizes of storages, which the layout does not contain; `special` holds them.
     """
     return Plan(recipe, arguments, layout, strides)
 

@@ -36,7 +36,7 @@ TABLE = Path(__file__).with_name("tiles.json")
 """Card -> kernel -> shape class -> dtype -> {"tile": fields, "run": the result file that measured them}."""
 
 FAILURES = (OutOfResources, CompilationError, PTXASError)
-"""Errors of Triton if a kernel cannot be compiled for a device, or does not fit it, with its tiles."""
+"""Errors that Triton raises if a kernel, with its tiles, cannot be compiled for a device or does not fit on it."""
 
 Fields = Mapping[str, int]
 T = TypeVar("T", bound=tuple)
@@ -86,7 +86,7 @@ def choose(
         dtype: dtype of the maps.
         default: the pinned tiles.
         device: device of the tensors; the table is read only for a GPU.
-        most: largest values of the sides that the size of a map limits.
+        most: upper limits of the tile sides that must not exceed the map.
     """
     fields = dict(measured(device, kernel, shape, dtype))
     for layer in (environment(), *STATE.overrides):

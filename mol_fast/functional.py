@@ -100,8 +100,8 @@ def fcc(
         x: maps `(N, C, H, W)`, C even, floating point.
         vh, hv: parameters of the two branches, C/2 channels each (see `FCCBranch`).
         mean, var: statistics of the batch normalisation, `(C,)`, `(1, C)` or `(G, C)`. Default (training): the
-            statistics of x plus first positions, per group; 0 and 1 if there are no maps. Only PyTorch gives given ones
-            a gradient.
+            statistics of x plus first positions, per group; 0 and 1 if there are no maps. If you pass
+            them, only PyTorch computes their gradient.
         groups: number G of statistics groups. Map n belongs to group n mod G; N must be a multiple of G.
         eps: added to the variance.
         backend: see the module.
@@ -112,7 +112,7 @@ def fcc(
 
     Raises:
         ValueError: an argument has a wrong shape, type or value.
-        RuntimeError: the requested backend cannot run here, or is Triton, and mean or var need a gradient.
+        RuntimeError: the requested backend cannot run here; or it is Triton, and mean or var needs a gradient.
     """
     dtype = _compute_dtype(x)
     given = (mean, var) if mean is not None and var is not None else ()

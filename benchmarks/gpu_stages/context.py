@@ -102,7 +102,7 @@ class Context:
         return self.scratch / "import" / "mol_fast" / "kernels" / "tiles.json"
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a process: this context, import paths, and caches in the scratch folder."""
+        """Return the environment of a process: this context, import paths, own caches, pinned tiles."""
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
         paths = [self.scratch / "import", self.root / "benchmarks", self.root / "tests"]
         known = os.environ.get("PYTHONPATH")
@@ -117,7 +117,8 @@ class Context:
         }
         if self.rehearsal:
             changes |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **changes}
+        inherited = {name: value for name, value in os.environ.items() if name != "MOL_FAST_TILES"}
+        return {**inherited, **changes}
 
 
 def current() -> Context:

@@ -1,1 +1,1 @@
-"""Operators in batched PyTorch, for devices without Triton. Every file has a twin in `reference/` and `kernels/`."""
+"""Operators in batched PyTorch, for devices without Triton. `reference/` and `kernels/` hold the same operators."""

@@ -74,7 +74,7 @@ def ccc_paper(
     mix_bias: Tensor,
     k: int,
 ) -> Tensor:
-    """Compute CCC between channels: x + mix(ReLU(P + max_j Q_j)), P = F (W_n - W_e)^T, Q = F W_e^T + b_n + b_e."""
+    """Compute CCC between channels: x + mix(ReLU(P + max_j Q_j)), P = F (W_n - W_e)^T + b_n + b_e, Q = F W_e^T."""
     f = x.flatten(2)
     index = neighbours(f, k)
     exact = torch.promote_types(x.dtype, torch.float32)

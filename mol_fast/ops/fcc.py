@@ -115,8 +115,8 @@ def _normalise(
 def _constant(branch: FCCBranch) -> Tensor:
     """Return the constant `(C/2,)` that the biases of a branch add to every cell of a plane.
 
-    The planes already include the bias of the normalisation; only its gradient comes from here, so that rounding of
-    single cells in half precision does not disturb it.
+    The planes already include the bias of the normalisation. Only its gradient is computed here, because rounding of
+    single cells in half precision would disturb it there.
     """
     bias = branch.bias - branch.bias.detach()
     return (bias * branch.kernel1.sum(dim=1) + branch.bias1) * branch.kernel2.sum(dim=1) + branch.bias2

@@ -440,6 +440,12 @@ def test_gpu_tests_are_found_without_installation(tmp_path: Path, monkeypatch: p
     assert found["skipped"] > 100
 
 
+def test_a_session_measures_from_the_pinned_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOL_FAST_TILES", "mine.json")
+    context = Context(BENCHMARKS.parent, tmp_path, tmp_path, 0.0)
+    assert "MOL_FAST_TILES" not in context.environment()
+
+
 def test_rehearsal(tmp_path: Path) -> None:
     """Everything of a run on a GPU, at tiny sizes, with stand-ins for the clock of the GPU and for NVIDIA's tools."""
     pytest.importorskip("triton")

@@ -294,7 +294,7 @@ def test_wrong_root(tmp_path: Path) -> None:
         casme2(tmp_path / "nowhere")
     (tmp_path / "documents").mkdir()
     for list_release in (casme2, list_smic, lambda root: list_with_sheet(SAMM, root, None)):
-        with pytest.raises(UserError, match=r"has no folders (sub01|s1|006), .*found: documents.*--root"):
+        with pytest.raises(UserError, match=r"has no folders (sub01|s1|001), .*found: documents.*--root"):
             list_release(tmp_path)
     with pytest.raises(UserError, match=r"no folders CLASS/SUBJECT_CLIP \(found: documents\)"):
         list_folders(tmp_path, "mine")
