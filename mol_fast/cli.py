@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.options import gather_options
 
 COMMANDS = {
     "prepare": "convert the raw release of a data set into a prepared set",
@@ -47,7 +48,8 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
     try:
         import tyro
 
-        tyro.cli(run, args=argv, prog=f"mol-fast {name}", config=(tyro.conf.OmitArgPrefixes,))
+        words = gather_options(sys.argv[1:] if argv is None else argv, run)
+        tyro.cli(run, args=words, prog=f"mol-fast {name}", config=(tyro.conf.OmitArgPrefixes,))
     except ModuleNotFoundError as error:
         return fail(f"{error.name} is not installed: pip install 'mol-fast[{extra}]'")
     except UserError as error:

@@ -13,6 +13,7 @@ from mol_fast.cli import progress, run_program
 from mol_fast.training.settings import SEEDS, Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.limits import MOST_BATCH
 
 MODES = {
     "run": ("out", "partial"),
@@ -71,8 +72,8 @@ class Options:
                 raise UserError(f"--{field.name.replace('_', '-')} does not apply to --{modes[0]}: omit it")
         if not RESAMPLES[0] <= self.resamples <= RESAMPLES[1]:
             raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}")
-        if self.batch_size < 1:
-            raise UserError(f"--batch-size must be at least 1, got {self.batch_size}")
+        if not 1 <= self.batch_size <= MOST_BATCH:
+            raise UserError(f"--batch-size must be from 1 to {MOST_BATCH}, got {self.batch_size}")
         if not 0 <= self.seed < SEEDS:
             raise UserError(f"--seed must be from 0 to {SEEDS - 1}, got {self.seed}")
         return modes[0]

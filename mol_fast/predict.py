@@ -20,6 +20,7 @@ from mol_fast.prediction.sources import open_source
 from mol_fast.prediction.windows import Window, plan_windows
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.limits import MOST_BATCH
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.video import FrameSource, VideoFile
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TABLE_ROWS = 40
+_MOST_FRAMES = 2**31  # a longer window or stride is cut to this, longer than any video
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 
@@ -166,7 +168,7 @@ def _frames(text: str, fps: float | None, option: str, least: int) -> int:
         return int(value)
     if fps is None:
         raise UserError(f"{option} is {text}, but the frames per second are unknown, give --fps as well")
-    return max(least, round(value * fps))
+    return max(least, round(min(value * fps, _MOST_FRAMES)))
 
 
 def _check_numbers(options: Options) -> None:
@@ -174,6 +176,8 @@ def _check_numbers(options: Options) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} is {value}, must be positive and finite")
+    if options.batch_size > MOST_BATCH:
+        raise UserError(f"--batch-size is {options.batch_size}, must be at most {MOST_BATCH}")
 
 
 def _print(result: Prediction, fps: float | None, out: Path) -> None:

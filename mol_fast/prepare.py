@@ -19,6 +19,7 @@ from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.limits import MOST_WORKERS
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 
 COUNT_MISMATCH = 3
@@ -89,9 +90,9 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         CountMismatch: the counts differ from the protocol's.
     """
     options = prepare
-    workers = (os.cpu_count() or 1) if options.workers is None else options.workers
-    if workers < 1:
-        raise UserError(f"--workers must be at least 1, got {workers}")
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if options.workers is None else options.workers
+    if not 1 <= workers <= MOST_WORKERS:
+        raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}")
     if not _SCORES[0] <= options.min_score <= _SCORES[1]:
         raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}")
     settings = Settings(options.align, options.min_score, str(choose_device(options.device)))

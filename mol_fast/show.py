@@ -52,6 +52,7 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
     if not 0 <= window < described.interval:
         raise UserError(f"--window is {window}, must be from 0 to {described.interval - 1} for {video}")
     target = out or Path(f"{video.stem}.png")
+    described.check()
     data = described.read()
     lengths = data.flow.float().norm(dim=1)
     print(f"{described.source}, subject {described.subject}, video {described.name}, label {described.label}")

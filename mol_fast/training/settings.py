@@ -9,24 +9,25 @@ from typing import Any, Literal, get_args
 
 from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.limits import MOST_BATCH, MOST_WORKERS
 from mol_fast.utils.processes import world_size
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
 Recipe = Literal["default", "released"]
 Precision = Literal["auto", "float32", "bfloat16"]
-LEAST = {
-    "steps": 1,
-    "seeds": 1,
-    "batch_size": 1,
-    "score_every": 1,
-    "warmup": 0,
-    "workers": 0,
-    "checkpoint_every": 0,
-    "seed": 0,
-}
-"""Smallest value of each integer setting."""
 SEEDS = 2**31
 """Number of different seeds: seed and step together form a 64-bit number."""
+RANGES = {
+    "steps": (1, 10**8),
+    "seeds": (1, 1000),
+    "batch_size": (1, MOST_BATCH),
+    "score_every": (1, 10**8),
+    "warmup": (0, 10**8),
+    "workers": (0, MOST_WORKERS),
+    "checkpoint_every": (0, 10**8),
+    "seed": (0, SEEDS - 1),
+}
+"""Smallest and largest value of each integer setting."""
 INCIDENTAL = (
     "data",
     "data_dir",
@@ -40,8 +41,6 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-LISTS = ("test_subjects", "folds", "tasks")
-"""Settings with several words, separated by spaces or commas."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,6 @@ class TrainSettings:
     """Number of steps between two checkpoints. With 0, a checkpoint is written only when the run is stopped."""
 
     def __post_init__(self) -> None:
-        for name in LISTS:
-            words = [word.strip() for text in getattr(self, name) for word in text.split(",")]
-            object.__setattr__(self, name, tuple(word for word in words if word))
         if all(task in TASKS for task in self.tasks):
             object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
 
@@ -153,9 +149,10 @@ class TrainSettings:
             raise UserError("--tasks lacks mer, which scores and samples need: add it")
         if self.compile and self.recompute:
             raise UserError("--compile and --recompute cannot be combined: omit one of them")
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} must be from {least} to {most}, got {getattr(self, name)}")
         if self.seed + self.seeds > SEEDS:
             raise UserError(f"--seed must be at most {SEEDS - self.seeds}, got {self.seed}")
         for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):

@@ -12,3 +12,7 @@ MOST_COLUMNS = 1024
 LONGEST_TEXT = 1024
 """Characters of a name or a cell."""
 MOST_CLASSES = 1000
+MOST_BATCH = 4096
+"""Clips in one batch; memory ends long before."""
+MOST_WORKERS = 256
+"""Processes that a program starts."""

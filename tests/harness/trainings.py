@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +16,13 @@ STEPS = 6
 
 def options(prepared: PreparedSet, out: Path, *more: str) -> list[str]:
     """Options of a training of a few steps, which leaves checkpoints."""
-    common = ["--data", str(prepared.path), "--out", str(out), "--name", "run", "--batch-size", "2"]
-    return [*common, "--precision", "float32", "--steps", str(STEPS), "--checkpoint-every", "2", *more]
+    common = {"--data": str(prepared.path), "--out": str(out), "--name": "run", "--batch-size": "2"}
+    return options_once(common | {"--precision": "float32", "--steps": str(STEPS), "--checkpoint-every": "2"}, more)
+
+
+def options_once(common: dict[str, str], more: Sequence[str]) -> list[str]:
+    """Common options, without those that `more` gives, then `more`: an option may not be given twice."""
+    return [word for option, value in common.items() if option not in more for word in (option, value)] + [*more]
 
 
 def outcome(out: Path) -> dict[str, object]:

@@ -36,7 +36,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def weights_options(weights: Path, prepared: PreparedSet, *more: str) -> list[str]:
-    given = ["--weights", str(weights), "--data", str(prepared.path), "--precision", "float32", "--batch-size", "4"]
+    given = ["--weights", str(weights), "--data", str(prepared.path), "--precision", "float32"]
     return [*given, *more]
 
 
@@ -161,7 +161,7 @@ def test_subjects_of_the_training_are_warned_of(
     first, second, _ = embedded_small.subjects
     out = tmp_path / "scores"
     options = weights_options(run / f"folds/{first}-seed0", embedded_small, "--out", str(out))
-    assert main([*options, "--subjects", second, first]) == 0
+    assert main([*options, "--subjects", f"{second},{first}"]) == 0
     warning = f"The weights were trained on {second} (1 of 2 subjects scored)"
     printed = capsys.readouterr()
     assert warning in printed.err
@@ -245,7 +245,7 @@ def test_two_runs_are_compared(run: Path, tmp_path: Path, capsys: pytest.Capture
         (["--weights", "{fold}", "--data", "{empty}"], "is empty"),
         (["--weights", "{fold}", "--data", "{set}", "--protocol", "embedded-5"], "knows the classes"),
         (["--weights", "{fold}", "--data", "{set}", "--subjects", "s99"], "there is no subject s99"),
-        (["--weights", "{fold}", "--data", "{set}", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--weights", "{fold}", "--data", "{set}", "--batch-size", "0"], "--batch-size must be from 1 to 4096"),
         (["--weights", "{fold}", "--data", "{set}", "--out", "{run}"], "holds results of another evaluation"),
         (["--weights", "{fold}", "--data", "{set}", "--out", "{set}"], "is not empty and not a run"),
     ],

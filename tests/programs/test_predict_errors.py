@@ -179,6 +179,7 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
         (["--fps", "0"], "--fps is 0"),
         (["--fps", "nan"], "--fps is nan"),
         (["--batch-size", "0"], "--batch-size is 0"),
+        (["--batch-size", "2000000000"], "--batch-size is 2000000000, must be at most 4096"),
         (["--max-flow", "-1"], "--max-flow is -1"),
         (["--device", "abacus"], "device 'abacus' is not available"),
     ],

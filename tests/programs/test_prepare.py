@@ -285,7 +285,7 @@ def test_frames_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--workers", "0"], "--workers must be at least 1"),
+        (["--workers", "0"], "--workers must be from 1 to 256, got 0"),
         (["--device", "abacus"], "device 'abacus' is not available"),
         (["--device", "cpu:abc"], "device 'cpu:abc' is not available"),
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),

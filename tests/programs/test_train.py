@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness.trainings import options_once
 from safetensors.torch import load_file
 
 from mol_fast.data import PreparedSet
@@ -22,19 +23,8 @@ TERMS = ("total", "expression", "flow", "landmarks")
 
 
 def options(prepared: PreparedSet, out: Path, name: str, *more: str) -> list[str]:
-    given = [
-        "--data",
-        str(prepared.path),
-        "--out",
-        str(out),
-        "--name",
-        name,
-        "--batch-size",
-        "2",
-        "--precision",
-        "float32",
-    ]
-    return [*given, *more]
+    common = {"--data": str(prepared.path), "--out": str(out), "--name": name}
+    return options_once(common | {"--batch-size": "2", "--precision": "float32"}, more)
 
 
 def losses(run: Path) -> list[tuple[str, ...]]:
@@ -193,14 +183,15 @@ def _poison(folder: Path, videos: list) -> None:
         (["--protocol", "samm-9"], "there is no protocol 'samm-9'"),
         (["--test-subjects", "s99"], "there is no subject s99"),
         (["--folds", "s01", "s99"], "there is no subject s99"),
-        (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--seeds", "0"], "--seeds must be from 1 to 1000, got 0"),
+        (["--seeds", "2000000000"], "--seeds must be from 1 to 1000, got 2000000000"),
         (["--test-subjects", "s01", "s02", "s03"], "none is left to train"),
         (["--neighbors", "129"], "neighbors must be from 1 to the number of nodes, 128, got 129"),
         (["--device", "abacus"], "device 'abacus' is not available"),
-        (["--steps", "0"], "--steps must be at least 1"),
-        (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--steps", "0"], "--steps must be from 1 to"),
+        (["--batch-size", "0"], "--batch-size must be from 1 to 4096, got 0"),
         (["--lr", "nan"], "--lr must be"),
-        (["--workers", "-1"], "--workers must be at least 0"),
+        (["--workers", "-1"], "--workers must be from 0 to 256, got -1"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -158,11 +158,11 @@ def test_what_processes_cannot_do(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "2")
-    given = options(embedded_small, tmp_path, "--parallel", "batch", "--batch-size", "6")
-    assert main(given) == 2
+    given = "--parallel", "batch", "--batch-size"
+    assert main(options(embedded_small, tmp_path, *given, "6")) == 2
     assert "start them with torchrun" in capfd.readouterr().err
     monkeypatch.setenv("MASTER_ADDR", "localhost")
-    assert main([*given, "--batch-size", "4"]) == 2
+    assert main(options(embedded_small, tmp_path, *given, "4")) == 2
     assert "--batch-size 4 cannot be split over 3 processes" in capfd.readouterr().err
     assert main(["--data", str(embedded_small.path), "--out", str(tmp_path)]) == 2
     assert "give --name" in capfd.readouterr().err

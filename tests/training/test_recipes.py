@@ -67,5 +67,5 @@ def test_help_and_unknown_recipes(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_score_every_is_checked() -> None:
-    with pytest.raises(UserError, match="--score-every must be at least 1"):
+    with pytest.raises(UserError, match="--score-every must be from 1 to"):
         TrainSettings(score_every=0).check()
