@@ -11,7 +11,6 @@ from mol_fast.data.counts import compare
 from mol_fast.data.protocols import PROTOCOLS, Protocol
 from mol_fast.data.store import Video, write_index
 from mol_fast.preparation.contact_sheet import contact_sheet
-from mol_fast.preparation.lock import locked
 from mol_fast.preparation.manifest import Entry, Manifest
 from mol_fast.preparation.one_video import Finder, Settings
 from mol_fast.preparation.records import remove_leftovers, video_file
@@ -20,6 +19,7 @@ from mol_fast.preparation.workers import Outcome, Worker, prepare_all
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.lock import locked
 from mol_fast.vision.pictures import encoded_png
 
 _INDEX = ("index.csv", "set.json")
@@ -123,7 +123,7 @@ def prepare_set(
     """Prepare the videos of a plan in the folder `out`. Videos that are already done are verified and kept.
 
     The index is removed first and written last, so a folder with an index holds a complete set. The folder is locked
-    meanwhile (see `mol_fast.preparation.lock`).
+    meanwhile (see `mol_fast.utils.lock`).
 
     Raises:
         UserError: the folder cannot be used, another run is preparing it, or no video can be used.
@@ -131,7 +131,7 @@ def prepare_set(
             written, but not the index.
     """
     _make_folder(out)
-    with locked(out):
+    with locked(out / "records" / ".lock", f"--out {out} is being prepared"):
         _clear_folder(out, plan.listing.source)
         outcomes = prepare_all(plan.chosen, Worker(out, settings, make_finder), workers, on_done)
         return _account(plan, out, settings, outcomes, allow_count_mismatch), outcomes
