@@ -1,12 +1,16 @@
 """The console script `mol-fast`, and what its programs share: options, error messages, progress bars."""
 
 import importlib
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol
 
-from mol_fast.utils.errors import UserError
+from mol_fast.utils.errors import Terminated, UserError
 from mol_fast.utils.options import gather_options
 
 COMMANDS = {
@@ -17,7 +21,8 @@ COMMANDS = {
     "doctor": "check this installation: versions, kernels, every operator against the reference",
 }
 USER_ERROR = 2
-INTERRUPTED = 130
+INTERRUPTED, READER_GONE, TERMINATED = 128 + 2, 128 + 13, 128 + 15
+"""Exit codes after SIGINT, SIGPIPE and SIGTERM, as those of programs that the signal ends."""
 
 
 def main() -> int:
@@ -34,7 +39,9 @@ def main() -> int:
 
 
 def run_program(run: Callable[..., None], argv: list[str] | None, name: str, extra: str) -> int:
-    """Parse options by the signature of `run`, call `run`, and print errors as one sentence on stderr.
+    """Parse options by the signature of `run`, call `run`, and print every error as one sentence on stderr.
+
+    SIGTERM ends the program like SIGINT: it raises an exception wherever the program is.
 
     Args:
         run: the program.
@@ -43,25 +50,59 @@ def run_program(run: Callable[..., None], argv: list[str] | None, name: str, ext
         extra: extra of this distribution that installs the program's dependencies.
 
     Returns:
-        The exit code: 0, that of the `UserError` (mostly 2), or 130 if interrupted.
+        The exit code: 0, that of the `UserError` (mostly 2), 70 after an internal error, or 128 + a signal's number.
     """
     try:
-        import tyro
+        with _terminable():
+            import tyro
 
-        words = gather_options(sys.argv[1:] if argv is None else argv, run)
-        tyro.cli(run, args=words, prog=f"mol-fast {name}", config=(tyro.conf.OmitArgPrefixes,))
-    except ModuleNotFoundError as error:
-        return fail(f"{error.name} is not installed: pip install 'mol-fast[{extra}]'")
-    except UserError as error:
-        return fail(str(error), error.exit_code)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        reason = error.strerror or str(error)
-        return fail(f"{reason}{where}: free space or choose another folder; no partial file was left")
+            words = gather_options(sys.argv[1:] if argv is None else argv, run)
+            tyro.cli(run, args=words, prog=f"mol-fast {name}", config=(tyro.conf.OmitArgPrefixes,))
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output is gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except Terminated:
+        print("stopped by SIGTERM", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        return _failed(error, name, extra)
     return 0
+
+
+def _failed(error: Exception, name: str, extra: str) -> int:
+    """Print what is known about `error`, and return the exit code."""
+    if isinstance(error, UserError):
+        return fail(str(error), error.exit_code)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("mol_fast"):
+        return fail(f"{error.name} is not installed: pip install 'mol-fast[{extra}]'")
+    from mol_fast.utils.failures import INTERNAL_ERROR, explain, internal_error
+
+    sentence = explain(error)
+    if sentence is not None:
+        return fail(sentence)
+    print(internal_error(error, name), file=sys.stderr)
+    return INTERNAL_ERROR
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` inside the context."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only it may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(message: str, code: int = USER_ERROR) -> int:

@@ -1,5 +1,6 @@
 """The program that trains a model and scores held-out subjects: `python -m mol_fast.train`."""
 
+import signal
 import sys
 from dataclasses import asdict
 from datetime import datetime
@@ -13,8 +14,10 @@ from mol_fast.data.loading import check_videos, fingerprint, open_data, sources
 from mol_fast.training.fabric import fabric_precision, make_fabric
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.training.settings import TrainSettings, recipe_of
-from mol_fast.utils.errors import FoldsFailed, Stopped, UserError
+from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
+from mol_fast.utils.lock import Held
 from mol_fast.utils.memory import keep_memory
+from mol_fast.utils.processes import world_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -115,10 +118,20 @@ def _run_folds(
                 run_fold(fold, videos, protocol, settings, fabric, fold_folder(path, fold), partial(_show, advance))
             except LossNotFinite as error:
                 failed.append(f"step {error.step} of fold {fold.name}")
+            except Held as held:
+                if splits_batches(settings):
+                    raise
+                print(f"warning: {held}; this process leaves the fold to it", file=sys.stderr, flush=True)
             except Stopped as stop:
-                command = f"resume with the same command and --name {path.name}"
-                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {command}") from stop
+                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {_resume(path)}") from stop
+            except KeyboardInterrupt as stop:  # before the first step, or while the held-out subjects are scored
+                number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+                raise Stopped(number, f"stopped by {number.name} in fold {fold.name}: {_resume(path)}") from stop
     return failed
+
+
+def _resume(path: Path) -> str:
+    return f"resume with the same command and --name {path.name}"
 
 
 def _show(advance: Advance, step: "StepRecord") -> None:
@@ -147,6 +160,9 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
     finished = {fold: result for fold, result in results.items() if result is not None}
     if len(finished) < len(folds):
+        if world_size() == 1:
+            missing = ", ".join(fold.name for fold in folds if fold not in finished)
+            raise UserError(f"{path} lacks the results of {missing}: repeat the command, which trains them again")
         print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
         return
     pooled = PooledResults(finished)

@@ -3,7 +3,6 @@
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,6 +19,8 @@ from mol_fast.preparation.one_video import Finder, Settings, prepare_video
 from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, video_key, write_record
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.failures import explain
+from mol_fast.utils.processes import signals_blocked
 from mol_fast.vision.sizes import PAIRS, interval
 
 
@@ -87,10 +88,7 @@ class Worker:
                 record = replace(record, sha256=file_sha256(file))
             write_record(self._out, video, record)
         except OSError as error:
-            raise UserError(
-                f"{self._out} cannot be written ({error}); free space or give another folder, then run the same "
-                "command to resume"
-            ) from error
+            raise UserError(f"{explain(error)}, then run the same command to resume") from error
         return Outcome(record, made=True)
 
 
@@ -139,7 +137,8 @@ def _collect(
     waiting = iter(enumerate(videos))
     while len(outcomes) < len(videos):
         while len(pending) < ahead and (following := next(waiting, None)) is not None:
-            pending[pool.submit(_prepare, following[1])] = following[0]
+            with signals_blocked():  # a process may start: it finishes its video when a signal comes
+                pending[pool.submit(_prepare, following[1])] = following[0]
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
             outcome = future.result()
             outcomes[pending.pop(future)] = outcome
@@ -154,7 +153,6 @@ def _start(worker: Worker) -> None:
     global _worker
     _worker = worker
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent lets workers finish the current videos
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

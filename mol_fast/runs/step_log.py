@@ -15,16 +15,17 @@ class StepLog:
 
     Args:
         folder: an existing folder.
-        done: steps done so far. Later rows, left by an interrupted run, are dropped.
+        lines: lines of metrics.csv so far, which replace the file. New lines are added to this list, so that a
+            checkpoint can hold them: the file may be lost or damaged before the run resumes.
+        done: steps done so far. TensorBoard ignores later ones, left by an interrupted run.
     """
 
-    def __init__(self, folder: Path, done: int = 0) -> None:
+    def __init__(self, folder: Path, lines: list[str], done: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         path = folder / STEPS
-        rows = [row for row in read_steps(path) if row["step"] <= done] if done and path.exists() else []
-        write_atomic(path, csv_table(rows))
-        self._count = len(rows)
+        write_atomic(path, "".join(lines))
+        self._lines = lines
         self._file = open(path, "a", newline="")  # noqa: SIM115
         self._events = SummaryWriter(str(folder), purge_step=done + 1)
 
@@ -43,9 +44,10 @@ class StepLog:
 
     def add(self, row: Mapping[str, float]) -> None:
         """Log the values of one step. Every row has the same keys, including "step"."""
-        self._file.write(csv_table([row], header=not self._count))
+        text = csv_table([row], header=not self._lines)
+        self._lines.append(text)
+        self._file.write(text)
         self._file.flush()
-        self._count += 1
         for key, value in row.items():
             if key != "step":
                 self._events.add_scalar(f"train/{key}", value, int(row["step"]))

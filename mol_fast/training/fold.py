@@ -5,10 +5,12 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from lightning_fabric import Fabric
 
@@ -23,21 +25,28 @@ from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.runs.step_log import StepLog
 from mol_fast.training.balance import class_counts, missing_classes
-from mol_fast.training.checkpoints import Checkpoints
+from mol_fast.training.checkpoints import Checkpoints, Resumed
 from mol_fast.training.fabric import fabric_precision
 from mol_fast.training.folds import split_clips
 from mol_fast.training.loop import LossNotFinite, train
-from mol_fast.training.parallel import largest
+from mol_fast.training.parallel import first_alone, largest
 from mol_fast.training.settings import TrainSettings
 from mol_fast.training.step import StepRecord
+from mol_fast.utils.environment import bits_environment
 from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.lock import locked
 
 _OF_THE_RUN = ("folds", "seeds")
 
 
 def write_fold_config(
-    folder: Path, settings: TrainSettings, precision: str, info: Mapping[str, Any], model: MOLConfig
+    folder: Path,
+    settings: TrainSettings,
+    precision: str,
+    info: Mapping[str, Any],
+    model: MOLConfig,
+    resumed: Sequence[Resumed] = (),
 ) -> None:
     """Write config.json to the folder of a fold. It repeats nothing, and does not mention machine, paths or time.
 
@@ -47,11 +56,14 @@ def write_fold_config(
         precision: precision of the training.
         info: plain values that are also saved with the weights: classes, protocol, subjects.
         model: configuration of the model.
+        resumed: resumes in another environment, which may have changed bits.
     """
     top = {"seed": settings.seed, "precision": precision, **info}
     told = {*top, *model.to_dict(), *_OF_THE_RUN}
     rest = {name: value for name, value in settings.identity().items() if name not in told}
     values = {**top, "settings": rest, "model": model.to_dict()}
+    if resumed:
+        values["resumed"] = msgspec.to_builtins(resumed)
     write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
 
 
@@ -64,20 +76,46 @@ def run_fold(
     folder: Path,
     on_step: Callable[[StepRecord], None],
 ) -> None:
-    """Train and score `fold` in `folder`. Skip a fold that is already finished.
+    """Train and score `fold` in `folder`, which is locked meanwhile. Skip a fold that is already finished.
 
-    If the processes of `fabric` split batches, all of them call this; the first one scores and writes.
+    If the processes of `fabric` split batches, all of them call this; the first one locks, scores and writes.
 
     Raises:
         LossNotFinite: the loss is not finite. The weights before this step are in `folder`.
         Stopped: a signal stopped the run. The same call resumes from the checkpoint.
+        Held: another process is training this fold.
     """
+    first = fabric.is_global_zero
+    by_test = settings.selection == "test"
+    if largest(fabric, int(first and _is_finished(folder, by_test))):
+        return
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / ".lock", f"the fold {fold.name} is being trained"))
+
+        first_alone(fabric, lock)
+        if not largest(fabric, int(first and _is_finished(folder, by_test))):  # by the holder of the lock before
+            _run_fold(fold, videos, protocol, settings, fabric, folder, on_step)
+
+
+def _is_finished(folder: Path, by_test: bool) -> bool:
+    results = FoldResults.read(folder)
+    return results is not None and bool(results.chosen) == by_test
+
+
+def _run_fold(
+    fold: Fold,
+    videos: Sequence[Video],
+    protocol: Protocol,
+    settings: TrainSettings,
+    fabric: Fabric,
+    folder: Path,
+    on_step: Callable[[StepRecord], None],
+) -> None:
     by_test = settings.selection == "test"
     first = fabric.is_global_zero
-    finished = FoldResults.read(folder) if first else None
-    if largest(fabric, int(finished is not None and bool(finished.chosen) == by_test)):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, seed=fold.seed)
     clips, held_out = split_clips(fold, videos, protocol)
     if first:
@@ -103,21 +141,38 @@ def run_fold(
             write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
             model.train()
 
-    _fit(model, clips, settings, fabric, folder, info, fingerprint(videos), on_step, scored, score_on_the_way)
+    checkpoints = _checkpoints(folder, settings, fabric, [info["classes"], info["test_subjects"], fingerprint(videos)])
+    _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
     if first:
-        _score_the_last(model, held_out, settings, fabric, folder, scored)
+        if checkpoints.resumed:
+            write_fold_config(folder, settings, fabric_precision(fabric), info, model.config, checkpoints.resumed)
+        _score_the_last(model, held_out, settings, fabric, folder, checkpoints.lines, scored)
     fabric.barrier()
 
 
+def _checkpoints(folder: Path, settings: TrainSettings, fabric: Fabric, data: Sequence[Any]) -> Checkpoints:
+    """Return the checkpoints of the fold in `folder`. `data` are values that identify its data."""
+    identity = json.dumps([settings.identity(), fabric_precision(fabric), *data])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    environment = bits_environment(fabric.device)
+    return Checkpoints(folder / "checkpoints", settings.checkpoint_every, digest, environment, fabric)
+
+
 def _score_the_last(
-    model: MOL, held_out: ClipDataset, settings: TrainSettings, fabric: Fabric, folder: Path, scored: Sequence[int]
+    model: MOL,
+    held_out: ClipDataset,
+    settings: TrainSettings,
+    fabric: Fabric,
+    folder: Path,
+    lines: list[str],
+    scored: Sequence[int],
 ) -> None:
     """Score the weights of the last step, and write the results, which mark the fold as finished."""
     results = score(model, held_out, fabric, settings.batch_size)
     if scored:
         write_scoring(folder, Scoring(settings.steps, results.evaluation))
         results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
-    with StepLog(folder, settings.steps) as log:
+    with StepLog(folder, lines, settings.steps) as log:
         log.add_scores(results.evaluation.compute().summary(), settings.steps)
     results.write(folder)
     for path in (folder / "checkpoints").glob("*"):
@@ -153,22 +208,18 @@ def _fit(
     fabric: Fabric,
     folder: Path,
     info: dict[str, Any],
-    labels: str,
+    checkpoints: Checkpoints,
     on_step: Callable[[StepRecord], None],
     scored: Sequence[int],
     on_scored: Callable[[int], None],
 ) -> None:
-    precision = fabric_precision(fabric)
-    identity = json.dumps([settings.identity(), precision, info["classes"], info["test_subjects"], labels])
-    digest = hashlib.sha256(identity.encode()).hexdigest()
-    checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint_every, digest, fabric)
     log: StepLog | None = None
 
     def record(step: StepRecord) -> None:
         nonlocal log
         if not fabric.is_global_zero:
             return
-        log = log or StepLog(folder, step.step - 1)
+        log = log or StepLog(folder, checkpoints.lines, step.step - 1)
         log.add(step.row())
         on_step(step)
 

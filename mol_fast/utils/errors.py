@@ -17,6 +17,10 @@ class FoldsFailed(UserError):
     exit_code = 1
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. Programs raise it, to end like after SIGINT: with a sentence, and nothing half-written."""
+
+
 class Stopped(UserError):
     """A signal stopped a run, which can be resumed from its checkpoint. `number` is the signal's."""
 

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part."""
+"""Atomic writes: a reader sees the old file or the new one, never a part. The folder of what can be made again."""
 
 import contextlib
 import os
@@ -32,6 +32,11 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
             temporary.unlink()
         raise
     _flush_folder(target.parent)
+
+
+def cache_folder() -> Path:
+    """Return our folder in the user's cache, which may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mol-fast"
 
 
 def _flush_folder(folder: Path) -> None:

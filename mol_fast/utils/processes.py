@@ -1,6 +1,9 @@
-"""Rank and number of processes, from the environment variables RANK and WORLD_SIZE that torchrun sets."""
+"""Rank and number of processes, from the variables that torchrun sets; signals of child processes."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mol_fast.utils.errors import UserError
 
@@ -13,6 +16,22 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes."""
     return _number("WORLD_SIZE", 1)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGTERM inside the context, and for good in processes that start there.
+
+    So a signal to the whole process group reaches only the parent, which lets its children finish or ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has no signals to a group
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _number(name: str, default: int) -> int:

@@ -38,7 +38,8 @@ def outcome(out: Path) -> dict[str, object]:
 
 
 def start(prepared: PreparedSet, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    """Begin that training in a process of its own."""
+    """Begin that training in a process, and a group, of its own."""
     command = [sys.executable, "-m", "mol_fast.train", *options(prepared, out, *more)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=nothing, stderr=pipe, env=environment, start_new_session=True)

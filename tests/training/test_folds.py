@@ -74,16 +74,20 @@ def test_killed_runs_end_alike(embedded_small: PreparedSet, uninterrupted: Path,
     assert outcome(tmp_path) == outcome(uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_a_checkpoint(
-    embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path, number: signal.Signals
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, "2"), (signal.SIGINT, "0")])
+def test_defect_04_a_signal_to_the_group_leaves_a_checkpoint(
+    embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path, number: signal.Signals, workers: str
 ) -> None:
-    process = start(embedded_small, tmp_path, "--checkpoint-every", "0")
+    """The processes that read clips died first, and the training ended with a traceback and no checkpoint."""
+    process = start(embedded_small, tmp_path, "--checkpoint-every", "0", "--workers", workers)
     metrics = tmp_path / "run/folds" / next((uninterrupted / "run/folds").iterdir()).name / "metrics.csv"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
         time.sleep(0.02)
-    process.send_signal(number)
-    assert process.wait() == 128 + number
+    os.killpg(process.pid, number)
+    error = process.communicate()[1].decode()
+    assert process.returncode == 128 + number
+    assert error.startswith(f"error: stopped by {number.name} after step ")
+    assert error.count("\n") == 1
     assert list(metrics.parent.glob("checkpoints/step-*.safetensors"))
     assert start(embedded_small, tmp_path).wait() == 0
     assert outcome(tmp_path) == outcome(uninterrupted)
@@ -105,7 +109,7 @@ def test_processes_share_folds(embedded_small: PreparedSet, tmp_path: Path) -> N
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    checkpoints = Checkpoints(tmp_path, 1, "mine")
+    checkpoints = Checkpoints(tmp_path, 1, "mine", {})
     weights = []
     for step in (1, 2, 3):
         model(torch.ones(1, 3)).sum().backward()
@@ -120,4 +124,4 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
     assert checkpoints.load(model, optimizer) == 2
     assert "is damaged" in capsys.readouterr().out
     assert torch.equal(model.weight, weights[1])
-    assert Checkpoints(tmp_path, 1, "another").load(model, optimizer) == 0
+    assert Checkpoints(tmp_path, 1, "another", {}).load(model, optimizer) == 0

@@ -140,7 +140,7 @@ def checkpoint(folder: Path) -> tuple[Path, Callable[[], object]]:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    checkpoints = Checkpoints(folder, 1, "mine")
+    checkpoints = Checkpoints(folder, 1, "mine", {})
     checkpoints.save(1, model, optimizer)
 
     def load() -> None:

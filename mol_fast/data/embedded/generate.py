@@ -26,6 +26,7 @@ from mol_fast.data.embedded.subjects import Subject, make_subject
 from mol_fast.data.store import PreparedSet, Video, read_info, write_index, write_video
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import cache_folder
 from mol_fast.vision.sizes import FRAME, interval
 
 VERSION = 2  # version of the generator; sets of other versions are generated again
@@ -157,5 +158,4 @@ def _info(seed: int) -> dict[str, Any]:
 
 
 def _default_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mol-fast" / "embedded"
+    return cache_folder() / "embedded"
