@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mol_fast.cli import progress, run_program
 from mol_fast.training.settings import SEEDS, Precision
 from mol_fast.utils.errors import UserError
@@ -109,7 +111,7 @@ def _score_run(settings: Options) -> None:
     out = settings.run
     if settings.out is not None and settings.out.resolve() != settings.run.resolve():
         out = settings.out
-        _open_out(out, {**stored.about, "evaluated": settings.run}, {"run": str(settings.run.resolve())})
+        _open_out(out, {**stored.about, "evaluated": str(settings.run)}, {"run": str(settings.run.resolve())})
     pooled = PooledResults(stored.folds)
     pooled.write(out, stored.unfinished)
     write_run_report(stored.path, pooled, stored.about, _now(), out=out, subjects=subjects, warnings=stored.warnings)
@@ -136,15 +138,15 @@ def _score_weights(settings: Options) -> None:
     weights.check_protocol(protocol)
     choice = choose_subjects(weights, videos, settings.subjects)
     with progress() as begin:
-        scored = [video for video in videos if video.subject in choice.subjects]
+        scored = [video for video in videos if video.id.person in choice.subjects]
         check_videos(scored, begin("checking the videos"))
-    folds = [Fold((subject,), 0) for subject in choice.subjects]
+    folds = [Fold.of((subject,), 0, len(sources(videos))) for subject in choice.subjects]
     title = "subjects" if choice.warnings else "held-out subjects"
     about = {
         "settings": {**asdict(settings), "protocol": protocol.name, "steps": weights.info.get("steps", "unknown")},
         "model": weights.model.config.to_dict(),
         "sources": sources(videos),
-        "folds": [fold.name for fold in folds],
+        "folds": msgspec.to_builtins(folds),
         "subjects": title,
         "warnings": choice.warnings,
         "environment": environment(fabric.device),

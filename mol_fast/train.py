@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
 from mol_fast.data.loading import check_videos, fingerprint, open_data, sources
@@ -17,7 +19,7 @@ from mol_fast.training.settings import TrainSettings, recipe_of
 from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
 from mol_fast.utils.lock import Held
 from mol_fast.utils.memory import keep_memory
-from mol_fast.utils.processes import world_size
+from mol_fast.utils.names import LONGEST_NAME, label_subjects, safe_folder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,15 +66,16 @@ def run(settings: TrainSettings) -> None:
         videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)
+    subjects = list(label_subjects(video.id.person for video in videos).values())
     with progress() as begin:
         check_videos(videos, begin("checking the videos"))
     started = datetime.now().astimezone()
-    path = settings.out / (settings.name or f"{'-'.join(sources(videos))}-{started:%Y%m%d-%H%M%S}")
+    path = settings.out / (settings.name or _name(videos, started))
     about = {
         "settings": asdict(settings),
         "model": model,
         "sources": sources(videos),
-        "folds": [fold.name for fold in folds],
+        "folds": msgspec.to_builtins(folds),
         "environment": environment(fabric.device),
     }
     identity = {
@@ -80,13 +83,13 @@ def run(settings: TrainSettings) -> None:
         "precision": fabric_precision(fabric),
         "protocol": protocol.name,
         "videos": len(videos),
-        "subjects": _subjects(videos),
+        "subjects": subjects,
         "labels": fingerprint(videos),
     }
     first_alone(fabric, lambda: open_run(path, about, identity))
     if fabric.is_global_zero:
         trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
-        print(f"{len(videos)} videos of {len(_subjects(videos))} subjects, {trainings}, in {path}", flush=True)
+        print(f"{len(videos)} videos of {len(subjects)} subjects, {trainings}, in {path}", flush=True)
     meeting = Meeting(settings)
     failed = meeting.gather(_run_folds(own_share(folds, settings), videos, protocol, settings, fabric, path))
     try:
@@ -98,8 +101,9 @@ def run(settings: TrainSettings) -> None:
         part(fabric)
 
 
-def _subjects(videos: list[Video]) -> list[str]:
-    return sorted({video.subject for video in videos})
+def _name(videos: list[Video], started: datetime) -> str:
+    """Return the default name of a run: data, date and time."""
+    return f"{safe_folder('-'.join(sources(videos)), LONGEST_NAME)}-{started:%Y%m%d-%H%M%S}"
 
 
 def _run_folds(
@@ -160,9 +164,6 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
     finished = {fold: result for fold, result in results.items() if result is not None}
     if len(finished) < len(folds):
-        if world_size() == 1:
-            missing = ", ".join(fold.name for fold in folds if fold not in finished)
-            raise UserError(f"{path} lacks the results of {missing}: repeat the command, which trains them again")
         print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
         return
     pooled = PooledResults(finished)

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from mol_fast.data.protocols import Protocol
 from mol_fast.data.store import Video, VideoData
+from mol_fast.utils.names import Subject
 from mol_fast.vision.ibug import MIRROR
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, PAIRS, interval
 
@@ -127,9 +128,9 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def full_subjects(self) -> list[str]:
-        """Return SOURCE/SUBJECT of every subject with clips, sorted."""
-        return sorted({self.videos[index].full_subject for index, _, _ in self.windows})
+    def subjects(self) -> list[Subject]:
+        """Return the subjects with clips, sorted."""
+        return sorted({self.videos[index].id.person for index, _, _ in self.windows})
 
     def mean_landmarks(self) -> Tensor:
         """Return the mean landmarks of the videos, (68, 2) in pixels of the centre crop."""

@@ -48,10 +48,10 @@ def count(protocol: Protocol, videos: Sequence[Annotated]) -> Counts:
     Raises:
         UserError: the protocol does not know a label.
     """
-    used = [(video.subject, index) for video in videos if (index := protocol.class_of(video)) is not None]
-    classes = Counter(index for _, index in used)
+    used = [(video.source, video.subject, index) for video in videos if (index := protocol.class_of(video)) is not None]
+    classes = Counter(index for *_, index in used)
     names = {name: classes[index] for index, name in enumerate(protocol.classes)}
-    return Counts(names, len({subject for subject, _ in used}))
+    return Counts(names, len({(source, subject) for source, subject, _ in used}))
 
 
 def compare(protocol: Protocol, videos: Sequence[Annotated]) -> CountCheck | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mol_fast.data.counts import compare
-from mol_fast.data.embedded.generate import embedded_set
+from mol_fast.data.embedded.generate import EMBEDDED, embedded_order, embedded_set
 from mol_fast.data.protocols import Protocol, get_protocol, label_protocol
 from mol_fast.data.store import Video, open_sets, read_info
 from mol_fast.utils.errors import UserError
@@ -23,7 +23,8 @@ def open_data(
 ) -> tuple[list[Video], Protocol]:
     """Open prepared sets, and select the videos of a protocol.
 
-    Warns on stderr if the counts differ from the protocol's.
+    The order of sets, rows and files changes nothing: videos are sorted by source, subject and name, those of the
+    embedded set as they are generated. Warns on stderr if the counts differ from the protocol's.
 
     Args:
         folders: prepared sets, used as one set. Default: the embedded set, which is generated on first use.
@@ -41,7 +42,7 @@ def open_data(
     chosen = _choose_protocol(folders, protocol, videos)
     if protocol:
         _check_prepared_for(folders, chosen)
-    videos = chosen.select(videos)
+    videos = sorted(chosen.select(videos), key=_order)
     if folders:
         _warn_of_counts(chosen, videos)
     return videos, chosen
@@ -75,6 +76,10 @@ def fingerprint(videos: Iterable[Video]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
+def _order(video: Video) -> tuple[int | str, ...]:
+    return (video.source, *embedded_order(video)) if video.source == EMBEDDED else video.id
+
+
 def _choose_protocol(folders: Sequence[Path], name: str | None, videos: list[Video]) -> Protocol:
     if name:
         return get_protocol(name)
@@ -85,7 +90,7 @@ def _choose_protocol(folders: Sequence[Path], name: str | None, videos: list[Vid
         )
     if prepared:
         return get_protocol(prepared.pop())
-    return get_protocol("embedded-3") if sources(videos) == ["embedded"] else label_protocol(videos)
+    return get_protocol("embedded-3") if sources(videos) == [EMBEDDED] else label_protocol(videos)
 
 
 def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:

@@ -77,7 +77,7 @@ class Protocol:
         """
         if self.parts:
             return self.part(video.source).class_of(video)
-        if (video.subject.removeprefix(f"{video.source}/"), video.name) in self.excluded:
+        if (video.subject, video.name) in self.excluded:
             return None
         return self.class_index(video.label)
 

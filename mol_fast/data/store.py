@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from mol_fast.data.video_data import VideoData, shape_problem, value_problem
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.names import shown
+from mol_fast.utils.names import VideoId, shown
 from mol_fast.utils.schema import Count, Text, read_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 from mol_fast.utils.tables import csv_table, unguarded
@@ -70,9 +70,9 @@ class Video:
         return interval(self.frames)
 
     @property
-    def full_subject(self) -> str:
-        """SOURCE/SUBJECT, unique over several sets."""
-        return f"{self.source}/{self.subject.removeprefix(f'{self.source}/')}"
+    def id(self) -> VideoId:
+        """Identity of the video, unique over several sets."""
+        return VideoId(self.source, self.subject, self.name)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> "Video":
@@ -97,8 +97,7 @@ class Video:
         """
         metadata, data = _load(self.path)
         stored = (*(metadata.get(key) for key in _METADATA), len(data.frames))
-        subject = self.subject.removeprefix(f"{self.source}/")  # open_sets adds the prefix
-        expected = (subject, self.name, self.label, self.source, self.frames)
+        expected = (self.subject, self.name, self.label, self.source, self.frames)
         for key, found, want in zip((*_METADATA, "frames"), stored, expected, strict=True):
             if found != want:
                 raise UserError(f"{self.path} holds {key} {found} where the index says {want}; prepare the set again")
@@ -147,25 +146,20 @@ class PreparedSet:
 def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
     """Return the videos of several prepared sets as one list, for protocols that join sets.
 
-    Subjects of several sets are renamed to SOURCE/SUBJECT, as sets use the same numbers. Subjects of a single set keep
-    their names.
+    Sets use the same names of subjects: tell subjects apart by `Video.id`, which includes the source.
 
     Raises:
         UserError: no set is given; two sets hold a video of the same source, subject and name; see `PreparedSet.open`.
     """
     if not paths:
         raise UserError("no prepared set is given; give at least one folder")
-    sets = [PreparedSet.open(path) for path in paths]
-    if len(sets) == 1:
-        return sets[0].videos
-    videos: dict[tuple[str, str], Video] = {}
-    for video in (video for prepared in sets for video in prepared.videos):
-        joined = replace(video, subject=f"{video.source}/{video.subject}")
-        other = videos.setdefault((joined.subject, joined.name), joined)
-        if other is not joined:
+    videos: dict[VideoId, Video] = {}
+    for video in (video for path in paths for video in PreparedSet.open(path).videos):
+        other = videos.setdefault(video.id, video)
+        if other is not video:
             raise UserError(
-                f"{other.path} and {video.path} are the same video, {video.name} of subject {joined.subject}; "
-                "give each set once, or prepare them under different names"
+                f"{other.path} and {video.path} are the same video, {video.name} of subject {video.subject} of "
+                f"{video.source}; give each set once, or prepare them under different names"
             )
     return list(videos.values())
 
@@ -288,11 +282,11 @@ def _read_index(folder: Path) -> list[Video]:
     ]
     if not videos:
         raise UserError(f"{path} lists no video; prepare the set again")
-    seen: set[tuple[str, str]] = set()
+    seen: set[VideoId] = set()
     for video in videos:
-        if (video.subject, video.name) in seen:
+        if video.id in seen:
             raise UserError(f"{path} lists video {video.name} of subject {video.subject} twice; remove one")
-        seen.add((video.subject, video.name))
+        seen.add(video.id)
     return videos
 
 

@@ -15,6 +15,7 @@ from mol_fast.metrics import recognition_ratios
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject
 
 CONFIDENCE = 0.95
 FEW = 6
@@ -24,6 +25,7 @@ _ZERO = 1e-12  # smaller differences are rounding
 
 Array = npt.NDArray[np.float64]
 Labels = dict[str, str]
+"""True classes of the videos of a subject, by name."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class Comparison:
     """
 
     scores: dict[str, Difference]
-    subjects: tuple[str, ...]
+    subjects: tuple[Subject, ...]
     videos: int
-    left_out: dict[str, tuple[str, ...]]
+    left_out: dict[str, tuple[Subject, ...]]
     seeds: dict[str, tuple[int, ...]]
     notes: tuple[str, ...]
 
@@ -160,20 +162,19 @@ def _by_seed(run: StoredRun) -> dict[int, list[FoldResults]]:
     return seeds
 
 
-def _held_out(results: FoldResults) -> dict[str, Labels]:
+def _held_out(results: FoldResults) -> dict[Subject, Labels]:
     """Return the true classes of the videos of each subject of a fold."""
-    subjects: dict[str, Labels] = {}
+    subjects: dict[Subject, Labels] = {}
     for video in results.evaluation.videos():
-        subject, _, name = str(video.video).rpartition("/")
-        subjects.setdefault(subject, {})[name] = results.evaluation.classes[video.label]
+        subjects.setdefault(video.video.person, {})[video.video.name] = results.evaluation.classes[video.label]
     return subjects
 
 
-def _subjects(run: StoredRun) -> set[str]:
+def _subjects(run: StoredRun) -> set[Subject]:
     return {subject for results in run.folds.values() for subject in _held_out(results)}
 
 
-def _labels(run: StoredRun) -> dict[str, Labels]:
+def _labels(run: StoredRun) -> dict[Subject, Labels]:
     """Return videos and true classes of the subjects that every seed holds out.
 
     Raises:
@@ -186,12 +187,12 @@ def _labels(run: StoredRun) -> dict[str, Labels]:
     common = {subject: videos for subject, videos in seeds[0].items() if all(subject in other for other in seeds)}
     for subject, videos in common.items():
         if any(other[subject] != videos for other in seeds):
-            raise UserError(f"the seeds of {run.path} hold out different videos of {subject}: train it again")
+            raise UserError(f"the seeds of {run.path} hold out different videos of {subject.name}: train it again")
     return common
 
 
 def _check_videos(
-    a: StoredRun, b: StoredRun, subjects: list[str], labels: tuple[dict[str, Labels], dict[str, Labels]]
+    a: StoredRun, b: StoredRun, subjects: list[Subject], labels: tuple[dict[Subject, Labels], dict[Subject, Labels]]
 ) -> None:
     for subject in subjects:
         videos = labels[0][subject], labels[1][subject]
@@ -203,11 +204,11 @@ def _check_videos(
                     for run, label in ((a, there), (b, here))
                 ]
                 raise UserError(
-                    f"the runs have different data: of video {name} of subject {subject}, {says[0]} and {says[1]}"
+                    f"the runs have different data: of video {name} of subject {subject.name}, {says[0]} and {says[1]}"
                 )
 
 
-def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[str]) -> tuple[tuple[_Sums, _Sums], list[str]]:
+def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[Subject]) -> tuple[tuple[_Sums, _Sums], list[str]]:
     """Return the sums of both runs over the same subjects, and reasons why some errors are not compared."""
     confusion = [_table(run, subjects, _confusion) for run in (a, b)]
     assert confusion[0] is not None
@@ -228,7 +229,7 @@ def _paired_sums(a: StoredRun, b: StoredRun, subjects: list[str]) -> tuple[tuple
 
 
 def _table(
-    run: StoredRun, subjects: list[str], read: Callable[[FoldResults, str], npt.ArrayLike | None]
+    run: StoredRun, subjects: list[Subject], read: Callable[[FoldResults, Subject], npt.ArrayLike | None]
 ) -> Array | None:
     """Collect what `read` returns for each seed and subject, (N, S, ...); None if it ever returns None."""
     rows = []
@@ -241,15 +242,15 @@ def _table(
     return np.array(rows, dtype=np.float64)
 
 
-def _confusion(results: FoldResults, subject: str) -> npt.ArrayLike:
+def _confusion(results: FoldResults, subject: Subject) -> npt.ArrayLike:
     counts = np.zeros((len(results.evaluation.classes),) * 2)
     for video in results.evaluation.videos():
-        if str(video.video).rpartition("/")[0] == subject:
+        if video.video.person == subject:
             counts[video.label, video.predicted] += 1
     return counts
 
 
-def _moving(results: FoldResults, subject: str) -> npt.ArrayLike | None:
+def _moving(results: FoldResults, subject: Subject) -> npt.ArrayLike | None:
     """Return the sum and number of errors of moving pixels, and the zero-flow sum, which identifies the truth."""
     flow = results.evaluation.flow
     if len(_held_out(results)) > 1 or not flow.moving_pixels:
@@ -257,14 +258,14 @@ def _moving(results: FoldResults, subject: str) -> npt.ArrayLike | None:
     return flow.moving_error, flow.moving_pixels, flow.moving_zero_error
 
 
-def _landmarks(results: FoldResults, subject: str) -> npt.ArrayLike | None:
+def _landmarks(results: FoldResults, subject: Subject) -> npt.ArrayLike | None:
     landmarks = results.evaluation.landmarks
     if len(_held_out(results)) > 1 or not landmarks.frames:
         return None
     return landmarks.error, landmarks.frames
 
 
-_ERRORS: Mapping[str, tuple[str, Callable[[FoldResults, str], npt.ArrayLike | None]]] = {
+_ERRORS: Mapping[str, tuple[str, Callable[[FoldResults, Subject], npt.ArrayLike | None]]] = {
     "end_point_error_moving": ("end-point error of moving pixels", _moving),
     "landmark_error": ("landmark error", _landmarks),
 }

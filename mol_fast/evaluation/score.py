@@ -13,19 +13,19 @@ from mol_fast.metrics import Evaluation
 from mol_fast.nn.model import MOL, MOLOutput
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.sample import SHOWN, Sample
+from mol_fast.utils.names import VideoId
 
 Batch = dict[str, Tensor]
 
 
 def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
     """Predict all clips, and keep the first window of some videos as samples: the worst, and others."""
-    pictures: dict[str, dict[str, Any]] = {}
+    pictures: dict[VideoId, dict[str, Any]] = {}
 
     def keep(batch: Batch, output: MOLOutput) -> None:
         for row, (index, window) in enumerate(zip(batch["video"].tolist(), batch["window"].tolist(), strict=True)):
             if window == 0:
-                video = clips.videos[index]
-                pictures[f"{video.subject}/{video.name}"] = _picture(batch, output, row)
+                pictures[clips.videos[index].id] = _picture(batch, output, row)
 
     evaluation = evaluate(model, clips, fabric, batch_size, keep)
     return FoldResults(evaluation, _choose(evaluation, pictures))
@@ -39,7 +39,7 @@ def evaluate(
     batch_size: int,
     on_batch: Callable[[Batch, MOLOutput], None] = lambda batch, output: None,
 ) -> Evaluation:
-    """Score all clips, in evaluation mode and in the precision of `fabric`. Videos are named SUBJECT/VIDEO."""
+    """Score all clips, in evaluation mode and in the precision of `fabric`."""
     model.eval()
     evaluation = Evaluation(clips.protocol.classes)
     for batch in DataLoader(clips, batch_size):
@@ -47,9 +47,9 @@ def evaluate(
             output = model(batch["frames"].to(fabric.device))
         flow, landmarks = (None if value is None else value.float().cpu() for value in (output.flow, output.landmarks))
         output = MOLOutput(output.logits.float().cpu(), flow, landmarks)
-        names = [f"{clips.videos[index].subject}/{clips.videos[index].name}" for index in batch["video"].tolist()]
+        videos = [clips.videos[index].id for index in batch["video"].tolist()]
         true = batch["landmarks"][:, 1:]
-        evaluation.update(output.logits, batch["label"], names, output.flow, batch["flow"], output.landmarks, true)
+        evaluation.update(output.logits, batch["label"], videos, output.flow, batch["flow"], output.landmarks, true)
         on_batch(batch, output)
     return evaluation
 
@@ -68,7 +68,7 @@ def _picture(batch: Batch, output: MOLOutput, row: int) -> dict[str, Any]:
     }
 
 
-def _choose(evaluation: Evaluation, pictures: dict[str, dict[str, Any]]) -> tuple[Sample, ...]:
+def _choose(evaluation: Evaluation, pictures: dict[VideoId, dict[str, Any]]) -> tuple[Sample, ...]:
     """Pick the videos with the lowest probability of the true class, then others spread evenly."""
     videos = sorted(evaluation.videos(), key=lambda video: video.probabilities[video.label])
     worst, rest = videos[: SHOWN // 2], videos[SHOWN // 2 :]
@@ -77,12 +77,13 @@ def _choose(evaluation: Evaluation, pictures: dict[str, dict[str, Any]]) -> tupl
     classes = evaluation.classes
     return tuple(
         Sample(
-            subject=str(video.video).rpartition("/")[0],
-            video=str(video.video).rpartition("/")[2],
+            source=video.video.source,
+            subject=video.video.subject,
+            video=video.video.name,
             label=classes[video.label],
             predicted=classes[video.predicted],
             probabilities=dict(zip(classes, video.probabilities, strict=True)),
-            **pictures[str(video.video)],
+            **pictures[video.video],
         )
         for video in (*worst, *spread)
     )

@@ -1,10 +1,11 @@
 """Score trained weights on prepared sets, subject by subject, and check which subjects they were trained on."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.evaluation.score import score
@@ -13,10 +14,15 @@ from mol_fast.nn.weights import find_weights, load_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject, find_subjects, label_subjects
+from mol_fast.utils.schema import read_json
 from mol_fast.vision.sizes import WINDOW
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+Known = Subject | str
+"""A subject in the header of weights. Earlier versions wrote SOURCE/SUBJECT, which is looked up as it is."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,14 @@ class Weights:
         file: the weights file.
         model: the model, in evaluation mode.
         info: information saved with the weights.
-        trained_on: SOURCE/SUBJECT of every training subject; None if neither the weights nor a run beside them say.
+        trained_on: every training subject; None if neither the weights nor a run beside them say.
     """
 
     path: Path
     file: Path
     model: MOL
     info: Mapping[str, Any]
-    trained_on: frozenset[str] | None
+    trained_on: frozenset[Known] | None
 
     @classmethod
     def load(cls, path: Path) -> "Weights":
@@ -68,11 +74,11 @@ class Choice:
     """Subjects to score.
 
     Attributes:
-        subjects: names of the subjects.
+        subjects: the subjects.
         warnings: warnings about their scores.
     """
 
-    subjects: tuple[str, ...]
+    subjects: tuple[Subject, ...]
     warnings: tuple[str, ...]
 
 
@@ -82,12 +88,10 @@ def choose_subjects(weights: Weights, videos: Sequence[Video], asked: Sequence[s
     Raises:
         UserError: `videos` lack a subject in `asked`, or `asked` is empty and the weights were trained on all subjects.
     """
-    subjects = sorted({video.subject for video in videos if video.interval})
-    unknown = sorted(set(asked) - set(subjects))
-    if unknown:
-        raise UserError(f"there is no subject {', '.join(unknown)} in the data: it has {', '.join(subjects)}")
-    trained, uncertain = _trained(weights, videos, subjects)
-    chosen = list(dict.fromkeys(asked)) or [name for name in subjects if name not in trained | uncertain]
+    labels = label_subjects(video.id.person for video in videos if video.interval)
+    subjects = list(labels)
+    trained, uncertain = _trained(weights, subjects)
+    chosen = list(find_subjects(asked, subjects)) or [name for name in subjects if name not in trained | uncertain]
     if not chosen and trained:
         raise UserError(
             f"{weights.path} was trained on all {len(subjects)} subjects of the data: "
@@ -95,12 +99,12 @@ def choose_subjects(weights: Weights, videos: Sequence[Video], asked: Sequence[s
         )
     chosen = chosen or subjects
     warnings = []
-    if seen := [name for name in chosen if name in trained]:
+    if seen := [labels[subject] for subject in chosen if subject in trained]:
         warnings.append(
             f"The weights were trained on {', '.join(seen)} ({len(seen)} of {len(chosen)} subjects scored): "
             "these scores do not show how well new subjects are recognised."
         )
-    if doubtful := [name for name in chosen if name in uncertain]:
+    if doubtful := [labels[subject] for subject in chosen if subject in uncertain]:
         warnings.append(
             f"It is unknown whether the weights were trained on {', '.join(doubtful)} ({len(doubtful)} of "
             f"{len(chosen)} subjects scored): do not report the scores as scores of new subjects."
@@ -125,36 +129,61 @@ def score_folds(
     model = weights.model.to(fabric.device)
     results = {}
     for fold in folds:
-        clips = ClipDataset([video for video in videos if video.subject in fold.subjects], protocol)
+        clips = ClipDataset([video for video in videos if video.id.person in fold.subjects], protocol)
         try:
             results[fold] = score(model, clips, fabric, batch_size)
         except ValueError as error:
-            subjects = ", ".join(fold.subjects)
+            subjects = ", ".join(label_subjects(fold.subjects).values())
             raise UserError(f"{weights.path} cannot be scored on {subjects} ({error}): train it again") from error
         on_fold()
     return results
 
 
-def _trained(weights: Weights, videos: Sequence[Video], subjects: Sequence[str]) -> tuple[set[str], set[str]]:
+def _trained(weights: Weights, subjects: Sequence[Subject]) -> tuple[set[Subject], set[Subject]]:
     """Return the subjects that the weights were trained on, and the subjects for which that is unknown."""
     if weights.trained_on is None:
-        return set(), set(subjects) - set(weights.info.get("test_subjects", ()))
-    known = weights.trained_on
-    return {video.subject for video in videos if video.full_subject in known}, set()
+        held_out = set(_named(weights.file, weights.info).test_subjects)
+        return set(), {item for item in subjects if held_out.isdisjoint((item, str(item), item.name))}
+    return {item for item in subjects if not weights.trained_on.isdisjoint((item, str(item)))}, set()
 
 
-def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[str] | None:
-    if "train_subjects" in info:
-        return frozenset(info["train_subjects"])
-    for folder in (file.parent, file.parent.parent.parent):
+def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[Known] | None:
+    named = _named(file, info)
+    if named.train_subjects is not None:
+        return frozenset(named.train_subjects)
+    for folder in (file.parent, file.parent.parent.parent):  # weights of the earliest versions name no subject
         try:
-            about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            subjects = set(about["identity"]["subjects"]) - set(info["test_subjects"])
-            names = [_full_name(subject, about["sources"]) for subject in subjects]
-        except (OSError, ValueError, KeyError, TypeError):
+            run = read_json(folder / CONFIG, _Run, "give another folder")
+        except UserError:
             continue
+        names = [_full_name(subject, run.sources) for subject in set(run.identity.subjects) - set(named.test_subjects)]
         return None if None in names else frozenset(name for name in names if name is not None)
     return None
+
+
+def _named(file: Path, info: Mapping[str, Any]) -> "_Named":
+    try:
+        return msgspec.convert(info, _Named)
+    except msgspec.ValidationError as error:
+        raise UserError(f"the header of {file} cannot be used ({error}): train again with this version") from None
+
+
+class _Named(msgspec.Struct):
+    """Subjects in the header of weights."""
+
+    train_subjects: list[Known] | None = None
+    test_subjects: list[Known] = []
+
+
+class _Subjects(msgspec.Struct):
+    subjects: list[str]
+
+
+class _Run(msgspec.Struct):
+    """Subjects in config.json of a run of the earliest versions."""
+
+    sources: list[str]
+    identity: _Subjects
 
 
 def _full_name(subject: str, sources: Sequence[str]) -> str | None:

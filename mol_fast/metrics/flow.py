@@ -1,5 +1,6 @@
 """End-point error of optical flow, beside the zero-flow error (of predicting no motion)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,11 @@ class FlowScores:
 
 @dataclass(frozen=True)
 class FlowSums:
-    """Sums of end-point errors in pixels. Add them over batches and folds."""
+    """Sums of end-point errors in pixels. Add them over batches and folds.
+
+    Raises:
+        ValueError: a sum is negative or not finite, or there are more moving pixels than pixels.
+    """
 
     error: float = 0.0
     zero_error: float = 0.0
@@ -33,6 +38,11 @@ class FlowSums:
     moving_zero_error: float = 0.0
     pixels: int = 0
     moving_pixels: int = 0
+
+    def __post_init__(self) -> None:
+        sums = (self.error, self.zero_error, self.moving_error, self.moving_zero_error)
+        if not (all(0 <= value < math.inf for value in sums) and 0 <= self.moving_pixels <= self.pixels):
+            raise ValueError(f"these sums of flow errors cannot be: {self}")
 
     def __add__(self, other: "FlowSums") -> "FlowSums":
         return FlowSums(

@@ -1,5 +1,6 @@
 """Error of 68 iBUG landmarks, relative to the inter-ocular distance."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +28,19 @@ class LandmarkScores:
 
 @dataclass(frozen=True)
 class LandmarkSums:
-    """Sums over frames of their mean landmark errors, in % of the inter-ocular distance. Add them over batches."""
+    """Sums over frames of their mean landmark errors, in % of the inter-ocular distance. Add them over batches.
+
+    Raises:
+        ValueError: the sum is negative or not finite, or there are more failures than frames.
+    """
 
     error: float = 0.0
     failures: int = 0
     frames: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.error < math.inf and 0 <= self.failures <= self.frames):
+            raise ValueError(f"these sums of landmark errors cannot be: {self}")
 
     def __add__(self, other: "LandmarkSums") -> "LandmarkSums":
         return LandmarkSums(self.error + other.error, self.failures + other.failures, self.frames + other.frames)

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 Array = npt.NDArray[np.float64]
+V = TypeVar("V", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -55,34 +56,28 @@ class Recognition:
     per_class: tuple[ClassScores, ...]
 
 
-def video_scores(probabilities: Tensor, videos: Sequence[Hashable] | Tensor) -> tuple[list[Hashable], Tensor]:
+def video_scores(probabilities: Tensor, videos: Sequence[V]) -> tuple[list[V], Tensor]:
     """Average the probabilities over the windows of each video.
 
     Probabilities are averaged, not logits, so every window has the same weight, however confident it is.
 
     Args:
         probabilities: (W, K), softmax of the logits of W windows.
-        videos: W identifiers.
+        videos: W identities of videos, of any hashable type.
 
     Returns:
-        The V distinct identifiers, in order of first appearance, and the mean probabilities (V, K) in float64.
+        The V distinct identities, in order of first appearance, and the mean probabilities (V, K) in float64.
 
     Raises:
         ValueError: `probabilities` is not (W, K).
     """
-    names = identifiers(videos)
-    if probabilities.dim() != 2 or len(names) != len(probabilities):
-        raise ValueError(f"probabilities {tuple(probabilities.shape)} must be (W, K) for {len(names)} windows")
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    index = torch.tensor([places[name] for name in names], dtype=torch.int64)
+    if probabilities.dim() != 2 or len(videos) != len(probabilities):
+        raise ValueError(f"probabilities {tuple(probabilities.shape)} must be (W, K) for {len(videos)} windows")
+    places = {video: place for place, video in enumerate(dict.fromkeys(videos))}
+    index = torch.tensor([places[video] for video in videos], dtype=torch.int64)
     sums = torch.zeros(len(places), probabilities.shape[1], dtype=torch.float64)
     sums.index_add_(0, index, probabilities.detach().cpu().double())
     return list(places), sums / index.bincount(minlength=len(places))[:, None]
-
-
-def identifiers(videos: Sequence[Hashable] | Tensor) -> list[Hashable]:
-    """Return identifiers of videos as hashable values; a tensor becomes a list of numbers."""
-    return videos.tolist() if isinstance(videos, Tensor) else list(videos)
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:

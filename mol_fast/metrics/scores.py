@@ -1,7 +1,7 @@
 """Collect predictions of an evaluation, and score recognition, flow and landmarks together."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mol_fast.metrics.flow import FlowScores, FlowSums, flow_sums
 from mol_fast.metrics.landmarks import LandmarkScores, LandmarkSums, landmark_sums
-from mol_fast.metrics.recognition import Recognition, confusion_matrix, identifiers, recognition_scores, video_scores
+from mol_fast.metrics.recognition import Recognition, confusion_matrix, recognition_scores, video_scores
+from mol_fast.utils.names import VideoId
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class LabelledWindow:
-    """Probabilities of one window, one per class, with the identifier and true class of its video."""
+    """Probabilities of one window, one per class, with the identity and true class of its video."""
 
-    video: Hashable
+    video: VideoId
     label: int
     probabilities: tuple[float, ...]
 
@@ -65,14 +66,14 @@ class VideoPrediction:
     """Prediction for one video, averaged over its windows.
 
     Attributes:
-        video: identifier of the video.
+        video: identity of the video.
         label: true class.
         predicted: class with the highest mean probability; the first one if several are equal.
         probabilities: mean over windows, one per class.
         windows: number of windows.
     """
 
-    video: Hashable
+    video: VideoId
     label: int
     predicted: int
     probabilities: tuple[float, ...]
@@ -82,7 +83,7 @@ class VideoPrediction:
 class Evaluation:
     """Collects predictions batch by batch, from one or several folds, and scores them together.
 
-    The identifier of a video must be unique over all folds. Windows of one video may come in several batches.
+    Windows of one video may come in several batches.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -90,14 +91,14 @@ class Evaluation:
         self.flow = FlowSums()
         self.landmarks = LandmarkSums()
         self._probabilities: list[Tensor] = []
-        self._videos: list[Hashable] = []
-        self._labels: dict[Hashable, int] = {}
+        self._videos: list[VideoId] = []
+        self._labels: dict[VideoId, int] = {}
 
     def update(
         self,
         logits: Tensor,
         labels: Tensor,
-        videos: Sequence[Hashable] | Tensor,
+        videos: Sequence[VideoId],
         flow: Tensor | None,
         flow_true: Tensor,
         landmarks: Tensor | None,
@@ -108,7 +109,7 @@ class Evaluation:
         Args:
             logits: (B, K).
             labels: (B,) true classes, 0..K-1, the same for all windows of a video.
-            videos: B identifiers, numbers or anything hashable.
+            videos: the video of each window.
             flow, flow_true: (B, 2, T-1, H, W), pixels; flow is None if not predicted.
             landmarks, landmarks_true: (B, T-1, 68, 2), pixels, of frames 1..T-1; landmarks is None if not predicted.
 
@@ -116,7 +117,7 @@ class Evaluation:
             ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video has two labels.
                 Then nothing of the batch is added.
         """
-        names = identifiers(videos)
+        names = list(videos)
         if logits.shape != (len(names), len(self.classes)) or labels.shape != (len(names),):
             raise ValueError(
                 f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} must be (B, {len(self.classes)}) "
@@ -161,18 +162,16 @@ class Evaluation:
 
     @classmethod
     def restored(
-        cls, classes: Sequence[str], windows: Sequence[LabelledWindow], sums: Mapping[str, Any]
+        cls, classes: Sequence[str], windows: Sequence[LabelledWindow], flow: FlowSums, landmarks: LandmarkSums
     ) -> "Evaluation":
-        """Restore the evaluation that returned `windows` and `sums`. Other entries of `sums` are ignored.
+        """Restore the evaluation that returned `windows` and had these sums.
 
         Raises:
-            KeyError, TypeError: `sums` lacks an entry.
             ValueError: the windows do not fit the classes.
         """
         evaluation = cls(classes)
         evaluation.add_windows(windows)
-        evaluation.flow = FlowSums(**sums["flow"])
-        evaluation.landmarks = LandmarkSums(**sums["landmarks"])
+        evaluation.flow, evaluation.landmarks = flow, landmarks
         return evaluation
 
     def sums(self) -> dict[str, dict[str, Any]]:
@@ -224,7 +223,7 @@ class Evaluation:
             self.landmarks.scores() if self.landmarks.frames else None,
         )
 
-    def _with_labels(self, names: list[Hashable], labels: list[int]) -> dict[Hashable, int]:
+    def _with_labels(self, names: list[VideoId], labels: list[int]) -> dict[VideoId, int]:
         known = dict(self._labels)
         for name, label in zip(names, labels, strict=True):
             if not 0 <= label < len(self.classes):

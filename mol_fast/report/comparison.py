@@ -1,6 +1,6 @@
 """The page of a comparison of two runs: comparison.html."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from mol_fast.report.html import Html, element, section, table, write_page
 from mol_fast.report.labels import RECOGNITION, SYNTHETIC
 from mol_fast.report.sections import notice, synthetic_notice
 from mol_fast.runs.stored import StoredRun
+from mol_fast.utils.names import Subject, label_subjects
 
 COMPARED = RECOGNITION | {
     "end_point_error_moving": "end-point error, moving (px, less is better)",
@@ -73,7 +74,7 @@ def remarks(comparison: Comparison, a: StoredRun, b: StoredRun) -> list[str]:
     for letter, subjects in comparison.left_out.items():
         if subjects:
             texts.append(
-                f"Subjects of {letter.upper()} that the other run or a seed lacks are ignored: {', '.join(subjects)}."
+                f"Subjects of {letter.upper()} that the other run or a seed lacks are ignored: {_names(subjects)}."
             )
     return [*a.warnings, *b.warnings, *texts, *comparison.notes]
 
@@ -93,6 +94,10 @@ def _cells(item: Difference, few: bool) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _names(subjects: Iterable[Subject]) -> str:
+    return ", ".join(label_subjects(subjects).values())
 
 
 def _settings(rows: list[tuple[str, str, str]]) -> Html:

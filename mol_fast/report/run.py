@@ -141,12 +141,14 @@ def _seed_section(pooled: PooledResults) -> Html:
 
 def _subject_section(pooled: PooledResults) -> Html:
     rows = []
-    for subject, seeds in pooled.right().items():
+    for (source, subject), seeds in pooled.right().items():
         right = [sum(item) for item in seeds.values()]
         shares = [100 * sum(item) / len(item) for item in seeds.values()]
         bar = share_bar(statistics.fmean(shares) / 100)
-        rows.append((subject, count(list(map(len, seeds.values()))), count(right), bar, spread(shares, ".0f", " %")))
-    return section("Subjects", *_seed_note(pooled), table(("subject", "videos", "right", "", "accuracy"), rows))
+        videos = count(list(map(len, seeds.values())))
+        rows.append((subject, source, videos, count(right), bar, spread(shares, ".0f", " %")))
+    head = ("subject", "source", "videos", "right", "", "accuracy")
+    return section("Subjects", *_seed_note(pooled), table(head, rows))
 
 
 def _seed_note(pooled: PooledResults) -> list[Html]:

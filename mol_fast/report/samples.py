@@ -32,9 +32,13 @@ def sample_section(samples: Sequence[Sample], of: str = "") -> Html:
 def _article(sample: Sample) -> Html:
     right = sample.label == sample.predicted
     verdict = element("span", "right" if right else "wrong", class_="right" if right else "wrong")
-    heading = element("h3", f"Subject {sample.subject}, video {sample.video}")
+    heading = element("h3", f"Subject {sample.subject}, video {sample.video}", _origin(sample))
     classes = element("p", f"True class {sample.label}, predicted {sample.predicted}: ", verdict, _note(sample))
     return element("article", heading, classes, _panels(sample), _probabilities(sample))
+
+
+def _origin(sample: Sample) -> Html:
+    return element("span", f" of {sample.source}" if sample.source else "", class_="note")
 
 
 def _note(sample: Sample) -> Html:

@@ -1,26 +1,28 @@
 """Results of a fold: windows.csv, scores.json and samples.safetensors, written and read."""
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor
 
-from mol_fast.metrics import Evaluation, LabelledWindow
-from mol_fast.runs.folder import SAMPLES, SCORES, WINDOWS
+from mol_fast.metrics import Evaluation, FlowSums, LandmarkSums, Scores
+from mol_fast.runs.folder import CONFIG, SAMPLES, SCORES, WINDOWS
 from mol_fast.runs.sample import Sample
 from mol_fast.runs.selection import Scoring, read_scoring
+from mol_fast.runs.windows_table import read_windows, windows_table
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.sealed import check_digest, pack, sealed_json, unpack
-from mol_fast.utils.tables import csv_table
+from mol_fast.utils.schema import Text, check_unique, parse_json, read_json
+from mol_fast.utils.sealed import pack, read_sealed_json, sealed_json, unpack
 
+ADVICE = "repeat the command that made it, which makes this fold again"
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
 
 
@@ -32,71 +34,121 @@ class FoldResults:
         evaluation: the predictions.
         samples: some clips as pictures.
         chosen: scoring at the step chosen by --selection test, or None.
+        weights: digest of the weights file of the fold, see `file_digest`; None if nothing was trained.
     """
 
     evaluation: Evaluation
     samples: tuple[Sample, ...]
     chosen: Scoring | None = None
+    weights: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write all files to `folder`. scores.json comes last and marks the fold as finished."""
         evaluation = self.evaluation
-        windows = _windows_table(evaluation).encode()
+        windows = windows_table(evaluation).encode()
         write_atomic(folder / WINDOWS, windows)
         write_atomic(folder / SAMPLES, _pack_samples(self.samples))
         scores: dict[str, Any] = {
             "classes": evaluation.classes,
             "scores": evaluation.compute().to_dict(),
             "sums": evaluation.sums(),
+            "windows": _digest(windows),
         }
-        scores["windows"] = _digest(windows)
+        if self.weights:
+            scores["weights"] = self.weights
         if self.chosen:
             scores["chosen_step"] = self.chosen.step
         write_atomic(folder / SCORES, sealed_json(scores))
 
     @classmethod
     def read(cls, folder: Path) -> "FoldResults | None":
-        """Read the results in `folder`; None if the fold is unfinished or a file is damaged.
+        """Read the results in `folder`; None if the fold is unfinished.
 
-        A table of windows that differs from the one that scores.json was written with counts as damaged.
+        Raises:
+            UserError: a file is damaged, or the files do not belong together.
         """
-        try:
-            check_digest(folder / SCORES)
-            scores = json.loads((folder / SCORES).read_text())
-            windows = (folder / WINDOWS).read_bytes()
-            if _digest(windows) != scores.get("windows", _digest(windows)):
-                return None
-            rows = _read_windows(windows.decode(), scores["classes"])
-            evaluation = Evaluation.restored(scores["classes"], rows, scores["sums"])
-            samples = _unpack_samples(folder / SAMPLES)
-            chosen = read_scoring(folder, scores["chosen_step"]) if "chosen_step" in scores else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        if not (folder / SCORES).exists():
             return None
-        return cls(evaluation, samples, chosen)
+        stored = read_sealed_json(folder / SCORES, _Stored, ADVICE)
+        try:
+            windows = (folder / WINDOWS).read_bytes()
+            if _digest(windows) != (stored.windows or _digest(windows)):
+                raise ValueError(f"it is not the table that {SCORES} was written with")
+            rows = read_windows(windows.decode(), stored.classes, lambda: _sources(folder))
+            evaluation = Evaluation.restored(stored.classes, rows, stored.sums.flow, stored.sums.landmarks)
+            _check_scores(stored.scores, evaluation)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / WINDOWS}: {error}; {ADVICE}") from None
+        chosen = None if stored.chosen_step is None else read_scoring(folder, stored.chosen_step)
+        return cls(evaluation, _unpack_samples(folder / SAMPLES), chosen, stored.weights)
 
 
-def _windows_table(evaluation: Evaluation) -> str:
-    """Return a table with one row per window: video, window number, true and predicted class, probabilities."""
-    rows = []
-    seen: dict[Any, int] = {}
-    for window in evaluation.windows():
-        number = seen[window.video] = seen.get(window.video, -1) + 1
-        best = max(range(len(window.probabilities)), key=window.probabilities.__getitem__)
-        names = {"label": evaluation.classes[window.label], "predicted": evaluation.classes[best]}
-        row = {"video": window.video, "window": number, **names}
-        rows.append(row | dict(zip(evaluation.classes, map(repr, window.probabilities), strict=True)))
-    return csv_table(rows, ["video", "window", "label", "predicted", *evaluation.classes])
+class _Sums(msgspec.Struct):
+    flow: FlowSums
+    landmarks: LandmarkSums
 
 
-def _read_windows(text: str, classes: Sequence[str]) -> list[LabelledWindow]:
-    return [
-        LabelledWindow(row["video"], classes.index(row["label"]), tuple(float(row[name]) for name in classes))
-        for row in csv.DictReader(io.StringIO(text, newline=""))
-    ]
+class _Stored(msgspec.Struct):
+    """Content of scores.json. Earlier versions wrote no digests."""
+
+    classes: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    scores: Scores
+    sums: _Sums
+    windows: str | None = None
+    weights: str | None = None
+    chosen_step: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        check_unique(self.classes, "class")
+
+
+class _Told(msgspec.Struct):
+    """What samples.safetensors tells of a sample. Earlier versions did not tell its source."""
+
+    subject: str
+    video: str
+    label: str
+    predicted: str
+    probabilities: dict[str, float]
+    note: str = ""
+    source: str = ""
+
+
+class _Run(msgspec.Struct):
+    sources: list[str]
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _sources(folder: Path) -> list[str]:
+    """Return the sources of the run that the fold in `folder` belongs to."""
+    return read_json(folder.parent.parent / CONFIG, _Run, "restore it").sources
+
+
+def _check_scores(stored: Scores, evaluation: Evaluation) -> None:
+    """Raise ValueError if `stored` are not the scores of `evaluation`."""
+    scores = evaluation.compute()
+    there, here = stored.summary(), scores.summary()
+    differing = [name for name in there.keys() | here.keys() if not _agree(there.get(name), here.get(name))]
+    if differing or stored.recognition.confusion != scores.recognition.confusion:
+        what = ", ".join(sorted(differing)) or "confusion"
+        raise ValueError(f"windows and sums give other scores than {SCORES} says ({what})")
+
+
+def _agree(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _pack_samples(samples: Sequence[Sample]) -> bytes:
@@ -113,11 +165,13 @@ def _pack_samples(samples: Sequence[Sample]) -> bytes:
 
 
 def _unpack_samples(path: Path) -> tuple[Sample, ...]:
-    tensors, metadata = unpack(path)
-    texts: list[Mapping[str, Any]] = json.loads(metadata["samples"])
-
-    def pictures(index: int) -> dict[str, Any]:
-        found = {name: tensors.get(f"{index}.{name}") for name in _PICTURES}
-        return {name: None if value is None else value.numpy() for name, value in found.items()}
-
-    return tuple(Sample(**text, **pictures(index)) for index, text in enumerate(texts))
+    try:
+        tensors, metadata = unpack(path)
+        samples = []
+        for index, told in enumerate(parse_json(metadata["samples"], list[_Told], path, ADVICE)):
+            found = {name: tensors.get(f"{index}.{name}") for name in _PICTURES}
+            pictures: dict[str, Any] = {name: None if value is None else value.numpy() for name, value in found.items()}
+            samples.append(Sample(**{**msgspec.structs.asdict(told), **pictures}))
+        return tuple(samples)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); {ADVICE}") from None

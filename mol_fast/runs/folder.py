@@ -6,13 +6,16 @@ RUN/scores.json, ...      the folds pooled, see `mol_fast.runs.pooled`
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.names import LONGEST_FILE, Subject, check_folder_name, safe_folder, shortened, shown
+from mol_fast.utils.schema import Count, Text, check_unique, read_json
 
 CONFIG = "config.json"
 """Configuration of a run, and of each fold."""
@@ -20,28 +23,86 @@ STEPS = "metrics.csv"
 WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
 
 
-@dataclass(frozen=True)
-class Fold:
-    """One training: the held-out subjects, and the seed of everything random."""
+class Fold(msgspec.Struct, frozen=True):
+    """One training: the held-out subjects, and the seed of everything random. config.json of a run lists its folds.
 
-    subjects: tuple[str, ...]
-    seed: int
+    Attributes:
+        name: name of the fold's folder.
+        seed: the seed.
+        subjects: the held-out subjects; empty in runs of earlier versions, whose config.json has the name alone.
+    """
+
+    name: str
+    seed: Count
+    subjects: tuple[Subject, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            check_folder_name(self.name, "the name of a fold", LONGEST_FILE)
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     @classmethod
-    def from_name(cls, name: str) -> "Fold":
-        """Parse the name of a fold's folder. Subjects keep the spelling of the folder.
+    def of(cls, subjects: Sequence[Subject], seed: int, sources: int = 1) -> "Fold":
+        """Return the fold of `subjects` and `seed`.
+
+        Its folder is named after subjects and seed: s01+s02-seed0. With data of several `sources`, they are named too:
+        casme2.sub01-seed0. Names with special characters, and long ones, end with a digest.
+        """
+        parts = [".".join(map(safe_folder, subject if sources > 1 else subject[1:])) for subject in subjects]
+        ending = f"-seed{seed}"
+        return cls(shortened("+".join(parts), LONGEST_FILE - len(ending)) + ending, seed, tuple(subjects))
+
+    @classmethod
+    def of_earlier(cls, name: str) -> "Fold":
+        """Return a fold of an earlier version, of which only the name of the folder is known.
 
         Raises:
-            ValueError: the name does not end with a seed.
+            ValueError: the name does not end with a seed, or is not the name of a folder.
         """
-        subjects, _, seed = name.rpartition("-seed")
-        return cls(tuple(subjects.split("+")), int(seed))
+        _, found, seed = name.rpartition("-seed")
+        if not found or not (seed.isascii() and seed.isdecimal() and len(seed) <= len(str(2**31))):
+            raise ValueError(f"the fold {shown(name)} does not end with a seed")
+        return cls(name, int(seed))
 
-    @property
-    def name(self) -> str:
-        """Name of the fold's folder: subjects and seed, with unsafe characters replaced by "_"."""
-        subjects = "+".join(self.subjects)
-        return "".join(c if c.isalnum() or c in "+-_." else "_" for c in subjects) + f"-seed{self.seed}"
+
+class RunConfig(msgspec.Struct):
+    """Content of config.json of a run, as far as it is read again.
+
+    Attributes:
+        settings, model: settings of the training and of the model.
+        sources: sources of the videos.
+        folds: every fold; in runs of earlier versions the names of the folders.
+        environment: versions and hardware.
+        identity: values that a resumed run must share.
+        subjects: what to call the subjects.
+        warnings: warnings to show wherever the scores are.
+        evaluated: the run that this folder holds scores of, if it is no run itself.
+    """
+
+    settings: dict[str, Any]
+    model: dict[str, Any]
+    sources: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    folds: Annotated[list[Fold | str], msgspec.Meta(min_length=1)]
+    environment: dict[str, Any]
+    identity: dict[str, Any] = {}
+    subjects: str = "held-out subjects"
+    warnings: list[str] = []
+    evaluated: str | None = None
+
+    def __post_init__(self) -> None:
+        self.folds = [Fold.of_earlier(fold) if isinstance(fold, str) else fold for fold in self.folds]
+        check_unique((fold.name.casefold() for fold in self.every_fold()), "fold")
+        if "steps" not in self.settings:
+            raise ValueError("the settings do not say the steps")
+
+    def every_fold(self) -> list[Fold]:
+        """Return all folds."""
+        return [fold for fold in self.folds if isinstance(fold, Fold)]
+
+
+class _Identified(msgspec.Struct):
+    identity: dict[str, Any]
 
 
 def fold_folder(path: Path, fold: Fold) -> Path:
@@ -88,11 +149,9 @@ def open_folder(
             values = {**about, "identity": identity}
             write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")
             return {}
-        stored = dict(json.loads(config.read_text())["identity"])
     except OSError as error:
         raise UserError(f"the folder {path} cannot be used ({error}): choose another --out") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config} cannot be read: choose another {option}, or remove {path}") from error
+    stored = read_json(config, _Identified, f"choose another {option}, or remove {path}").identity
     wanted = json.loads(json.dumps(identity, default=str))
     names = sorted({*stored, *wanted})
     pairs = {name: (stored.get(name), wanted.get(name)) for name in names}

@@ -15,19 +15,19 @@ from collections.abc import Iterable
 from mol_fast.runs.fold_results import FoldResults
 
 
-def fold_log(folds: Iterable[FoldResults]) -> str:
+def fold_log(folds: Iterable[FoldResults], sources: int) -> str:
     """Return the log of folds, one block per held-out subject.
 
     Classes are numbered from 0 in the order of the protocol. The first line of a block names the subject; it names the
-    set, too, if several sets are joined.
+    source, too, if there are several `sources`.
     """
     lines = []
     for fold in folds:
-        held_out = ""
+        held_out = None
         for video in fold.evaluation.videos():
-            subject, _, name = str(video.video).rpartition("/")
+            subject = video.video.person
             if subject != held_out:
-                lines.append(subject.replace("/", " "))
+                lines.append(" ".join(subject if sources > 1 else subject[1:]))
                 held_out = subject
-            lines.append(f"{name} {video.label} {video.predicted}")
+            lines.append(f"{video.video.name} {video.label} {video.predicted}")
     return "\n".join(lines) + "\n"

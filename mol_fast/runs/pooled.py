@@ -15,7 +15,9 @@ from mol_fast.runs.megc2019 import fold_log
 from mol_fast.runs.sample import SHOWN, Sample
 from mol_fast.runs.selection import WARNING
 from mol_fast.runs.step_log import read_steps
+from mol_fast.runs.windows_table import probability_columns, video_columns
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.names import Subject, label_subjects
 from mol_fast.utils.tables import csv_table
 
 TERMS = ["step", "total", "expression", "flow", "landmarks"]
@@ -78,7 +80,7 @@ class PooledResults:
         write_atomic(path / "folds.csv", csv_table(self._fold_rows()))
         write_atomic(path / "predictions.csv", csv_table(self._video_rows()))
         write_atomic(path / "megc2019.csv", csv_table(self._log_rows()))
-        write_atomic(path / "megc2019.log", fold_log(results for fold, results in self._first_seed()))
+        write_atomic(path / "megc2019.log", fold_log((results for _, results in self._first_seed()), self._sources()))
 
     def losses(self, path: Path) -> tuple[list[dict[str, float]], int]:
         """Return the loss terms at every step, averaged over trainings (folds and seeds), and their number.
@@ -105,17 +107,20 @@ class PooledResults:
         """Return the number of held-out videos of each seed."""
         return [sum(map(sum, scores.recognition.confusion)) for scores in self.scores.values()]
 
-    def right(self) -> dict[str, dict[int, list[bool]]]:
+    def right(self) -> dict[Subject, dict[int, list[bool]]]:
         """Return for each held-out subject and seed whether each video is predicted correctly."""
-        right: dict[str, dict[int, list[bool]]] = {}
+        right: dict[Subject, dict[int, list[bool]]] = {}
         for seed, evaluation in self.evaluations.items():
             for video in evaluation.videos():
-                seeds = right.setdefault(str(video.video).rpartition("/")[0], {})
+                seeds = right.setdefault(video.video.person, {})
                 seeds.setdefault(seed, []).append(video.label == video.predicted)
         return right
 
     def _first_seed(self) -> list[tuple[Fold, FoldResults]]:
         return [(fold, results) for fold, results in self.folds.items() if fold.seed == self.first]
+
+    def _sources(self) -> int:
+        return len({subject.source for subject in self.right()})
 
     def _fold_rows(self) -> list[dict[str, Any]]:
         return [
@@ -131,17 +136,18 @@ class PooledResults:
             classes = evaluation.classes
             for video in evaluation.videos():
                 names = {"label": classes[video.label], "predicted": classes[video.predicted]}
-                row = {"seed": seed, "video": video.video, **names, "windows": video.windows}
-                rows.append(row | dict(zip(classes, video.probabilities, strict=True)))
+                row = {"seed": seed, **video_columns(video.video), **names, "windows": video.windows}
+                rows.append(row | probability_columns(classes, video.probabilities))
         return rows
 
     def _log_rows(self) -> list[dict[str, Any]]:
         """Return the rows of megc2019.csv: every video of the first seed, with classes as numbers."""
+        labels = label_subjects(self.right())
         return [
             {
                 "fold": fold.name,
-                "subject": str(video.video).rpartition("/")[0],
-                "video": str(video.video).rpartition("/")[2],
+                "subject": labels[video.video.person],
+                "video": video.video.name,
                 "label": video.label,
                 "predicted": video.predicted,
             }

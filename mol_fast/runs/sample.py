@@ -15,7 +15,7 @@ class Sample:
     """One pair of frames of a clip. Arrays are numpy arrays or CPU tensors.
 
     Attributes:
-        subject, video: names.
+        source, subject, video: identity of the video.
         label, predicted: true and predicted class of the video.
         probabilities: probability of each class, for the video.
         first_frame: (H, W), first frame of the window; uint8, or floats of any scale.
@@ -28,6 +28,7 @@ class Sample:
         ValueError: shapes do not fit.
     """
 
+    source: str
     subject: str
     video: str
     label: str

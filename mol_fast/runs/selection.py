@@ -5,15 +5,18 @@ step, only to compare with publications that do the same. Scorings during traini
 fold. They are written before the checkpoint of their step, so that a resumed run has the same scorings.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from mol_fast.metrics import Evaluation, LabelledWindow
+import msgspec
+
+from mol_fast.metrics import Evaluation, FlowSums, LabelledWindow, LandmarkSums
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.sealed import check_digest, sealed_json
+from mol_fast.utils.schema import Text
+from mol_fast.utils.sealed import read_sealed_json, sealed_json
 
 WARNING = (
     "The step of each fold was chosen by its accuracy on the held-out subjects, as published code does: these scores "
@@ -33,6 +36,15 @@ class Scoring:
     def accuracy(self) -> float:
         """Share of correct held-out videos, 0..1."""
         return self.evaluation.compute().recognition.accuracy
+
+
+class _Stored(msgspec.Struct):
+    """Content of the file of a scoring."""
+
+    classes: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    windows: Annotated[list[LabelledWindow], msgspec.Meta(min_length=1)]
+    flow: FlowSums
+    landmarks: LandmarkSums
 
 
 def scored_steps(steps: int, every: int) -> list[int]:
@@ -61,16 +73,12 @@ def read_scoring(folder: Path, step: int) -> Scoring:
         UserError: the scoring is missing or damaged.
     """
     path = _path(folder, step)
+    advice = f"remove {folder} to train the fold again"
+    stored = read_sealed_json(path, _Stored, advice)
     try:
-        check_digest(path)
-        content = json.loads(path.read_text())
-        windows = [
-            LabelledWindow(row["video"], row["label"], tuple(row["probabilities"])) for row in content["windows"]
-        ]
-        evaluation = Evaluation.restored(content["classes"], windows, content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the scoring {path} is missing or damaged: remove {folder} to train the fold again") from error
-    return Scoring(content["step"], evaluation)
+        return Scoring(step, Evaluation.restored(stored.classes, stored.windows, stored.flow, stored.landmarks))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {advice}") from None
 
 
 def choose(scorings: Sequence[Scoring]) -> Scoring:

@@ -1,16 +1,17 @@
 """Read a finished run from its folder, without data or model."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mol_fast.runs.fold_results import FoldResults
-from mol_fast.runs.folder import CONFIG, SCORES, Fold, fold_folder
-from mol_fast.utils.errors import UserError
+import msgspec
 
-_NEEDED = {"settings": dict, "model": dict, "sources": list, "environment": dict, "folds": list}
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import CONFIG, Fold, RunConfig, fold_folder
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import VideoId
+from mol_fast.utils.schema import read_json
 
 
 @dataclass(frozen=True)
@@ -56,54 +57,50 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
         UserError: there is no run, its configuration or its folds cannot be used, no fold is finished, or some are
             unfinished and `partial` is false.
     """
-    about = _read_config(path)
+    config = _read_config(path)
     folds: dict[Fold, FoldResults] = {}
     unfinished: list[str] = []
-    damaged: list[str] = []
-    for fold in map(Fold.from_name, about["folds"]):
-        folder = fold_folder(path, fold)
-        results = FoldResults.read(folder)
-        if results is not None:
-            folds[fold] = results
+    damaged: dict[str, str] = {}
+    for fold in config.every_fold():
+        try:
+            results = FoldResults.read(fold_folder(path, fold))
+        except UserError as error:
+            damaged[fold.name] = str(error)
+            continue
+        if results is None:
+            unfinished.append(fold.name)
         else:
-            (damaged if (folder / SCORES).exists() else unfinished).append(fold.name)
-    problems = [
-        f"{text} {', '.join(names)}" for text, names in (("not finished:", unfinished), ("damaged:", damaged)) if names
-    ]
+            folds[fold] = results
+    problems = [f"not finished: {', '.join(unfinished)}"] if unfinished else []
+    if damaged:
+        problems.append(f"damaged: {', '.join(damaged)}, {next(iter(damaged.values()))}")
     if not folds:
         raise UserError(f"no fold of {path} can be scored ({'; '.join(problems)}): finish it with its train command")
     if problems and not partial:
         raise UserError(
-            f"{len(unfinished) + len(damaged)} of {len(about['folds'])} folds of {path} cannot be scored "
+            f"{len(unfinished) + len(damaged)} of {len(config.folds)} folds of {path} cannot be scored "
             f"({'; '.join(problems)}): finish the run with its train command, or score the others with --partial"
         )
     _check_fit(path, folds)
-    return StoredRun(path, about, folds, (*unfinished, *damaged))
+    return StoredRun(path, msgspec.to_builtins(config), folds, (*unfinished, *damaged))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> RunConfig:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}: give the folder of a run, as runs/NAME")
     config = path / CONFIG
     if not config.is_file():
         raise UserError(f"{path} is not a run, it has no {CONFIG}: give the folder of a run, as runs/NAME")
-    try:
-        about = json.loads(config.read_text(encoding="utf-8"))
-        usable = all(isinstance(about[name], kind) for name, kind in _NEEDED.items()) and about["folds"]
-        about["settings"]["steps"], [Fold.from_name(name) for name in about["folds"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        usable = False
-    if usable and "evaluated" in about:
-        raise UserError(f"{path} holds only scores of the run {about['evaluated']}: give that folder")
-    if not usable:
-        raise UserError(f"{config} is not the configuration of a run: give another folder, or train again")
+    about = read_json(config, RunConfig, "it is not the configuration of a run, give another folder or train again")
+    if about.evaluated is not None:
+        raise UserError(f"{path} holds only scores of the run {about.evaluated}: give that folder")
     return about
 
 
 def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
     """Raise UserError if folds cannot be pooled: classes differ, or two folds hold out the same video."""
     first = next(iter(folds))
-    seen: dict[tuple[int, Any], str] = {}
+    seen: dict[tuple[int, VideoId], str] = {}
     for fold, results in folds.items():
         classes = results.evaluation.classes
         if classes != folds[first].evaluation.classes:
@@ -115,6 +112,7 @@ def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
             other = seen.setdefault((fold.seed, video.video), fold.name)
             if other != fold.name:
                 raise UserError(
-                    f"in {path} the folds {other} and {fold.name} both hold out the video {video.video}: "
+                    f"in {path} the folds {other} and {fold.name} both hold out the video {video.video.name} of "
+                    f"subject {video.video.subject}: "
                     "they belong to different runs, remove one"
                 )

@@ -20,8 +20,8 @@ from mol_fast.evaluation.score import evaluate, score
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, save_weights
-from mol_fast.runs.fold_results import FoldResults
-from mol_fast.runs.folder import CONFIG, Fold
+from mol_fast.runs.fold_results import ADVICE, FoldResults, file_digest
+from mol_fast.runs.folder import CONFIG, SCORES, Fold
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.runs.step_log import StepLog
 from mol_fast.training.balance import class_counts, missing_classes
@@ -101,8 +101,40 @@ def run_fold(
 
 
 def _is_finished(folder: Path, by_test: bool) -> bool:
-    results = FoldResults.read(folder)
+    try:
+        results = _read_finished(folder)
+    except UserError:
+        return False
     return results is not None and bool(results.chosen) == by_test
+
+
+def _forget_damaged(folder: Path) -> None:
+    """Remove the mark of a finished fold whose results or weights are damaged, and say so."""
+    try:
+        _read_finished(folder)
+    except UserError as error:
+        problem = str(error).removesuffix(f"; {ADVICE}")
+        print(f"warning: {problem}; the fold is trained again", file=sys.stderr, flush=True)
+        (folder / SCORES).unlink()
+
+
+def _read_finished(folder: Path) -> FoldResults | None:
+    """Return the results of a fold, None if it is not finished.
+
+    Raises:
+        UserError: the results or the weights are damaged or missing.
+    """
+    results = FoldResults.read(folder)
+    if results is None:
+        return None
+    weights = folder / FILE_NAME
+    try:
+        digest = file_digest(weights)
+    except OSError as error:
+        raise UserError(f"{weights}: {(error.strerror or str(error)).lower()}; {ADVICE}") from None
+    if digest != (results.weights or digest):
+        raise UserError(f"{weights}: not the file that {SCORES} was written with; {ADVICE}")
+    return results
 
 
 def _run_fold(
@@ -116,6 +148,8 @@ def _run_fold(
 ) -> None:
     by_test = settings.selection == "test"
     first = fabric.is_global_zero
+    if first:
+        _forget_damaged(folder)
     settings = replace(settings, seed=fold.seed)
     clips, held_out = split_clips(fold, videos, protocol)
     if first:
@@ -129,8 +163,8 @@ def _run_fold(
         "preset": settings.preset,
         "protocol": protocol.name,
         "sources": sources(videos),
-        "train_subjects": clips.full_subjects(),
-        "test_subjects": held_out.full_subjects(),
+        "train_subjects": clips.subjects(),
+        "test_subjects": held_out.subjects(),
     }
     if first:
         write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)
@@ -174,7 +208,12 @@ def _score_the_last(
         results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
     with StepLog(folder, lines, settings.steps) as log:
         log.add_scores(results.evaluation.compute().summary(), settings.steps)
+    results = replace(results, weights=file_digest(folder / FILE_NAME))
     results.write(folder)
+    try:
+        FoldResults.read(folder)
+    except UserError as error:
+        raise UserError(f"the fold {folder.name} was written but cannot be read back: {error}") from error
     for path in (folder / "checkpoints").glob("*"):
         path.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import MOST_BATCH, MOST_WORKERS
+from mol_fast.utils.names import check_folder_name
 from mol_fast.utils.processes import world_size
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
@@ -141,7 +142,9 @@ class TrainSettings:
             object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
 
     def check(self) -> None:
-        """Raise UserError if a number is out of range, a task is unknown, or options conflict."""
+        """Raise UserError if a number is out of range, a task is unknown, options conflict, or the name is a path."""
+        if self.name is not None:
+            check_folder_name(self.name, "--name")
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
             raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}")

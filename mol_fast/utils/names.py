@@ -7,6 +7,7 @@ to one text that would have to be split again, as "a/x" + "v" and "a" + "x/v" lo
 import hashlib
 import string
 import unicodedata
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from mol_fast.utils.errors import UserError
@@ -50,11 +51,43 @@ class VideoId(NamedTuple):
         return f"{self.source}/{self.subject}/{self.name}"
 
 
-def name_problem(text: str) -> str | None:
+def find_subjects(asked: Iterable[str], subjects: Collection[Subject]) -> tuple[Subject, ...]:
+    """Look up subjects by their names as users spell them: NAME, or SOURCE/NAME where several sets share a name.
+
+    Args:
+        asked: the spellings; one that is repeated counts once.
+        subjects: the subjects of the data.
+
+    Raises:
+        UserError: a spelling fits no subject, or several.
+    """
+    spelled: dict[str, set[Subject]] = {}
+    for subject in subjects:
+        for text in (subject.name, str(subject)):
+            spelled.setdefault(text, set()).add(subject)
+    asked = list(dict.fromkeys(asked))
+    if unknown := [shown(text) for text in asked if text not in spelled]:
+        known = ", ".join(label_subjects(subjects).values())
+        raise UserError(f"there is no subject {', '.join(unknown)} in the data: it has {known}")
+    for text in asked:
+        if len(spelled[text]) > 1:
+            several = " and ".join(f"{subject.name} of {subject.source}" for subject in sorted(spelled[text]))
+            raise UserError(f"the subject {text} could be {several}: give it as SOURCE/SUBJECT, or rename one")
+    return tuple(dict.fromkeys(subject for text in asked for subject in spelled[text]))
+
+
+def label_subjects(subjects: Iterable[Subject]) -> dict[Subject, str]:
+    """Return how to show each subject, sorted: NAME if all come from one source, else SOURCE/NAME."""
+    ordered = sorted(set(subjects))
+    several = len({subject.source for subject in ordered}) > 1
+    return {subject: str(subject) if several else subject.name for subject in ordered}
+
+
+def name_problem(text: str, most: int = LONGEST_NAME) -> str | None:
     """Return why `text` cannot be a name of a subject, video, label, class, source or set; None if it can.
 
-    File systems, tables and terminals must be able to carry a name: it is not empty, has at most `LONGEST_NAME` bytes,
-    no control character or line end, no half of a character, and no white space around it.
+    File systems, tables and terminals must be able to carry a name: it is not empty, has at most `most` bytes, no
+    control character or line end, no half of a character, and no white space around it.
     """
     if not text.strip():
         return "it is empty"
@@ -64,7 +97,7 @@ def name_problem(text: str) -> str | None:
         if unicodedata.category(character) in _UNPRINTABLE or character in _DIRECTIONS:
             return f"it contains the character U+{ord(character):04X}, which cannot be shown"
     size = len(text.encode())
-    return f"it has {size} bytes, at most {LONGEST_NAME} are possible" if size > LONGEST_NAME else None
+    return f"it has {size} bytes, at most {most} are possible" if size > most else None
 
 
 def check_name(kind: str, text: str, where: str) -> None:
@@ -80,14 +113,15 @@ def check_name(kind: str, text: str, where: str) -> None:
         raise UserError(f"{where} has the {kind} {shown(text)}, which cannot be used: {problem}; rename it")
 
 
-def check_folder_name(text: str, where: str) -> None:
+def check_folder_name(text: str, where: str, most: int = LONGEST_NAME) -> None:
     """Raise UserError if `text` is not the name of one folder, so that it could lead elsewhere.
 
     Args:
         text: the name.
         where: option or file that gives the name, for the message.
+        most: largest size in bytes.
     """
-    problem = name_problem(text)
+    problem = name_problem(text, most)
     if problem is None and (text in (".", "..") or "/" in text or "\\" in text):
         problem = "it is a path, give the name of one folder"
     if problem is not None:

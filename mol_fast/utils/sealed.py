@@ -5,6 +5,7 @@ zeros for its own digits, so that every changed bit is noticed. Files of earlier
 is not checked.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,12 +13,16 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.schema import read_json
+
+T = TypeVar("T")
 KEY = "digest"
 _BLANK = f"sha256:{'0' * 64}"
 _START = 128
@@ -66,8 +71,22 @@ def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def sealed_json(values: Mapping[str, Any]) -> bytes:
-    """Return a JSON file of `values` with a digest. Read it after `check_digest`."""
+    """Return a JSON file of `values` with a digest. Read it with `read_sealed_json`."""
     return _seal((json.dumps({KEY: _BLANK, **values}, indent=2) + "\n").encode())
+
+
+def read_sealed_json(path: Path, type: type[T], advice: str) -> T:
+    """Read a file of `sealed_json`, see `read_json`.
+
+    Raises:
+        UserError: the file differs from its digest, or cannot be used.
+    """
+    with contextlib.suppress(OSError):  # `read_json` explains it
+        try:
+            check_digest(path)
+        except DamagedFile as error:
+            raise UserError(f"{path}: {error}; {advice}") from None
+    return read_json(path, type, advice)
 
 
 def check_digest(path: Path) -> None:

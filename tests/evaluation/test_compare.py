@@ -15,16 +15,25 @@ from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import Fold
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject, VideoId
 
 CLASSES = ("negative", "positive", "surprise")
 ABOUT = {"settings": {"steps": 1, "name": "x"}, "model": {}, "sources": ["casme2"], "environment": {}}
+
+
+def video_id(name: str) -> VideoId:
+    return VideoId("casme2", *name.split("/"))
+
+
+def subject(name: str) -> Subject:
+    return Subject("casme2", name)
 
 
 def fold(videos: Mapping[str, tuple[int, int]], flow: FlowSums | None = None) -> FoldResults:
     """A fold with these videos by SUBJECT/NAME: true and predicted class."""
     evaluation = Evaluation(CLASSES)
     windows = [
-        LabelledWindow(name, label, tuple(0.8 if place == predicted else 0.1 for place in range(3)))
+        LabelledWindow(video_id(name), label, tuple(0.8 if place == predicted else 0.1 for place in range(3)))
         for name, (label, predicted) in videos.items()
     ]
     evaluation.add_windows(windows)
@@ -35,7 +44,7 @@ def fold(videos: Mapping[str, tuple[int, int]], flow: FlowSums | None = None) ->
 
 
 def made_up(name: str, folds: Mapping[str, FoldResults], **about: object) -> StoredRun:
-    return StoredRun(Path(name), {**ABOUT, **about}, {Fold.from_name(key): item for key, item in folds.items()}, ())
+    return StoredRun(Path(name), {**ABOUT, **about}, {Fold.of_earlier(key): item for key, item in folds.items()}, ())
 
 
 def random_run(name: str, right: float, subjects: int, seeds: Sequence[int] = (0,), videos: int = 6) -> StoredRun:
@@ -53,11 +62,11 @@ def random_run(name: str, right: float, subjects: int, seeds: Sequence[int] = (0
     return made_up(name, folds)
 
 
-def pooled_confusion(run: StoredRun, times: Mapping[str, int], seed: int) -> torch.Tensor:
+def pooled_confusion(run: StoredRun, times: Mapping[Subject, int], seed: int) -> torch.Tensor:
     confusion = torch.zeros(3, 3, dtype=torch.int64)
     for key, item in run.folds.items():
         for video in item.evaluation.videos() if key.seed == seed else ():
-            confusion[video.label, video.predicted] += times[str(video.video).partition("/")[0]]
+            confusion[video.label, video.predicted] += times[video.video.person]
     return confusion
 
 
@@ -114,7 +123,7 @@ def test_only_common_subjects_count() -> None:
     a, b = random_run("a", 0.3, 12), random_run("b", 0.7, 9)
     found = compare_runs(a, b, resamples=100)
     assert len(found.subjects) == 9
-    assert found.left_out == {"a": ("s09", "s10", "s11"), "b": ()}
+    assert found.left_out == {"a": tuple(map(subject, ("s09", "s10", "s11"))), "b": ()}
     assert any("s09, s10, s11" in text for text in remarks(found, a, b))
     assert found.scores["accuracy"] == compare_runs(random_run_without(a, 9), b, resamples=100).scores["accuracy"]
 
@@ -128,12 +137,12 @@ def test_a_subject_that_one_seed_lacks_is_left_out() -> None:
     a = random_run("a", 0.5, 8, seeds=(0, 1))
     part = {key.name: item for key, item in a.folds.items() if key.name != "s03-seed1"}
     found = compare_runs(made_up("part", part), a, resamples=100)
-    assert "s03" not in found.subjects
-    assert found.left_out == {"a": ("s03",), "b": ("s03",)}
+    assert subject("s03") not in found.subjects
+    assert found.left_out == {"a": (subject("s03"),), "b": (subject("s03"),)}
 
 
 def test_folds_of_several_subjects_have_no_errors_per_subject() -> None:
-    videos = {f"s{subject}/v": (subject % 3, 0) for subject in range(8)}
+    videos = {f"s{number}/v": (number % 3, 0) for number in range(8)}
     pair = {"s0+s1+s2+s3+s4+s5+s6+s7-seed0": fold(videos, FlowSums(1, 1, 1, 1, 9, 9))}
     found = compare_runs(made_up("a", pair), made_up("b", pair), resamples=100)
     assert set(found.scores) == {"accuracy", "uf1", "uar", "wf1"}
@@ -145,7 +154,10 @@ def test_flow_of_another_truth_is_not_compared() -> None:
     a = random_run("a", 0.5, 7)
     folds = {}
     for key, item in a.folds.items():
-        videos = {str(video.video): (video.label, video.predicted) for video in item.evaluation.videos()}
+        videos = {
+            f"{video.video.subject}/{video.video.name}": (video.label, video.predicted)
+            for video in item.evaluation.videos()
+        }
         flow = item.evaluation.flow
         folds[key.name] = fold(videos, FlowSums(1, 3, 9, flow.moving_zero_error + 1, 500, flow.moving_pixels))
     found = compare_runs(a, made_up("b", folds), resamples=100)
@@ -185,7 +197,7 @@ def test_runs_that_do_not_fit_are_refused(other: StoredRun, sentence: str) -> No
 
 def test_other_classes_are_refused() -> None:
     five = Evaluation(("a", "b"))
-    five.add_windows([LabelledWindow("s1/v", 0, (1.0, 0.0))])
+    five.add_windows([LabelledWindow(video_id("s1/v"), 0, (1.0, 0.0))])
     with pytest.raises(UserError, match="the same protocol"):
         compare_runs(random_run("a", 0.5, 7), made_up("b", {"s1-seed0": FoldResults(five, ())}))
 

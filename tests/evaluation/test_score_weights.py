@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mol_fast.data import Video
-from mol_fast.evaluation.score_weights import Weights, choose_subjects
+from mol_fast.evaluation.score_weights import Choice, Weights, choose_subjects
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import save_weights
@@ -37,29 +37,33 @@ def videos(source: str, *subjects: str) -> list[Video]:
     return [Video(subject, "v", "happiness", source, 16, Path("v")) for subject in subjects]
 
 
+def names(choice: Choice) -> tuple[str, ...]:
+    return tuple(map(str, choice.subjects))
+
+
 def test_subjects_of_another_set_are_new_though_they_have_the_same_names(tmp_path: Path, model: MOL) -> None:
     weights = stored(tmp_path, model, ["casme2"], ["sub01", "sub02"], ["sub02"])
     assert weights.trained_on == {"casme2/sub01"}
     choice = choose_subjects(weights, videos("samm", "sub01", "sub03"), NONE)
-    assert (choice.subjects, choice.warnings) == (("sub01", "sub03"), ())
-    assert choose_subjects(weights, videos("casme2", "sub01", "sub02"), NONE).subjects == ("sub02",)
+    assert (names(choice), choice.warnings) == (("samm/sub01", "samm/sub03"), ())
+    assert names(choose_subjects(weights, videos("casme2", "sub01", "sub02"), NONE)) == ("casme2/sub02",)
 
 
 def test_subjects_of_joined_sets_are_known_in_each_of_them(tmp_path: Path, model: MOL) -> None:
-    names = ["casme2/sub01", "casme2/sub02", "samm/sub01"]
-    weights = stored(tmp_path, model, ["casme2", "samm"], names, ["samm/sub01"])
-    assert choose_subjects(weights, videos("casme2", "sub01", "sub03"), NONE).subjects == ("sub03",)
-    joined = [*videos("casme2", "casme2/sub01"), *videos("samm", "samm/sub01")]
-    assert choose_subjects(weights, joined, NONE).subjects == ("samm/sub01",)
+    subjects = ["casme2/sub01", "casme2/sub02", "samm/sub01"]
+    weights = stored(tmp_path, model, ["casme2", "samm"], subjects, ["samm/sub01"])
+    assert names(choose_subjects(weights, videos("casme2", "sub01", "sub03"), NONE)) == ("casme2/sub03",)
+    joined = [*videos("casme2", "sub01"), *videos("samm", "sub01")]
+    assert names(choose_subjects(weights, joined, NONE)) == ("samm/sub01",)
 
 
 def test_a_set_of_several_sources_does_not_tell(tmp_path: Path, model: MOL) -> None:
     weights = stored(tmp_path, model, ["a", "b"], ["sub01", "sub02"], ["sub02"])
     assert weights.trained_on is None
     choice = choose_subjects(weights, videos("a", "sub01", "sub02"), NONE)
-    assert (choice.subjects, choice.warnings) == (("sub02",), ())
+    assert (names(choice), choice.warnings) == (("a/sub02",), ())
     choice = choose_subjects(weights, videos("a", "sub05"), NONE)
-    assert choice.subjects == ("sub05",)
+    assert names(choice) == ("a/sub05",)
     assert "unknown whether" in choice.warnings[0]
 
 
@@ -70,9 +74,10 @@ def test_weights_without_a_run_know_who_they_were_trained_on(tmp_path: Path, mod
     weights = Weights.load(file)
     assert choose_subjects(weights, videos("samm", "sub01"), NONE).warnings == ()
     choice = choose_subjects(weights, videos("casme2", "sub01", "sub03"), NONE)
-    assert (choice.subjects, choice.warnings) == (("sub03",), ())
-    joined = videos("casme2", "casme2/sub01", "casme2/sub03")
-    assert choose_subjects(weights, joined, NONE).subjects == ("casme2/sub03",)
+    assert (names(choice), choice.warnings) == (("casme2/sub03",), ())
+    new = {**info, "train_subjects": [["casme2", "sub01"]]}
+    save_weights(file, model, new)
+    assert names(choose_subjects(Weights.load(file), videos("casme2", "sub01", "sub03"), NONE)) == ("casme2/sub03",)
     save_weights(file, model, info)
     assert Weights.load(file).trained_on is None
 
@@ -82,5 +87,5 @@ def test_when_all_were_trained_on_one_must_ask_for_them(tmp_path: Path, model: M
     with pytest.raises(UserError, match="trained on all 1 subjects"):
         choose_subjects(weights, videos("casme2", "sub01"), NONE)
     choice = choose_subjects(weights, videos("casme2", "sub01"), ("sub01",))
-    assert choice.subjects == ("sub01",)
+    assert names(choice) == ("casme2/sub01",)
     assert "The weights were trained on sub01" in choice.warnings[0]

@@ -127,7 +127,7 @@ def test_video_scores_are_means_in_order_of_appearance() -> None:
     names, means = metrics.video_scores(probabilities, ["b", "a", "b", "b"])
     assert names == ["b", "a"]
     torch.testing.assert_close(means, torch.tensor([[0.6, 0.4], [0.2, 0.8]], dtype=torch.float64))
-    names, means = metrics.video_scores(probabilities, torch.tensor([7, 7, 7, 2]))
+    names, means = metrics.video_scores(probabilities, [7, 7, 7, 2])
     assert names == [7, 2]
     torch.testing.assert_close(means[1], torch.tensor([0.4, 0.6], dtype=torch.float64))
     with pytest.raises(ValueError, match="3 windows"):
@@ -176,9 +176,9 @@ def test_batches_do_not_matter() -> None:
     }
     videos = torch.tensor([0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2])
     whole, split = metrics.Evaluation(CLASSES), metrics.Evaluation(CLASSES)
-    whole.update(labels=videos, videos=videos, **parts)
+    whole.update(labels=videos, videos=videos.tolist(), **parts)
     for part in torch.arange(12).split(5):
-        split.update(labels=videos[part], videos=videos[part], **{k: v[part] for k, v in parts.items()})
+        split.update(labels=videos[part], videos=videos[part].tolist(), **{k: v[part] for k, v in parts.items()})
     one, other = whole.compute(), split.compute()
     assert one.recognition == other.recognition
     assert one.flow.moving_error == pytest.approx(other.flow.moving_error, rel=1e-12)

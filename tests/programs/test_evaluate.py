@@ -58,7 +58,7 @@ def test_scores_are_those_of_scikit_learn_on_the_predictions(run: Path) -> None:
             assert ours[name] == pytest.approx(value, abs=1e-12), name
         confusion = sklearn.confusion_matrix(true, predicted, labels=ours["classes"])
         assert confusion.tolist() == ours["confusion"]
-        assert rows[ours["classes"]].idxmax(axis=1).tolist() == predicted.tolist()
+        assert rows[[f"p_{name}" for name in ours["classes"]]].idxmax(axis=1).str[2:].tolist() == predicted.tolist()
 
 
 def test_the_log_gives_the_scores_again(run: Path, embedded_small: PreparedSet) -> None:
@@ -146,10 +146,9 @@ def test_weights_are_scored_on_who_was_held_out(run: Path, embedded_small: Prepa
         pairs = list(zip(csv.DictReader(file), csv.DictReader(other), strict=True))
     assert pairs
     for trained, scored in pairs:
-        assert [trained[name] for name in ("video", "window", "label")] == [
-            scored[name] for name in ("video", "window", "label")
-        ]
-        for name in ("negative", "positive", "surprise"):
+        columns = ("source", "subject", "video", "window", "label")
+        assert [trained[name] for name in columns] == [scored[name] for name in columns]
+        for name in ("p_negative", "p_positive", "p_surprise"):
             assert float(trained[name]) == pytest.approx(float(scored[name]), abs=1e-5)
     assert "Warning." not in (out / "report.html").read_text()
     assert main(["--run", str(out)]) == 0
@@ -184,7 +183,7 @@ def test_weights_without_their_run(
     assert main(weights_options(file, embedded_small, "--subjects", second)) == 0
     assert f"The weights were trained on {second} (1 of 1 subjects" in capsys.readouterr().err
     model, info = load_weights(file)
-    assert info["train_subjects"] == [f"embedded/{second}", f"embedded/{third}"]
+    assert info["train_subjects"] == [["embedded", second], ["embedded", third]]
     assert (info["sources"], info["protocol"]) == (["embedded"], "embedded-3")
     save_weights(file, model, {"classes": info["classes"], "test_subjects": [first]})  # as earlier versions wrote them
     assert main(weights_options(file, embedded_small, "--subjects", second)) == 0

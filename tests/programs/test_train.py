@@ -76,9 +76,11 @@ def test_writes_the_whole_run(run: Path, embedded_small: PreparedSet) -> None:
     assert sum(map(sum, scores["recognition"]["confusion"])) == len(held_out)
     with open(run / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert sorted(row["video"] for row in rows) == sorted(f"{v.subject}/{v.name}" for v in held_out)
+    found = {(row["source"], row["subject"], row["video"]) for row in rows}
+    assert found == {("embedded", v.subject, v.name) for v in held_out}
+    assert len(rows) == len(held_out)
     for row in rows:
-        assert sum(float(row[name]) for name in scores["recognition"]["classes"]) == pytest.approx(1)
+        assert sum(float(row[f"p_{name}"]) for name in scores["recognition"]["classes"]) == pytest.approx(1)
     assert list(only_fold(run).glob("events.out.tfevents.*"))
     assert not list(only_fold(run).glob("checkpoints/*"))
     page = (run / "report.html").read_text()
@@ -101,8 +103,8 @@ def test_a_fold_says_what_made_it(run: Path, embedded_small: PreparedSet) -> Non
     model, info = load_weights(run)
     first, *held_out = embedded_small.subjects
     assert (config["seed"], config["precision"]) == (0, "float32")
-    assert config["train_subjects"] == [f"embedded/{first}"]
-    assert config["test_subjects"] == [f"embedded/{subject}" for subject in held_out]
+    assert config["train_subjects"] == [["embedded", first]]
+    assert config["test_subjects"] == [["embedded", subject] for subject in held_out]
     for name in ("classes", "preset", "protocol", "sources", "train_subjects", "test_subjects"):
         assert config[name] == info[name]
     assert MOLConfig.from_dict(config["model"]) == model.config
@@ -134,7 +136,7 @@ def test_ablations_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> 
     assert not model.config.center
     assert not model.config.difference
     assert len(info["classes"]) == 5
-    assert info["test_subjects"] == [f"embedded/{subject}"]
+    assert info["test_subjects"] == [["embedded", subject]]
 
 
 def test_loss_not_finite_keeps_the_last_good_weights(

@@ -72,6 +72,7 @@ def sample(seed: int = 0, **changes: Any) -> Sample:
     random = np.random.default_rng(seed)
     true = random.uniform(20, 100, (68, 2))
     arguments: dict[str, Any] = {
+        "source": EVIL,
         "subject": EVIL,
         "video": "EP02 & more",
         "label": CLASSES[0],

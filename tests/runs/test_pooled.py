@@ -14,6 +14,7 @@ from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import Fold
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.selection import Scoring
+from mol_fast.utils.names import Subject, VideoId
 
 CLASSES = ("negative", "positive", "surprise")
 ABOUT = {"settings": {"steps": 7}, "model": {}, "sources": ["casme2"], "environment": {}}
@@ -27,7 +28,7 @@ def fold(subject: str, right: int, tasks: bool) -> FoldResults:
     for number in range(4):
         best = number % 3 if number < right else (number + 1) % 3
         probabilities = tuple(0.8 if place == best else 0.1 for place in range(3))
-        windows.append(LabelledWindow(f"{subject}/v{number}", number % 3, probabilities))
+        windows.append(LabelledWindow(VideoId("casme2", subject, f"v{number}"), number % 3, probabilities))
     evaluation.add_windows(windows)
     if tasks:
         evaluation.flow = FlowSums(right * 10.0, 60.0, right * 6.0, 30.0, 100, 20)
@@ -35,10 +36,14 @@ def fold(subject: str, right: int, tasks: bool) -> FoldResults:
     return FoldResults(evaluation, ())
 
 
+def fold_of(subject: str, seed: int) -> Fold:
+    return Fold.of([Subject("casme2", subject)], seed)
+
+
 def pooled(seeds: tuple[int, ...] = (0, 1), tasks: bool = True) -> PooledResults:
     names = [(subject, seed) for subject, seed in RIGHT if seed in seeds]
     return PooledResults(
-        {Fold((subject,), seed): fold(subject, RIGHT[subject, seed], tasks) for subject, seed in names}
+        {fold_of(subject, seed): fold(subject, RIGHT[subject, seed], tasks) for subject, seed in names}
     )
 
 
@@ -81,9 +86,10 @@ def test_report_of_several_seeds(tmp_path: Path) -> None:
     assert '<th scope="col">seed 0</th><th scope="col">seed 1</th><th scope="col">mean</th>' in page
     subjects = page[page.index(">Subjects</h2>") :]
     assert "Means over 2 seeds (0, 1)" in subjects
-    assert '>s01</th><td>4</td><td>2.5</td><td><span class="share"><span style="width: 62.5%">' in subjects
+    row = '>s01</th><td>casme2</td><td>4</td><td>2.5</td><td><span class="share"><span style="width: 62.5%">'
+    assert row in subjects
     assert "62 % ± 53 %" in subjects
-    assert '>s02</th><td>4</td><td>3</td><td><span class="share"><span style="width: 75.0%">' in subjects
+    assert '>s02</th><td>casme2</td><td>4</td><td>3</td><td><span class="share"><span style="width: 75.0%">' in subjects
     assert "75 % ± 0 %" in subjects
     assert "All clips are of seed 0." in page
 
@@ -98,11 +104,11 @@ def test_report_of_one_seed_says_nothing_of_seeds(tmp_path: Path) -> None:
 def test_seeds_that_lack_folds(tmp_path: Path) -> None:
     """As with evaluate --partial: a subject counts in the seeds that hold it out."""
     folds = dict(pooled().folds)
-    del folds[Fold(("s01",), 0)]
+    del folds[fold_of("s01", 0)]
     page = page_of(tmp_path, PooledResults(folds))
     assert '<th scope="row">videos</th><td>4</td><td>8</td>' in page
     assert "recognition, 6.0 videos" in page
-    assert ">s01</th><td>4</td><td>4</td>" in page
+    assert ">s01</th><td>casme2</td><td>4</td><td>4</td>" in page
 
 
 def test_losses_are_over_the_trainings_that_have_a_record(tmp_path: Path) -> None:

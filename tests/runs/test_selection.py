@@ -14,6 +14,7 @@ from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.train import main
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import VideoId
 
 BY_TEST = ("--selection", "test", "--score-every", "2")
 
@@ -23,7 +24,9 @@ def scoring(step: int, right: int) -> Scoring:
     evaluation = Evaluation(("a", "b"))
     labels = torch.tensor([0, 1, 0, 1])
     logits = torch.nn.functional.one_hot(torch.where(torch.arange(4) < right, labels, 1 - labels)).double()
-    evaluation.update(logits, labels, list("wxyz"), None, torch.empty(0), None, torch.empty(0))
+    evaluation.update(
+        logits, labels, [VideoId("casme2", "s1", name) for name in "wxyz"], None, torch.empty(0), None, torch.empty(0)
+    )
     return Scoring(step, evaluation)
 
 
@@ -42,7 +45,7 @@ def test_a_scoring_reads_as_it_was_written(tmp_path: Path) -> None:
     assert read.evaluation.compute() == written.evaluation.compute()
     (path,) = tmp_path.glob("scorings/*.json")
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(UserError, match="is missing or damaged"):
+    with pytest.raises(UserError, match="its content differs from its digest; remove"):
         read_scoring(tmp_path, 20)
 
 

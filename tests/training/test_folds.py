@@ -40,7 +40,7 @@ def test_all_folds_are_pooled(embedded_small: PreparedSet, tmp_path: Path) -> No
         for subject in subjects:
             results = FoldResults.read(run / "folds" / f"{subject}-seed{seed}")
             assert results is not None
-            assert {str(video.video).partition("/")[0] for video in results.evaluation.videos()} == {subject}
+            assert {video.video.subject for video in results.evaluation.videos()} == {subject}
             pooled.merge(results.evaluation)
         assert json.loads(json.dumps(pooled.compute().to_dict())) == scores["seeds"][seed]
         assert sum(map(sum, scores["seeds"][seed]["recognition"]["confusion"])) == len(videos)

@@ -22,6 +22,7 @@ from mol_fast.runs.selection import Scoring, read_scoring, write_scoring
 from mol_fast.training.checkpoints import Checkpoints
 from mol_fast.utils import sealed
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import VideoId
 from mol_fast.utils.sealed import DamagedFile, check_digest, pack, sealed_json, unpack
 
 PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
@@ -104,14 +105,15 @@ def weights(folder: Path) -> tuple[Path, Callable[[], object]]:
 
 def evaluation() -> Evaluation:
     scored = Evaluation(("a", "b"))
-    scored.update(torch.tensor([[0.25, 0.5]]), torch.tensor([1]), ["s/v"], None, None, None, None)
+    scored.update(torch.tensor([[0.25, 0.5]]), torch.tensor([1]), [VideoId("c", "s", "v")], None, None, None, None)
     return scored
 
 
 def results(folder: Path, name: str) -> tuple[Path, Callable[[], object]]:
     shapes = (128, 128), (128, 128), (68, 2), (2, 128, 128)
     first, frame, landmarks, flow = (torch.rand(*shape).numpy() for shape in shapes)
-    texts = {"subject": "s", "video": "v", "label": "b", "predicted": "b", "probabilities": {"a": 0.25, "b": 0.75}}
+    names = {"source": "c", "subject": "s", "video": "v", "label": "b", "predicted": "b"}
+    texts = {**names, "probabilities": {"a": 0.25, "b": 0.75}}
     sample = Sample(**texts, **dict(zip(PICTURES, (first, frame, landmarks, None, flow, None), strict=True)))
     FoldResults(evaluation(), (sample,)).write(folder)
 

@@ -29,6 +29,8 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import cache_folder
 from mol_fast.vision.sizes import FRAME, interval
 
+EMBEDDED = "embedded"
+"""Source of synthetic videos, whose scores say nothing about real micro-expressions."""
 VERSION = 2  # version of the generator; sets of other versions are generated again
 _MARGIN = 16  # pixels around the frame that motion may move into it
 _HEAD = 68  # pixels around the frame that show the whole head
@@ -128,6 +130,14 @@ def render_video(subject_seed: int, emotion: str, frames: int, size: int) -> tor
     return render_frames(rng, subject, motion, moving_face(subject, motion).inverse(grid), size)
 
 
+def embedded_order(video: Video) -> tuple[int | str, ...]:
+    """Return a key that sorts embedded videos as they are generated."""
+    emotion, _, number = video.name.rpartition("_")
+    places = {name: place for place, name in enumerate(EMOTIONS)}
+    place = int(number) if number.isdecimal() else 0, places.get(emotion, len(places)), video.name
+    return len(video.subject), video.subject, *place
+
+
 def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, seed: int) -> Iterator[Video]:
     for number, emotion in itertools.product(range(repeats), EMOTIONS):
         rng = np.random.default_rng([seed, 1, index, number, list(EMOTIONS).index(emotion)])
@@ -135,7 +145,7 @@ def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, see
         content = render_clip(rng, subject, make_motion(rng, emotion, frames), interval(frames))
         name = f"{emotion}_{number + 1}"
         file = folder / "videos" / subject.name / f"{name}.safetensors"
-        yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source="embedded")
+        yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source=EMBEDDED)
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -148,7 +158,7 @@ def _remove_leftovers(folder: Path) -> None:
 def _info(seed: int) -> dict[str, Any]:
     """Return the content of set.json: how the set was made."""
     return {
-        "name": "embedded",
+        "name": EMBEDDED,
         "generator": VERSION,
         "seed": seed,
         "versions": versions(("torch", "numpy", "scikit-image", "matplotlib")),
