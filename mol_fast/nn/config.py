@@ -4,11 +4,16 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import msgspec
+
 from mol_fast.functional import BACKENDS, VARIANTS, check_choice
+from mol_fast.utils.limits import MOST_CLASSES
+from mol_fast.vision.sizes import MAX_CLIP
 
 NORM_STATS = ("frame", "clip")
 TASKS = ("mer", "flow", "landmarks")
 """The tasks: micro-expression, optical flow, landmarks."""
+_WIDEST = 16.0  # largest width of the flow head
 FEATURE_CHANNELS = 128
 FEATURE_SIZE = 16
 
@@ -57,13 +62,14 @@ class MOLConfig:
         if "mer" not in self.tasks:
             raise ValueError(f"tasks must hold mer, which scores need, got {', '.join(self.tasks) or 'none'}")
         object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
-        if self.frames < 5:
-            raise ValueError(f"frames must be at least 5, got {self.frames}")
-        for name in ("flow_width", "feature_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if not 2 <= self.num_classes <= MOST_CLASSES:
+            raise ValueError(f"num_classes must be from 2 to {MOST_CLASSES}, got {self.num_classes}")
+        if not 5 <= self.frames <= MAX_CLIP:
+            raise ValueError(f"frames must be from 5 to {MAX_CLIP}, got {self.frames}")
+        if not 0 < self.feature_scale < math.inf:
+            raise ValueError(f"feature_scale must be positive and finite, got {self.feature_scale}")
+        if not 0 < self.flow_width <= _WIDEST:
+            raise ValueError(f"flow_width must be positive and at most {_WIDEST:g}, got {self.flow_width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
 
@@ -76,12 +82,15 @@ class MOLConfig:
         """Make a configuration from the result of `to_dict`.
 
         Raises:
-            ValueError: there are unknown fields.
+            ValueError: there are unknown fields, or values of a wrong type or out of range.
         """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown configuration fields: {', '.join(sorted(unknown))}")
-        return cls(**values)
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error).replace("`", "").replace("at $.", "at ")) from None
 
 
 PRESETS: dict[str, MOLConfig] = {

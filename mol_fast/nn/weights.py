@@ -2,18 +2,51 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+import torch
 from torch import Tensor
 
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.limits import MOST_CLASSES
+from mol_fast.utils.names import Subject
+from mol_fast.utils.schema import Count, Text, check_unique, parse_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 FILE_NAME = "weights.safetensors"
 _KEY = "mol_fast"
+
+
+_ADVICE = "train again with this version"
+
+
+class WeightsHeader(msgspec.Struct, frozen=True):
+    """What is read of the header of weights; `save_weights` may store more.
+
+    Attributes:
+        config: configuration of the model, see `MOLConfig`.
+        classes: names of the classes, in the order of the logits.
+        protocol, preset: as in training.
+        sources: sources of the data.
+        train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
+        steps: number of optimiser steps.
+    """
+
+    config: dict[str, Any]
+    classes: Annotated[tuple[Text, ...], msgspec.Meta(min_length=2, max_length=MOST_CLASSES)]
+    protocol: Text | None = None
+    preset: Text | None = None
+    sources: tuple[Text, ...] = ()
+    train_subjects: tuple[Subject | Text, ...] | None = None
+    test_subjects: tuple[Subject | Text, ...] = ()
+    steps: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_unique(self.classes, "class")
 
 
 def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
@@ -48,20 +81,22 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
         raise UserError(
             f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
         )
+    told = parse_json(header, WeightsHeader, f"the header of {file}", _ADVICE)
     try:
-        info = json.loads(header)
-        model = MOL(config=MOLConfig.from_dict(info["config"]))
-        count = len(info["classes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the header of {file} cannot be used ({error}): train again with this version") from error
-    config = f"variant {model.config.variant}, {model.config.num_classes} classes"
-    if count != model.config.num_classes:
-        raise UserError(f"{file} names {count} classes, but its header says {config}: train again")
-    problem = _misfit(tensors, model.state_dict())
+        config = MOLConfig.from_dict(told.config)
+        with torch.device("meta"):  # only shapes: the header may ask for more memory than there is
+            expected = MOL(config=config).state_dict()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"the header of {file} cannot be used ({error}); {_ADVICE}") from error
+    about = f"variant {config.variant}, {config.num_classes} classes"
+    if len(told.classes) != config.num_classes:
+        raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")
+    problem = _misfit(tensors, expected)
     if problem:
-        raise UserError(f"{file} does not hold the model of its header ({config}): {problem}; train again")
+        raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
+    model = MOL(config=config)
     model.load_state_dict(tensors)
-    return model.eval(), info
+    return model.eval(), json.loads(header)
 
 
 def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:

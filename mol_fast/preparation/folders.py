@@ -3,18 +3,19 @@
 The paper's official code uses the first form.
 """
 
-import csv
-import io
 import math
+import os
 from itertools import pairwise
 from pathlib import Path
 
 from mol_fast.preparation.frame_files import cut, frame_files, named, too_few
 from mol_fast.preparation.release import Listing, RawVideo, Skipped, normalised_label
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.user_tables import column_places, read_user_table, user_path
 from mol_fast.vision.sizes import WINDOW
 
 _COLUMNS = ("path", "subject", "label")
+_NAME = "video"
 
 
 def list_folders(root: Path, source: str) -> Listing:
@@ -56,33 +57,33 @@ def list_table(path: Path, source: str) -> Listing:
             f"there is no table {path}; give a .csv table with the columns {', '.join(_COLUMNS)}, or a folder "
             "CLASS/SUBJECT_CLIP, with --root"
         )
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV table ({error}); save it as CSV in UTF-8") from error
-    missing = [name for name in _COLUMNS if rows and name not in rows[0]]
-    if missing or not rows:
-        found = ", ".join(str(name) for name in rows[0]) if rows else "no row"
+    rows = read_user_table(path, "save it as CSV in UTF-8")
+    lines = [(line, cells) for line, cells in enumerate(rows, start=1) if any(cells)]
+    header = lines[0][1] if lines else []
+    places = column_places(path, header, (*_COLUMNS, _NAME))
+    if len(lines) < 2 or not places.keys() >= {*_COLUMNS}:
+        found = ", ".join(header) if len(lines) > 1 else "no row"
         raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row per video, it has {found}")
     listing = Listing(source)
-    for line, row in enumerate(rows, start=2):
-        target = path.parent / (row["path"] or "").strip()
-        subject, written = (row["subject"] or "").strip(), (row["label"] or "").strip()
-        name = (row.get("video") or "").strip() or target.stem
-        label, fixes = normalised_label(written)
-        if not (row["path"] and subject and label):
-            listing.skipped.append(Skipped(subject, name, label, f"line {line} of {path.name} is not complete"))
+    for line, cells in lines[1:]:
+        row = {name: cells[place] if place < len(cells) else "" for name, place in places.items()}
+        target = path.parent / user_path(path.parent, row["path"])
+        label, fixes = normalised_label(row["label"])
+        name = row.get(_NAME) or target.stem
+        if row["path"] and row["subject"] and label:
+            _add(listing, target, row["subject"], name, label, fixes)
         else:
-            _add(listing, target, subject, name, label, fixes)
+            reason = f"line {line} of {path.name} is not complete"
+            listing.skipped.append(Skipped(row["subject"], name, label, reason))
     listing.settle()
     return listing
 
 
 def _add(listing: Listing, target: Path, subject: str, name: str, label: str, fixes: tuple[str, ...]) -> None:
-    if target.is_file():
+    if os.path.isfile(target):  # unlike Path.is_file, it does not raise for names that are too long
         listing.videos.append(RawVideo(subject, name, label, listing.source, (target,), None, fixes))
         return
-    if not target.is_dir():
+    if not os.path.isdir(target):
         listing.skipped.append(Skipped(subject, name, label, f"{target} does not exist"))
         return
     found = frame_files(target)

@@ -147,7 +147,7 @@ def _numbers_left_out(listing: Listing) -> list[str]:
     """Return a note about gaps in the numbering of SMIC's videos, if there are any."""
     present: dict[str, list[int]] = {}
     for name in [video.name for video in listing.videos] + [item.name for item in listing.skipped]:
-        match = re.fullmatch(r"(.+_)(\d+)", name)
+        match = re.fullmatch(r"(.+_)(\d{1,4})", name)  # a longer number counts no videos
         if match:
             present.setdefault(match[1], []).append(int(match[2]))
     missing = [

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.release import RawVideo
+from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.schema import read_json
 
 _VERSION = 2  # version of the preparation; videos of other versions are prepared again
 
@@ -78,12 +80,11 @@ def write_record(out: Path, video: RawVideo, record: Record) -> None:
 def done_record(out: Path, video: RawVideo, key: str) -> Record | None:
     """Return the record of a video that is done, or None if the video must be prepared."""
     try:
-        stored = json.loads(_file(out / "records", video, ".json").read_text(encoding="utf-8"))
-        record = Record(**(stored | {"fixes": tuple(stored["fixes"])}))
+        record = read_json(_file(out / "records", video, ".json"), Record, "prepare the set again")
         if record.key != key:
             return None
         whole = bool(record.reason) or file_sha256(video_file(out, video)) == record.sha256
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, UserError):
         return None
     return record if whole else None
 

@@ -2,14 +2,19 @@
 
 import math
 import re
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.limits import LARGEST_TABLE, MEGABYTE, MOST_ROWS
+from mol_fast.utils.user_tables import read_user_table
 
 _HEADER_ROWS = 60  # rows at the top of a sheet that are searched for the header
+_READ_COLUMNS = 256  # columns of a sheet that are read; a stray cell may lie anywhere
+_SHEETS = 32  # tables of a workbook that are read
 _COLUMNS = {
     "Subject": ("subject", "subjectid", "sub"),
     "Filename": ("filename", "file", "clip"),
@@ -77,13 +82,15 @@ def read_sheet(path: Path) -> list[Row]:
     """
     closest: tuple[list[str], list[str]] | None = None  # missing, found
     for table in _tables(path):
-        for line, cells in enumerate(table[:_HEADER_ROWS], start=1):
+        for place, (line, cells) in enumerate(table):
+            if line > _HEADER_ROWS:
+                break
             columns = _columns(cells)
             if "Subject" not in columns and "Filename" not in columns:
                 continue
             missing = [name for name in _COLUMNS if name not in columns]
             if not missing:
-                return [_row(number, row, columns) for number, row in enumerate(table[line:], line + 1) if _full(row)]
+                return [_row(number, row, columns) for number, row in table[place + 1 :]]
             if closest is None or len(missing) < len(closest[0]):
                 closest = missing, [_text(cell) for cell in cells if _text(cell)]
     if closest is None:
@@ -99,20 +106,39 @@ def _is_sheet(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(("~$", "."))
 
 
-def _tables(path: Path) -> list[list[list[Any]]]:
-    """Return every table of the file as rows of cells."""
-    import pandas as pd
-
+def _tables(path: Path) -> Iterator[list[tuple[int, Sequence[Any]]]]:
+    """Yield every table of the file: its rows that are not empty, each with its number, counted from 1."""
+    advice = "save it as .xlsx or .csv again"
+    if path.suffix.lower() == ".csv":
+        yield _numbered(read_user_table(path, advice))
+        return
     try:
-        if path.suffix.lower() == ".csv":
-            frames = {"": pd.read_csv(path, header=None, dtype=str, names=range(64), encoding="utf-8-sig")}
-        else:
-            frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl")
+        from openpyxl import load_workbook
     except ImportError as error:
         raise UserError(f"reading {path} needs openpyxl: pip install 'mol-fast[train]'") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > LARGEST_TABLE:
+            raise ValueError(f"it holds {size / MEGABYTE:.0f} MB, at most {LARGEST_TABLE // MEGABYTE} MB are read")
+        book = load_workbook(path, read_only=True, data_only=True)
+        for sheet in book.worksheets[:_SHEETS]:
+            yield _numbered(sheet.iter_rows(max_col=_READ_COLUMNS, values_only=True))
+    except UserError:
+        raise
     except Exception as error:  # openpyxl raises many kinds of errors for broken files
-        raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again") from error
-    return [frame.to_numpy(dtype=object).tolist() for frame in frames.values()]
+        raise UserError(f"{path} cannot be read as a sheet ({error}); {advice}") from error
+
+
+def _numbered(rows: Iterable[Sequence[Any]]) -> list[tuple[int, Sequence[Any]]]:
+    """Return the rows that are not empty, with their numbers."""
+    found = []
+    for line, cells in enumerate(rows, start=1):
+        if line > MOST_ROWS:
+            raise ValueError(f"a table has more than {MOST_ROWS} rows")
+        if _full(cells):
+            found.append((line, cells))
+    return found
 
 
 def _columns(cells: Sequence[Any]) -> dict[str, int]:
@@ -127,11 +153,11 @@ def _columns(cells: Sequence[Any]) -> dict[str, int]:
 
 
 def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
-    text = {name: _text(cells[place]) for name, place in columns.items()}
+    text = {name: _text(cells[place]) if place < len(cells) else "" for name, place in columns.items()}
     subject = re.search(r"\d+", text["Subject"])
     return Row(
         line,
-        int(subject[0]) if subject else None,
+        _number(subject[0]) if subject else None,
         text["Filename"],
         _number(text["Onset Frame"]),
         _number(text["Apex Frame"]),
@@ -155,5 +181,5 @@ def _text(cell: Any) -> str:
 
 
 def _number(text: str) -> int | None:
-    match = re.fullmatch(r"(\d+)(\.0*)?", text)
+    match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text)
     return int(match[1]) if match else None

@@ -1,11 +1,12 @@
 """Prepare a whole set: choose videos, prepare them, write the manifest and, last, the index."""
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mol_fast.data.counts import compare
 from mol_fast.data.protocols import PROTOCOLS, Protocol
@@ -20,9 +21,16 @@ from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.lock import locked
+from mol_fast.utils.schema import Text, read_json
 from mol_fast.vision.pictures import encoded_png
 
 _INDEX = ("index.csv", "set.json")
+
+
+class _Made(msgspec.Struct):
+    """What is read of set.json or manifest.json to see what a folder holds."""
+
+    source: Text
 
 
 class CountMismatch(Exception):
@@ -187,8 +195,8 @@ def _clear_folder(out: Path, source: str) -> None:
 def _source(out: Path) -> str | None:
     """Return the source of the videos in a folder, finished or not; None if it has no readable video."""
     for name in ("set.json", "manifest.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return str(json.loads((out / name).read_text(encoding="utf-8"))["source"])
+        with contextlib.suppress(UserError):
+            return read_json(out / name, _Made, "prepare the set again").source
     for file in sorted(out.glob("videos/*/*.safetensors")):
         with contextlib.suppress(UserError):
             return Video.from_file(file).source

@@ -45,6 +45,19 @@ def header_name(cell: str) -> str:
     return re.sub(r"[\s_]+", " ", cell).strip().casefold()
 
 
+def column_places(path: Path, header: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """Return the place of each column of `names` that a header has; spelling may differ as `header_name` says.
+
+    Raises:
+        UserError: two columns have the same name. `path` names the table.
+    """
+    words = [header_name(cell) for cell in header]
+    doubled = [name for name in names if words.count(name) > 1]
+    if doubled:
+        raise UserError(f"{path} has two columns called {doubled[0]}; rename one")
+    return {name: words.index(name) for name in names if name in words}
+
+
 def user_path(folder: Path, text: str) -> Path:
     r"""Return the path that a table names relative to its folder: `a\b` is a/b, unless a file has that very name."""
     return Path(text.replace("\\", "/") if "\\" in text and not os.path.exists(folder / text) else text)
@@ -94,16 +107,3 @@ def _rows(text: str, delimiter: str, most: int | None = None) -> list[list[str]]
             raise csv.Error(f"line {reader.line_num} has more than {MOST_COLUMNS} cells")
         rows.append([cell.strip() for cell in cells])
     return rows
-
-
-def unique_places(cells: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Return the place of each column of `names` in a header; the spelling may differ as `header_name` says.
-
-    Raises:
-        ValueError: two columns have the same name of `names`.
-    """
-    words = [header_name(cell) for cell in cells]
-    doubled = [name for name in names if words.count(name) > 1]
-    if doubled:
-        raise ValueError(f"two columns are called {doubled[0]}")
-    return {name: words.index(name) for name in names if name in words}

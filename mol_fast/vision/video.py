@@ -4,9 +4,11 @@ All pictures are uint8, grey (H, W) or RGB (H, W, 3). Every source is read frame
 the array keeps its frames in memory.
 """
 
+import contextlib
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,9 @@ from mol_fast.utils.errors import UserError
 Picture = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+MOST_SIDE = 8192
+MOST_PIXELS = 40_000_000
+"""Largest width or height, and most pixels, of a picture that is read; 8K video has 33 million."""
 _PLAYBACK_FPS = 25.0  # default frame rate of written video
 
 
@@ -59,6 +64,8 @@ class VideoFile:
         self.name = str(path)
         capture = self._open()
         try:
+            side = (int(capture.get(prop)) for prop in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            check_picture_size(self.name, *side)
             announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
             rate = capture.get(cv2.CAP_PROP_FPS)
             self.count = 0
@@ -180,17 +187,49 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
     """Read an image file as uint8 (H, W, 3), RGB.
 
     Raises:
-        UserError: the file cannot be read as an image.
+        UserError: the file cannot be read as an image, or is too large; its size is read before it is decoded.
     """
     import cv2
 
-    try:
+    image = None
+    with contextlib.suppress(cv2.error, OSError, ValueError):
+        size = _image_size(path)
+        check_picture_size(str(path), *size)
         image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except (cv2.error, OSError):
-        image = None
     if image is None:
         raise UserError(f"{path} cannot be read as an image, the file is damaged or of another kind")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def check_picture_size(name: str, width: int, height: int) -> None:
+    """Raise UserError if a picture called `name` has more pixels than are read."""
+    if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
+        raise UserError(
+            f"{name} is {width} x {height} pixels, at most {MOST_SIDE} on a side and {MOST_PIXELS // 10**6} million "
+            "are read: make it smaller"
+        )
+
+
+def _image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return width and height by the header of an image file.
+
+    Raises:
+        ValueError: it is not an image, or its header is damaged.
+        UserError: it has far too many pixels.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                return image.size
+        except Image.DecompressionBombError:
+            raise UserError(
+                f"{path} has more than {MOST_PIXELS // 10**6} million pixels, too many: make it smaller"
+            ) from None
+        except Exception as error:  # Pillow raises many kinds of errors for damaged headers
+            raise ValueError(str(error)) from None
 
 
 def grey(picture: Picture) -> Picture:

@@ -1,5 +1,7 @@
 """Listing the raw releases: their layouts, the quirks of each, and what is said where something is missing."""
 
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +15,13 @@ from harness.fake_releases import (
     write_sheet,
     write_smic,
 )
+from openpyxl import Workbook
 
+from mol_fast.preparation import sheets
 from mol_fast.preparation.folders import list_folders, list_table
 from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
 from mol_fast.preparation.release import Listing, RawVideo
+from mol_fast.preparation.sheets import read_sheet
 from mol_fast.utils.errors import UserError
 
 
@@ -328,3 +333,72 @@ def test_sheet_that_cannot_be_used(tmp_path: Path) -> None:
     sheet.write_bytes(b"PK not a workbook")
     with pytest.raises(UserError, match=r"sheet.xlsx cannot be read as a sheet"):
         casme2(root, sheet)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", ", "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_defect_23_door_reads_tables_as_spreadsheets_export_them(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    """Any usual delimiter, encoding, spelling of the header, and separator of folders."""
+    write_frames(tmp_path / "x" / "a", "{}.jpg", range(9), None)
+    rows = [["Path", "SUBJECT ", "Label", "Note"], ["x\\a", "Zoë", "Dégoût", "with; a, 'sign"], []]
+    quoted = [[f'"{cell}"' if ";" in cell else cell for cell in row] for row in rows]
+    (tmp_path / "set.csv").write_bytes("\r\n".join(delimiter.join(row) for row in quoted).encode(encoding))
+    (video,) = list_table(tmp_path / "set.csv", "mine").videos
+    assert (video.subject, video.name, video.label, len(video.frames)) == ("Zoë", "a", "dégoût", 9)
+    table = [["Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame", "Estimated Emotion"]]
+    table.append(["1", "é", "96,0" if delimiter == ";" else "96", "98", "104", "fear"])
+    lines = ["text; above, the table", *(delimiter.join(row) for row in table)]
+    (tmp_path / "own.csv").write_bytes("\n".join(lines).encode(encoding))
+    (row,) = read_sheet(tmp_path / "own.csv")
+    assert (row.line, row.subject, row.name, row.onset, row.offset) == (3, 1, "é", 96, 104)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("主体,标签".encode("gb18030"), "it is not UTF-8, byte 0"),
+        (b"path,subject,label\nx\0,1,sad\n", "zero bytes"),
+        (b"path,Path,subject,label\nx,y,1,sad\n", "two columns called path"),
+        (b"path,subject,label\n" + b"," * 2000, "more than 1024 cells"),
+    ],
+)
+def test_door_refuses_tables_that_would_be_misread(tmp_path: Path, data: bytes, sentence: str) -> None:
+    (tmp_path / "set.csv").write_bytes(data)
+    with pytest.raises(UserError, match=sentence):
+        list_table(tmp_path / "set.csv", "mine")
+
+
+def test_door_keeps_wrong_rows_of_a_table_apart(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text(f"path,subject,label\n{'x' * 5000},1,sad\na\n")
+    listing = list_table(tmp_path / "set.csv", "mine")
+    assert not listing.videos
+    assert len(listing.skipped) == 2
+
+
+def test_defect_10_door_bounds_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stray cell in the last column costs nothing; too many rows, or too much behind the zip, are refused."""
+    header = ["Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame", "Estimated Emotion"]
+    book = Workbook()
+    book.active.append(header)
+    book.active.append([1, "a", 96, 98, 104, "fear"])
+    book.active["XFD300"] = "stray"
+    book.save(tmp_path / "sheet.xlsx")
+    tracemalloc.start()
+    (row,) = read_sheet(tmp_path / "sheet.xlsx")
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert (row.line, row.name) == (2, "a")
+    monkeypatch.setattr(sheets, "MOST_ROWS", 200)
+    with pytest.raises(UserError, match="a table has more than 200 rows"):
+        read_sheet(tmp_path / "sheet.xlsx")
+    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", b" " * (40 * 2**20))
+    with pytest.raises(UserError, match=r"bomb.xlsx cannot be read as a sheet \(it holds 40 MB"):
+        read_sheet(tmp_path / "bomb.xlsx")
+
+
+def test_defect_07_long_numbers_in_a_sheet_are_refused_at_the_door(tmp_path: Path) -> None:
+    header = "Subject,Filename,Onset Frame,Apex Frame,Offset Frame,Estimated Emotion"
+    (tmp_path / "own.csv").write_text(f"{header}\n{'9' * 5000},a,{'9' * 5000},1,2,fear\n")
+    (row,) = read_sheet(tmp_path / "own.csv")
+    assert (row.subject, row.onset, row.offset) == (None, None, 2)

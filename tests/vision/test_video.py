@@ -1,6 +1,8 @@
 """Frames from files and folders, and video to files."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import torch
 from mol_fast.data import write_video
 from mol_fast.prediction.sources import open_source
 from mol_fast.utils.errors import UserError
+from mol_fast.vision import video
 from mol_fast.vision.video import FrameArray, ImageFolder, VideoFile, VideoWriter, grey, read_image, rgb
 
 
@@ -216,3 +219,42 @@ def test_writer_refuses(tmp_path):
         VideoWriter(tmp_path / "missing" / "a.mp4", (64, 48))
     with pytest.raises(ValueError, match="picture"), VideoWriter(tmp_path / "a.mp4", (64, 48)) as writer:
         writer.write(colours(1, 40, 64)[0])
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a PNG of that size, without its pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    pixels = b"IDAT" + zlib.compress(b"\0" * 1000)
+    return start + struct.pack(">I", len(pixels) - 4) + pixels + struct.pack(">I", zlib.crc32(pixels))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "sentence"),
+    [
+        (30_000, 30_000, "more than 40 million pixels"),
+        (1, 40_000, "1 x 40000 pixels, at most 8192 on a side"),
+        (8000, 8000, "8000 x 8000 pixels"),
+    ],
+)
+def test_defect_10_pictures_are_bounded_at_the_door(tmp_path, monkeypatch, width, height, sentence):
+    """The header is enough: nothing is decoded."""
+    (tmp_path / "a.png").write_bytes(png_header(width, height))
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(UserError, match=sentence):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".webp"])
+def test_every_kind_of_image_is_read(tmp_path, suffix):
+    picture = np.full((20, 30, 3), 90, dtype=np.uint8)
+    assert cv2.imwrite(str(tmp_path / f"a{suffix}"), picture[..., 0] if suffix == ".pgm" else picture)
+    assert read_image(tmp_path / f"a{suffix}").shape == (20, 30, 3)
+
+
+def test_defect_10_video_frames_are_bounded_at_the_door(tmp_path, monkeypatch):
+    with VideoWriter(tmp_path / "a.mp4", (16, 16)) as writer:
+        writer.write(np.zeros((16, 16, 3), dtype=np.uint8))
+    monkeypatch.setattr(video, "MOST_SIDE", 15)
+    with pytest.raises(UserError, match=r"a\.mp4 is 16 x 16 pixels, at most 15 on a side"):
+        VideoFile(tmp_path / "a.mp4")

@@ -1,0 +1,55 @@
+"""A record that cannot be read means that the video is prepared again."""
+
+from pathlib import Path
+
+import pytest
+
+from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, write_record
+from mol_fast.preparation.release import RawVideo
+from mol_fast.preparation.whole_set import _source
+
+VIDEO = RawVideo("s1", "a", "fear", "casme2", ())
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder with one video that is done."""
+    file = video_file(tmp_path, VIDEO)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"content")
+    write_record(tmp_path, VIDEO, Record("key", fixes=("a",), frames=9, apex=3, score=1.5, sha256=file_sha256(file)))
+    return tmp_path
+
+
+def test_record_round_trip(out: Path):
+    found = done_record(out, VIDEO, "key")
+    assert found is not None
+    assert (found.fixes, found.frames, found.apex, found.score) == (("a",), 9, 3, 1.5)
+    assert done_record(out, VIDEO, "other key") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"frames": 9', '"frames": "9"'),
+        ('"frames": 9', f'"frames": {"9" * 5000}'),
+        ('"apex": 3', '"apex": []'),
+        ('"key": "key"', '"key": ' + "[" * 200_000 + "]" * 200_000),
+        ('"score": 1.5', '"score": null'),
+        ("{", "["),
+    ],
+)
+def test_defect_07_wrong_record_is_refused_at_the_door(out: Path, old: str, new: str):
+    path = out / "records/s1/a.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert done_record(out, VIDEO, "key") is None
+
+
+@pytest.mark.parametrize("text", ['{"source": []}', '{"source": ' + "9" * 5000 + "}", "[" * 200_000, "{}", ""])
+def test_defect_07_wrong_set_json_is_no_source_at_the_door(tmp_path: Path, text: str):
+    (tmp_path / "set.json").write_text(text)
+    assert _source(tmp_path) is None
+    (tmp_path / "manifest.json").write_text('{"source": "casme2", "videos": []}')
+    assert _source(tmp_path) == "casme2"
