@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mol_fast.utils.errors import Terminated, UserError
 from mol_fast.utils.options import gather_options
+from mol_fast.utils.terminal import make_console
 
 COMMANDS = {
     "prepare": "convert the raw release of a data set into a prepared set",
@@ -134,7 +135,6 @@ def progress(unit: str = "", every: int = 0) -> Iterator[Begin]:
     Returns:
         A function that begins a bar; it returns a function that moves the bar.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -142,12 +142,12 @@ def progress(unit: str = "", every: int = 0) -> Iterator[Begin]:
         def render(self, task: Any) -> Text:
             return Text("" if task.speed is None or not unit else f"{task.speed:.2f} {unit}s/s")
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         Rate(),
         TimeRemainingColumn(),
     )

@@ -17,10 +17,12 @@ from mol_fast.cli import run_program
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.terminal import make_console
 
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
+    from rich.text import Text
 
     from mol_fast.checks.accuracy import Accuracy, Measure
 
@@ -71,14 +73,12 @@ def run(checks: Options) -> None:
         UserError: an option cannot be used.
         SomethingWrong: a check failed.
     """
-    from rich.console import Console
-
     from mol_fast.checks.machine import uses_triton
 
     check_target(checks.json)
     device = choose_device(checks.device)
     piped = checks.json == ()
-    console = Console(stderr=piped, width=None if (sys.stderr if piped else sys.stdout).isatty() else 120)
+    console = make_console(stderr=piped, width=None if (sys.stderr if piped else sys.stdout).isatty() else 120)
     findings = Findings()
     with ThreadPoolExecutor(1) as pool:
         compiled = None if uses_triton(device) or not functional.HAS_TRITON else compile_in(pool, checks.quick)
@@ -176,8 +176,10 @@ def cells_of(measure: "Measure | None") -> tuple[str, str]:
     return ("", "") if measure is None else (f"{measure.error:.1e}", f"{measure.budget:.1e}")
 
 
-def mark(problem: str | None) -> str:
-    return "[green]ok[/green]" if problem is None else "[red]wrong[/red]"
+def mark(problem: str | None) -> "Text":
+    from rich.text import Text
+
+    return Text("ok", style="green") if problem is None else Text("wrong", style="red")
 
 
 def note(findings: Findings, name: str, problem: str | None) -> None:
@@ -198,7 +200,7 @@ def report_compiled(findings: Findings, console: "Console", compiled: "Future[Ro
     except RuntimeError as error:
         findings.sections["compiled"] = {"problem": str(error), "skipped": None, "kernels": []}
         note(findings, "Triton kernels", str(error))
-        console.print(f"Triton kernels: {error}", markup=False)
+        console.print(f"Triton kernels: {error}")
         return
     findings.sections["compiled"] = {"problem": None, "skipped": None, "kernels": rows}
     for row in rows:

@@ -21,6 +21,7 @@ from mol_fast.prediction.windows import Window, plan_windows
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_BATCH
+from mol_fast.utils.terminal import make_console
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.video import FrameSource, VideoFile
@@ -28,6 +29,7 @@ from mol_fast.vision.video import FrameSource, VideoFile
 if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.table import Table
+    from rich.text import Text
 
 _TABLE_ROWS = 40
 _MOST_FRAMES = 2**31  # a longer window or stride is cut to this, longer than any video
@@ -181,9 +183,7 @@ def _check_numbers(options: Options) -> None:
 
 
 def _print(result: Prediction, fps: float | None, out: Path) -> None:
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console(width=None if sys.stdout.isatty() else 120)
     console.print(_table(result, fps))
     more = len(result.windows) - _TABLE_ROWS
     if more > 0:
@@ -197,7 +197,7 @@ def _print(result: Prediction, fps: float | None, out: Path) -> None:
     ]
     if missing:
         console.print(f"the weights were trained without {' and '.join(missing)} (--tasks)")
-    console.print(f"written to {out}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 
 def _table(result: Prediction, fps: float | None) -> "Table":
@@ -222,8 +222,10 @@ def _table(result: Prediction, fps: float | None) -> "Table":
     return table
 
 
-def _probability(value: np.floating, among: "npt.NDArray[np.float32]") -> str:
-    return f"[bold]{value:.2f}[/bold]" if value == among.max() else f"{value:.2f}"
+def _probability(value: np.floating, among: "npt.NDArray[np.float32]") -> "Text":
+    from rich.text import Text
+
+    return Text(f"{value:.2f}", style="bold" if value == among.max() else "")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 FILE_NAME = "weights.safetensors"
 _KEY = "mol_fast"
+_AGAIN = "repeat the train command of their run, which trains the fold again"
 
 
 _ADVICE = "train again with this version"
@@ -75,7 +76,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     try:
         tensors, metadata = unpack(file)
     except (DamagedFile, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): copy or train it again") from error
+        raise UserError(f"{file} is not a readable safetensors file ({error}): copy it again, or {_AGAIN}") from error
     header = metadata.get(_KEY)
     if header is None:
         raise UserError(
@@ -118,6 +119,8 @@ def find_weights(path: Path) -> Path:
     if path.is_file():
         return path
     found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
+    if not found and any([*path.glob("scores.json"), *path.glob("folds/*/scores.json")]):
+        raise UserError(f"the weights of {path} are gone, its scores are there: copy them again, or {_AGAIN}")
     if not found:
         raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
     if len(found) > 1:

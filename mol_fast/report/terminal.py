@@ -12,6 +12,7 @@ from mol_fast.report.spread import count, over_seeds
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.selection import WARNING
 from mol_fast.runs.stored import StoredRun
+from mol_fast.utils.terminal import make_console
 
 
 def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str = SUBJECTS) -> None:
@@ -22,7 +23,6 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
         about: content of config.json of the run.
         subjects: what to call the subjects in the title.
     """
-    from rich.console import Console
     from rich.table import Table
 
     found = pooled.statistics()
@@ -36,7 +36,7 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
         return f"px, zero flow {found[name]['mean']:.3f} px"
 
     synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
-    console = Console(width=100)
+    console = make_console(width=100)
     console.print(f"{subjects}{synthetic}")
     if len(pooled.scores) > 1:
         console.print(f"mean ± standard deviation {over_seeds(pooled.scores)}", highlight=False)
@@ -68,10 +68,9 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
 
 def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None:
     """Print the scores of both runs and their differences."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=120)
+    console = make_console(width=120)
     synthetic = ", synthetic data: not micro-expression accuracy" if is_synthetic(a, b) else ""
     rows = Table(title=f"{summary(comparison)}{synthetic}", title_justify="left")
     for name in HEAD:
@@ -79,7 +78,7 @@ def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None
     for cells in score_rows(comparison):
         rows.add_row(*cells)
     for letter, run in (("A", a), ("B", b)):
-        console.print(f"{letter}: {run.path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{letter}: {run.path}", highlight=False, soft_wrap=True)
     console.print(rows)
     for text in remarks(comparison, a, b):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)
