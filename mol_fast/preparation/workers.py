@@ -20,7 +20,7 @@ from mol_fast.preparation.records import Record, done_record, file_sha256, video
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.failures import explain
-from mol_fast.utils.processes import signals_blocked
+from mol_fast.utils.processes import obey_parent, signals_blocked
 from mol_fast.vision.sizes import PAIRS, interval
 
 
@@ -153,6 +153,7 @@ def _start(worker: Worker) -> None:
     global _worker
     _worker = worker
     torch.set_num_threads(1)
+    obey_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -19,7 +19,7 @@ from mol_fast.training.checkpoints import Checkpoints
 from mol_fast.training.settings import TrainSettings
 from mol_fast.training.step import Batch, PendingRecord, StepRecord, TrainingStep
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.processes import signals_blocked
+from mol_fast.utils.processes import obey_parent, signals_blocked
 
 
 class LossNotFinite(Exception):
@@ -131,6 +131,7 @@ def batches(
             batch_sampler=order[start:, part].tolist(),
             num_workers=settings.workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
         )
         with signals_blocked():
             stream = iter(loader)
@@ -139,6 +140,11 @@ def batches(
         except UserError as error:  # of a worker: PyTorch puts the worker's traceback before the sentence
             raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
         epoch, start = epoch + 1, 0
+
+
+def _start_worker(number: int) -> None:
+    """Prepare process `number` of those that read clips."""
+    obey_parent()
 
 
 def _order(clips: ClipDataset, settings: TrainSettings, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,9 +23,10 @@ def world_size() -> int:
 def signals_blocked() -> Iterator[None]:
     """Block SIGINT and SIGTERM inside the context, and for good in processes that start there.
 
-    So a signal to the whole process group reaches only the parent, which lets its children finish or ends them.
+    So a signal to all processes reaches only the parent, which lets its children finish or ends them. The children must
+    call `obey_parent`. Only Linux can do that; elsewhere nothing is blocked.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows has no signals to a group
+    if not hasattr(signal, "sigwaitinfo"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -32,6 +34,18 @@ def signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_parent() -> None:
+    """Let SIGTERM of the parent alone end this process, which started in `signals_blocked`."""
+
+    def wait() -> None:
+        while signal.sigwaitinfo((signal.SIGTERM,)).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    if hasattr(signal, "sigwaitinfo"):
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _number(name: str, default: int) -> int:
