@@ -192,6 +192,11 @@ def _print(result: Prediction, fps: float | None, out: Path) -> None:
         starts = ", ".join(str(window.start) for window in result.skipped[:10])
         console.print(f"skipped {len(result.skipped)} windows without a face, from frame {starts}", end="")
         console.print(" ..." if len(result.skipped) > 10 else "")
+    for text in dict.fromkeys(item.remark for item in result.windows if item.remark):
+        empty = [str(item.window.start) for item in result.windows if item.remark == text]
+        count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"
+        end = " ..." if len(empty) > 10 else ""
+        console.print(f"{count}, from frame {', '.join(empty[:10])}{end}: {text}; ignore the probabilities")
     missing = [
         name for name, part in (("flow", result.flow), ("landmarks", result.windows[0].landmarks)) if part is None
     ]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from mol_fast.data.clips import normalise_frames
 from mol_fast.nn.weights import load_weights
-from mol_fast.prediction.result import Flow, Prediction, WindowPrediction
+from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
 from mol_fast.prediction.windows import AlignedWindow, Window, aligned_windows, plan_windows
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
@@ -133,6 +134,9 @@ def predict(
     """
     source = FrameArray(frames, aligned=aligned)
     check_length(source)
+    for name, value in (("window", window), ("stride", stride), ("batch_size", batch_size)):
+        if value is not None and not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
     windows = plan_windows(source.count, window, stride)
     predictor = Predictor(weights, device, batch_size)
     finder = None if aligned else FaceFinder(min_score)
@@ -165,7 +169,9 @@ def _to_source(
     matrix = centre_crop(item.matrix, FRAME, CROP)
     points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
-    return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face), flow
+    square = slice(MARGIN, MARGIN + CROP)
+    seen = remark(item.frames[:, square, square])
+    return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face, seen), flow
 
 
 def _numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

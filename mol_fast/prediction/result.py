@@ -19,6 +19,7 @@ from mol_fast.vision.faces import Face
 from mol_fast.vision.sizes import CROP, PAIRS
 
 FORMAT = 1
+_LEAST_CONTRAST = 8  # grey levels between the darkest and the brightest pixel; the noise of a covered camera has less
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 
 Flow = npt.NDArray[np.float32]
@@ -37,6 +38,7 @@ class WindowPrediction:
     mean_flow: float | None  # mean length of the flow, in pixels of the crop
     matrix: Matrix  # (2, 3), from frames of the source to the crop of 128 pixels
     face: Face | None  # face that aligned the window, None if the source was already aligned
+    remark: str | None = None  # why the prediction says nothing, see `remark`
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,18 @@ class Prediction:
     def label(self) -> str:
         """The most probable class."""
         return self.classes[int(self.probabilities.argmax())]
+
+
+def remark(frames: npt.NDArray[np.uint8]) -> str | None:
+    """Return why a model can see nothing in frames (8, 128, 128), as it reads them; None if it may.
+
+    The model answers such frames with probabilities, too.
+    """
+    if int(frames.max()) - int(frames.min()) < _LEAST_CONTRAST:
+        return "the picture has no contrast"
+    if (frames == frames[0]).all():
+        return "all frames are the same, nothing moves"
+    return None
 
 
 class FlowFile(Sequence[Flow]):
@@ -102,7 +116,8 @@ def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) ->
 
     Frames count from 0. Landmarks (68 points for frames 2 to 8 of a window) and the box of the face (left, top, right,
     bottom) are in pixels of the source's frames; mean_flow is in pixels of the crop. Times are null if `fps` is None.
-    Landmarks and mean_flow are null if the weights were trained without them.
+    Landmarks and mean_flow are null if the weights were trained without them. A remark says why a window shows nothing,
+    or is null.
 
     Args:
         prediction: prediction of a clip or video.
@@ -129,6 +144,7 @@ def _window(classes: tuple[str, ...], prediction: WindowPrediction, fps: float |
         **_span(prediction.window, fps),
         "class": classes[int(prediction.probabilities.argmax())],
         "probabilities": _named(classes, prediction.probabilities),
+        "remark": prediction.remark,
         "mean_flow": None if mean_flow is None else round(mean_flow, 4),
         "face": None if prediction.face is None else _face(prediction.face, prediction.window.anchor),
         "landmarks": None if landmarks is None else np.round(landmarks.astype(float), 2).tolist(),

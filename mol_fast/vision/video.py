@@ -165,6 +165,8 @@ class FrameArray:
     def __init__(
         self, frames: npt.NDArray[np.uint8], name: str = "frames", fps: float | None = None, aligned: bool = False
     ) -> None:
+        if not isinstance(frames, np.ndarray):
+            raise ValueError(f"frames must be a numpy array, uint8 (n, H, W, 3), got {type(frames).__name__}")
         shape = frames.shape
         if frames.dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
             raise ValueError(f"frames must be uint8 (n, H, W) or (n, H, W, 3), got {frames.dtype} {shape}")

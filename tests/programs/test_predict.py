@@ -192,11 +192,11 @@ from mol_fast.prediction.predictor import predict
 for call in (mol_fast.predict, mol_fast.predict.predict, predict):
     try:
         call([1], weights="nowhere")
-    except AttributeError as error:
+    except ValueError as error:
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["'list' object has no attribute 'shape'"] * 3
+    assert done.stdout.splitlines() == ["frames must be a numpy array, uint8 (n, H, W, 3), got list"] * 3
 
 
 def test_help_explains_units_and_defaults():
@@ -206,3 +206,20 @@ def test_help_explains_units_and_defaults():
     for text in ("--weights", "--window", "seconds", "frames", "pixels", "default", "prediction.json"):
         assert text in done.stdout
     assert not done.stderr
+
+
+def test_defect_12_frames_that_show_nothing_get_a_remark(weights, tmp_path, capsys):
+    """A black or still clip got probabilities like any other."""
+    still = np.repeat(head()[:1, :144, :144], 8, axis=0)
+    noise = np.random.default_rng(0).integers(0, 8, (8, 144, 144), dtype=np.uint8)
+    remarks = [predict(frames, weights, aligned=True).windows[0].remark for frames in (still, noise, head()[:8])]
+    assert remarks == ["all frames are the same, nothing moves", "the picture has no contrast", None]
+    folder = tmp_path / "still"
+    folder.mkdir()
+    for number, frame in enumerate(still):
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    out = tmp_path / "out"
+    assert main([str(folder), "--weights", str(weights), "--aligned", "--no-video", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 window, from frame 0: all frames are the same, nothing moves; ignore the probabilities" in printed
+    assert json.loads((out / "prediction.json").read_text())["windows"][0]["remark"] == remarks[0]

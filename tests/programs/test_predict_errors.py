@@ -232,5 +232,10 @@ def test_function(weights):
         predict(head().astype(np.float32), weights)
     with pytest.raises(ValueError, match="length"):
         predict(head(), weights, window=4)
+    with pytest.raises(ValueError, match=r"frames must be a numpy array, uint8 \(n, H, W, 3\), got list"):
+        predict([*head()], weights)
+    for name in ("window", "stride", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, got nan"):
+            predict(head(), weights, **{name: float("nan")})
     with pytest.raises(ValueError, match="batch_size"):
         Predictor(weights, batch_size=0)
