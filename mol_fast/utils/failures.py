@@ -52,7 +52,7 @@ _ADVICE = {
 def explain(error: Exception) -> str | None:
     """Return a sentence about an error of the machine, and what to do; None if the error is one of ours.
 
-    The machine's errors are those of the operating system and lack of memory.
+    The machine's errors are those of the operating system, lack of memory, and the end of another process of the run.
     """
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
@@ -63,6 +63,8 @@ def explain(error: Exception) -> str | None:
     # PyTorch has no type of its own for a CPU without memory
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
         return "the memory is full: end other programs, or give a smaller --batch-size or fewer --workers"
+    if isinstance(error, getattr(torch.distributed, "DistError", ())) or "gloo/transport" in str(error):
+        return "another process of this run has ended: see its message, then run the same command to resume"
     return None
 
 

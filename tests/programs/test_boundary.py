@@ -39,6 +39,7 @@ def code_of(error: BaseException) -> int:
         (MemoryError(), "the memory is full: end other programs"),
         (RuntimeError(NO_MEMORY), "the memory is full: end other programs"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to"), "the memory of the GPU is full: give a smaller"),
+        (RuntimeError("[/gloo/transport/tcp/pair.cc:1] Connection closed by peer"), "another process of this run has"),
         (ModuleNotFoundError("", name="rich"), "rich is not installed: pip install 'mol-fast[train]'"),
     ],
 )
