@@ -35,12 +35,14 @@ class FoldResults:
         samples: some clips as pictures.
         chosen: scoring at the step chosen by --selection test, or None.
         weights: digest of the weights file of the fold, see `file_digest`; None if nothing was trained.
+        steps: digest of metrics.csv; None if nothing was trained.
     """
 
     evaluation: Evaluation
     samples: tuple[Sample, ...]
     chosen: Scoring | None = None
     weights: str | None = None
+    steps: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write all files to `folder`. scores.json comes last and marks the fold as finished."""
@@ -56,6 +58,8 @@ class FoldResults:
         }
         if self.weights:
             scores["weights"] = self.weights
+        if self.steps:
+            scores["steps"] = self.steps
         if self.chosen:
             scores["chosen_step"] = self.chosen.step
         write_atomic(folder / SCORES, sealed_json(scores))
@@ -80,7 +84,7 @@ class FoldResults:
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / WINDOWS}: {error}; {ADVICE}") from None
         chosen = None if stored.chosen_step is None else read_scoring(folder, stored.chosen_step)
-        return cls(evaluation, _unpack_samples(folder / SAMPLES), chosen, stored.weights)
+        return cls(evaluation, _unpack_samples(folder / SAMPLES), chosen, stored.weights, stored.steps)
 
 
 class _Sums(msgspec.Struct):
@@ -96,6 +100,7 @@ class _Stored(msgspec.Struct):
     sums: _Sums
     windows: str | None = None
     weights: str | None = None
+    steps: str | None = None
     chosen_step: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mol_fast.metrics import Evaluation, Scores
-from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.fold_results import FoldResults, file_digest
 from mol_fast.runs.folder import STEPS, Fold, fold_folder
 from mol_fast.runs.megc2019 import fold_log
 from mol_fast.runs.sample import SHOWN, Sample
@@ -85,9 +86,11 @@ class PooledResults:
     def losses(self, path: Path) -> tuple[list[dict[str, float]], int]:
         """Return the loss terms at every step, averaged over trainings (folds and seeds), and their number.
 
-        Terms of tasks that were not trained are missing. If nothing was trained in `path`, return no rows and 0.
+        Terms of tasks that were not trained are missing. If nothing was trained in `path`, return no rows and 0. Warns
+        on stderr of a damaged step log, and leaves it out.
         """
-        files = [file for fold in self.folds if (file := fold_folder(path, fold) / STEPS).exists()]
+        logs = [(fold_folder(path, fold) / STEPS, item.steps) for fold, item in self.folds.items()]
+        files = [file for file, digest in logs if _whole(file, digest)]
         rows = [row for file in files for row in read_steps(file)]
         if not rows:
             return [], 0
@@ -154,6 +157,14 @@ class PooledResults:
             for fold, item in self._first_seed()
             for video in item.evaluation.videos()
         ]
+
+
+def _whole(file: Path, digest: str | None) -> bool:
+    """Return whether a step log is what its training wrote; one of earlier versions, without a digest, is accepted."""
+    whole = file.exists() and file_digest(file) == (digest or file_digest(file))
+    if digest and not whole:
+        print(f"warning: {file} is missing or damaged: the curves leave it out", file=sys.stderr, flush=True)
+    return whole
 
 
 def _chosen_columns(results: FoldResults) -> dict[str, Any]:

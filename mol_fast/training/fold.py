@@ -21,7 +21,7 @@ from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, save_weights
 from mol_fast.runs.fold_results import ADVICE, FoldResults, file_digest
-from mol_fast.runs.folder import CONFIG, SCORES, Fold
+from mol_fast.runs.folder import CONFIG, SCORES, STEPS, Fold
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.runs.step_log import StepLog
 from mol_fast.training.balance import class_counts, missing_classes
@@ -208,7 +208,7 @@ def _score_the_last(
         results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
     with StepLog(folder, lines, settings.steps) as log:
         log.add_scores(results.evaluation.compute().summary(), settings.steps)
-    results = replace(results, weights=file_digest(folder / FILE_NAME))
+    results = replace(results, weights=file_digest(folder / FILE_NAME), steps=file_digest(folder / STEPS))
     results.write(folder)
     try:
         FoldResults.read(folder)

@@ -10,7 +10,7 @@ import pytest
 from mol_fast.metrics import Evaluation, FlowSums, LabelledWindow, LandmarkSums
 from mol_fast.report.run import write_run_report
 from mol_fast.report.terminal import print_scores
-from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.fold_results import FoldResults, file_digest
 from mol_fast.runs.folder import Fold
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.selection import Scoring
@@ -118,6 +118,25 @@ def test_losses_are_over_the_trainings_that_have_a_record(tmp_path: Path) -> Non
         (tmp_path / "folds" / name).mkdir(parents=True)
         (tmp_path / "folds" / name / "metrics.csv").write_text(f"step,total,rate\n1,{total},9\n")
     assert results.losses(tmp_path) == ([{"step": 1, "total": 2.5}], 2)
+
+
+def test_defect_09_curves_leave_out_a_damaged_step_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is known by its digest in scores.json."""
+    path = tmp_path / "folds/s01-seed0/metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("step,total\n1,2.0\n")
+    folds = pooled(seeds=(0,)).folds
+    folds[fold_of("s01", 0)] = replace(folds[fold_of("s01", 0)], steps=file_digest(path))
+    folds[fold_of("s01", 0)].write(path.parent)
+    stored = FoldResults.read(path.parent)
+    assert stored is not None
+    assert stored.steps == file_digest(path)
+    assert PooledResults(folds).losses(tmp_path) == ([{"step": 1, "total": 2.0}], 1)
+    path.write_text("step,total\n1,3.0\n")
+    assert PooledResults(folds).losses(tmp_path) == ([], 0)
+    path.unlink()
+    assert PooledResults(folds).losses(tmp_path) == ([], 0)
+    assert capsys.readouterr().err == f"warning: {path} is missing or damaged: the curves leave it out\n" * 2
 
 
 def test_the_choice_on_the_test_is_shown_over_seeds(tmp_path: Path) -> None:
