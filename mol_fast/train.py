@@ -20,6 +20,7 @@ from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
 from mol_fast.utils.lock import Held
 from mol_fast.utils.memory import keep_memory
 from mol_fast.utils.names import LONGEST_NAME, label_subjects, safe_folder
+from mol_fast.utils.processes import world_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -164,6 +165,9 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
     finished = {fold: result for fold, result in results.items() if result is not None}
     if len(finished) < len(folds):
+        if world_size() == 1:
+            missing = ", ".join(fold.name for fold in folds if fold not in finished)
+            raise UserError(f"{path} lacks the results of {missing}: repeat the command, which trains them again")
         print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
         return
     pooled = PooledResults(finished)

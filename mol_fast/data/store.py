@@ -22,7 +22,7 @@ from torch import Tensor
 from mol_fast.data.video_data import VideoData, shape_problem, value_problem
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.names import VideoId, shown
+from mol_fast.utils.names import VideoId, check_name, name_problem, shown
 from mol_fast.utils.schema import Count, Text, read_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 from mol_fast.utils.tables import csv_table, unguarded
@@ -86,6 +86,8 @@ class Video:
         missing = [key for key in _METADATA if key not in metadata]
         if missing:
             raise UserError(f"{file} has no {missing[0]} in its header; prepare the video again")
+        for kind in _METADATA:
+            check_name(kind, metadata[kind], f"the header of {file}")
         subject, name, label, source = (metadata[key] for key in _METADATA)
         return cls(subject, name, label, source, len(data.frames), file)
 
@@ -187,8 +189,12 @@ def write_video(
         The description of the video, for `write_index`.
 
     Raises:
-        ValueError: a tensor has a wrong shape or dtype, or values that `value_problem` refuses.
+        ValueError: a name cannot be used (see `name_problem`), a tensor has a wrong shape or dtype, or values that
+            `value_problem` refuses.
     """
+    for kind, text in (("subject", subject), ("video", video), ("label", label), ("source", source)):
+        if fault := name_problem(text):
+            raise ValueError(f"{kind} is {shown(text)}, which cannot be used: {fault}")
     data = VideoData(frames, landmarks, flow)
     problem = shape_problem(data) or value_problem(data)
     if problem is not None:
@@ -303,6 +309,8 @@ def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields:
     empty = [column for column in COLUMNS if not row[column].strip()]
     if empty:
         raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in")
+    for kind in _METADATA:
+        check_name(kind, row[kind], f"line {line} of {path}")
     file = user_path(folder, row["file"])
     if file.is_absolute() or ".." in file.parts:
         raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}; move it there")
