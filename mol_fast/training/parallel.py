@@ -8,7 +8,9 @@ too; the last one to finish pools the scores.
 import gc
 import json
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,6 +110,16 @@ def part(fabric: "Fabric") -> None:
         torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def _ends_at_once() -> Iterator[None]:
+    """Let SIGTERM end this process inside the context. A wait outside of Python would delay our own reaction to it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Meeting:
     """Meeting point at the end of a run, for processes of torchrun that train their own folds.
 
@@ -130,7 +142,8 @@ class Meeting:
         if number:
             return failed
         keys = [f"mol_fast/failed/{other}" for other in range(count)]
-        self._store.wait(keys, PATIENCE)
+        with _ends_at_once():
+            self._store.wait(keys, PATIENCE)
         return [name for key in keys for name in json.loads(self._store.get(key))]
 
     def end(self) -> None:
@@ -141,6 +154,7 @@ class Meeting:
             self._store.set("mol_fast/concluded", "yes")
             return
         try:
-            self._store.wait(["mol_fast/concluded"], PATIENCE)
+            with _ends_at_once():
+                self._store.wait(["mol_fast/concluded"], PATIENCE)
         except RuntimeError:  # the first process is gone, and the store with it
             return

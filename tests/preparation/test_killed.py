@@ -63,7 +63,9 @@ def prepare(release: Path, out: Path) -> list[Outcome]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but the lock, whose text names the process that held it last."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def in_child(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
