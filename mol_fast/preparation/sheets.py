@@ -136,7 +136,7 @@ def _numbered(rows: Iterable[Sequence[Any]]) -> list[tuple[int, Sequence[Any]]]:
     for line, cells in enumerate(rows, start=1):
         if line > MOST_ROWS:
             raise ValueError(f"a table has more than {MOST_ROWS} rows")
-        if _full(cells):
+        if cells.count(None) < len(cells) and _full(cells):  # fast for the empty rows before a stray cell
             found.append((line, cells))
     return found
 

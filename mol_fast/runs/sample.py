@@ -25,7 +25,7 @@ class Sample:
         note: which frame this is, or why it is shown; may be empty.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or a value is not finite.
     """
 
     source: str
@@ -53,5 +53,9 @@ class Sample:
         }
         for name, shape in expected.items():
             value = getattr(self, name)
-            if np.shape(value) != shape and not (value is None and name.endswith("_predicted")):
+            if value is None and name.endswith("_predicted"):
+                continue
+            if np.shape(value) != shape:
                 raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(value)}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} of a sample has values that are not finite")
