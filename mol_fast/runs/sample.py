@@ -45,7 +45,8 @@ class Sample:
     def __post_init__(self) -> None:
         size = np.shape(self.frame)
         expected = {
-            "first_frame": size if len(size) == 2 else ("H", "W"),
+            "frame": size if len(size) == 2 else ("H", "W"),
+            "first_frame": size,
             "landmarks_true": (68, 2),
             "landmarks_predicted": (68, 2),
             "flow_true": (2, *size),
