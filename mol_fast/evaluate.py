@@ -47,7 +47,8 @@ class Options:
     protocol: str | None = None
     """Protocol that maps labels to classes, as in training. Default: the protocol that the sets were prepared for."""
     subjects: tuple[str, ...] = ()
-    """Names of the subjects to score. Default: all subjects that the weights were not trained on."""
+    """Names of the subjects to score; SOURCE/SUBJECT where several sets have the same name. Default: all subjects that
+    the weights were not trained on."""
     device: str = "auto"
     """Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
     precision: Precision = "auto"

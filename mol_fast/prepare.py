@@ -22,7 +22,6 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import MOST_WORKERS
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 
-COUNT_MISMATCH = 3
 _SCORES = (-1.0, 5.0)  # with a threshold outside, the detector finds faces everywhere or nowhere
 
 Dataset = Literal["casme2", "samm", "smic", "folders"]
@@ -66,12 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program and return the exit code: 0, 2 (user error), 3 (counts differ), 130 (interrupted)."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # print no messages beside the one error
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    try:
-        return run_program(run, argv, "prepare", "all")
-    except CountMismatch as mismatch:
-        told = f"{mismatch}\n\n" if mismatch.args else ""  # --list-only has printed it
-        print(f"{told}error: the counts differ; --allow-count-mismatch continues all the same", file=sys.stderr)
-        return COUNT_MISMATCH
+    return run_program(run, argv, "prepare", "all")
 
 
 def run(dataset: Dataset, /, prepare: Options) -> None:
@@ -107,7 +101,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     if options.list_only:
         print(planned.summary(limit=None), end="")
         if not options.allow_count_mismatch and not plan.agrees(planned):
-            raise CountMismatch
+            raise CountMismatch  # the summary has told the differences
         return
     if not options.allow_count_mismatch:
         plan.check(planned)

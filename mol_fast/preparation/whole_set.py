@@ -33,11 +33,18 @@ class _Made(msgspec.Struct):
     source: Text
 
 
-class CountMismatch(Exception):
+class CountMismatch(UserError):
     """The counts differ from the protocol's.
 
-    The message is a table of differences with possible causes, or empty if they were printed already.
+    Args:
+        table: differences with possible causes, or empty if they were printed already.
     """
+
+    exit_code = 3
+
+    def __init__(self, table: str = "") -> None:
+        what = "the counts differ; --allow-count-mismatch continues all the same"
+        super().__init__(f"{what}\n\n{table}" if table else what)
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,10 @@ class RunConfig(msgspec.Struct):
 
 class _Identified(msgspec.Struct):
     identity: dict[str, Any]
+    folds: list[Fold | str] = []
+
+    def folders(self) -> list[str]:
+        return [fold if isinstance(fold, str) else fold.name for fold in self.folds]
 
 
 def fold_folder(path: Path, fold: Fold) -> Path:
@@ -134,7 +138,8 @@ def open_folder(
         option: command-line option that chooses the folder, for messages.
 
     Returns:
-        The differences of identity, as name: (value there, value here). Empty for a new folder.
+        The differences of identity and of the folders of folds, as name: (value there, value here). Empty for a new
+        folder.
 
     Raises:
         UserError: the folder holds something else, or cannot be created.
@@ -151,8 +156,9 @@ def open_folder(
             return {}
     except OSError as error:
         raise UserError(f"the folder {path} cannot be used ({error}): choose another --out") from error
-    stored = read_json(config, _Identified, f"choose another {option}, or remove {path}").identity
-    wanted = json.loads(json.dumps(identity, default=str))
-    names = sorted({*stored, *wanted})
-    pairs = {name: (stored.get(name), wanted.get(name)) for name in names}
+    there = read_json(config, _Identified, f"choose another {option}, or remove {path}")
+    here = msgspec.convert(json.loads(json.dumps({**about, "identity": identity}, default=str)), _Identified)
+    names = sorted({*there.identity, *here.identity})
+    pairs = {name: (there.identity.get(name), here.identity.get(name)) for name in names}
+    pairs["folders"] = there.folders(), here.folders()  # earlier versions named some of them otherwise
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -56,7 +56,8 @@ class TrainSettings:
     """Protocol that maps labels to classes. Default: the protocol that DATA was prepared for, or embedded-3 for the
     embedded set, or else one class per label."""
     test_subjects: tuple[str, ...] = ()
-    """Names of the subjects to hold out together, separated by spaces or commas. Default: the last two."""
+    """Names of the subjects to hold out together, separated by spaces or commas; SOURCE/SUBJECT where several sets have
+    the same name. Default: the last two."""
     folds: tuple[str, ...] = ()
     """Leave-one-subject-out: train once per subject and hold this subject out. Give all, or names separated by spaces
     or commas."""
