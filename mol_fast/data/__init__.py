@@ -7,6 +7,9 @@ from mol_fast.data.store import PreparedSet, Video, VideoData, open_sets, write_
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
 from mol_fast.vision.sizes import CROP, FRAME, WINDOW
 
+SIZE = FRAME
+"""Earlier name of FRAME."""
+
 __all__ = [
     "CROP",
     "FRAME",
@@ -14,6 +17,7 @@ __all__ = [
     "MIRROR",
     "PROTOCOLS",
     "RIGHT_EYE",
+    "SIZE",
     "WINDOW",
     "Clip",
     "ClipDataset",

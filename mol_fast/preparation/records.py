@@ -48,9 +48,12 @@ def video_file(out: Path, video: RawVideo) -> Path:
 
 
 def video_key(video: RawVideo, settings: Settings) -> str:
-    """Return a digest of everything the outcome depends on: annotation, settings and content of the frames."""
+    """Return a digest of everything the outcome depends on: annotation, settings and content of the frames.
+
+    The texts of fixes do not count, since they may be reworded.
+    """
     told = [_VERSION, settings.align, settings.min_score, *video.key, video.label, video.source, video.apex]
-    digest = hashlib.sha256(json.dumps([*told, *video.fixes]).encode())
+    digest = hashlib.sha256(json.dumps(told).encode())
     for path in video.frames:
         digest.update(json.dumps([path.name, _content(path)]).encode())
     return digest.hexdigest()

@@ -1,10 +1,12 @@
-"""A record that cannot be read means that the video is prepared again."""
+"""What makes a video be prepared again: another key, or a record that cannot be read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, write_record
+from mol_fast.preparation.one_video import Settings
+from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, video_key, write_record
 from mol_fast.preparation.release import RawVideo
 from mol_fast.preparation.whole_set import _source
 
@@ -53,3 +55,21 @@ def test_defect_07_wrong_set_json_is_no_source_at_the_door(tmp_path: Path, text:
     assert _source(tmp_path) is None
     (tmp_path / "manifest.json").write_text('{"source": "casme2", "videos": []}')
     assert _source(tmp_path) == "casme2"
+
+
+def test_the_key_changes_with_what_the_outcome_depends_on(tmp_path: Path) -> None:
+    frames = tuple(tmp_path / f"{number}.png" for number in range(2))
+    for number, frame in enumerate(frames):
+        frame.write_bytes(bytes([number]))
+    video = RawVideo("s1", "v1", "happiness", "mine", frames, 1, ("label Happy read as happiness",))
+    settings = Settings("clip", 0.5, "cpu")
+    key = video_key(video, settings)
+    assert video_key(replace(video, fixes=("the label Happy is read as happiness",)), settings) == key
+    others = [
+        video_key(replace(video, apex=None), settings),
+        video_key(replace(video, label="others"), settings),
+        video_key(replace(video, frames=frames[:1]), settings),
+        video_key(video, replace(settings, align="frame")),
+    ]
+    frames[1].write_bytes(b"changed")
+    assert len({key, *others, video_key(video, settings)}) == 6
