@@ -8,23 +8,47 @@ from contextlib import ExitStack
 import pytest
 from harness.lanes import (
     LANES,
-    pytest_collection_modifyitems,
     pytest_configure,
     pytest_runtest_protocol,
     pytest_sessionfinish,
+    skip_unfit,
 )
 
 from mol_fast import functional
 from mol_fast.data import PreparedSet, generate_embedded
 
-__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
+__all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Give whole files to the workers of `pytest -n`: lanes and fixtures are made once for a file."""
+    """Give whole files to the workers of `pytest -n`, in our order: lanes and fixtures are made once for a file."""
     if config.getoption("numprocesses", None) and config.getoption("dist") == "no":
         config.option.dist = "loadfile"
+        config.option.loadscopereorder = False
+
+
+LONGEST = (
+    "test_gpu_session",
+    "test_parallel",
+    "test_compile",
+    "test_aot",
+    "test_f5c_compiled",
+    "test_prepare",
+    "test_evaluate",
+    "test_embedded",
+    "test_train",
+    "test_folds",
+    "test_prepared",
+    "test_fcc",
+)
+"""Files that take minutes. They come first, so that no worker is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_unfit(items)
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.hookimpl(optionalhook=True)

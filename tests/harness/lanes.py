@@ -50,7 +50,7 @@ def unfit(triton: str, numpy: str) -> str | None:
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def skip_unfit(items: list[pytest.Item]) -> None:
     """Skip what is interpreted where the interpreter cannot run."""
     try:
         reason = unfit(version("triton"), version("numpy"))

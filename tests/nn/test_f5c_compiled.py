@@ -7,6 +7,7 @@ import pytest
 import torch
 from functorch.compile import make_boxed_func
 from harness.compare import randomise, seeded
+from harness.compiler import quick_compiler
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.testing import assert_close
@@ -48,11 +49,10 @@ def test_compile_in_one_graph(variant: str, training: bool, k: int) -> None:
 def test_compile_to_native_code() -> None:
     module = block("paper")
     compiled = copy.deepcopy(module)
-    torch._dynamo.reset()
-    function = torch.compile(compiled, fullgraph=True)
     x, g = seeded(4, 4, 2, 3), seeded(4, 4, 2, 3, seed=99)
     module(x).backward(g)
-    function(x).backward(g)
+    with quick_compiler():
+        torch.compile(compiled, fullgraph=True)(x).backward(g)
     for name, parameter in module.named_parameters():
         assert_close(compiled.get_parameter(name).grad, parameter.grad, atol=1e-5, rtol=1e-4, msg=name)
     assert_close(dict(compiled.named_buffers()), dict(module.named_buffers()))
