@@ -91,7 +91,7 @@ def test_digest_is_read_once_while_the_file_stays(tmp_path: Path, monkeypatch: p
 
 
 def video(folder: Path) -> tuple[Path, Callable[[], object]]:
-    data = torch.zeros(8, 144, 144, dtype=torch.uint8), torch.rand(8, 68, 2), torch.zeros(7, 2, 144, 144).half()
+    data = torch.zeros(8, 144, 144, dtype=torch.uint8), torch.rand(8, 68, 2) * 144, torch.zeros(7, 2, 144, 144).half()
     file = folder / "video.safetensors"
     written = write_video(file, *data, subject="s", video="v", label="l", source="c")
     return file, lambda: (written.read(), Video.from_file(file))
