@@ -17,7 +17,6 @@ from mol_fast.training.fabric import fabric_precision, make_fabric
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.training.settings import TrainSettings, recipe_of
 from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
-from mol_fast.utils.lock import Held
 from mol_fast.utils.memory import keep_memory
 from mol_fast.utils.names import LONGEST_NAME, label_subjects, safe_folder
 from mol_fast.utils.processes import world_size
@@ -114,6 +113,7 @@ def _run_folds(
     from mol_fast.runs.folder import fold_folder
     from mol_fast.training.fold import run_fold
     from mol_fast.training.loop import LossNotFinite
+    from mol_fast.utils.lock import Held
 
     failed = []
     with progress("step", every=50) as begin:

@@ -140,8 +140,10 @@ def test_ablations_and_subjects(embedded_small: PreparedSet, tmp_path: Path) -> 
 
 
 def test_loss_not_finite_keeps_the_last_good_weights(
-    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    embedded_small: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """The check at the door, which would refuse the values that make the loss not finite, is left out."""
+    monkeypatch.setattr("mol_fast.train.check_videos", lambda videos, on_progress: None)
     broken = tmp_path / "set"
     for file in embedded_small.path.rglob("*"):
         if file.is_file():
