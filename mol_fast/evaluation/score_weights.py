@@ -10,7 +10,7 @@ import msgspec
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.evaluation.score import score
 from mol_fast.nn.model import MOL
-from mol_fast.nn.weights import find_weights, load_weights
+from mol_fast.nn.weights import WeightsHeader, find_weights, load_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.utils.errors import UserError
@@ -142,13 +142,13 @@ def score_folds(
 def _trained(weights: Weights, subjects: Sequence[Subject]) -> tuple[set[Subject], set[Subject]]:
     """Return the subjects that the weights were trained on, and the subjects for which that is unknown."""
     if weights.trained_on is None:
-        held_out = set(_named(weights.file, weights.info).test_subjects)
+        held_out = set(_header(weights.info).test_subjects)
         return set(), {item for item in subjects if held_out.isdisjoint((item, str(item), item.name))}
     return {item for item in subjects if not weights.trained_on.isdisjoint((item, str(item)))}, set()
 
 
 def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[Known] | None:
-    named = _named(file, info)
+    named = _header(info)
     if named.train_subjects is not None:
         return frozenset(named.train_subjects)
     for folder in (file.parent, file.parent.parent.parent):  # weights of the earliest versions name no subject
@@ -161,18 +161,8 @@ def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[Known] | None:
     return None
 
 
-def _named(file: Path, info: Mapping[str, Any]) -> "_Named":
-    try:
-        return msgspec.convert(info, _Named)
-    except msgspec.ValidationError as error:
-        raise UserError(f"the header of {file} cannot be used ({error}): train again with this version") from None
-
-
-class _Named(msgspec.Struct):
-    """Subjects in the header of weights."""
-
-    train_subjects: list[Known] | None = None
-    test_subjects: list[Known] = []
+def _header(info: Mapping[str, Any]) -> WeightsHeader:
+    return msgspec.convert(info, WeightsHeader)  # `load_weights` has checked it
 
 
 class _Subjects(msgspec.Struct):

@@ -13,8 +13,8 @@ from mol_fast.nn.model import MOL
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_CLASSES
-from mol_fast.utils.names import Subject
-from mol_fast.utils.schema import Count, Text, check_unique, parse_json
+from mol_fast.utils.names import Subject, check_classes
+from mol_fast.utils.schema import Count, Text, parse_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 FILE_NAME = "weights.safetensors"
@@ -47,7 +47,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
     steps: Count | None = None
 
     def __post_init__(self) -> None:
-        check_unique(self.classes, "class")
+        check_classes(self.classes)
 
 
 def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:

@@ -19,8 +19,8 @@ from mol_fast.runs.selection import Scoring, read_scoring
 from mol_fast.runs.windows_table import read_windows, windows_table
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.names import name_problem, shown
-from mol_fast.utils.schema import Text, check_unique, parse_json, read_json
+from mol_fast.utils.names import check_classes
+from mol_fast.utils.schema import Text, parse_json, read_json
 from mol_fast.utils.sealed import pack, read_sealed_json, sealed_json, unpack
 
 ADVICE = "repeat the command that made it, which makes this fold again"
@@ -105,10 +105,7 @@ class _Stored(msgspec.Struct):
     chosen_step: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def __post_init__(self) -> None:
-        check_unique(self.classes, "class")
-        for name in self.classes:
-            if fault := name_problem(name):
-                raise ValueError(f"the class {shown(name)} cannot be used: {fault}")
+        check_classes(self.classes)
 
 
 class _Told(msgspec.Struct):

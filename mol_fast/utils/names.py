@@ -7,10 +7,11 @@ to one text that would have to be split again, as "a/x" + "v" and "a" + "x/v" lo
 import hashlib
 import string
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.schema import check_unique
 
 LONGEST_NAME = 200
 """Longest name in bytes of UTF-8, so that `NAME.safetensors` fits into a folder."""
@@ -111,6 +112,14 @@ def check_name(kind: str, text: str, where: str) -> None:
     problem = name_problem(text)
     if problem is not None:
         raise UserError(f"{where} has the {kind} {shown(text)}, which cannot be used: {problem}; rename it")
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """Raise ValueError if a name of a class cannot be used or occurs twice; for `__post_init__` of a Struct."""
+    check_unique(names, "class")
+    for name in names:
+        if problem := name_problem(name):
+            raise ValueError(f"the class {shown(name)} cannot be used: {problem}")
 
 
 def check_folder_name(text: str, where: str, most: int = LONGEST_NAME) -> None:

@@ -42,6 +42,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
         ({"classes": "abc"}, "expected array, got str at classes"),
         ({"classes": ["a", "a", "a"]}, "the class 'a' occurs twice"),
         ({"classes": ["a"] * 5000}, "at classes"),
+        (
+            {"classes": ["a", "b", "c\x1b[31m"]},
+            r"the class c\\x1b\[31m cannot be used: it contains the character U\+001B",
+        ),
         ({"classes": ["a", "b", 5]}, r"got int at classes\[2\]"),
         ({"train_subjects": 5}, "got int at train_subjects"),
         ({"steps": -1}, "at steps"),
