@@ -32,7 +32,7 @@ def test_import_is_light() -> None:
         "print(torch.cuda.is_initialized())"
     )
     packages, modules, heavy, device = imported.splitlines()
-    assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "einops", "safetensors"}
+    assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "einops", "safetensors", "msgspec"}
     for part in ("cli", "data", "train", "predict", "kernels", "reference", "report", "metrics", "faces", "video"):
         assert f"mol_fast.{part}" not in modules.split()
     assert heavy == ""
@@ -52,3 +52,17 @@ def test_works_without_triton() -> None:
     ).splitlines()
     assert out[:2] == ["(1, 8, 4, 4)", "(1, 441, 4, 4)"]
     assert 'backend="triton"' in out[2]
+
+
+def test_boundary_of_programs_without_the_extras() -> None:
+    """Every program says what to install."""
+    packages = (*HEAVY, "filelock", "openpyxl")
+    out = python(
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({packages}))\n"
+        "sys.stderr = sys.stdout\n"
+        "for name in ('prepare', 'train', 'evaluate', 'predict', 'doctor', 'show'):\n"
+        "    print(importlib.import_module(f'mol_fast.{name}').main([]))"
+    ).splitlines()
+    assert out[1::2] == ["2"] * 6
+    assert all(line.startswith("error: tyro is not installed: pip install 'mol-fast[") for line in out[::2])

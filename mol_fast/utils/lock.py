@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mol_fast.utils.errors import UserError
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -34,6 +32,8 @@ def locked(file: Path, busy: str) -> Iterator[None]:
     Raises:
         Held: another process holds the lock.
     """
+    from filelock import FileLock, Timeout  # of an extra, which a program names when it is missing
+
     lock = FileLock(file, timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
