@@ -88,7 +88,7 @@ class Worker:
                 record = replace(record, sha256=file_sha256(file))
             write_record(self._out, video, record)
         except OSError as error:
-            raise UserError(f"{explain(error)}, then run the same command to resume") from error
+            raise UserError(f"{explain(error) or error}, then run the same command to resume") from error
         return Outcome(record, made=True)
 
 

@@ -16,7 +16,7 @@ from mol_fast.utils.files import cache_folder
 INTERNAL_ERROR = 70
 """Exit code after an internal error; EX_SOFTWARE of sysexits.h."""
 _LONGEST_MESSAGE = 300  # characters
-_SPACE = "free space or choose another folder; no partial file was left"
+_SPACE = "free space or choose another folder"
 _LOCATION = "correct the path"
 _ACCESS = "change its permissions or choose another folder"
 _NETWORK = "run the same command again when its disk answers"

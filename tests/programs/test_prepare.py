@@ -340,7 +340,7 @@ def test_disk_full(
     monkeypatch.setattr("mol_fast.utils.files.os.fsync", full)
     assert run("casme2", release, tmp_path / "out") == 2
     error = capfd.readouterr().err
-    assert "No space left on device" in error
+    assert "no space left on device" in error
     assert "run the same command to resume" in error
     monkeypatch.undo()
     assert not list((tmp_path / "out").rglob("*.safetensors"))
