@@ -114,7 +114,7 @@ def fcc(
         ValueError: an argument has a wrong shape, type or value.
         RuntimeError: the requested backend cannot run here; or it is Triton, and mean or var needs a gradient.
     """
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     given = (mean, var) if mean is not None and var is not None else ()
     key = _passed.key((x, *vh, *hv, *given), groups, backend, dtype, mean is None, var is None)
     triton = _passed.get(key)
@@ -203,7 +203,7 @@ def ccc(
     mix: tuple[Tensor, ...] = ()
     if mix_weight is not None and mix_bias is not None:
         mix = mix_weight, mix_bias
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     key = _passed.key((x, *linears, *mix), k, variant, backend, dtype)
     triton = _passed.get(key)
     if triton is None:
@@ -280,7 +280,7 @@ def correlation(
         ValueError: an argument has a wrong shape, type or value.
         RuntimeError: the requested backend cannot run here.
     """
-    dtype = _compute_dtype(a)
+    dtype = compute_dtype(a)
     key = _passed.key((a, b), max_displacement, stride, negative_slope, backend, dtype)
     triton = _passed.get(key)
     if triton is None:
@@ -371,7 +371,7 @@ def _check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
     _check_device(name, value, x)
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype of the active autocast for the device of `x`, or else the dtype of `x`."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:

@@ -1,6 +1,6 @@
 """Cast all weights of a model's heads to the dtype of autocast at once: one operator instead of one per weight."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,11 +24,13 @@ class CastWeights:
 
     Args:
         parts: modules whose layers are cast.
-        padded: padded channel counts of a layer's weight on a GPU, the first two entries of its shape. Additional
-            channels are zero.
+        padded: returns the padded channel counts of a layer's weight on a GPU, the first two entries of its shape.
+            Additional channels are zero.
     """
 
-    def __init__(self, parts: Iterable[nn.Module], padded: Mapping[nn.Module, tuple[int, int]]) -> None:
+    def __init__(
+        self, parts: Iterable[nn.Module], padded: Callable[[], Mapping[nn.Module, tuple[int, int]]] = dict
+    ) -> None:
         layers = [layer for part in parts for layer in part.modules() if isinstance(layer, CAST)]
         self._places = [(layer, name) for layer in layers for name in ("weight", "bias")]
         self._padded = padded
@@ -46,10 +48,13 @@ class CastWeights:
         places: list[tuple[dict[str, Any], str]] = []
         held, shapes = [], []
         kept = set() if but is None else set(but.modules())
+        padded = self._padded() if layout.on_gpu(like) else {}
         for layer, name in self._places:
-            value = layer._parameters[name]
+            value = layer._parameters.get(
+                name
+            )  # none if it was pruned or parametrized: autocast casts what is computed
             if value is not None and value.dtype == torch.float32 and layer not in kept:
-                channels = self._padded.get(layer) if name == "weight" and layout.on_gpu(like) else None
+                channels = padded.get(layer) if name == "weight" else None
                 places.append((layer._parameters, name))
                 held.append(value)
                 shapes.append(None if channels is None else (*channels, *value.shape[2:]))

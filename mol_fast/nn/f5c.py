@@ -1,18 +1,22 @@
 """The layers FCC, CCC and F5C as modules."""
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from torch.fx.proxy import TraceError
 
 from mol_fast import functional
 from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice, use_triton
-from mol_fast.nn.norm import FrameBatchNorm2d, update_running
+from mol_fast.nn.norm import FrameBatchNorm2d, HoldsNorm, normalise, update_running
+from mol_fast.nn.plain import is_plain, read_linear
 from mol_fast.nn.sync import pool_statistics
+from mol_fast.ops import ccc as batched_ccc
 from mol_fast.ops import fcc as batched_fcc
 
 __all__ = ["CCC", "F5C", "FCC"]
 
 Size = int | tuple[int, int]
+Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""kernel1, pos1, bias1, kernel2, pos2, bias2 of a branch."""
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -22,8 +26,8 @@ def _pair(size: Size) -> tuple[int, int]:
     return pair
 
 
-class _Branch(nn.Module):
-    """Parameters of one FCC branch with c channels: convolutions of length L1, then L2."""
+class _Branch(HoldsNorm):
+    """Parameters of one FCC branch with c channels: convolutions of length L1, then L2. A call returns those six."""
 
     def __init__(self, channels: int, length1: int, length2: int) -> None:
         super().__init__()
@@ -35,11 +39,8 @@ class _Branch(nn.Module):
         self.pos2 = nn.Parameter(torch.randn(channels, length2) * 0.02)
         self.bias2 = nn.Parameter(torch.zeros(channels))
 
-    def tensors(self) -> FCCBranch:
-        norm = self.norm
-        return FCCBranch(
-            self.kernel1, self.pos1, self.bias1, self.kernel2, self.pos2, self.bias2, norm.weight, norm.bias
-        )
+    def forward(self) -> Six:
+        return self.kernel1, self.pos1, self.bias1, self.kernel2, self.pos2, self.bias2
 
 
 class FCC(nn.Module):
@@ -47,12 +48,13 @@ class FCC(nn.Module):
 
     Adds learned positions and applies batch normalisation. Then half of the channels goes through a vertical, then a
     horizontal circular depthwise convolution. The other half goes through the horizontal one first. Each kernel is as
-    long as the map in its direction. The second
-    kernels start at zero, so the layer starts as the identity.
+    long as the map in its direction. The second kernels start at zero, so the layer starts as the identity.
 
-    If `synchronised` (see `mol_fast.nn.sync`), training uses the statistics of the batches of all processes, which
-    must have the same size. In this mode the layer runs on PyTorch: the Triton kernels have no gradient for
-    statistics that are passed in.
+    Each half has its own norm. A frozen norm (`layer.vh.norm.eval()`), `momentum=None` and the other settings of
+    `torch.nn.BatchNorm2d` mean the same as there. A norm that was replaced or has hooks is called, on PyTorch; one that
+    knows no frames cannot train with `groups` above 1. `SyncBatchNorm.convert_sync_batchnorm` makes the norms share
+    their statistics over processes (see `mol_fast.nn.sync`). That runs on PyTorch, because the Triton kernels have no
+    gradient for given statistics. If the norms are called, backend="triton" is an error.
 
     Args:
         channels: C, even.
@@ -62,8 +64,6 @@ class FCC(nn.Module):
     Raises:
         ValueError: the size or the number of channels is not possible.
     """
-
-    synchronised = False
 
     def __init__(self, channels: int, size: Size, backend: str = "auto") -> None:
         super().__init__()
@@ -84,45 +84,78 @@ class FCC(nn.Module):
                 Training normalises frame by frame.
         """
         _check_input(x, self.channels, self.size)
-        branches = self.vh, self.hv
-        vh, hv = (branch.tensors() for branch in branches)
-        norms = branches[0].norm, branches[1].norm
-        eps = norms[0].eps
-        if not self.training:
-            mean, var = map(torch.cat, zip(*(norm.running() for norm in norms), strict=True))
-            return functional.fcc(x, vh, hv, mean=mean, var=var, eps=eps, backend=self.backend)[0]
-        shared = self.synchronised and x.shape[0] > 0
-        given = dict(zip(("mean", "var"), self._shared_statistics(x, groups), strict=True)) if shared else {}
-        backend = "torch" if shared else self.backend
-        y, mean, var = functional.fcc(x, vh, hv, **given, groups=groups, eps=eps, backend=backend)
+        vh, hv = self.vh, self.hv
+        norms = vh.norm, hv.norm
+        first: Six = vh()
+        second: Six = hv()
+        scales = _read_norms(*norms)
+        if scales is None:
+            return self._call_norms(x, first, second, groups)
+        branches = FCCBranch(*first, *scales[:2]), FCCBranch(*second, *scales[2:])
+        norm, backend = norms[0], self.backend
+        if not norm.batch_statistics():
+            means, variances = zip(*(norm.running() for norm in norms), strict=True)
+            known = torch.cat(means), torch.cat(variances)
+            return functional.fcc(x, *branches, mean=known[0], var=known[1], eps=norm.eps, backend=backend)[0]
+        mean = var = count = None
+        if norm.synchronised and norm.shares():
+            mean, var, count = self._shared_statistics(x, groups)
+            backend = "torch"
+        y, mean, var = functional.fcc(x, *branches, mean=mean, var=var, groups=groups, eps=norm.eps, backend=backend)
         if x.shape[0]:
-            count = x.shape[0] * x.shape[2] * x.shape[3] // groups * (dist.get_world_size() if shared else 1)
-            self._update_running(norms, mean.detach(), var.detach(), count, use_triton(backend, x))
+            cells = x.shape[0] * x.shape[2] * x.shape[3] // groups if count is None else count
+            self._update_running(norms, mean.detach(), var.detach(), cells, use_triton(backend, x))
         return y
 
     @staticmethod
     def _update_running(
-        norms: tuple[FrameBatchNorm2d, FrameBatchNorm2d], mean: Tensor, var: Tensor, count: int, triton: bool
+        norms: tuple[FrameBatchNorm2d, FrameBatchNorm2d], mean: Tensor, var: Tensor, count: int | Tensor, triton: bool
     ) -> None:
         """Update the running statistics of both halves, group by group, from statistics `(G, C)` over `count` cells."""
         vh, hv = norms
-        assert vh.num_batches_tracked is not None
-        assert hv.num_batches_tracked is not None
-        running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
-        if triton and vh.momentum == hv.momentum and all(map(Tensor.is_contiguous, running)):
-            from mol_fast.kernels.fcc import fcc_running
+        if triton and vh.tracks() and hv.tracks() and vh.momentum == hv.momentum is not None:
+            assert vh.num_batches_tracked is not None
+            assert hv.num_batches_tracked is not None
+            running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
+            if all(map(Tensor.is_contiguous, running)):
+                from mol_fast.kernels.fcc import fcc_running
 
-            fcc_running(mean, var, running, vh.momentum, count)
-            return
-        halves = zip(norms, mean.chunk(2, dim=1), var.chunk(2, dim=1), strict=True)
-        for norm, half_mean, half_var in halves:
+                fcc_running(mean, var, running, vh.momentum, count)
+                return
+        halves = mean.chunk(2, dim=1), var.chunk(2, dim=1)
+        for norm, half_mean, half_var in zip(norms, *halves, strict=True):
             update_running(norm, half_mean, half_var, count, range(len(mean)))
 
-    def _shared_statistics(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """Return mean and biased variance `(G, C)` of maps plus first positions over all processes, differentiable."""
+    def _shared_statistics(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pool mean and biased variance `(G, C)` of maps plus first positions over all processes, differentiable.
+
+        Also returns the number of cells behind each.
+        """
+        _check_groups(x, groups)
         exact = torch.promote_types(x.dtype, torch.float32)
         positions = self.vh.pos1.to(exact), self.hv.pos1.to(exact)
-        return pool_statistics(*batched_fcc.batch_statistics(x.to(exact), *positions, groups))
+        statistics = batched_fcc.batch_statistics(x.to(exact), *positions, groups)
+        return pool_statistics(*statistics, x[:, 0].numel() // groups)
+
+    def _call_norms(self, x: Tensor, vh: Six, hv: Six, groups: int) -> Tensor:
+        """Apply the layer with norms that are called, because one operator cannot stand for both.
+
+        `vh` and `hv` are what a call of a branch returns.
+        """
+        if self.backend == "triton":
+            raise RuntimeError(
+                'backend="triton" does not call norms, but those of FCC have hooks, were replaced, or differ in their '
+                'settings; use backend="auto" or "torch"'
+            )
+        _check_groups(x, groups)
+        x = x.to(functional.compute_dtype(x))
+        first, second = x.chunk(2, dim=1)
+        z = [
+            normalise(self.vh.norm, first + vh[1][:, :, None], range(groups)),
+            normalise(self.hv.norm, second + hv[1][:, None, :], range(groups)),
+        ]
+        with functional.no_autocast(x):
+            return batched_fcc.fcc_normalised(x, torch.cat(z, dim=1), vh, hv)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, size={self.size}, backend={self.backend!r}"
@@ -132,6 +165,10 @@ class CCC(nn.Module):
     """Channel correspondence convolution with its residual, `(N, C, H, W) -> (N, C, H, W)` (F5C block, second part).
 
     The 1x1 convolution starts at zero, so the layer starts as the identity (variant "paper").
+
+    The linear layers `node` and `edge` and the convolution `mix` are called once in a forward if they have hooks or
+    were replaced (LoRA, quantisation, pruning), on PyTorch. Otherwise only their weights are read, which takes less
+    time and memory. If they must be called, backend="triton" is an error.
 
     Args:
         channels: C.
@@ -165,10 +202,30 @@ class CCC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.channels, self.size)
-        node, edge, mix = self.node, self.edge, self.mix
-        mixing = (None, None) if mix is None else (mix.weight.flatten(1), mix.bias)
-        linears = (node.weight, node.bias, edge.weight, edge.bias)
-        return functional.ccc(x, *linears, *mixing, k=self.neighbors, variant=self.variant, backend=self.backend)
+        node, edge = read_linear(self.node, nn.Linear), read_linear(self.edge, nn.Linear)
+        mix, k, variant = self.mix, self.neighbors, self.variant
+        mixing = (None, None) if mix is None else read_linear(mix, nn.Conv2d)
+        if node is None or edge is None or mixing is None:
+            return self._call_layers(x)
+        weight, bias = mixing
+        weight = None if weight is None else weight.flatten(1)
+        return functional.ccc(x, *node, *edge, weight, bias, k=k, variant=variant, backend=self.backend)
+
+    def _call_layers(self, x: Tensor) -> Tensor:
+        """Apply the layer with sub-layers that are called, because their weights do not say what they do."""
+        if self.backend == "triton":
+            raise RuntimeError(
+                'backend="triton" does not call node, edge and mix of CCC, but one of them has hooks or was replaced; '
+                'use backend="auto" or "torch"'
+            )
+        dtype = functional.compute_dtype(x)
+        x = x.to(dtype)
+        # Layers in float32 take half-precision maps under autocast.
+        half = dtype in (torch.float16, torch.bfloat16)
+        with torch.autocast(x.device.type, dtype) if half else functional.no_autocast(x):
+            if self.mix is None:
+                return batched_ccc.ccc_official_called(x, self.node, self.edge, self.neighbors)
+            return batched_ccc.ccc_paper_called(x, self.node, self.edge, self.mix, self.neighbors)
 
     def extra_repr(self) -> str:
         return (
@@ -186,6 +243,9 @@ class F5C(nn.Module):
     Forward-mode derivatives (jvp, jacfwd) raise an error in training, and for variant "paper" with more than one
     neighbour. As with any batch normalisation in training, grad needs the buffers as arguments of the function, and
     vmap needs evaluation mode.
+
+    Hooks, pruning, LoRA adapters, dynamic quantisation, and frozen or synchronised norms take effect on every part of
+    the block (see FCC and CCC, and the table in `mol_fast/nn/README.md`).
 
     Args:
         channels: C, even.
@@ -220,6 +280,34 @@ class F5C(nn.Module):
         return self.ccc(self.fcc(x, groups))
 
 
+def _read_norms(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Return weight and bias of both norms if one operator can normalise both halves; None if they must be called."""
+    if not (
+        is_plain(vh, FrameBatchNorm2d)
+        and is_plain(hv, FrameBatchNorm2d)
+        and vh.eps == hv.eps
+        and vh.training == hv.training
+        and vh.track_running_stats == hv.track_running_stats
+        and vh.synchronised == hv.synchronised
+    ):
+        return None
+    scales = vh.weight, vh.bias, hv.weight, hv.bias
+    a, b, c, d = scales
+    return None if a is None or b is None or c is None or d is None else scales
+
+
+def _check_groups(x: Tensor, groups: int) -> None:
+    if groups < 1 or x.shape[0] % groups:
+        raise ValueError(f"groups must divide the number of maps, got groups={groups} for x of {tuple(x.shape)}")
+
+
 def _check_input(x: Tensor, channels: int, size: tuple[int, int]) -> None:
-    if x.shape[1:] != (channels, *size):
-        raise ValueError(f"x must have shape (N, {channels}, {size[0]}, {size[1]}), got {tuple(x.shape)}")
+    try:
+        if x.shape[1:] == (channels, *size):
+            return
+    except TraceError as error:
+        raise TraceError(
+            "torch.fx cannot trace into the layers of F5C; let is_leaf_module of your tracer keep them whole, "
+            "or use torch.export"
+        ) from error
+    raise ValueError(f"x must have shape (N, {channels}, {size[0]}, {size[1]}), got {tuple(x.shape)}")

@@ -17,6 +17,7 @@ from mol_fast.nn import layout
 from mol_fast.nn.config import FEATURE_SIZE
 from mol_fast.nn.flow_layers import SLOPE, Conv, Deconv, Predict, leaky_relu
 from mol_fast.nn.norm import kept_statistics
+from mol_fast.nn.plain import is_plain
 
 REACH, STRIDE = 10, 2
 DISPLACEMENTS = (2 * REACH + 1) ** 2
@@ -104,7 +105,7 @@ class FlowHead(nn.Module):
         """Return padded channel counts of weights, for `CastWeights`, so that all are multiples of 8 on a GPU.
 
         Flow then has eight channels, six of them zero, and the maps it is joined with have six more. If this would not
-        make all counts multiples of 8, the result is empty.
+        make all counts multiples of 8, or a layer has hooks or was replaced, the result is empty.
         """
         layers = [
             [self.get_submodule(name) for name in (f"predict{level}", f"up{level}", f"deconv{level - 1}")]
@@ -112,7 +113,9 @@ class FlowHead(nn.Module):
         ]
         counts: dict[nn.Module, tuple[int, int]] = {}
         for joined, (predict, up, deconv) in zip((0, 2, 2, 2, 2, 2), layers, strict=True):
-            assert isinstance(deconv, Deconv)
+            plain = is_plain(predict, Predict) and is_plain(up, Deconv) and is_plain(deconv, Deconv)
+            if not plain or not isinstance(deconv, Deconv):
+                return {}
             inputs, outputs = deconv.in_channels, deconv.out_channels
             if (inputs - joined) % layout.CHANNELS:
                 return {}
@@ -152,16 +155,21 @@ class FlowHead(nn.Module):
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         conv3_t, conv3_t1 = (earlier(conv3, start).flatten(0, 1).permute(0, 3, 1, 2) for start in (0, 1))
         redir = self.conv_redir(conv3_t, pairs)
-        cost = correlation(conv3_t, conv3_t1, INSIDE * STRIDE, STRIDE, negative_slope=SLOPE, backend=self.backend)
+        plain = is_plain(self.conv3_1.conv, nn.Conv2d)
+        reach = INSIDE if plain else REACH  # a layer that is called wants all its input channels
+        cost = correlation(conv3_t, conv3_t1, reach * STRIDE, STRIDE, negative_slope=SLOPE, backend=self.backend)
         channels_last = [x.to(cost.dtype).permute(0, 2, 3, 1) for x in (redir, cost, first, second)]
-        weights = list(self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1))
-        weights[1] = _inside(weights[1])
-        missing = -sum(weight.shape[1] for weight in weights) % layout.CHANNELS
-        if missing and layout.on_gpu(cost):
-            channels_last.append(cost.new_zeros(1).expand(*channels_last[0].shape[:3], missing))
-            weights.append(weights[0].new_zeros(1).expand(len(weights[0]), missing, *weights[0].shape[2:]))
+        weight = None
+        if plain:
+            weights = list(self.conv3_1.conv.weight.split([redir.shape[1], DISPLACEMENTS, 2 * first.shape[1]], dim=1))
+            weights[1] = _inside(weights[1])
+            missing = -sum(part.shape[1] for part in weights) % layout.CHANNELS
+            if missing and layout.on_gpu(cost):
+                channels_last.append(cost.new_zeros(1).expand(*channels_last[0].shape[:3], missing))
+                weights.append(weights[0].new_zeros(1).expand(len(weights[0]), missing, *weights[0].shape[2:]))
+            weight = torch.cat(weights, dim=1)
         maps = torch.cat(channels_last, dim=3).permute(0, 3, 1, 2)
-        conv3_1 = self.conv3_1(maps, pairs, torch.cat(weights, dim=1))
+        conv3_1 = self.conv3_1(maps, pairs, weight)
         conv4_1 = self.conv4_1(self.conv4(conv3_1, pairs), pairs)
         conv5_1 = self.conv5_1(self.conv5(conv4_1, pairs), pairs)
         conv6_1 = self.conv6_1(self.conv6(conv5_1, pairs), pairs)
@@ -170,9 +178,12 @@ class FlowHead(nn.Module):
     def _decode(self, x: Tensor, *skips: Tensor) -> Tensor:
         for level, skip in zip(range(5, -1, -1), skips, strict=True):
             flow = self.get_submodule(f"up{level + 1}")(self.get_submodule(f"predict{level + 1}")(x))
-            x = leaky_relu(self.get_submodule(f"deconv{level}")(x))
+            deconv = self.get_submodule(f"deconv{level}")
+            x = leaky_relu(deconv(x), overwrite=is_plain(deconv, Deconv))
             if level:
                 x = _joined(skip, x, flow)
+        if not is_plain(self.predict0, Predict):
+            return self.predict0(_joined(skip, x, flow[:, :2]))
         return self.predict0(x, _joined(skip, flow[:, :2]), skip.shape[4])
 
 

@@ -9,13 +9,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mol_fast.nn import layout
-from mol_fast.nn.norm import FrameBatchNorm2d
+from mol_fast.nn.norm import FrameBatchNorm2d, HoldsNorm, normalise
+from mol_fast.nn.plain import is_plain
 
 SLOPE = 0.1
 
 
-class Conv(nn.Module):
-    """Convolution without bias, then batch normalisation and LeakyReLU."""
+class Conv(HoldsNorm):
+    """Convolution without bias, then batch normalisation and LeakyReLU. Both are called if they are not plain."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -28,23 +29,36 @@ class Conv(nn.Module):
         Args:
             x: the input.
             calls: see `FrameBatchNorm2d.forward`.
-            weight: replaces the layer's weight, when input channels are omitted because they are zero.
+            weight: replaces the weight of a plain convolution, when input channels are omitted because they are zero.
         """
-        weight = self.conv.weight if weight is None else weight
-        x = _convolve(x, weight, self.conv.bias, self.conv.stride[0], int(self.conv.padding[0]))
-        return leaky_relu(x if self.norm is None else self.norm(x, calls))
+        conv, norm = self.conv, self.norm
+        plain = is_plain(conv, nn.Conv2d)
+        if plain:
+            weight = conv.weight if weight is None else weight
+            x = _convolve(x, weight, conv.bias, conv.stride[0], int(conv.padding[0]))
+        else:
+            x = conv(x)
+        if norm is None:
+            return leaky_relu(x, overwrite=plain)
+        return leaky_relu(normalise(norm, x, calls), overwrite=is_plain(norm, FrameBatchNorm2d))
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Fold the batch normalisation of evaluation into the convolution, which gets a bias."""
-        if self.norm is None:
+        """Fold the batch normalisation of evaluation into the convolution, which gets a bias.
+
+        Does nothing if one of both is not as it was made, or has no weight or statistics of its own.
+        """
+        conv, norm = self.conv, self.norm
+        if norm is None or not (is_plain(conv, nn.Conv2d) and is_plain(norm, FrameBatchNorm2d)):
             return
-        mean, var = (value.double() for value in self.norm.running())
-        scale = self.norm.weight.double() * torch.rsqrt(var + self.norm.eps)
-        shift = self.norm.bias.double() - mean * scale
-        weight = self.conv.weight
+        if conv._parameters.get("weight") is None or norm.running_mean is None or norm.bias is None:
+            return
+        mean, var = (value.double() for value in norm.running())
+        scale = norm.weight.double() * torch.rsqrt(var + norm.eps)
+        shift = norm.bias.double() - mean * scale
+        weight = conv.weight
         weight.copy_(weight.double() * scale[:, None, None, None])
-        self.conv.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
+        conv.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
         self.norm = None
 
 
@@ -87,12 +101,12 @@ class _LeakyReLU(torch.autograd.Function):
         return grad * (SLOPE + (1 - SLOPE) * output.sign().clamp_min(0))
 
 
-def leaky_relu(x: Tensor) -> Tensor:
-    """Apply the LeakyReLU of the flow head; may overwrite `x`."""
+def leaky_relu(x: Tensor, overwrite: bool) -> Tensor:
+    """Apply the LeakyReLU of the flow head. It may overwrite `x` if that is allowed: hooks may hold `x`."""
     if torch.compiler.is_compiling() and not layout.on_gpu(x):
         y: Tensor = _LeakyReLU.apply(x)
         return y
-    return F.leaky_relu(x, SLOPE, inplace=True)
+    return F.leaky_relu(x, SLOPE, inplace=overwrite)
 
 
 def few_cells(x: Tensor) -> int:

@@ -45,7 +45,8 @@ class LandmarkHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = F.relu(self.conv(features))
         x = F.relu(self.fc1(x.flatten(1)))
-        exact = self.fc2.weight.dtype  # bfloat16 would round positions to half a pixel
+        # bfloat16 would round positions to half a pixel. A quantised layer has a method `weight`, and takes float32.
+        exact = self.fc2.weight.dtype if isinstance(self.fc2.weight, Tensor) else torch.float32
         with no_autocast(x):
             return self.fc2(x.to(exact)).unflatten(1, (LANDMARKS, 2))
 

@@ -72,7 +72,8 @@ class MOL(nn.Module):
             parts += [self.landmark_head.conv, self.landmark_head.fc1]  # fc2 is exact
         if self.flow_head is not None:
             parts.append(self.flow_head)
-        self._weights = CastWeights(parts, {} if self.flow_head is None else self.flow_head.padded_channels())
+        padding = () if self.flow_head is None else (self.flow_head.padded_channels,)
+        self._weights = CastWeights(parts, *padding)
 
     def forward(self, clip: Tensor) -> MOLOutput:
         frames = self.config.frames

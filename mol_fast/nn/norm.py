@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mol_fast.nn.sync import pool_statistics
+from mol_fast.nn.sync import pool_statistics, processes
 
 
 def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -24,8 +24,10 @@ def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return mean.squeeze(dims), (x - mean).square().mean(dim=dims)
 
 
-def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: int, calls: Sequence[int]) -> None:
-    """Update the running statistics of `norm` as successive calls would.
+def update_running(
+    norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: int | Tensor, calls: Sequence[int]
+) -> None:
+    """Update the running statistics of `norm` as successive calls would; not at all if it is frozen or has none.
 
     Uses only elementwise operations on device tensors: autocast does not lower their precision, and nothing is copied
     from the host, which would break the capture of a CUDA graph.
@@ -36,23 +38,27 @@ def update_running(norm: "FrameBatchNorm2d", mean: Tensor, var: Tensor, count: i
         count: number of elements behind each statistic.
         calls: group of each call, in order.
     """
-    assert norm.momentum is not None
-    assert norm.num_batches_tracked is not None
+    if not norm.tracks():
+        return
+    counted = norm.num_batches_tracked
+    assert counted is not None
     with torch.no_grad():
         running = norm.running()
-        statistics = torch.stack([mean, var * (count / max(count - 1, 1))], dim=1)  # (G, 2, C)
+        more = (count - 1).clamp_min(1) if isinstance(count, Tensor) else max(count - 1, 1)
+        statistics = torch.stack([mean, var * (count / more)], dim=1)  # (G, 2, C)
         exact = torch.promote_types(running[0].dtype, statistics.dtype)
         value, statistics = torch.stack(running).to(exact), statistics.to(exact)
-        for group in calls:
-            value = torch.lerp(value, statistics[group], norm.momentum)
+        for call, group in enumerate(calls, 1):
+            share = norm.momentum if norm.momentum is not None else (counted + call).to(exact).reciprocal()
+            value = torch.lerp(value, statistics[group], share)
         torch._foreach_copy_(running, value.unbind())
-        norm.num_batches_tracked.add_(len(calls))
+        counted.add_(len(calls))
 
 
 @contextmanager
 def kept_statistics(module: nn.Module) -> Iterator[None]:
     """Restore the running statistics of `module` at the end of the context, though it is in training mode."""
-    norms = [layer for layer in module.modules() if isinstance(layer, FrameBatchNorm2d)]
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
     try:
         yield
@@ -65,32 +71,88 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
 class FrameBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation of `(B G, C, H, W)` with statistics per frame; map n is frame n mod G.
 
-    With one group it equals `torch.nn.BatchNorm2d`; parameters and buffers have the same names. If `synchronised` (see
-    `mol_fast.nn.sync`), the statistics are those of the batches of all processes, which must have the same size.
+    With one group it equals `torch.nn.BatchNorm2d`; parameters and buffers have the same names, and evaluation mode,
+    `momentum=None`, `track_running_stats` and `affine` mean the same. If `synchronised` (see `mol_fast.nn.sync`), the
+    statistics are those of the batches of all processes.
     """
 
     synchronised = False
 
     def running(self) -> tuple[Tensor, Tensor]:
         """Return the running mean and variance `(C,)`, which evaluation uses."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        return self.running_mean, self.running_var
+        mean, var = self.running_mean, self.running_var
+        assert mean is not None
+        assert var is not None
+        return mean, var
+
+    def batch_statistics(self) -> bool:
+        """Return True if the layer normalises by the batch: in training, or without running statistics."""
+        return self.training or self.running_mean is None
+
+    def tracks(self) -> bool:
+        """Return True if a call updates the running statistics."""
+        return self.training and self.track_running_stats
+
+    def shares(self) -> bool:
+        """Return True if the statistics are those of several processes."""
+        return self.synchronised and self.training and processes() > 1
 
     def forward(self, x: Tensor, calls: Sequence[int] = (0,)) -> Tensor:
         """Normalise `x`. `calls` lists the frame index of each emulated call, so G is its largest entry + 1."""
         groups = max(calls) + 1
-        if not self.training or (groups == 1 == len(calls) and not self.synchronised) or not x.shape[0]:
+        shared = self.shares()
+        if not self.batch_statistics() or (not shared and (groups == 1 == len(calls) or not x.shape[0])):
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         frames = exact.unflatten(0, (-1, groups))
         mean, var = moments(frames, (0, 3, 4))  # (G, C)
-        count = frames.numel() // (groups * x.shape[1])
-        if self.synchronised:
-            mean, var = pool_statistics(mean, var)
-            count *= dist.get_world_size()
+        own = frames.numel() // (groups * x.shape[1])
+        count: int | Tensor = own
+        if shared:
+            mean, var, count = pool_statistics(mean, var, own)
         update_running(self, mean.detach(), var.detach(), count, calls)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is not None:
+            scale = self.weight * scale
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
         y = frames * scale[:, :, None, None] + shift[:, :, None, None]
         return y.flatten(0, 1).to(x.dtype)
+
+
+def normalise(norm: nn.Module, x: Tensor, calls: Sequence[int]) -> Tensor:
+    """Call a norm that may have been replaced by another kind.
+
+    Raises:
+        ValueError: the norm is in training, and knows no frames, but there are several.
+    """
+    if isinstance(norm, FrameBatchNorm2d):
+        return norm(x, calls)
+    if norm.training and max(calls) > 0:
+        raise ValueError(
+            f"a norm was replaced by {type(norm).__name__}, which cannot train on {max(calls) + 1} frames with "
+            'statistics of their own; freeze it with eval(), or use groups=1 (norm_stats="batch" in MOL)'
+        )
+    y: Tensor = norm(x)
+    return y
+
+
+class HoldsNorm(nn.Module):
+    """Base of modules with a `FrameBatchNorm2d`, which stays one when PyTorch converts it to a SyncBatchNorm."""
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a child. A SyncBatchNorm becomes a synchronised `FrameBatchNorm2d` with the same tensors.
+
+        Raises:
+            ValueError: the SyncBatchNorm has a process group of its own.
+        """
+        super().add_module(name, _frame_norm(module) if isinstance(module, nn.SyncBatchNorm) else module)
+
+
+def _frame_norm(given: nn.SyncBatchNorm) -> FrameBatchNorm2d:
+    if given.process_group is not None:
+        raise ValueError("statistics are shared by all processes: convert to SyncBatchNorm without a process_group")
+    norm = FrameBatchNorm2d(given.num_features, given.eps, given.momentum, given.affine, given.track_running_stats)
+    norm._parameters.update(given._parameters)
+    norm._buffers.update(given._buffers)
+    norm.training, norm.synchronised = given.training, True
+    return norm

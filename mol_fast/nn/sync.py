@@ -1,7 +1,8 @@
 """Compute a batch that is split over processes like one batch: shared statistics, shared dropout masks.
 
 Modules with a class attribute `synchronised` do so in training, once `synchronise` has set it. They use the default
-group of `torch.distributed`. All processes must have equally many clips. PyTorch's own SyncBatchNorm needs GPUs.
+group of `torch.distributed`. Dropout masks need equally many clips in all processes; statistics need at least one.
+PyTorch's own SyncBatchNorm needs GPUs, and knows no frames.
 """
 
 from typing import Any
@@ -19,15 +20,28 @@ def synchronise(model: nn.Module) -> None:
             setattr(module, "synchronised", True)  # noqa: B010
 
 
-def pool_statistics(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-    """Pool mean and biased variance over processes. Any shape, differentiable.
+def processes() -> int:
+    """Return the number of processes of the default group; 1 if there is none."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
-    The variance is the mean of the variances plus the mean of the squared distances of the means. Unlike
-    E[x^2] - E[x]^2, this loses no digits if the mean is large. All processes get bit-identical results.
+
+def pool_statistics(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pool mean and biased variance of `count` elements over processes; also return the number of all elements.
+
+    Any shape, differentiable. Processes may have different counts. The variance is the mean of the variances plus the
+    mean of the squared distances of the means. Unlike E[x^2] - E[x]^2, this loses no digits if the mean is large. All
+    processes get bit-identical results.
+
+    Raises:
+        ValueError: this process has no elements.
     """
-    means, variances = _Gather.apply(torch.stack([mean, var])).unbind(1)
-    pooled = means.mean(dim=0)
-    return pooled, (variances + (means - pooled).square()).mean(dim=0)
+    if not count:
+        raise ValueError("a process has no maps, but all processes share their statistics; give each at least one")
+    means, variances, counts = _Gather.apply(torch.stack([mean, var, torch.full_like(mean, count)])).unbind(1)
+    total = counts.detach().sum(dim=0)
+    share = counts.detach() / total
+    pooled = (share * means).sum(dim=0)
+    return pooled, (share * (variances + (means - pooled).square())).sum(dim=0), total
 
 
 class _Gather(torch.autograd.Function):

@@ -3,6 +3,7 @@
 Shapes: N maps, C channels of H x W, D = H W, V nodes with k neighbours each, including the node itself.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -103,6 +104,34 @@ def ccc_official(
     for nearest in index.unbind(dim=2):
         best = torch.maximum(best, _edge(f, nearest, edge_weight))
     return x + torch.relu(own + best).view_as(x)
+
+
+Layer = Callable[[Tensor], Tensor]
+
+
+def ccc_paper_called(x: Tensor, node: Layer, edge: Layer, mix: Layer, k: int) -> Tensor:
+    """Compute `ccc_paper` by calling each layer once: x + mix(max_j ReLU(node(f_i) + edge(f_j - f_i))).
+
+    Holds k times the maps: a layer that is called may do anything, so nothing here relies on its being linear.
+    """
+    f = x.flatten(2)
+    _, c, d = f.shape
+    index = neighbours(f, k).flatten(1)[:, :, None].expand(-1, -1, d)
+    others = f.gather(1, index).unflatten(1, (c, k - 1)) - f[:, :, None]
+    away = torch.cat([torch.zeros_like(f)[:, :, None], others], dim=2)  # (N, C, k, D)
+    edges = torch.relu((node(f)[:, :, None] + edge(away)).max(dim=2).values)
+    return (x + mix(edges.view_as(x))).to(x.dtype)
+
+
+def ccc_official_called(x: Tensor, node: Layer, edge: Layer, k: int) -> Tensor:
+    """Compute `ccc_official` by calling each layer once: x + max_r ReLU(node(f) + edge(f[idx_r] - 2 f))."""
+    f = x.flatten(2)
+    n, c, d = f.shape
+    index = neighbours(f.transpose(1, 2), k).transpose(1, 2)  # (N, k - 1, D)
+    index = torch.cat([torch.arange(d, device=x.device).expand(n, 1, -1), index], dim=1)
+    away = f.gather(2, index.flatten(1)[:, None].expand(-1, c, -1)).unflatten(2, (k, d)) - 2 * f[:, :, None]
+    edges = torch.relu((node(f)[:, :, None] + edge(away)).max(dim=2).values)
+    return (x + edges.view_as(x)).to(x.dtype)
 
 
 def _edge(f: Tensor, index: Tensor, weight: Tensor) -> Tensor:

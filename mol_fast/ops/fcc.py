@@ -132,14 +132,27 @@ def fcc(
     """
     exact = torch.promote_types(x.dtype, torch.float32)
     vh, hv = (FCCBranch(*(p.to(exact) for p in branch)) for branch in (vh, hv))
+    z, mean, var = _normalise(x.unflatten(0, (x.shape[0] // groups, groups)), vh, hv, mean, var, eps)
+    return _convolve(x, z.flatten(0, 1), vh, hv), mean, var
+
+
+def fcc_normalised(x: Tensor, z: Tensor, vh: tuple[Tensor, ...], hv: tuple[Tensor, ...]) -> Tensor:
+    """Compute FCC from maps `z (N, C, H, W)` that layers have normalised, and the first six tensors of each branch."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    none = x.new_zeros(x.shape[1] // 2, dtype=exact)
+    first, second = (FCCBranch(*[p.to(exact) for p in branch] + [none, none]) for branch in (vh, hv))
+    return _convolve(x, z, first, second)
+
+
+def _convolve(x: Tensor, z: Tensor, vh: FCCBranch, hv: FCCBranch) -> Tensor:
+    """Return x + A Z B^T + Y from maps z `(N, C, H, W)`."""
     half, (n, c, h, w) = vh.kernel1.shape[0], x.shape
-    z, mean, var = _normalise(x.unflatten(0, (n // groups, groups)), vh, hv, mean, var, eps)
     a = circulant(torch.cat([vh.kernel1, hv.kernel2]))
     b = circulant(torch.cat([vh.kernel2, hv.kernel1])).transpose(1, 2)
-    planes = z.flatten(0, 1).permute(1, 2, 0, 3).to(x.dtype, memory_format=torch.contiguous_format)  # (C, H, N, W)
+    planes = z.permute(1, 2, 0, 3).to(x.dtype, memory_format=torch.contiguous_format)  # (C, H, N, W)
     y = torch.bmm(a.to(x.dtype), planes.reshape(c, h, n * w)).view(c, h * n, w)
     y = torch.bmm(y, b.to(x.dtype)).view(c, h, n, w)
     columns = torch.bmm(vh.pos2[:, None], b[:half]) + _constant(vh)[:, None, None]
     rows = torch.bmm(a[half:], hv.pos2[:, :, None]) + _constant(hv)[:, None, None]
     second = torch.cat([columns.expand(-1, h, -1), rows.expand(-1, -1, w)]).to(x.dtype)
-    return (x + y.permute(2, 0, 1, 3)).add_(second), mean, var
+    return (x + y.permute(2, 0, 1, 3)).add_(second)

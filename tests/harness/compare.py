@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mol_fast import reference as ref
+from mol_fast.functional import FCCBranch
 
 Params = dict[str, Tensor]
 Layer = Callable[[Params, Tensor], Tensor]
@@ -63,6 +64,11 @@ def run(layer: Layer, params: Params, x: Tensor, g: Tensor) -> dict[str, Tensor]
 def as_layer(module: nn.Module, **options: int) -> Layer:
     """`module` with its parameters and buffers replaced."""
     return lambda params, x: torch.func.functional_call(module, params, (x,), options)
+
+
+def fcc_branch(branch: nn.Module) -> FCCBranch:
+    """The tensors of a branch of FCC, as the operator takes them."""
+    return FCCBranch(*branch(), branch.norm.weight, branch.norm.bias)
 
 
 def assert_within_budget(

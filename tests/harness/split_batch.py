@@ -3,7 +3,8 @@
     PYTHONPATH=tests torchrun --nproc-per-node 2 -m harness.split_batch FOLDER
 
 In float64, with dropout, with statistics per frame and per clip. The first process writes the loss, every gradient and
-every buffer to frame.safetensors and clip.safetensors in FOLDER.
+every buffer to frame.safetensors and clip.safetensors in FOLDER. It writes those of layers that PyTorch converted to
+SyncBatchNorm, on batches of different sizes, to uneven.safetensors.
 """
 
 import gc
@@ -14,9 +15,10 @@ import torch
 import torch.distributed as dist
 from harness.compare import randomise, seeded
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from mol_fast import MOL, JointLoss
+from mol_fast import F5C, MOL, JointLoss
+from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.sync import synchronise
 from mol_fast.training.balance import class_weights
 
@@ -53,13 +55,35 @@ def step(norm_stats: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor
     return {"loss": loss / processes, **gradients, **dict(model.named_buffers())}
 
 
+def uneven(rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
+    """Gradients and buffers of F5C and a layer of the flow head; the first process has one clip of four."""
+    layers = nn.ModuleList([F5C(6, (3, 4), 3), Conv(6, 4, 3)]).double()
+    for layer in layers:
+        randomise(layer)
+    x = seeded(CLIPS, 2, 6, 3, 4, dtype=torch.float64) * torch.arange(1, CLIPS + 1)[:, None, None, None, None] + 5
+    own = slice(None)
+    if processes > 1:
+        layers = nn.SyncBatchNorm.convert_sync_batchnorm(layers)
+        own = slice(0, 1) if rank == 0 else slice(1, CLIPS)
+    maps = x[own].flatten(0, 1).requires_grad_()
+    y = layers[1](layers[0](maps, groups=2), (0, 1))
+    (y * seeded(CLIPS, 2, 4, 3, 4, seed=9, dtype=torch.float64)[own].flatten(0, 1)).sum().backward()
+    gradients = {f"gradient.{name}": value.grad for name, value in layers.named_parameters()}
+    if processes > 1:
+        for gradient in gradients.values():
+            dist.all_reduce(gradient)
+    assert maps.grad is not None
+    return {"first clip": maps.grad[:2], **gradients, **dict(layers.named_buffers())}
+
+
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    for norm_stats in ("frame", "clip"):
-        found = step(norm_stats, dist.get_rank(), dist.get_world_size())
+    place = dist.get_rank(), dist.get_world_size()
+    found = {"frame": step("frame", *place), "clip": step("clip", *place), "uneven": uneven(*place)}
+    for name, values in found.items():
         if dist.get_rank() == 0:
-            tensors = {name: value.contiguous() for name, value in found.items()}
-            save_file(tensors, Path(sys.argv[1]) / f"{norm_stats}.safetensors")
+            tensors = {name: value.contiguous() for name, value in values.items()}
+            save_file(tensors, Path(sys.argv[1]) / f"{name}.safetensors")
     gc.collect()  # what holds the group, whose threads must be joined while Python runs
     dist.barrier()
     dist.destroy_process_group()

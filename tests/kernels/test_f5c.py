@@ -1,8 +1,11 @@
 """The F5C layer on the Triton kernels: the same numbers as on PyTorch, in few launches and little traffic."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.testing import assert_close
 
 pytest.importorskip("triton")
@@ -11,6 +14,7 @@ from harness.kernel_checks import count_launches, first_runs
 from mol_fast.kernels import ccc, fcc
 
 from mol_fast import F5C, MOL
+from mol_fast.nn.norm import FrameBatchNorm2d
 
 
 def blocks(device: str, dtype: torch.dtype, *, neighbors: int = 3) -> tuple[F5C, F5C]:
@@ -37,6 +41,56 @@ def test_layers_agree(device: str, dtype: torch.dtype, training: bool) -> None:
         found.append([y.detach(), *gradients, *block.buffers()])
     for plain, fused in zip(*found, strict=True):
         assert_close(fused, plain, atol=2e-5, rtol=2e-5)
+
+
+def freeze(block: F5C) -> None:
+    block.fcc.vh.norm.eval()
+    block.fcc.hv.norm.eval()
+
+
+def average(block: F5C) -> None:
+    block.fcc.vh.norm.momentum = None
+
+
+def forget(block: F5C) -> None:
+    for half in (block.fcc.vh, block.fcc.hv):
+        half.norm = FrameBatchNorm2d(4, eps=0.1, track_running_stats=False).to(half.kernel1)
+
+
+def prune_kernel(block: F5C) -> None:
+    prune.l1_unstructured(block.fcc.vh, "kernel1", 0.5)
+
+
+@first_runs
+@pytest.mark.parametrize("change", [freeze, average, forget, prune_kernel])
+def test_defect_15_settings_of_the_norms(device: str, dtype: torch.dtype, change: Callable[[F5C], None]) -> None:
+    """The kernels of FCC keep to them as PyTorch does."""
+    x = torch.randn(2, 8, 4, 6, dtype=dtype, device=device)
+    found = []
+    for block in blocks(device, dtype):
+        change(block)
+        y = block.fcc(x, 2)
+        y.square().sum().backward()
+        found.append([y.detach(), *(value.grad for value in block.fcc.parameters()), *block.fcc.buffers()])
+    for plain, fused in zip(*found, strict=True):
+        assert_close(fused, plain, atol=5e-5, rtol=5e-5)
+
+
+@first_runs
+@pytest.mark.parametrize("name", ["ccc.mix", "fcc.hv.norm"])
+def test_defect_14_layers_that_must_be_called_are_refused(device: str, dtype: torch.dtype, name: str) -> None:
+    """By the backend that is asked for by name. "auto" calls them, on PyTorch, wherever the maps are."""
+    plain, fused = blocks(device, dtype)
+    x = torch.randn(4, 8, 4, 6, dtype=dtype, device=device)
+    expected = plain(x)
+    for block in (plain, fused):
+        block.get_submodule(name).register_forward_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match=r'backend="triton" does not call .* use backend="auto" or "torch"'):
+        fused(x)
+    for part in (plain.fcc, plain.ccc):
+        part.backend = "auto"
+    plain.load_state_dict(fused.state_dict())
+    assert_close(plain(x), expected, atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])

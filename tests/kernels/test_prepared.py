@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness.compare import seeded
+from harness.compare import fcc_branch, seeded
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
@@ -167,7 +167,7 @@ def test_a_freed_tensor_is_named(name: str) -> None:
     half, _, field = name.partition(".")
     value = {"x": x, "edge_weight": layer.ccc.edge.weight}.get(name)
     if value is None:
-        value = getattr(getattr(layer.fcc, half).tensors(), field)
+        value = getattr(fcc_branch(getattr(layer.fcc, half)), field)
     free(value.data)
     with pytest.raises(RuntimeError, match=f"^{name} has no memory: its storage was freed"):
         layer(x)

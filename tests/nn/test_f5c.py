@@ -10,6 +10,7 @@ from harness.compare import (
     as_layer,
     assert_runs_equal,
     assert_within_budget,
+    fcc_branch,
     neighbour_gap,
     plain_ccc,
     plain_fcc,
@@ -162,7 +163,7 @@ def test_statistics_of_many_maps_are_exact() -> None:
     """A sum of half a million squares, one after the other, would lose two digits."""
     module = FCC(2, (16, 16))
     x = seeded(2048, 2, 16, 16)
-    mean, var = functional.fcc(x, module.vh.tensors(), module.hv.tensors())[1:]
+    mean, var = functional.fcc(x, fcc_branch(module.vh), fcc_branch(module.hv))[1:]
     positions = torch.stack([module.vh.pos1[0][:, None].expand(16, 16), module.hv.pos1[0].expand(16, 16)])
     exact = x.double() + positions.double()
     assert_close(var[0].double(), exact.var(dim=(0, 2, 3), unbiased=False), rtol=3e-7, atol=0)
@@ -433,7 +434,7 @@ def test_nan_stays_in_its_map(variant: str, value: float) -> None:
 
 def fcc_arguments() -> dict[str, object]:
     module = FCC(4, (2, 3))
-    return {"x": seeded(4, 4, 2, 3), "vh": module.vh.tensors(), "hv": module.hv.tensors()}
+    return {"x": seeded(4, 4, 2, 3), "vh": fcc_branch(module.vh), "hv": fcc_branch(module.hv)}
 
 
 @pytest.mark.parametrize(

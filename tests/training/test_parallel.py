@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness.split_batch import step
+from harness.split_batch import step, uneven
 from harness.trainings import options, outcome
 from safetensors.torch import load_file
 
@@ -46,15 +46,31 @@ def losses(out: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_a_split_step_is_the_whole_one(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of what two processes computed together."""
+    folder = tmp_path_factory.mktemp("split")
+    run_two("-m", "harness.split_batch", str(folder))
+    return folder
+
+
+def assert_whole(whole: dict[str, torch.Tensor], split: Path) -> None:
+    found = load_file(split)
+    assert whole.keys() == found.keys()
+    for name, value in whole.items():
+        size = float(value.double().norm())
+        assert float((found[name] - value).double().norm()) <= 1e-9 * max(size, 1e-3), name
+
+
+@pytest.mark.parametrize("norm_stats", ["frame", "clip"])
+def test_a_split_step_is_the_whole_one(norm_stats: str, split: Path) -> None:
     """Loss, every gradient and every running statistic, in float64."""
-    run_two("-m", "harness.split_batch", str(tmp_path))
-    for norm_stats in ("frame", "clip"):
-        whole, split = step(norm_stats), load_file(tmp_path / f"{norm_stats}.safetensors")
-        assert whole.keys() == split.keys()
-        for name, value in whole.items():
-            size = float(value.double().norm())
-            assert float((split[name] - value).double().norm()) <= 1e-9 * max(size, 1e-3), (norm_stats, name)
+    assert_whole(step(norm_stats), split / f"{norm_stats}.safetensors")
+
+
+def test_defect_15_converted_sync_norms_of_uneven_batches_are_the_whole_one(split: Path) -> None:
+    """`SyncBatchNorm.convert_sync_batchnorm` on F5C and on a layer of the flow head, one clip beside three."""
+    assert_whole(uneven(), split / "uneven.safetensors")
 
 
 def test_dropout_does_not_depend_on_the_memory_format() -> None:

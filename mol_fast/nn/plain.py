@@ -1,0 +1,37 @@
+"""Tell whether a layer is still as it was made. Only then may its parameters be read instead of calling it.
+
+F5C and the flow head fuse layers: they read weights and run operators of their own. A hook, a pruned weight, an adapter
+(LoRA) or a quantised layer takes effect only in a call, so a layer that has changed is called.
+"""
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+_TENSORS = (Tensor, nn.Parameter)
+
+
+def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return True if `layer` computes as the class `kind` does, and has no hooks of its own.
+
+    A parametrized layer is plain: reading its weight applies the parametrization. Hooks on all modules of a process do
+    not count, because tools that measure would then measure something else.
+    """
+    return (
+        type(layer).forward is kind.forward
+        and "forward" not in layer.__dict__
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+    )
+
+
+def read_linear(layer: nn.Module, kind: type[nn.Module]) -> tuple[Tensor, Tensor] | None:
+    """Return weight and bias of a plain layer; None if it must be called.
+
+    Its weights must be ordinary tensors: quantised ones (torchao) can be multiplied, but not added or concatenated.
+    """
+    if not is_plain(layer, kind):
+        return None
+    weight, bias = layer.weight, layer.bias
+    for value in (weight, bias):
+        if type(value) not in _TENSORS and (value is None or is_traceable_wrapper_subclass(value)):
+            return None
+    return weight, bias  # type: ignore[return-value]
