@@ -26,7 +26,7 @@ def processes() -> int:
 
 
 def pool_statistics(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pool mean and biased variance of `count` elements over processes; also return the number of all elements.
+    """Pool mean and biased variance of `count` elements over processes; also return the number of all, `(..., 1)`.
 
     Any shape, differentiable. Processes may have different counts. The variance is the mean of the variances plus the
     mean of the squared distances of the means. Unlike E[x^2] - E[x]^2, this loses no digits if the mean is large. All
@@ -41,7 +41,7 @@ def pool_statistics(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tens
     total = counts.detach().sum(dim=0)
     share = counts.detach() / total
     pooled = (share * means).sum(dim=0)
-    return pooled, (share * (variances + (means - pooled).square())).sum(dim=0), total
+    return pooled, (share * (variances + (means - pooled).square())).sum(dim=0), total[..., :1]
 
 
 class _Gather(torch.autograd.Function):
