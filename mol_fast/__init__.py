@@ -8,6 +8,7 @@ from mol_fast.nn.f5c import CCC, F5C, FCC
 from mol_fast.nn.losses import JointLoss, LossTerms
 from mol_fast.nn.model import MOL, MOLOutput
 from mol_fast.nn.official import load_official
+from mol_fast.nn.wrapped import load_into
 from mol_fast.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "MOLOutput",
     "UserError",
     "functional",
+    "load_into",
     "load_official",
     "predict",
 ]

@@ -3,47 +3,44 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from mol_fast.nn.config import FEATURE_SIZE
 from mol_fast.nn.model import MOL
+from mol_fast.nn.wrapped import check_names, find_weights
 
 _BRANCHES = {
     "vh": ("pre_Norm_1", "1_H", "2_W"),
     "hv": ("pre_Norm_2", "1_W", "2_H"),
 }
 _UNUSED = re.compile(r"FCC_[12]\.ffn\.")
+_MARK = "mer_3dcnn.fc2.weight"
+"""Tensor by which the weights are found; its rows are the classes."""
 
 
 def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4) -> MOL:
     """Load weights of the official code into a `MOL(variant="official")` in evaluation mode.
 
     Args:
-        source: a state dict, or its file: `.safetensors`, or a PyTorch checkpoint of plain tensors.
+        source: a state dict, or its file: `.safetensors`, or a PyTorch checkpoint of plain tensors; wrapped ones, too
+            (see `mol_fast.nn.wrapped`).
         neighbors: k of CCC, which the weights do not contain.
 
     Raises:
-        ValueError: a tensor is missing, unknown or has a wrong shape, or the file cannot be read.
+        ValueError: there are several sets of weights, a tensor is missing, unknown or has a wrong shape, or the file
+            cannot be read.
     """
-    weights = dict(source) if isinstance(source, Mapping) else _read(Path(source))
-    for name, value in weights.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"weights must hold tensors by name, got {name!r}: {type(value).__name__}")
-    head = weights.get("mer_3dcnn.fc2.weight")
+    weights = find_weights(source, _MARK)
+    head = weights.get(_MARK)
     if head is None or head.dim() != 2:
-        raise ValueError("weights lack the matrix mer_3dcnn.fc2.weight: not the official network")
+        raise ValueError(f"weights lack the matrix {_MARK}: not the official network")
     model = MOL(
         head.shape[0], variant="official", center=False, difference=False, norm_stats="frame", neighbors=neighbors
     )
     expected = model.state_dict()
     names = {name: official_name(name) for name in expected}
-    missing = sorted(set(names.values()) - set(weights))
-    unknown = sorted(name for name in set(weights) - set(names.values()) if not _UNUSED.match(name))
-    if missing or unknown:
-        raise ValueError(f"weights do not fit: missing {missing[:5]}, unknown {unknown[:5]}")
+    check_names({name: value for name, value in weights.items() if not _UNUSED.match(name)}, set(names.values()))
     converted = {name: _fit(name, weights[old], expected[name]) for name, old in names.items()}
     model.load_state_dict(converted)
     return model.eval()
@@ -94,20 +91,3 @@ def _fit(name: str, value: Tensor, like: Tensor) -> Tensor:
     if value.shape != like.shape:
         raise ValueError(f"{official_name(name)} has shape {tuple(value.shape)}, expected {tuple(like.shape)}")
     return value
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ValueError(f"no weights file at {path}")
-    kind = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
-    try:
-        if kind == "safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many types, with advice to load the file unsafely
-        raise ValueError(f"{path} is not a readable {kind} file of tensors and nothing else") from error
-    if not isinstance(weights, dict):
-        raise ValueError(f"{path} must hold tensors by name, it holds a {type(weights).__name__}")
-    return weights
