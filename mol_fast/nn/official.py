@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mol_fast.nn.config import FEATURE_SIZE
 from mol_fast.nn.model import MOL
-from mol_fast.nn.wrapped import check_names, find_weights
+from mol_fast.nn.wrapped import check_names, unwrap
 
 _BRANCHES = {
     "vh": ("pre_Norm_1", "1_H", "2_W"),
@@ -31,7 +31,7 @@ def load_official(source: Mapping[str, Tensor] | str | Path, neighbors: int = 4)
         ValueError: there are several sets of weights, a tensor is missing, unknown or has a wrong shape, or the file
             cannot be read.
     """
-    weights = find_weights(source, _MARK)
+    weights = unwrap(source, _MARK)
     head = weights.get(_MARK)
     if head is None or head.dim() != 2:
         raise ValueError(f"weights lack the matrix {_MARK}: not the official network")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
+from mol_fast.nn.wrapped import bare_name
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_CLASSES
@@ -51,7 +52,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
 
 
 def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
-    """Write the weights of `model` atomically to `path`.
+    """Write the weights of `model`, compiled or not, atomically to `path`.
 
     Args:
         path: file to write.
@@ -59,7 +60,8 @@ def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
         info: plain values for the header, including "classes", the class names.
     """
     header = {_KEY: json.dumps({**info, "config": model.config.to_dict()})}
-    write_atomic(Path(path), pack(model.state_dict(), header))
+    tensors = {bare_name(name): value for name, value in model.state_dict().items()}
+    write_atomic(Path(path), pack(tensors, header))
 
 
 def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:

@@ -32,8 +32,8 @@ def load_into(module: nn.Module, source: Mapping[str, Any] | str | Path) -> None
             cannot be read.
     """
     expected = module.state_dict()
-    own = {_bare(name): name for name in expected}
-    weights = find_weights(source, next(iter(own)))
+    own = {bare_name(name): name for name in expected}
+    weights = unwrap(source, next(iter(own)))
     check_names(weights, set(own))
     for name, value in weights.items():
         like = expected[own[name]]
@@ -49,7 +49,7 @@ def check_names(weights: Mapping[str, Tensor], expected: set[str]) -> None:
         raise ValueError(f"weights do not fit: missing {missing[:5]}, unknown {unknown[:5]}")
 
 
-def find_weights(source: Mapping[str, Any] | str | Path, mark: str) -> dict[str, Tensor]:
+def unwrap(source: Mapping[str, Any] | str | Path, mark: str) -> dict[str, Tensor]:
     """Return the tensors by name of the one set of weights in `source` with a tensor named `mark`, without wrapping.
 
     Raises:
@@ -69,7 +69,7 @@ def find_weights(source: Mapping[str, Any] | str | Path, mark: str) -> dict[str,
 
 def _sets(given: Mapping[Any, Any], mark: str, place: str, depth: int = 0) -> Iterator[tuple[str, dict[Any, Any]]]:
     """Yield every set of weights with a tensor named `mark` under some prefix: where it is, and its values by name."""
-    bare = {key: _bare(key) if isinstance(key, str) else key for key in given}
+    bare = {key: bare_name(key) if isinstance(key, str) else key for key in given}
     marked = [key for key, name in bare.items() if isinstance(name, str) and f".{name}".endswith(f".{mark}")]
     for key in marked:
         prefix = bare[key].removesuffix(mark)
@@ -89,7 +89,8 @@ def _sets(given: Mapping[Any, Any], mark: str, place: str, depth: int = 0) -> It
             yield from _sets(value, mark, f"{place}{key}/", depth + 1)
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """Return the name of a tensor without the attributes of wrappers."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
