@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from harness.adapters import LowRank
 from harness.compare import as_layer, assert_runs_equal, neighbour_gap, randomise, run, seeded, state
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 from torch.testing import assert_close
 
-from mol_fast import F5C, MOL
+from mol_fast import F5C
 from mol_fast import reference as ref
 
 VARIANTS = ("paper", "official")
@@ -137,33 +138,6 @@ def test_defect_14_pruned_weights_train_over_several_steps(name: str, parameter:
     prune.remove(module.get_submodule(name), parameter)
     assert_close(module(maps()), expected, rtol=1e-12, atol=1e-12)
     assert not module.get_submodule(name).get_parameter(parameter)[mask == 0].any()
-
-
-class LowRank(nn.Module):
-    """What LoRA puts in the place of a layer: the layer itself, frozen, plus a product of two small layers."""
-
-    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        super().__init__()
-        self.base_layer = layer.requires_grad_(False)
-        inputs, outputs = layer.weight.shape[1], layer.weight.shape[0]
-        convolution = isinstance(layer, nn.Conv2d)
-        self.down = nn.Conv2d(inputs, 2, 1, bias=False) if convolution else nn.Linear(inputs, 2, bias=False)
-        self.up = nn.Conv2d(2, outputs, 1, bias=False) if convolution else nn.Linear(2, outputs, bias=False)
-        self.to(layer.weight.dtype)
-
-    @property
-    def weight(self) -> Tensor:
-        return self.base_layer.weight
-
-    @property
-    def bias(self) -> Tensor:
-        return self.base_layer.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.base_layer(x) + self.up(self.down(x))
-
-    def merged(self) -> Tensor:
-        return self.weight + (self.up.weight.flatten(1) @ self.down.weight.flatten(1)).view_as(self.weight)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -424,85 +398,3 @@ def test_defect_14_the_state_dict_of_a_hooked_block_is_the_same() -> None:
     twin = F5C(6, SIZE, 3).double()
     twin.load_state_dict(module.state_dict())
     assert_close(twin.eval()(maps()), module.eval()(maps()))
-
-
-FRAMES = 5
-"""Of a small clip for the whole network."""
-
-
-def network(**options: Any) -> MOL:
-    torch.manual_seed(0)
-    module = MOL(3, **{"flow_width": 0.05, "frames": FRAMES, "dropout": 0.0, **options})
-    nn.init.normal_(module.flow_head.predict0.weight, std=0.1)
-    return module.eval()
-
-
-def outputs(model: MOL, clip: Tensor) -> list[Tensor]:
-    with torch.no_grad():
-        return [value for value in model(clip) if value is not None]
-
-
-def test_defect_14_hooks_on_every_layer_of_the_network_fire() -> None:
-    """Once per call of the layer, in evaluation and under autocast, and what they keep is not overwritten."""
-    model = network()
-    clip = seeded(1, 1, FRAMES, 128, 128)
-    expected = outputs(model, clip)
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, layer in model.named_modules():
-        if name and not list(layer.children()):
-            layer.register_forward_hook(lambda _, __, y, name=name: seen.update({name: (y, y.clone())}))
-    assert_close(outputs(model, clip), expected, rtol=1e-4, atol=1e-4)
-    leaves = {name for name, layer in model.named_modules() if not list(layer.children())}
-    assert seen.keys() == leaves
-    assert all(torch.equal(*values) for values in seen.values())
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs(model, clip)
-    model.train()
-    names = ["flow_head.conv1.norm", "flow_head.conv2.conv", "flow_head.deconv0", "flow_head.predict0"]
-    found: list[str] = []
-    for name in names:
-        model.get_submodule(name).register_full_backward_hook(lambda *_, name=name: found.append(name))
-    model(clip).flow.sum().backward()
-    assert sorted(found) == sorted(names)
-
-
-TARGETS = ("flow_head.conv3_1.conv", "flow_head.conv4.conv", "flow_head.predict0", "stem.conv2", "landmark_head.fc2")
-
-
-def test_defect_14_adapters_and_pruning_in_the_heads() -> None:
-    """The network with small layers beside its own is the network with merged weights; a mask holds, too."""
-    merged = network()
-    model = copy.deepcopy(merged)
-    for name in TARGETS:
-        layer = model.get_submodule(name)
-        weight = merged.get_submodule(name).weight
-        if name == "landmark_head.fc2":
-            adapted = LowRank(layer)
-            model.set_submodule(name, adapted)
-            weight.data.copy_(adapted.merged())
-        else:
-            size = layer.weight.abs().contiguous()  # PyTorch cannot sort weights that are channels last
-            prune.l1_unstructured(layer, "weight", 0.5, size)
-            weight.data.mul_(layer.weight_mask)
-    clip = seeded(1, 1, FRAMES, 128, 128)
-    expected = outputs(merged, clip)
-
-    def error(found: list[Tensor]) -> float:
-        return max(float((ours - y).norm() / y.norm()) for ours, y in zip(found, expected, strict=True))
-
-    assert error(outputs(model, clip)) < 1e-4
-    assert error(outputs(model.optimize_for_inference(), clip)) < 1e-4
-    with torch.autocast("cpu", torch.bfloat16):
-        assert error(outputs(model, clip)) < 0.05
-
-
-def test_defect_14_the_network_is_quantised() -> None:
-    model = network()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.ao.quantization import quantize_dynamic
-
-        small = quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    clip = seeded(1, 1, FRAMES, 128, 128)
-    for ours, theirs in zip(outputs(small, clip), outputs(model, clip), strict=True):
-        assert float((ours - theirs).norm() / theirs.norm()) < 0.05
