@@ -26,7 +26,7 @@ from mol_fast.utils.names import VideoId, check_name, name_problem, shown
 from mol_fast.utils.schema import Count, Text, read_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 from mol_fast.utils.tables import csv_table, unguarded
-from mol_fast.utils.user_tables import header_name, read_user_table, user_path
+from mol_fast.utils.user_tables import header_name, read_user_table, shown_header, user_path
 from mol_fast.vision.sizes import FRAME, WINDOW, interval
 
 FORMAT = 1
@@ -278,8 +278,7 @@ def _read_index(folder: Path) -> list[Video]:
     header = [header_name(cell) for cell in rows[0]] if rows else []
     if sorted(header) != sorted(COLUMNS):
         raise UserError(
-            f"{path} has the columns {','.join(header) or 'none'}, must have {','.join(COLUMNS)}; "
-            "correct the first line"
+            f"{path} has the columns {shown_header(header)}, must have {', '.join(COLUMNS)}; correct the first line"
         )
     videos = [
         _index_row(folder, path, line, dict(zip(header, map(unguarded, row), strict=False)), len(row))

@@ -11,7 +11,7 @@ from pathlib import Path
 from mol_fast.preparation.frame_files import cut, frame_files, named, too_few
 from mol_fast.preparation.release import Listing, RawVideo, Skipped, normalised_label
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.user_tables import column_places, read_user_table, user_path
+from mol_fast.utils.user_tables import column_places, read_user_table, shown_header, user_path
 from mol_fast.vision.sizes import WINDOW
 
 _COLUMNS = ("path", "subject", "label")
@@ -62,7 +62,7 @@ def list_table(path: Path, source: str) -> Listing:
     header = lines[0][1] if lines else []
     places = column_places(path, header, (*_COLUMNS, _NAME))
     if len(lines) < 2 or not places.keys() >= {*_COLUMNS}:
-        found = ", ".join(header) if len(lines) > 1 else "no row"
+        found = shown_header(header) if len(lines) > 1 else "no row"
         raise UserError(f"{path} needs the columns {', '.join(_COLUMNS)} and a row per video, it has {found}")
     listing = Listing(source)
     for line, cells in lines[1:]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import LARGEST_TABLE, MEGABYTE, MOST_ROWS
-from mol_fast.utils.user_tables import read_user_table
+from mol_fast.utils.user_tables import read_user_table, shown_header
 
 _HEADER_ROWS = 60  # rows at the top of a sheet that are searched for the header
 _READ_COLUMNS = 256  # columns of a sheet that are read; a stray cell may lie anywhere
@@ -99,7 +99,7 @@ def read_sheet(path: Path) -> list[Row]:
             "give the annotation sheet of the release"
         )
     missing, found = closest
-    raise UserError(f"{path} has no column {', '.join(missing)}, only {', '.join(found)}; add or rename it")
+    raise UserError(f"{path} has no column {', '.join(missing)}, only {shown_header(found)}; add or rename it")
 
 
 def _is_sheet(path: Path) -> bool:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import LARGEST_TABLE, MOST_COLUMNS, MOST_ROWS
+from mol_fast.utils.names import shown
 from mol_fast.utils.schema import read_bounded
 
 _DELIMITERS = ",;\t"
+_SHOWN = 20  # columns that a message names
 _SAMPLE = 100  # rows that are compared to find the delimiter
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _HIGH_BYTES = bytes(range(0x80, 0x100))
@@ -38,6 +40,12 @@ def read_user_table(path: Path, advice: str) -> list[list[str]]:
         return _parse(_decoded(data))
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV table ({error}); {advice}") from None
+
+
+def shown_header(cells: Sequence[str]) -> str:
+    """Return the names of the columns that a table has, as a message can show them."""
+    names = [shown(cell) for cell in cells if cell]
+    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])]) or "none"
 
 
 def header_name(cell: str) -> str:

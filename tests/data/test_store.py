@@ -228,8 +228,8 @@ def test_defect_07_wrong_set_json_is_refused_at_the_door(folder: Path, text: str
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("label,source", "source", "has the columns subject,video,source,frames,file, must have"),
-        ("label,source", "label,emotion,source", "has the columns subject,video,label,emotion"),
+        ("label,source", "source", "has the columns subject, video, source, frames, file, must have"),
+        ("label,source", "label,emotion,source", "has the columns subject, video, label, emotion"),
         ("label,source", "source,source", "has the columns"),
         ("surprise,test,17", "surprise,test", "5 fields in line 2"),
         ("others,test,8", "others,test,8,1", "7 fields in line 3"),
