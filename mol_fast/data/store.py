@@ -102,7 +102,10 @@ class Video:
         expected = (self.subject, self.name, self.label, self.source, self.frames)
         for key, found, want in zip((*_METADATA, "frames"), stored, expected, strict=True):
             if found != want:
-                raise UserError(f"{self.path} holds {key} {found} where the index says {want}; prepare the set again")
+                raise UserError(
+                    f"{self.path} holds {key} {shown(str(found))} where the index says {shown(str(want))}; "
+                    "prepare the set again"
+                )
         return data
 
     def check(self) -> None:
@@ -263,7 +266,9 @@ def _load(path: Path) -> tuple[dict[str, str], VideoData]:
     except (DamagedFile, OSError, KeyError) as error:
         raise UserError(f"{path} is not a complete safetensors file of a video ({error}); prepare it again") from None
     if metadata.get("format") != str(FORMAT):
-        raise UserError(f"{path} has format {metadata.get('format')}, this version reads {FORMAT}; prepare it again")
+        raise UserError(
+            f"{path} has format {shown(str(metadata.get('format')))}, this version reads {FORMAT}; prepare it again"
+        )
     problem = shape_problem(data)
     if problem is not None:
         raise UserError(f"{path} is not a usable video: {problem}; prepare it again")
