@@ -3,16 +3,22 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mol_fast.data import PreparedSet, get_protocol
 from mol_fast.data.loading import fingerprint, open_data
 from mol_fast.data.store import Video, write_index, write_video
+from mol_fast.metrics import Evaluation, LabelledWindow
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import Fold, open_run
+from mol_fast.runs.megc2019 import fold_log
 from mol_fast.train import main
-from mol_fast.training.folds import make_folds
+from mol_fast.training.folds import make_folds, split_clips
 from mol_fast.training.parallel import check_processes
 from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject, VideoId
 
 OTHER = {"disgust": "surprise", "surprise": "happiness", "happiness": "disgust"}
 
@@ -65,6 +71,54 @@ def test_a_rank_must_be_below_the_number_of_processes(rank: str, message: str, m
     monkeypatch.setenv("RANK", rank)
     with pytest.raises(UserError, match=message):
         check_processes(TrainSettings(name="run"))
+
+
+def test_folds_of_joined_sets_have_an_identity_of_source_and_subject() -> None:
+    labels = get_protocol("embedded-3").mapping
+    videos = [
+        Video(name, "v", next(iter(labels)), source, 16, Path("v"))
+        for source in ("casme2", "samm")
+        for name in ("sub01", "S1")
+    ]
+    folds = make_folds(videos, TrainSettings(folds=("casme2/sub01", "samm/S1")))
+    assert [fold.subjects for fold in folds] == [(("casme2", "sub01"),), (("samm", "S1"),)]
+    assert folds[0].name == "casme2.sub01-seed0"
+    assert folds[1].name.startswith("samm.S1~")
+    train, held_out = split_clips(folds[0], videos, get_protocol("embedded-3"))
+    assert train.subjects() == [("casme2", "S1"), ("samm", "S1"), ("samm", "sub01")]
+    assert held_out.subjects() == [("casme2", "sub01")]
+    with pytest.raises(UserError, match="sub01 could be"):
+        make_folds(videos, TrainSettings(folds=("sub01",)))
+
+
+def test_defect_08_identity_of_folds_that_hold_out_many_subjects() -> None:
+    """Their joined names have over 255 bytes; names of equal starts differ all the same."""
+    many = [Subject("set", f"subject{number:03d}") for number in range(68)]
+    folds = [Fold.of(part, 3) for part in (many, many[:-1], [*many[:-1], Subject("set", "subject999")])]
+    assert len({fold.name for fold in folds}) == 3
+    assert all(len(fold.name) <= 255 and fold.name.endswith("-seed3") for fold in folds)
+    assert Fold.of(many[:2], 0).name == "subject000+subject001-seed0"
+    one, other = Fold.of([Subject("s", "a+b")], 0), Fold.of([Subject("s", "a"), Subject("s", "b")], 0)
+    assert one.name != other.name
+
+
+def test_a_run_whose_folders_have_other_names_is_refused(tmp_path: Path) -> None:
+    """An earlier version called the folder of S1 S1-seed0: it would be trained again beside the old one."""
+    fold = Fold.of([Subject("s", "S1")], 0)
+    open_run(tmp_path / "old", {"folds": ["S1-seed0"]}, {"steps": 1})
+    with pytest.raises(UserError, match=r"folders is \['S1-seed0'\] there and \['S1~"):
+        open_run(tmp_path / "old", {"folds": msgspec.to_builtins([fold])}, {"steps": 1})
+    open_run(tmp_path / "plain", {"folds": ["s1-seed0"]}, {"steps": 1})
+    open_run(tmp_path / "plain", {"folds": msgspec.to_builtins([Fold.of([Subject("s", "s1")], 0)])}, {"steps": 1})
+
+
+def test_the_log_names_the_set_where_several_are_joined() -> None:
+    evaluation = Evaluation(("negative", "positive"))
+    videos = [VideoId("casme2", "sub01", "EP02_01f"), VideoId("casme2", "sub01", "x/y"), VideoId("samm", "006", "a")]
+    evaluation.add_windows([LabelledWindow(video, 1, (0.75, 0.25)) for video in videos])
+    results = [FoldResults(evaluation, ())]
+    assert fold_log(results, 2) == "casme2 sub01\nEP02_01f 1 0\nx/y 1 0\nsamm 006\na 1 0\n"
+    assert fold_log(results, 1).splitlines()[0] == "sub01"
 
 
 def test_subjects_never_share_a_folder() -> None:

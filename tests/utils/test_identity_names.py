@@ -14,6 +14,8 @@ from mol_fast.utils.names import (
     VideoId,
     check_folder_name,
     check_name,
+    find_subjects,
+    label_subjects,
     name_problem,
     safe_folder,
     shown,
@@ -69,6 +71,20 @@ def test_defect_02_subject_and_video_are_never_joined() -> None:
     assert one != other
     assert len({one, other}) == 2
     assert one.person == Subject("s", "a") != other.person
+
+
+def test_subjects_are_looked_up_and_never_split() -> None:
+    joined = [Subject("casme2", "sub01"), Subject("samm", "sub01"), Subject("samm", "006"), Subject("samm", "a/b")]
+    assert find_subjects(["samm/sub01", "006", "samm/006", "a/b"], joined) == (joined[1], joined[2], joined[3])
+    assert list(label_subjects(joined).values()) == ["casme2/sub01", "samm/006", "samm/a/b", "samm/sub01"]
+    assert label_subjects(joined[:1]) == {joined[0]: "sub01"}
+    assert find_subjects([], joined) == ()
+    with pytest.raises(UserError, match="no subject sub99, x in the data: it has casme2/sub01, samm/006"):
+        find_subjects(["sub99", "006", "x"], joined)
+    with pytest.raises(UserError, match="sub01 could be sub01 of casme2 and sub01 of samm: give it as SOURCE/SUBJECT"):
+        find_subjects(["sub01"], joined)
+    with pytest.raises(UserError, match="x/y could be x/y of s and y of x"):
+        find_subjects(["x/y"], [Subject("x", "y"), Subject("s", "x/y")])
 
 
 def test_defect_08_every_name_has_a_folder_of_its_own(tmp_path: Path) -> None:
