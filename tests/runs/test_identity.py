@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from mol_fast.data import PreparedSet, get_protocol
+from mol_fast.data.embedded.generate import embedded_order
 from mol_fast.data.loading import fingerprint, open_data
 from mol_fast.data.store import Video, write_index, write_video
 from mol_fast.metrics import Evaluation, LabelledWindow
@@ -55,6 +56,14 @@ def test_the_fingerprint_is_that_of_the_index(embedded_small: PreparedSet) -> No
     videos = embedded_small.videos
     assert fingerprint(videos) == fingerprint(videos[::-1])
     assert fingerprint(videos) != fingerprint([replace(videos[0], label="others"), *videos[1:]])
+
+
+def test_the_order_of_rows_changes_nothing(embedded_small: PreparedSet) -> None:
+    """The embedded set keeps the order in which earlier versions trained; other sets are sorted by identity."""
+    videos = embedded_small.videos
+    assert sorted([*videos[7:], *videos[:7]], key=embedded_order) == videos
+    opened, protocol = open_data([embedded_small.path])
+    assert opened == protocol.select(videos)
 
 
 def test_sets_of_two_protocols_need_one_of_them(embedded_small: PreparedSet, tmp_path: Path) -> None:
