@@ -117,8 +117,8 @@ def test_split_batches_have_the_losses_of_one_process(
 
 
 def test_all_stop_after_the_same_step_and_go_on(embedded_small: PreparedSet, split_run: Path, tmp_path: Path) -> None:
-    command = ["-m", "mol_fast.train", *options(embedded_small, tmp_path, *SPLIT, "--parallel", "batch")]
-    process = start(*command, "--checkpoint-every", "0")
+    given = [*SPLIT, "--parallel", "batch"]
+    process = start("-m", "mol_fast.train", *options(embedded_small, tmp_path, *given, "--checkpoint-every", "0"))
     metrics = tmp_path / next(split_run.glob("run/folds/*/metrics.csv")).relative_to(split_run)
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
         time.sleep(0.01)
@@ -127,7 +127,7 @@ def test_all_stop_after_the_same_step_and_go_on(embedded_small: PreparedSet, spl
     assert process.returncode != 0
     (checkpoint,) = metrics.parent.glob("checkpoints/step-*.safetensors")
     assert f"stopped by SIGTERM after step {int(checkpoint.stem[5:])} of fold" in error
-    run_two(*command)
+    run_two("-m", "mol_fast.train", *options(embedded_small, tmp_path, *given))
     assert outcome(tmp_path) == outcome(split_run)
 
 
