@@ -25,6 +25,7 @@ from harness.fake_releases import (
     write_sheet,
     write_smic,
 )
+from harness.trainings import options_once
 
 from mol_fast import show
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video
@@ -36,7 +37,7 @@ from mol_fast.vision.faces import FaceFinder
 
 
 def run(source: str, root: Path, out: Path, *more: str) -> int:
-    return main([source, "--root", str(root), "--out", str(out), "--workers", "1", *more])
+    return main([source, *options_once({"--root": str(root), "--out": str(out), "--workers": "1"}, more)])
 
 
 def entries(out: Path) -> dict[tuple[str, str], dict[str, str]]:
