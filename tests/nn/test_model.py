@@ -176,11 +176,11 @@ def test_configuration_travels_through_json() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"num_classes": 1}, "num_classes must be from 2 to 1000, got 1"),
         ({"variant": "mine"}, "variant must be one of paper, official"),
         ({"norm_stats": "batch"}, "norm_stats must be one of frame, clip"),
         ({"backend": "gpu"}, "backend must be one of"),
-        ({"frames": 3}, "frames must be at least"),
+        ({"frames": 3}, "frames must be from 5"),
         ({"flow_width": 0.0}, "flow_width must be positive"),
         ({"feature_scale": float("nan")}, "feature_scale must be positive"),
         ({"dropout": 1.0}, "dropout must be from 0"),

@@ -72,7 +72,7 @@ HEAD = "mer_3dcnn.fc2.weight"
         ({CONV: None}, rf"missing \['{CONV}'\]"),
         ({HEAD: None}, f"lack the matrix {HEAD}"),
         ({HEAD: torch.zeros(())}, f"lack the matrix {HEAD}"),
-        ({HEAD: torch.zeros(1, 256), "mer_3dcnn.fc2.bias": torch.zeros(1)}, "num_classes must be at least 2"),
+        ({HEAD: torch.zeros(1, 256), "mer_3dcnn.fc2.bias": torch.zeros(1)}, "num_classes must be from 2 to 1000"),
         ({"extra.weight": torch.zeros(1)}, r"unknown \['extra.weight'\]"),
         ({CONV: torch.zeros(8, 1, 3, 3)}, rf"{CONV} has shape \(8, 1, 3, 3\), expected \(8, 1, 4, 4\)"),
         ({KERNEL: torch.zeros(64, 1, 12, 1)}, rf"{KERNEL} has shape"),
