@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from mol_fast.utils.errors import Terminated, UserError
+from mol_fast.utils.names import printable
 from mol_fast.utils.options import gather_options
 from mol_fast.utils.terminal import make_console
 
@@ -107,8 +108,8 @@ def _terminable() -> Iterator[None]:
 
 
 def fail(message: str, code: int = USER_ERROR) -> int:
-    """Print `message` as an error and return the exit code."""
-    print(f"error: {message}", file=sys.stderr)
+    """Print `message`, which may quote files and their names, as an error, and return the exit code."""
+    print(printable(f"error: {message}", keep="\n"), file=sys.stderr)
     return code
 
 

@@ -317,7 +317,7 @@ def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields:
         check_name(kind, row[kind], f"line {line} of {path}")
     file = user_path(folder, row["file"])
     if file.is_absolute() or ".." in file.parts:
-        raise UserError(f"{path} names {file} in line {line}, which is not inside {folder}; move it there")
+        raise UserError(f"{path} names {shown(str(file))} in line {line}, which is not inside {folder}; move it there")
     if not os.path.isfile(folder / file):  # unlike Path.is_file, it does not raise for names that are too long
-        raise UserError(f"{path} names {file} in line {line}, which does not exist; prepare the set again")
+        raise UserError(f"{path} names {shown(str(file))} in line {line}, which does not exist; prepare the set again")
     return Video(row["subject"], row["video"], row["label"], row["source"], frames, folder / file)

@@ -139,8 +139,15 @@ def check_folder_name(text: str, where: str, most: int = LONGEST_NAME) -> None:
 
 def shown(text: str, most: int = 60) -> str:
     """Return `text` as a message can show it: special characters as escapes, and the middle of a long text left out."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    safe = printable(text)
     return f"{safe[: most // 2]}...{safe[-most // 4 :]}" if len(safe) > most else safe or "''"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return `text` with escapes for the characters that a terminal would act upon, except those in `keep`."""
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
 
 
 def safe_folder(text: str, most: int = LONGEST_FILE) -> str:

@@ -13,4 +13,9 @@ def make_console(*, stderr: bool = False, width: int | None = None) -> "Console"
     """
     from rich.console import Console
 
-    return Console(stderr=stderr, width=width, markup=False, emoji=False)
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            """Let the program end as every program whose reader is gone; rich would end it with exit code 1."""
+            raise BrokenPipeError
+
+    return Ours(stderr=stderr, width=width, markup=False, emoji=False)

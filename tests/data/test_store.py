@@ -243,7 +243,8 @@ def test_defect_07_wrong_set_json_is_refused_at_the_door(folder: Path, text: str
         ("videos/006/a_2", "videos/006/b", "line 3, which does not exist"),
         ("videos/006/a_2", "../set/videos/006/a_2", "not inside"),
         ("videos/006/a_2", "/videos/006/a_2", "not inside"),
-        ("videos/006/a_2", "x" * 5000, "does not exist"),
+        ("videos/006/a_2", "x" * 5000, r"names x+\.\.\.x+\.safetensors in line 3, which does not exist"),
+        ("videos/006/a_2", "\x1b[2Ja_2", r"names \\x1b\[2Ja_2\.safetensors in line 3, which does not exist"),
     ],
 )
 def test_wrong_index(folder: Path, old: str, new: str, sentence: str):

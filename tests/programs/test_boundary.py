@@ -1,6 +1,7 @@
 """The last boundary of every program: whatever escapes is one sentence, and nothing that somebody needs is lost."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from mol_fast.data import ClipDataset, PreparedSet, get_protocol
 from mol_fast.training.loop import batches
 from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.terminal import make_console
 
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: 1 bytes"
 
@@ -124,6 +126,27 @@ def test_boundary_is_silent_when_the_reader_is_gone() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_boundary_is_silent_when_the_reader_of_a_table_is_gone() -> None:
+    """rich ended the program with exit code 1."""
+
+    def run() -> None:
+        console = make_console()
+        console.file = Closed()
+        console.print("text")
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run()
+
+
+def test_boundary_shows_names_without_their_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(UserError("there is no a\x1b[2J\rb: give\nanother")) == 2
+    assert capsys.readouterr().err == "error: there is no a\\x1b[2J\\rb: give\nanother\n"
 
 
 def test_boundary_passes_on_the_sentence_of_a_worker(embedded_small: PreparedSet, tmp_path: Path) -> None:
