@@ -9,6 +9,7 @@ from typing import Any
 
 from mol_fast.data.counts import CountCheck
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.names import printable
 from mol_fast.utils.tables import csv_table
 
 _LISTED = 40  # videos under one heading of the summary
@@ -141,4 +142,4 @@ def _lines(title: str, rows: Sequence[str], limit: int | None = None) -> str:
         return ""
     more = 0 if limit is None else len(rows) - limit
     end = [f"  and {more} more, see manifest.csv"] if more > 0 else []
-    return "\n".join([title, *(f"  {row}" for row in rows[:limit]), *end])
+    return "\n".join([title, *(f"  {printable(row)}" for row in rows[:limit]), *end])

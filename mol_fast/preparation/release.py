@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mol_fast.preparation.frame_files import named, subfolders
+from mol_fast.utils.names import name_problem
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,14 @@ class Listing:
         return subfolders(parent)
 
     def settle(self) -> None:
-        """Sort the videos. Of several with the same subject and name, keep the first and skip the others."""
+        """Sort the videos. Skip those whose names no set can hold, and all but the first of the same names."""
         seen: set[tuple[str, str]] = set()
         videos = []
         for video in self.videos:
-            if video.key in seen:
+            faults = (name_problem(text) for text in (video.subject, video.name, video.label))
+            if fault := next(filter(None, faults), None):
+                self.skipped.append(Skipped(video.subject, video.name, video.label, f"a name cannot be used: {fault}"))
+            elif video.key in seen:
                 reason = "the same subject and name occur before, the first is used"
                 self.skipped.append(Skipped(video.subject, video.name, video.label, reason))
             else:

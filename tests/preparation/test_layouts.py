@@ -20,6 +20,7 @@ from openpyxl import Workbook
 from mol_fast.preparation import sheets
 from mol_fast.preparation.folders import list_folders, list_table
 from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparation.manifest import Entry, Manifest
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.sheets import read_sheet
 from mol_fast.utils.errors import UserError
@@ -373,6 +374,25 @@ def test_door_keeps_wrong_rows_of_a_table_apart(tmp_path: Path) -> None:
     listing = list_table(tmp_path / "set.csv", "mine")
     assert not listing.videos
     assert len(listing.skipped) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("1,\x1b[2Jname,sad", "a name cannot be used: it contains the character U+001B, which cannot be shown"),
+        (f"1,{'n' * 201},sad", "a name cannot be used: it has 201 bytes, at most 200 are possible"),
+        (f"{'s' * 201},name,sad", "a name cannot be used: it has 201 bytes, at most 200 are possible"),
+        (f"1,name,{'l' * 201}", "a name cannot be used: it has 201 bytes, at most 200 are possible"),
+    ],
+)
+def test_door_lists_names_that_no_set_can_hold_as_skipped(tmp_path: Path, row: str, reason: str) -> None:
+    (tmp_path / "set.csv").write_text(f"path,subject,video,label\nclip.mp4,{row}\nclip.mp4,1,good,sad\n")
+    (tmp_path / "clip.mp4").touch()
+    listing = list_table(tmp_path / "set.csv", "mine")
+    assert [video.name for video in listing.videos] == ["good"]
+    assert [skipped.reason for skipped in listing.skipped] == [reason]
+    skipped = [Entry(item.subject, item.name, item.label, "skipped", item.reason) for item in listing.skipped]
+    assert "\x1b" not in Manifest({"name": "mine"}, (), tuple(skipped), ()).summary(limit=None)
 
 
 def test_defect_10_door_bounds_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
