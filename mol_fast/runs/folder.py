@@ -41,6 +41,8 @@ class Fold(msgspec.Struct, frozen=True):
             check_folder_name(self.name, "the name of a fold", LONGEST_FILE)
         except UserError as error:
             raise ValueError(str(error)) from None
+        if not self.name.endswith(f"-seed{self.seed}"):
+            raise ValueError(f"the fold {shown(self.name)} has the seed {self.seed}")
 
     @classmethod
     def of(cls, subjects: Sequence[Subject], seed: int, sources: int = 1) -> "Fold":

@@ -98,7 +98,7 @@ def _read_config(path: Path) -> RunConfig:
 
 
 def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
-    """Raise UserError if folds cannot be pooled: classes differ, or two folds hold out the same video."""
+    """Raise UserError if folds cannot be pooled: classes or subjects differ, or two folds share a video."""
     first = next(iter(folds))
     seen: dict[tuple[int, VideoId], str] = {}
     for fold, results in folds.items():
@@ -107,6 +107,12 @@ def _check_fit(path: Path, folds: Mapping[Fold, FoldResults]) -> None:
             raise UserError(
                 f"in {path} the fold {fold.name} has the classes {', '.join(classes)}, but {first.name} has "
                 f"{', '.join(folds[first].evaluation.classes)}: they belong to different runs, remove one"
+            )
+        others = {video.video.person for video in results.evaluation.videos()} ^ set(fold.subjects)
+        if fold.subjects and others:
+            raise UserError(
+                f"in {path} the fold {fold.name} does not hold out the subjects that {CONFIG} says "
+                f"({', '.join(sorted(map(str, others)))}): they belong to different runs, remove the fold"
             )
         for video in results.evaluation.videos():
             other = seen.setdefault((fold.seed, video.video), fold.name)

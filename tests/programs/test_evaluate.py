@@ -135,7 +135,31 @@ def test_a_fold_of_another_run_is_not_pooled(
     shutil.rmtree(copy / f"folds/{first}-seed0")
     shutil.copytree(copy / f"folds/{second}-seed0", copy / f"folds/{first}-seed0")
     assert main(["--run", str(copy)]) == 2
-    assert "both hold out the video" in capsys.readouterr().err
+    assert f"the fold {first}-seed0 does not hold out the subjects that config.json says" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"), [("seed", 7, "has the seed 7"), ("name", "x-seed0", "occurs twice")]
+)
+def test_identity_of_a_fold_is_the_one_that_trained_it(
+    copy: Path, key: str, value: object, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bit that flipped in config.json moved a fold to another seed."""
+    config = json.loads((copy / "config.json").read_text())
+    for fold in config["folds"][:2] if key == "name" else config["folds"][:1]:
+        fold[key] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    assert main(["--run", str(copy)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_identity_of_the_subjects_of_a_fold_is_checked(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    source, name = config["folds"][0]["subjects"][0]
+    config["folds"][0]["subjects"] = [[source, f"{name}x"]]
+    (copy / "config.json").write_text(json.dumps(config))
+    assert main(["--run", str(copy)]) == 2
+    assert f"says ({source}/{name}, {source}/{name}x)" in capsys.readouterr().err
 
 
 def test_weights_are_scored_on_who_was_held_out(run: Path, embedded_small: PreparedSet, tmp_path: Path) -> None:
