@@ -167,7 +167,10 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     if len(finished) < len(folds):
         if world_size() == 1:
             missing = ", ".join(fold.name for fold in folds if fold not in finished)
-            raise UserError(f"{path} lacks the results of {missing}: repeat the command, which trains them again")
+            raise UserError(
+                f"{path} lacks the results of {missing}: repeat the command once no other process trains them, "
+                "to train what is missing and write the scores"
+            )
         print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
         return
     pooled = PooledResults(finished)
