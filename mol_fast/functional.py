@@ -241,6 +241,8 @@ def _check_ccc(
     if not 1 <= k <= nodes:
         raise ValueError(f"k must be from 1 to the number of nodes, {nodes}, got {k}")
     if variant == "official":
+        if mix:
+            raise ValueError('variant "official" has no mix_weight and mix_bias; use variant "paper"')
         return False
     if not mix:
         raise ValueError('mix_weight and mix_bias must be given for variant "paper"')

@@ -85,7 +85,13 @@ class FCC(nn.Module):
         """
         _check_input(x, self.channels, self.size)
         vh, hv = self.vh, self.hv
-        norms = vh.norm, hv.norm
+        try:
+            norms = vh.norm, hv.norm
+        except AttributeError as error:
+            raise ValueError(
+                f"vh and hv of FCC hold parameters and a norm, and cannot be replaced, but are {type(vh).__name__} and "
+                f"{type(hv).__name__}; use torch.nn.utils.parametrize on kernel1 and the others instead"
+            ) from error
         first: Six = vh()
         second: Six = hv()
         scales = _read_norms(*norms)
@@ -114,14 +120,14 @@ class FCC(nn.Module):
         """Update the running statistics of both halves, group by group, from statistics `(G, C)` over `count` cells."""
         vh, hv = norms
         if triton and vh.tracks() and hv.tracks() and vh.momentum == hv.momentum is not None:
-            assert vh.num_batches_tracked is not None
-            assert hv.num_batches_tracked is not None
-            running = [*vh.running(), *hv.running(), vh.num_batches_tracked, hv.num_batches_tracked]
-            if all(map(Tensor.is_contiguous, running)):
-                from mol_fast.kernels.fcc import fcc_running
+            first, second = vh.num_batches_tracked, hv.num_batches_tracked
+            if first is not None and second is not None:
+                running = [*vh.running(), *hv.running(), first, second]
+                if all(map(Tensor.is_contiguous, running)):
+                    from mol_fast.kernels.fcc import fcc_running
 
-                fcc_running(mean, var, running, vh.momentum, count)
-                return
+                    fcc_running(mean, var, running, vh.momentum, count)
+                    return
         halves = mean.chunk(2, dim=1), var.chunk(2, dim=1)
         for norm, half_mean, half_var in zip(norms, *halves, strict=True):
             update_running(norm, half_mean, half_var, count, range(len(mean)))
@@ -204,6 +210,11 @@ class CCC(nn.Module):
         _check_input(x, self.channels, self.size)
         node, edge = read_linear(self.node, nn.Linear), read_linear(self.edge, nn.Linear)
         mix, k, variant = self.mix, self.neighbors, self.variant
+        if (mix is None) == (variant == "paper"):
+            raise ValueError(
+                f'mix of CCC is {mix}, but variant "paper" needs a layer there (torch.nn.Identity() for none), and '
+                'variant "official" needs None'
+            )
         mixing = (None, None) if mix is None else read_linear(mix, nn.Conv2d)
         if node is None or edge is None or mixing is None:
             return self._call_layers(x)
@@ -218,14 +229,18 @@ class CCC(nn.Module):
                 'backend="triton" does not call node, edge and mix of CCC, but one of them has hooks or was replaced; '
                 'use backend="auto" or "torch"'
             )
-        dtype = functional.compute_dtype(x)
+        wanted = dtype = functional.compute_dtype(x)
+        if any(callable(getattr(layer, "weight", None)) for layer in (self.node, self.edge)):
+            dtype = torch.float32  # quantised layers have a method `weight`, and take nothing else
         x = x.to(dtype)
         # Layers in float32 take half-precision maps under autocast.
         half = dtype in (torch.float16, torch.bfloat16)
         with torch.autocast(x.device.type, dtype) if half else functional.no_autocast(x):
             if self.mix is None:
-                return batched_ccc.ccc_official_called(x, self.node, self.edge, self.neighbors)
-            return batched_ccc.ccc_paper_called(x, self.node, self.edge, self.mix, self.neighbors)
+                y = batched_ccc.ccc_official_called(x, self.node, self.edge, self.neighbors)
+            else:
+                y = batched_ccc.ccc_paper_called(x, self.node, self.edge, self.mix, self.neighbors)
+        return y.to(wanted)
 
     def extra_repr(self) -> str:
         return (
@@ -289,6 +304,7 @@ def _read_norms(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> tuple[Tensor, Ten
         and vh.training == hv.training
         and vh.track_running_stats == hv.track_running_stats
         and vh.synchronised == hv.synchronised
+        and (vh.training or (vh.running_mean is None) == (hv.running_mean is None))
     ):
         return None
     scales = vh.weight, vh.bias, hv.weight, hv.bias

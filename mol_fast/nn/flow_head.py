@@ -155,7 +155,7 @@ class FlowHead(nn.Module):
         pairs = list(range(t - 1)) if self.frame_stats else [0]
         conv3_t, conv3_t1 = (earlier(conv3, start).flatten(0, 1).permute(0, 3, 1, 2) for start in (0, 1))
         redir = self.conv_redir(conv3_t, pairs)
-        plain = is_plain(self.conv3_1.conv, nn.Conv2d)
+        plain = self.conv3_1.plain()
         reach = INSIDE if plain else REACH  # a layer that is called wants all its input channels
         cost = correlation(conv3_t, conv3_t1, reach * STRIDE, STRIDE, negative_slope=SLOPE, backend=self.backend)
         channels_last = [x.to(cost.dtype).permute(0, 2, 3, 1) for x in (redir, cost, first, second)]

@@ -22,6 +22,11 @@ class Conv(HoldsNorm):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
         self.norm: FrameBatchNorm2d | None = FrameBatchNorm2d(outputs)
+        self._geometry = _geometry(self.conv)
+
+    def plain(self) -> bool:
+        """Return True if the convolution is as it was made, so that its weights may be read instead of calling it."""
+        return is_plain(self.conv, nn.Conv2d) and _geometry(self.conv) == self._geometry
 
     def forward(self, x: Tensor, calls: Sequence[int], weight: Tensor | None = None) -> Tensor:
         """Apply the layer.
@@ -32,7 +37,7 @@ class Conv(HoldsNorm):
             weight: replaces the weight of a plain convolution, when input channels are omitted because they are zero.
         """
         conv, norm = self.conv, self.norm
-        plain = is_plain(conv, nn.Conv2d)
+        plain = self.plain()
         if plain:
             weight = conv.weight if weight is None else weight
             x = _convolve(x, weight, conv.bias, conv.stride[0], int(conv.padding[0]))
@@ -49,7 +54,7 @@ class Conv(HoldsNorm):
         Does nothing if one of both is not as it was made, or has no weight or statistics of its own.
         """
         conv, norm = self.conv, self.norm
-        if norm is None or not (is_plain(conv, nn.Conv2d) and is_plain(norm, FrameBatchNorm2d)):
+        if norm is None or not (self.plain() and is_plain(norm, FrameBatchNorm2d)) or conv.bias is not None:
             return
         if conv._parameters.get("weight") is None or norm.running_mean is None or norm.bias is None:
             return
@@ -60,6 +65,10 @@ class Conv(HoldsNorm):
         weight.copy_(weight.double() * scale[:, None, None, None])
         conv.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
         self.norm = None
+
+
+def _geometry(conv: nn.Conv2d) -> tuple[object, ...]:
+    return conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
 
 
 class Deconv(nn.ConvTranspose2d):

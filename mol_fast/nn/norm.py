@@ -41,7 +41,6 @@ def update_running(
     if not norm.tracks():
         return
     counted = norm.num_batches_tracked
-    assert counted is not None
     with torch.no_grad():
         running = norm.running()
         more = (count - 1).clamp_min(1) if isinstance(count, Tensor) else max(count - 1, 1)
@@ -49,10 +48,13 @@ def update_running(
         exact = torch.promote_types(running[0].dtype, statistics.dtype)
         value, statistics = torch.stack(running).to(exact), statistics.to(exact)
         for call, group in enumerate(calls, 1):
-            share = norm.momentum if norm.momentum is not None else (counted + call).to(exact).reciprocal()
+            share: float | Tensor | None = norm.momentum
+            if share is None:  # without a counter, PyTorch leaves the statistics as they are
+                share = 0.0 if counted is None else (counted + call).to(exact).reciprocal()
             value = torch.lerp(value, statistics[group], share)
         torch._foreach_copy_(running, value.unbind())
-        counted.add_(len(calls))
+        if counted is not None:
+            counted.add_(len(calls))
 
 
 @contextmanager
@@ -91,7 +93,7 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
 
     def tracks(self) -> bool:
         """Return True if a call updates the running statistics."""
-        return self.training and self.track_running_stats
+        return self.training and self.track_running_stats and self.running_mean is not None
 
     def shares(self) -> bool:
         """Return True if the statistics are those of several processes."""
@@ -119,12 +121,14 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
         return y.flatten(0, 1).to(x.dtype)
 
 
-def normalise(norm: nn.Module, x: Tensor, calls: Sequence[int]) -> Tensor:
+def normalise(norm: nn.Module | None, x: Tensor, calls: Sequence[int]) -> Tensor:
     """Call a norm that may have been replaced by another kind.
 
     Raises:
-        ValueError: the norm is in training, and knows no frames, but there are several.
+        ValueError: there is no norm; or it is in training, and knows no frames, but there are several.
     """
+    if norm is None:
+        raise ValueError("a norm was replaced by None; put torch.nn.Identity() in its place")
     if isinstance(norm, FrameBatchNorm2d):
         return norm(x, calls)
     if norm.training and max(calls) > 0:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _TENSORS = (Tensor, nn.Parameter)
+_METHODS = ("forward", "__call__", "_conv_forward")
+"""What a subclass may override to compute something else."""
 
 
 def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
@@ -16,19 +18,24 @@ def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
     A parametrized layer is plain: reading its weight applies the parametrization. Hooks on all modules of a process do
     not count, because tools that measure would then measure something else.
     """
+    given = type(layer)
     return (
-        type(layer).forward is kind.forward
+        (given is kind or all(getattr(given, name, None) is getattr(kind, name, None) for name in _METHODS))
         and "forward" not in layer.__dict__
         and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
     )
 
 
 def read_linear(layer: nn.Module, kind: type[nn.Module]) -> tuple[Tensor, Tensor] | None:
-    """Return weight and bias of a plain layer; None if it must be called.
+    """Return weight and bias of a plain linear layer or 1x1 convolution; None if it must be called.
 
     Its weights must be ordinary tensors: quantised ones (torchao) can be multiplied, but not added or concatenated.
     """
     if not is_plain(layer, kind):
+        return None
+    if kind is nn.Conv2d and not (
+        layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
+    ):
         return None
     weight, bias = layer.weight, layer.bias
     for value in (weight, bias):

@@ -119,8 +119,8 @@ def ccc_paper_called(x: Tensor, node: Layer, edge: Layer, mix: Layer, k: int) ->
     index = neighbours(f, k).flatten(1)[:, :, None].expand(-1, -1, d)
     others = f.gather(1, index).unflatten(1, (c, k - 1)) - f[:, :, None]
     away = torch.cat([torch.zeros_like(f)[:, :, None], others], dim=2)  # (N, C, k, D)
-    edges = torch.relu((node(f)[:, :, None] + edge(away)).max(dim=2).values)
-    return (x + mix(edges.view_as(x))).to(x.dtype)
+    edges = torch.relu((_call("node", node, f)[:, :, None] + _call("edge", edge, away)).max(dim=2).values)
+    return (x + _call("mix", mix, edges.view_as(x))).to(x.dtype)
 
 
 def ccc_official_called(x: Tensor, node: Layer, edge: Layer, k: int) -> Tensor:
@@ -130,8 +130,16 @@ def ccc_official_called(x: Tensor, node: Layer, edge: Layer, k: int) -> Tensor:
     index = neighbours(f.transpose(1, 2), k).transpose(1, 2)  # (N, k - 1, D)
     index = torch.cat([torch.arange(d, device=x.device).expand(n, 1, -1), index], dim=1)
     away = f.gather(2, index.flatten(1)[:, None].expand(-1, c, -1)).unflatten(2, (k, d)) - 2 * f[:, :, None]
-    edges = torch.relu((node(f)[:, :, None] + edge(away)).max(dim=2).values)
+    edges = torch.relu((_call("node", node, f)[:, :, None] + _call("edge", edge, away)).max(dim=2).values)
     return (x + edges.view_as(x)).to(x.dtype)
+
+
+def _call(name: str, layer: Layer, x: Tensor) -> Tensor:
+    """Call a layer, which must keep the shape: a smaller result would be spread over the maps."""
+    y = layer(x)
+    if y.shape != x.shape:
+        raise ValueError(f"{name} of CCC must keep the shape {tuple(x.shape)} of its input, it gave {tuple(y.shape)}")
+    return y
 
 
 def _edge(f: Tensor, index: Tensor, weight: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ def put(layer: FCC, half: str, kind: type[nn.BatchNorm2d], **settings: Any) -> N
     """Put a norm of this kind into a half, with the tensors of the one it has."""
     old: FrameBatchNorm2d = getattr(layer, half).norm
     new = kind(CHANNELS // 2, **settings).double().train(old.training)
-    new.load_state_dict({name: old.state_dict()[name] for name in new.state_dict()})
+    given = {name: value for name, value in old.state_dict().items() if name in new.state_dict()}
+    new.load_state_dict(given, strict=False)
     getattr(layer, half).norm = new
 
 
@@ -42,6 +43,12 @@ def freeze(layer: FCC, *halves: str) -> None:
 def melt(layer: FCC) -> None:
     layer.vh.norm.train()
     layer.hv.norm.train()
+
+
+def remove(layer: FCC, *buffers: str) -> None:
+    """Take buffers away from one half, as tools for adaptation do at test time."""
+    for name in buffers:
+        setattr(layer.vh.norm, name, None)
 
 
 def put_all(settings: dict[str, Any], *halves: str) -> Change:
@@ -60,6 +67,12 @@ CHANGES: dict[str, Change] = {
     "momentum of vh": lambda layer: setattr(layer.vh.norm, "momentum", None),
     "no tracking any more": lambda layer: setattr(layer.vh.norm, "track_running_stats", False),
     "training norms in evaluation": lambda layer: melt(layer.eval()),
+    "statistics of vh removed": lambda layer: remove(layer, "running_mean", "running_var", "num_batches_tracked"),
+    "counter of vh removed": lambda layer: remove(layer, "num_batches_tracked"),
+    "counter of vh removed, cumulative": lambda layer: (
+        remove(layer, "num_batches_tracked"),
+        setattr(layer.vh.norm, "momentum", None),
+    )[0],
     **{f"{name}, vh": put_all(settings, "vh") for name, settings in SETTINGS.items()},
     **{f"{name}, both": put_all(settings, "vh", "hv") for name, settings in SETTINGS.items()},
 }
@@ -80,6 +93,8 @@ def plain(layer: FCC) -> FCC:
             track_running_stats=norm.running_mean is not None,
         )
         getattr(twin, half).norm.track_running_stats = norm.track_running_stats
+        if norm.num_batches_tracked is None:
+            getattr(twin, half).norm.num_batches_tracked = None
     return twin
 
 
