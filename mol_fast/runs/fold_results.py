@@ -19,7 +19,7 @@ from mol_fast.runs.selection import Scoring, read_scoring
 from mol_fast.runs.windows_table import read_windows, windows_table
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.names import check_classes
+from mol_fast.utils.names import check_classes, shown
 from mol_fast.utils.schema import Text, parse_json, read_json
 from mol_fast.utils.sealed import pack, read_sealed_json, sealed_json, unpack
 
@@ -52,6 +52,7 @@ class FoldResults:
         write_atomic(folder / WINDOWS, windows)
         write_atomic(folder / SAMPLES, _pack_samples(self.samples))
         scores: dict[str, Any] = {
+            "fold": folder.name,
             "classes": evaluation.classes,
             "scores": evaluation.compute().to_dict(),
             "sums": evaluation.sums(),
@@ -75,6 +76,8 @@ class FoldResults:
         if not (folder / SCORES).exists():
             return None
         stored = read_sealed_json(folder / SCORES, _Stored, ADVICE)
+        if stored.fold not in (None, folder.name):
+            raise UserError(f"{folder / SCORES}: the results of the fold {shown(stored.fold)}; {ADVICE}")
         try:
             windows = (folder / WINDOWS).read_bytes()
             if _digest(windows) != (stored.windows or _digest(windows)):
@@ -94,11 +97,12 @@ class _Sums(msgspec.Struct):
 
 
 class _Stored(msgspec.Struct):
-    """Content of scores.json. Earlier versions wrote no digests."""
+    """Content of scores.json. Earlier versions wrote neither the name of the fold nor digests."""
 
     classes: Annotated[list[Text], msgspec.Meta(min_length=1)]
     scores: Scores
     sums: _Sums
+    fold: str | None = None
     windows: str | None = None
     weights: str | None = None
     steps: str | None = None

@@ -14,7 +14,9 @@ from sklearn import metrics as sklearn
 from mol_fast.data import PreparedSet
 from mol_fast.evaluate import main
 from mol_fast.nn.weights import load_weights, save_weights
+from mol_fast.runs.fold_results import FoldResults
 from mol_fast.train import main as train
+from mol_fast.utils.errors import UserError
 
 TABLES = ("scores.json", "folds.csv", "predictions.csv", "megc2019.csv", "megc2019.log")
 
@@ -128,14 +130,19 @@ def test_unfinished_and_damaged_folds_are_named(
     assert "no fold of" in capsys.readouterr().err
 
 
-def test_a_fold_of_another_run_is_not_pooled(
-    copy: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("other", ["another seed", "another subject"])
+def test_identity_of_a_fold_in_the_folder_of_another(
+    other: str, copy: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Another seed of the same subject has the same videos, so only the name of the fold tells."""
     first, second, _ = embedded_small.subjects
-    shutil.rmtree(copy / f"folds/{first}-seed0")
-    shutil.copytree(copy / f"folds/{second}-seed0", copy / f"folds/{first}-seed0")
+    fold, copied = f"{first}-seed0", f"{first}-seed1" if other == "another seed" else f"{second}-seed0"
+    shutil.rmtree(copy / "folds" / fold)
+    shutil.copytree(copy / "folds" / copied, copy / "folds" / fold)
     assert main(["--run", str(copy)]) == 2
-    assert f"the fold {first}-seed0 does not hold out the subjects that config.json says" in capsys.readouterr().err
+    assert f"damaged: {fold}" in capsys.readouterr().err
+    with pytest.raises(UserError, match=f"the results of the fold {copied}; repeat the command"):
+        FoldResults.read(copy / "folds" / fold)
 
 
 @pytest.mark.parametrize(
