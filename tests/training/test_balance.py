@@ -86,9 +86,9 @@ def test_batches_go_on_where_they_stopped(embedded_small: PreparedSet) -> None:
 @pytest.mark.parametrize("balance", ["loss", "sampler"])
 def test_balanced_runs_repeat(embedded_small: PreparedSet, tmp_path: Path, balance: str) -> None:
     found = []
-    for name, more in (("a", []), ("b", []), ("plain", ["--balance", "none"])):
-        common = ["--tasks", "mer", "--steps", "2", "--balance", balance]
-        assert main(options(embedded_small, tmp_path / name, *common, *more)) == 0
+    for name, chosen in (("a", balance), ("b", balance), ("plain", "none")):
+        more = ["--tasks", "mer", "--steps", "2", "--balance", chosen]
+        assert main(options(embedded_small, tmp_path / name, *more)) == 0
         found.append(outcome(tmp_path / name))
     assert found[0] == found[1] != found[2]
 
