@@ -17,14 +17,15 @@ from mol_fast.cli import progress, run_program
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.prediction.sources import open_source
-from mol_fast.prediction.windows import Window, plan_windows
+from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_BATCH
 from mol_fast.utils.terminal import make_console
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
+from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
-from mol_fast.vision.video import FrameSource, VideoFile
+from mol_fast.vision.video import FrameSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _TABLE_ROWS = 40
-_MOST_FRAMES = 2**31  # a longer window or stride is cut to this, longer than any video
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 
@@ -53,10 +53,10 @@ class Options:
         out: Folder for prediction.json and annotated.mp4; created if missing. Default: NAME-prediction in the current
             folder.
         window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
-            evenly spaced. With "all", the whole input is one clip; so is an input not longer than a window. Default:
-            0.5s for video files, all for folders and prepared files.
+            evenly spaced in time. With "all", the whole input is one clip; so is an input not longer than a window.
+            Default: 0.5s for video files with time stamps, else all.
         stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.
-        fps: Frames per second. Replaces the rate of a video file; folders and prepared files have none.
+        fps: Frames per second. Replaces the time stamps of a video file; folders and prepared files have none.
         aligned: The frames are already aligned face crops: search no faces. Always on for prepared files.
         min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
             about 0.
@@ -123,7 +123,7 @@ def run(input: Path, /, prediction: Options) -> None:
                 write_annotated(
                     out / "annotated.mp4", source, windows, result, max_flow, begin("drawing", source.count)
                 )
-    _print(result, source.fps, out)
+    _print(result, source.notes, out)
 
 
 def _predict(
@@ -143,20 +143,21 @@ def _predict(
 
 
 def _plan(source: FrameSource, options: Options) -> list[Window]:
-    default = "0.5s" if isinstance(source, VideoFile) and source.fps else "all"
+    default = "0.5s" if isinstance(source, VideoFile) and source.times is not None else "all"
     text = options.window or default
-    length = None if text == "all" else _frames(text, source.fps, "--window", WINDOW)
-    stride = None if options.stride is None else _frames(options.stride, source.fps, "--stride", 1)
-    if (length is None or source.count <= length) and source.count > MAX_CLIP:
+    timed = source.times is not None
+    length = None if text == "all" else _length(text, timed, "--window", WINDOW)
+    stride = None if options.stride is None else _length(options.stride, timed, "--stride", 1)
+    if (length is None or is_one_clip(source.count, length, source.times)) and source.count > MAX_CLIP:
         raise UserError(
             f"{source.name} has {source.count} frames, one clip may have at most {MAX_CLIP}: "
             "give --window, for example --window 100"
         )
-    return plan_windows(source.count, length, stride)
+    return plan_windows(source.count, length, stride, source.times)
 
 
-def _frames(text: str, fps: float | None, option: str, least: int) -> int:
-    """Parse "100" or "0.5s" as a number of frames. Seconds give at least `least` frames."""
+def _length(text: str, timed: bool, option: str, least: int) -> int | Seconds:
+    """Parse "100" as a number of frames, at least `least`, or "0.5s" as seconds."""
     seconds = text.endswith("s")
     try:
         value = float(text[:-1]) if seconds else int(text)
@@ -168,9 +169,9 @@ def _frames(text: str, fps: float | None, option: str, least: int) -> int:
         if value < least:
             raise UserError(f"{option} is {text} frames, at least {least} are needed")
         return int(value)
-    if fps is None:
-        raise UserError(f"{option} is {text}, but the frames per second are unknown, give --fps as well")
-    return max(least, round(min(value * fps, _MOST_FRAMES)))
+    if not timed:
+        raise UserError(f"{option} is {text}, but the times of the frames are unknown, give --fps as well")
+    return Seconds(value)
 
 
 def _check_numbers(options: Options) -> None:
@@ -182,9 +183,11 @@ def _check_numbers(options: Options) -> None:
         raise UserError(f"--batch-size is {options.batch_size}, must be at most {MOST_BATCH}")
 
 
-def _print(result: Prediction, fps: float | None, out: Path) -> None:
+def _print(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
     console = make_console(width=None if sys.stdout.isatty() else 120)
-    console.print(_table(result, fps))
+    console.print(_table(result))
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     more = len(result.windows) - _TABLE_ROWS
     if more > 0:
         console.print(f"{more} more windows are in prediction.json")
@@ -205,13 +208,13 @@ def _print(result: Prediction, fps: float | None, out: Path) -> None:
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 
-def _table(result: Prediction, fps: float | None) -> "Table":
+def _table(result: Prediction) -> "Table":
     from rich.table import Table
 
     table = Table(show_footer=True)
     table.add_column("window", "clip", justify="right")
     table.add_column("frames", justify="right", no_wrap=True)
-    if fps is not None:
+    if result.windows[0].window.seconds is not None:
         table.add_column("seconds", justify="right", no_wrap=True)
     for name, probability in zip(result.classes, result.probabilities, strict=True):
         table.add_column(name, _probability(probability, result.probabilities), justify="right", overflow="fold")
@@ -220,7 +223,7 @@ def _table(result: Prediction, fps: float | None) -> "Table":
         table.add_column("flow (px)", f"{np.mean(flows):.3f}", justify="right")
     for number, item in enumerate(result.windows[:_TABLE_ROWS], start=1):
         start, end = item.window.start, item.window.end
-        seconds = [] if fps is None else [f"{start / fps:.2f}-{end / fps:.2f}"]
+        seconds = [] if item.window.seconds is None else ["{:.2f}-{:.2f}".format(*item.window.seconds)]
         values = [_probability(value, item.probabilities) for value in item.probabilities]
         flow = [] if item.mean_flow is None else [f"{item.mean_flow:.3f}"]
         table.add_row(str(number), f"{start}-{end}", *seconds, *values, *flow)

@@ -4,7 +4,19 @@ import os
 import subprocess
 import sys
 
-HEAVY = ("triton", "cv2", "dlib", "matplotlib", "lightning_fabric", "pandas", "skimage", "tensorboard", "tyro", "rich")
+HEAVY = (
+    "triton",
+    "cv2",
+    "av",
+    "dlib",
+    "matplotlib",
+    "lightning_fabric",
+    "pandas",
+    "skimage",
+    "tensorboard",
+    "tyro",
+    "rich",
+)
 
 
 def python(code: str) -> str:

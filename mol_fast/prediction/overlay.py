@@ -70,7 +70,7 @@ def write_annotated(
         for index, frame in enumerate(chain([first], frames)):
             number, pair = pairs[index]
             k = place.get(windows[number])
-            time = "" if source.fps is None else f"   {index / source.fps:.2f} s"
+            time = "" if source.times is None else f"   {source.times[index]:.2f} s"
             caption = f"frame {index}{time}   window {number + 1} of {len(windows)}"
             writer.write(annotator.draw(frame, caption, None if k is None else _shown(prediction, k, pair)))
             on_frame()
@@ -97,13 +97,14 @@ def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
         (count, 2): index into `windows`, index of the pair.
     """
     index = np.arange(count)
-    starts = np.array([window.start for window in windows])
-    interval = windows[0].interval
+    frames = np.array([window.frames for window in windows])
     if windows[0].anchor == windows[-1].anchor:
+        interval = len(windows)
         k = np.where(index < WINDOW * interval, index % interval, interval - 1)
     else:
-        k = np.searchsorted((starts[1:] + starts[:-1]) / 2, index - PAIRS * interval / 2)
-    pair = np.clip((index - starts[k]) // interval - 1, 0, PAIRS - 1)
+        middles = (frames[:, 0] + frames[:, -1]) / 2
+        k = np.searchsorted((middles[1:] + middles[:-1]) / 2, index)
+    pair = np.clip((frames[k] <= index[:, None]).sum(1) - 2, 0, PAIRS - 1)
     return np.stack([k, pair], axis=1)
 
 

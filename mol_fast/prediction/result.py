@@ -115,13 +115,14 @@ def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) ->
     """Return a prediction as JSON text, with one window per line.
 
     Frames count from 0. Landmarks (68 points for frames 2 to 8 of a window) and the box of the face (left, top, right,
-    bottom) are in pixels of the source's frames; mean_flow is in pixels of the crop. Times are null if `fps` is None.
-    Landmarks and mean_flow are null if the weights were trained without them. A remark says why a window shows nothing,
-    or is null.
+    bottom) are in pixels of the source's frames: upright, with square pixels, as a player shows them. mean_flow is in
+    pixels of the crop. Times are the time stamps of the frames in seconds, or null if the source has none. Landmarks
+    and mean_flow are null if the weights were trained without them. A remark says why a window shows nothing, or is
+    null.
 
     Args:
         prediction: prediction of a clip or video.
-        fps: frames per second, or None.
+        fps: mean frames per second, or None.
         about: plain values to put first, such as the origin of the frames.
     """
     head = {
@@ -131,17 +132,17 @@ def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) ->
         "versions": {"python": platform.python_version(), **versions()},
         "classes": list(prediction.classes),
         "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
-        "skipped": [{"reason": "no face in its first frame", **_span(window, fps)} for window in prediction.skipped],
+        "skipped": [{"reason": "no face in its first frame", **_span(window)} for window in prediction.skipped],
     }
-    windows = [_window(prediction.classes, window, fps) for window in prediction.windows]
+    windows = [_window(prediction.classes, window) for window in prediction.windows]
     lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
     return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
 
 
-def _window(classes: tuple[str, ...], prediction: WindowPrediction, fps: float | None) -> dict[str, Any]:
+def _window(classes: tuple[str, ...], prediction: WindowPrediction) -> dict[str, Any]:
     mean_flow, landmarks = prediction.mean_flow, prediction.landmarks
     return {
-        **_span(prediction.window, fps),
+        **_span(prediction.window),
         "class": classes[int(prediction.probabilities.argmax())],
         "probabilities": _named(classes, prediction.probabilities),
         "remark": prediction.remark,
@@ -151,13 +152,14 @@ def _window(classes: tuple[str, ...], prediction: WindowPrediction, fps: float |
     }
 
 
-def _span(window: Window, fps: float | None) -> dict[str, Any]:
+def _span(window: Window) -> dict[str, Any]:
+    start, end = window.seconds or (None, None)
     return {
         "start": window.start,
         "end": window.end,
         "frames": list(window.frames),
-        "start_seconds": None if fps is None else round(window.start / fps, 4),
-        "end_seconds": None if fps is None else round(window.end / fps, 4),
+        "start_seconds": None if start is None else round(start, 4),
+        "end_seconds": None if end is None else round(end, 4),
     }
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mol_fast.data.store import Video
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.video import FrameArray, FrameSource, ImageFolder, VideoFile
+from mol_fast.vision.read_video import VideoFile
+from mol_fast.vision.video import FrameArray, FrameSource, ImageFolder
 
 
 def open_source(path: str | os.PathLike[str], fps: float | None = None) -> FrameSource:
@@ -13,7 +14,8 @@ def open_source(path: str | os.PathLike[str], fps: float | None = None) -> Frame
 
     Args:
         path: the file or folder.
-        fps: frames per second; replaces the rate of a video file. Folders and prepared files have no rate of their own.
+        fps: frames per second; replaces the time stamps of a video file. Folders and prepared files have none of
+            their own.
 
     Raises:
         UserError: `path` does not exist, or cannot be read.
@@ -26,6 +28,4 @@ def open_source(path: str | os.PathLike[str], fps: float | None = None) -> Frame
     if source_path.suffix == ".safetensors":
         frames = Video.from_file(source_path).read().frames.numpy()
         return FrameArray(frames, str(path), fps, aligned=True)
-    video = VideoFile(source_path)
-    video.fps = fps or video.fps
-    return video
+    return VideoFile(source_path, fps)

@@ -1,12 +1,14 @@
 """Windows of 8 frames, as the model reads them: their place in a video, and their aligned pictures.
 
 A clip of n frames is read as in training: the interval is n // 8, and window j has the frames j, j + interval, ...,
-j + 7 * interval. A longer video is cut into stretches of equal length. Each stretch is read as a clip, but only by its
-first window.
+j + 7 * interval. A longer video is cut into stretches of equal length. A stretch of so many frames is read as a clip,
+but only by its first window. A stretch of so many seconds is read by the 8 frames nearest to 8 evenly spaced times from
+its beginning to its end, whatever the frame rate is, or varies.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,25 +18,31 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, resize_matrix, warp
 from mol_fast.vision.faces import Face, FaceFinder
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
-from mol_fast.vision.video import FrameSource, Picture, grey
+from mol_fast.vision.video import FrameSource, Picture, Times, grey
 
 
 class Window(NamedTuple):
-    """8 frames of a video, starting at frame `start`, `interval` apart, aligned by the face in frame `anchor`."""
+    """8 frames of a video, aligned by the face in frame `anchor`."""
 
-    start: int
-    interval: int
+    frames: tuple[int, ...]  # indices of the 8 frames, ascending
     anchor: int
+    seconds: tuple[float, float] | None = None  # time stamps of the first and the last frame, None if unknown
 
     @property
-    def frames(self) -> range:
-        """Indices of the 8 frames."""
-        return range(self.start, self.end + 1, self.interval)
+    def start(self) -> int:
+        """Index of the first frame."""
+        return self.frames[0]
 
     @property
     def end(self) -> int:
         """Index of the last frame."""
-        return self.start + PAIRS * self.interval
+        return self.frames[-1]
+
+
+class Seconds(NamedTuple):
+    """A length of time."""
+
+    value: float
 
 
 class AlignedWindow(NamedTuple):
@@ -46,31 +54,86 @@ class AlignedWindow(NamedTuple):
     face: Face | None  # None if the source is already aligned
 
 
-def plan_windows(count: int, length: int | None = None, stride: int | None = None) -> list[Window]:
+def plan_windows(
+    count: int,
+    length: int | Seconds | None = None,
+    stride: int | Seconds | None = None,
+    times: Times | None = None,
+) -> list[Window]:
     """Return the windows of a video, sorted by their first frames.
 
     Args:
         count: number of frames of the video.
-        length: length of a stretch in frames. Default: the whole video is one clip. The same if it is not longer.
-        stride: distance in frames from one stretch to the next. Default: half of `length`. The last stretch ends with
-            the video.
+        length: length of a stretch, in frames or by the clock. Default: the whole video is one clip. The same if it is
+            not longer. A stretch has at least 8 frames.
+        stride: distance from one stretch to the next. Default: half of `length`. The last stretch ends with the video.
+        times: (count,) times of the frames in seconds, ascending; None if unknown. `Seconds` need them.
 
     Raises:
-        ValueError: `count` or `length` is less than 8, `stride` is less than 1, or a clip is longer than 4096 frames.
+        ValueError: `count` or `length` is less than 8, `stride` is less than 1, or a clip is longer than 4096 frames;
+            seconds are not positive, or are given without `times`.
     """
     if count < WINDOW:
         raise ValueError(f"count must be at least {WINDOW}, got {count}")
-    if length is not None and length < WINDOW:
-        raise ValueError(f"length must be at least {WINDOW}, got {length}")
-    if stride is not None and stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}")
-    if length is None or count <= length:
+    for name, value, least in (("length", length, WINDOW), ("stride", stride, 1)):
+        if isinstance(value, Seconds):
+            if times is None or not value.value > 0:
+                raise ValueError(f"{name} in seconds must be positive and needs times, got {value.value} s")
+        elif value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if length is None or is_one_clip(count, length, times):
         if count > MAX_CLIP:
             raise ValueError(f"count must be at most {MAX_CLIP} for one clip, got {count}")
-        return [Window(j, interval(count), 0) for j in range(interval(count))]
+        step = interval(count)
+        return [_window(range(j, j + PAIRS * step + 1, step), 0, times) for j in range(step)]
+    if isinstance(length, Seconds):
+        assert times is not None
+        last = min(nearest(times, times[-1] - length.value), count - WINDOW)
+        starts = _starts(last, stride or Seconds(length.value / 2), times)
+        return [_window(_spread(times, start, length.value), start, times) for start in starts]
     last = count - length
-    starts = [*range(0, last, stride or length // 2), last]
-    return [Window(start, interval(length), start) for start in starts]
+    step = interval(length)
+    starts = _starts(last, stride or length // 2, times)
+    return [_window(range(start, start + PAIRS * step + 1, step), start, times) for start in starts]
+
+
+def is_one_clip(count: int, length: int | Seconds, times: Times | None) -> bool:
+    """Return whether a video is not longer than a stretch of it."""
+    if isinstance(length, Seconds):
+        return count <= WINDOW or (times is not None and float(times[-1] - times[0]) <= length.value)
+    return count <= length
+
+
+def nearest(times: Times, time: float) -> int:
+    """Return the index of the frame nearest to a time; the earlier one of two."""
+    after = min(int(np.searchsorted(times, time)), len(times) - 1)
+    return after - 1 if after and time - times[after - 1] <= times[after] - time else after
+
+
+def _window(frames: Iterable[int], anchor: int, times: Times | None) -> Window:
+    chosen = tuple(frames)
+    return Window(chosen, anchor, None if times is None else (float(times[chosen[0]]), float(times[chosen[-1]])))
+
+
+def _starts(last: int, stride: int | Seconds, times: Times | None) -> list[int]:
+    """Return the first frames of stretches from 0 to `last`, the last one of all."""
+    if not isinstance(stride, Seconds):
+        return [*range(0, last, stride), last]
+    assert times is not None
+    starts, index = [], 0
+    while index < last:
+        starts.append(index)
+        steps = math.floor((times[index] - times[0]) / stride.value + 0.5) + 1
+        index = max(index + 1, nearest(times, times[0] + steps * stride.value))
+    return [*starts, last]
+
+
+def _spread(times: Times, start: int, length: float) -> list[int]:
+    """Return 8 different frames nearest to evenly spaced times over a stretch; consecutive ones if it has no more."""
+    frames = [start]
+    for k in range(1, WINDOW):
+        frames.append(max(nearest(times, times[start] + length * k / PAIRS), frames[-1] + 1))
+    return [min(frame, len(times) - WINDOW + k) for k, frame in enumerate(frames)]
 
 
 def aligned_windows(

@@ -1,10 +1,10 @@
 """Find the images of a raw video by their frame numbers."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mol_fast.vision.video import IMAGE_SUFFIXES, number_order
+from mol_fast.vision.frame_numbers import number_files
+from mol_fast.vision.video import is_image
 
 LEAST_PRESENT = 0.75  # smallest share of present frames; a video with less is skipped
 _NAMED = 5  # longest list of names in a message
@@ -24,25 +24,20 @@ class FrameFiles:
 
 
 def frame_files(folder: Path) -> FrameFiles:
-    """Find the frames in a folder. The frame number is the last number in the name of an image.
+    """Find the frames in a folder, numbered as in `number_files`.
 
     Ignores hidden files, files other than images, and images without a number. Of several images with the same number,
     the first is used.
     """
-    numbered: dict[int, Path] = {}
-    junk, doubled = [], []
-    for path in sorted((path for path in folder.iterdir() if path.is_file()), key=number_order):
-        numbers = re.findall(r"\d+", path.stem)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not numbers:
-            junk.append(path.name)
-        elif numbered.setdefault(int(numbers[-1]), path) is not path:
-            doubled.append(path.name)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    found = number_files(path for path in files if is_image(path))
+    junk = [path.name for path in files if not is_image(path) or path in found.unnumbered]
     fixes = []
     if junk:
         fixes.append(f"files that are not frames, ignored: {named(junk)}")
-    if doubled:
-        fixes.append(f"frames with a repeated number, ignored: {named(doubled)}")
-    return FrameFiles(dict(sorted(numbered.items())), tuple(fixes))
+    if found.doubled:
+        fixes.append(f"frames with a repeated number, ignored: {named([path.name for path in found.doubled])}")
+    return FrameFiles(found.files, tuple(fixes))
 
 
 def too_few(found: FrameFiles, onset: int, offset: int, step: int = 1) -> str | None:

@@ -16,8 +16,9 @@ from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, transform, warp
 from mol_fast.vision.faces import MIN_SCORE, Face
+from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
-from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, VideoFile, grey, read_image
+from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, grey, read_image, used_bits
 
 _PAIRS = 16  # pairs of frames in one batch of flow
 _WIDER = 0.5  # border added on each side of a frame without a found face, as a share of its size
@@ -121,6 +122,7 @@ class _FrameReader:
         self._video = video
         self._kept: list[int] = []
         self._unreadable: list[str] = []
+        self._notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[str, Picture]]:
         size: tuple[int, ...] | None = None
@@ -141,11 +143,14 @@ class _FrameReader:
     def _pictures(self) -> Iterator[tuple[str, Picture | None]]:
         files = self._video.frames
         if len(files) == 1 and files[0].suffix.lower() not in IMAGE_SUFFIXES:
-            for index, picture in enumerate(VideoFile(files[0])):
+            source = VideoFile(files[0])
+            self._notes = source.notes
+            for index, picture in enumerate(source):
                 yield f"frame {index} of {files[0].name}", picture
             return
+        bits = used_bits(files)
         for file in files:
-            yield file.name, _readable(file)
+            yield file.name, _readable(file, bits)
 
     @property
     def count(self) -> int:
@@ -160,12 +165,13 @@ class _FrameReader:
         return min(range(len(self._kept)), key=lambda i: abs(self._kept[i] - apex))
 
     def fixes(self) -> tuple[str, ...]:
-        return (f"unreadable, left out: {named(self._unreadable)}",) if self._unreadable else ()
+        unreadable = (f"unreadable, left out: {named(self._unreadable)}",) if self._unreadable else ()
+        return self._notes + unreadable
 
 
-def _readable(file: Path) -> Picture | None:
+def _readable(file: Path, bits: int) -> Picture | None:
     try:
-        return read_image(file)
+        return read_image(file, bits)
     except UserError:
         return None
 

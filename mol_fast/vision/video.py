@@ -1,4 +1,4 @@
-"""Read frames from video files, folders of images and arrays; write video files.
+"""Frames of folders of images and arrays; write video files. Video files are read in `read_video`.
 
 All pictures are uint8, grey (H, W) or RGB (H, W, 3). Every source is read frame by frame and can be read again. Only
 the array keeps its frames in memory.
@@ -6,10 +6,9 @@ the array keeps its frames in memory.
 
 import contextlib
 import os
-import re
 import secrets
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.frame_numbers import number_files
 
 Picture = npt.NDArray[np.uint8]
+Times = npt.NDArray[np.float64]
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 MOST_SIDE = 8192
@@ -36,7 +37,9 @@ class FrameSource(Protocol):
 
     name: str  # for messages
     count: int  # number of frames
-    fps: float | None  # frames per second, None if unknown
+    fps: float | None  # mean frames per second, None if unknown
+    times: Times | None  # (count,) time stamps in seconds, ascending; None if unknown
+    notes: tuple[str, ...]  # what the user should know about the source, one sentence each
     aligned: bool  # frames are already aligned face crops
 
     def __iter__(self) -> Iterator[Picture]: ...
@@ -46,70 +49,15 @@ class FrameSource(Protocol):
         ...
 
 
-class VideoFile:
-    """The frames of a video file, read by OpenCV's FFmpeg.
-
-    The constructor reads the file once to count the frames.
-
-    Raises:
-        UserError: the file cannot be read as video, or ends early.
-    """
-
-    aligned = False
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        import cv2
-
-        self.path = Path(path)
-        self.name = str(path)
-        capture = self._open()
-        try:
-            side = (int(capture.get(prop)) for prop in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-            check_picture_size(self.name, *side)
-            announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            rate = capture.get(cv2.CAP_PROP_FPS)
-            self.count = 0
-            while capture.grab():
-                self.count += 1
-        finally:
-            capture.release()
-        if not self.count:
-            raise UserError(f"{self.name} has no readable frame, check that the file is complete")
-        missing = announced - self.count
-        if missing > max(2, 0.05 * announced):  # some containers store no count, only an estimate
-            raise UserError(
-                f"{self.name} ends after {self.count} of {announced:.0f} frames, the file is truncated or damaged"
-            )
-        self.fps: float | None = rate if np.isfinite(rate) and rate > 0 else None
-
-    def __iter__(self) -> Iterator[Picture]:
-        import cv2
-
-        capture = self._open()
-        try:
-            for index in range(self.count):
-                ok, frame = capture.read()
-                if not ok:
-                    raise UserError(f"{self.frame_name(index)} cannot be read, the file is damaged or has changed")
-                yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        finally:
-            capture.release()
-
-    def frame_name(self, index: int) -> str:
-        return f"frame {index} of {self.name}"
-
-    def _open(self) -> Any:
-        import cv2
-
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
-        if not capture.isOpened():
-            capture.release()
-            raise UserError(f"{self.name} cannot be read as video, check that it is a complete video file")
-        return capture
+def even_times(count: int, fps: float | None) -> Times | None:
+    """Return the times in seconds of frames at a constant rate, from 0; None if the rate is unknown."""
+    return None if fps is None else np.arange(count) / fps
 
 
 class ImageFolder:
-    """The images of a folder, in the order of the numbers in their names. Other files are ignored.
+    """The images of a folder, in the order of their frame numbers, see `number_files`. Other files are ignored.
+
+    Deep images (16 bits per colour) are scaled to 8 bits by one factor, from the brightest value of all of them.
 
     Raises:
         UserError: the folder holds no images.
@@ -121,15 +69,23 @@ class ImageFolder:
         self.path = Path(path)
         self.name = str(path)
         self.fps = fps
-        self.files = sorted((file for file in self.path.iterdir() if _is_image(file)), key=number_order)
+        found = number_files(file for file in self.path.iterdir() if is_image(file))
+        self.files = [*found.files.values()]
         self.count = len(self.files)
         if not self.count:
             raise UserError(f"{self.name} {self._content()}")
+        self.times = even_times(self.count, fps)
+        ignored = [*found.doubled, *found.unnumbered]
+        self.notes: tuple[str, ...] = ()
+        if ignored:
+            names = ", ".join(file.name for file in ignored[:5]) + (" ..." if len(ignored) > 5 else "")
+            self.notes = (f"images without a frame number of their own, ignored: {names}",)
 
     def __iter__(self) -> Iterator[Picture]:
         size: tuple[int, ...] | None = None
+        bits = used_bits(self.files)
         for file in self.files:
-            frame = read_image(file)
+            frame = read_image(file, bits)
             if size is not None and frame.shape[:2] != size:
                 raise UserError(
                     f"{file} is {frame.shape[1]} x {frame.shape[0]} pixels where {self.files[0].name} is "
@@ -177,6 +133,8 @@ class FrameArray:
         self.fps = fps
         self.aligned = aligned
         self.count = len(frames)
+        self.times = even_times(self.count, fps)
+        self.notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Picture]:
         return iter(self.frames)
@@ -185,22 +143,56 @@ class FrameArray:
         return f"frame {index} of {self.name}"
 
 
-def read_image(path: str | os.PathLike[str]) -> Picture:
+def read_image(path: str | os.PathLike[str], bits: int = 16) -> Picture:
     """Read an image file as uint8 (H, W, 3), RGB.
+
+    Args:
+        path: the file.
+        bits: bits that are used of a deep image (16 bits per colour), see `used_bits`.
 
     Raises:
         UserError: the file cannot be read as an image, or is too large; its size is read before it is decoded.
     """
     import cv2
 
-    image = None
+    image = _decode(path)
+    if image.dtype == np.uint16:
+        image = np.rint(np.minimum(image, 2**bits - 1) * (255 / (2**bits - 1))).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def used_bits(files: Sequence[Path]) -> int:
+    """Return how many bits the deep images of a clip use: cameras of 10 or 12 bits fill 16 bits in part.
+
+    Only if the first readable image is deep, all are read. Images that cannot be read are left out.
+    """
+    brightest = 0
+    for file in files:
+        try:
+            image = _decode(file)
+        except UserError:
+            continue
+        if image.dtype != np.uint16:
+            break
+        brightest = max(brightest, int(image.max()))
+    return max(8, brightest.bit_length()) if brightest else 16
+
+
+def _decode(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Read an image file as uint8 or uint16 (H, W, 3), blue first."""
+    import cv2
+
+    image: Any = None
     with contextlib.suppress(cv2.error, OSError, ValueError):
         size = _image_size(path)
         check_picture_size(str(path), *size)
-        image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+        data = np.fromfile(path, dtype=np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is not None and image.dtype not in (np.uint8, np.uint16):
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"{path} cannot be read as an image, the file is damaged or of another kind")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(image)
 
 
 def check_picture_size(name: str, width: int, height: int) -> None:
@@ -248,10 +240,9 @@ def rgb(picture: Picture) -> Picture:
     return np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture
 
 
-def number_order(path: Path) -> list[tuple[int, str]]:
-    """Return the sort key of a file name: digits compare as numbers, so img9 comes before img46."""
-    parts = re.split(r"([0-9]+)", path.stem)
-    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)] + [(0, path.suffix)]
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image, by its name; hidden files are none."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 class VideoWriter:
@@ -308,6 +299,8 @@ class VideoWriter:
             self._part.unlink(missing_ok=True)
 
     def _publish(self) -> None:
+        from mol_fast.vision.read_video import VideoFile
+
         try:
             written = VideoFile(self._part).count
         except UserError:
@@ -324,7 +317,3 @@ class VideoWriter:
 def _storable_rate(fps: float) -> float:
     """Round `fps` to what MPEG-4 can store: it divides a second into at most 65535 parts."""
     return round(min(fps, 65535.0), 3 if fps < 65 else 2 if fps < 655 else 0)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

@@ -38,7 +38,7 @@ def test_a_video_not_longer_than_a_window_is_a_clip():
 
 def test_sliding_windows():
     windows = plan_windows(50, 20, 10)
-    assert windows == [Window(start, 2, start) for start in (0, 10, 20, 30)]
+    assert windows == [Window(tuple(range(start, start + 15, 2)), start) for start in (0, 10, 20, 30)]
     assert list(windows[1].frames) == [10, 12, 14, 16, 18, 20, 22, 24]
 
 
@@ -104,7 +104,7 @@ def test_aligned_frames_pass_unchanged_without_a_finder():
 class Stream:
     """A long video that counts how many of its frames are alive at once."""
 
-    name, count, fps, aligned = "stream", 300, None, True
+    name, count, fps, times, notes, aligned = "stream", 300, None, None, (), True
 
     def __init__(self) -> None:
         self.alive = self.most = 0

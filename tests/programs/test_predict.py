@@ -17,8 +17,8 @@ from mol_fast.predict import main
 from mol_fast.prediction.predictor import predict
 from mol_fast.vision.align import alignment, centre_crop, transform, warp
 from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import FRAME
-from mol_fast.vision.video import VideoFile
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from mol_fast.data import write_video
 from mol_fast.prediction.sources import open_source
 from mol_fast.utils.errors import UserError
 from mol_fast.vision import video
-from mol_fast.vision.video import FrameArray, ImageFolder, VideoFile, VideoWriter, grey, read_image, rgb
+from mol_fast.vision.read_video import VideoFile
+from mol_fast.vision.video import FrameArray, ImageFolder, VideoWriter, grey, read_image, rgb
 
 
 def colours(count: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -65,17 +66,6 @@ def test_any_rate_can_be_written(tmp_path, fps):
 def test_odd_sides_lose_a_pixel(tmp_path):
     source = VideoFile(write(tmp_path / "a.mp4", colours(3, 47, 65)))
     assert next(iter(source)).shape == (46, 64, 3)
-
-
-def test_videos_are_read_frame_by_frame(tmp_path, monkeypatch):
-    source = VideoFile(write(tmp_path / "a.mp4", colours(12)))
-    reads = []
-    convert = cv2.cvtColor
-    monkeypatch.setattr(cv2, "cvtColor", lambda *a: reads.append(1) or convert(*a))
-    frames = iter(source)
-    next(frames)
-    next(frames)
-    assert len(reads) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no video" * 100], ids=["empty", "text"])

@@ -1,0 +1,225 @@
+"""Every kind of video file, with the right pixels and the right times."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from harness.videos import corners, quarter_levels, write_file, write_sound
+
+from mol_fast.utils.errors import UserError
+from mol_fast.vision.read_video import VideoFile
+from mol_fast.vision.video import grey
+
+LEVELS = [40, 90, 150, 210]
+TICK = 1 / 25
+
+
+def still(count: int = 12) -> list[np.ndarray]:
+    return [corners()] * count
+
+
+def steps(count: int = 30) -> list[np.ndarray]:
+    """Frame i has the level 40 + 5 i."""
+    return [np.full((48, 64), 40 + 5 * i, dtype=np.uint8) for i in range(count)]
+
+
+def noise(count: int = 30) -> list[np.ndarray]:
+    """Frames whose packets are large."""
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 255, (48, 64), dtype=np.uint8) for _ in range(count)]
+
+
+def levels(source: VideoFile) -> list[list[int]]:
+    return [quarter_levels(frame) for frame in source]
+
+
+def cut(path: Path, share: float) -> Path:
+    os.truncate(path, round(share * path.stat().st_size))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixels"),
+    [
+        (".mp4", "mpeg4", "yuv420p"),
+        (".mp4", "libx264", "yuv420p"),
+        (".mkv", "libx264", "yuv444p"),
+        (".avi", "mjpeg", "yuvj420p"),  # full range
+        (".ts", "mpeg2video", "yuv420p"),
+        (".mkv", "libx264", "yuv420p10le"),
+        (".mkv", "ffv1", "gray12le"),
+        (".mkv", "ffv1", "gray16le"),
+    ],
+)
+def test_pixels_and_times_of_every_codec_range_and_depth(tmp_path, suffix, codec, pixels):
+    source = VideoFile(write_file(tmp_path / f"a{suffix}", still(), codec, pixels=pixels))
+    assert (source.count, source.fps, source.aligned, source.notes) == (12, 25, False, ())
+    np.testing.assert_allclose(source.times, np.arange(12) * TICK, atol=1e-3)
+    for _ in range(2):  # as often as one likes
+        pictures = list(source)
+        assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 12
+        for picture in pictures:
+            np.testing.assert_allclose(quarter_levels(picture), LEVELS, atol=1.5)
+
+
+def test_pixels_are_those_of_opencv_within_a_level(tmp_path):
+    path = write_file(tmp_path / "a.mp4", noise(3), "libx264", options={"qp": "4"})
+    capture = cv2.VideoCapture(str(path))
+    for picture in VideoFile(path):
+        _, other = capture.read()
+        assert np.abs(grey(picture).astype(int) - cv2.cvtColor(other, cv2.COLOR_BGR2GRAY)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("turn", "shape", "order"),
+    [(90, (64, 48), (1, 3, 0, 2)), (180, (48, 64), (3, 2, 1, 0)), (-90, (64, 48), (2, 0, 3, 1))],
+)
+def test_a_turned_video_is_upright(tmp_path, turn, shape, order):
+    source = VideoFile(write_file(tmp_path / "phone.mp4", still(), turn=turn))
+    picture = next(iter(source))
+    assert picture.shape[:2] == shape
+    np.testing.assert_allclose(quarter_levels(picture), [LEVELS[i] for i in order], atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("pixel", "turn", "shape"),
+    [((4, 3), 0, (48, 85)), ((3, 4), 0, (64, 64)), ((4, 3), 90, (85, 48)), ((100, 1), 0, (48, 64))],
+)
+def test_anamorphic_video_gets_square_pixels(tmp_path, pixel, turn, shape):
+    path = write_file(tmp_path / "hdv.mp4", still(), "libx264", pixel_shape=Fraction(*pixel), turn=turn)
+    picture = next(iter(VideoFile(path)))
+    assert picture.shape[:2] == shape  # a pixel of 100:1 is damage
+    if not turn:
+        np.testing.assert_allclose(quarter_levels(picture), LEVELS, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        (".mp4", "libx264", {"x264-params": "tff=1:qp=10"}),
+        (".mkv", "mpeg2video", {"flags": "+ildct+ilme", "qmin": "1", "qmax": "2"}),
+    ],
+)
+def test_interlaced_video_has_no_comb_and_all_its_frames(tmp_path, suffix, codec, options):
+    """A bar moves 8 pixels per frame; the odd lines are the first field, the even ones show it half a frame later."""
+    frames = []
+    for i in range(16):
+        frame = np.full((96, 160), 50, dtype=np.uint8)
+        frame[1::2, 8 * i : 8 * i + 24] = 200
+        frame[::2, 8 * i + 4 : 8 * i + 28] = 200
+        frames.append(frame)
+    source = VideoFile(write_file(tmp_path / f"dv{suffix}", frames, codec, options=options))
+    assert source.count == 16
+    pictures = [grey(picture).astype(int) for picture in source]
+    assert len(pictures) == 16
+    np.testing.assert_allclose(source.times, np.arange(16) * TICK, atol=1e-3)
+    for i in range(2, 14):
+        comb, raw = (
+            np.abs(picture[1:-1] - (picture[:-2] + picture[2:]) / 2).mean()
+            for picture in (pictures[i], frames[i] + 0.0)
+        )
+        assert comb < 0.3 * raw
+        bar = np.flatnonzero(pictures[i].mean(0) > 125)
+        assert abs(bar.mean() - (8 * i + 11.5)) < 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_times_of_a_variable_rate_are_time_stamps(tmp_path, suffix):
+    times = np.cumsum([0.02 + 0.04 * (i % 3) for i in range(24)])
+    source = VideoFile(write_file(tmp_path / f"phone{suffix}", still(24), "libx264", times=times))
+    np.testing.assert_allclose(source.times, times - times[0], atol=2e-3)
+    assert source.fps == pytest.approx(23 / (times[-1] - times[0]), rel=0.01)
+    np.testing.assert_allclose(VideoFile(source.path, 50).times, np.arange(24) / 50)  # --fps replaces them
+
+
+def test_a_bare_stream_has_no_times(tmp_path):
+    source = VideoFile(write_file(tmp_path / "a.h264", still(), "libx264"))
+    assert (source.count, source.fps, source.times) == (12, None, None)
+    assert VideoFile(source.path, 30).times[3] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_an_edit_list_cuts_what_is_not_shown(tmp_path, codec):
+    """Frames 0 to 11 are in the file, before the first key frame that is shown ends."""
+    source = VideoFile(write_file(tmp_path / "trimmed.mp4", steps(), codec, shift=0.4))
+    assert source.count == 20
+    np.testing.assert_allclose(source.times, np.arange(20) * TICK, atol=1e-3)
+    np.testing.assert_allclose([x[0] for x in levels(source)], [40 + 5 * i for i in range(10, 30)], atol=4)
+
+
+def test_skipped_frames_keep_their_times(tmp_path):
+    path = write_file(tmp_path / "webcam.avi", steps(), "mjpeg", pixels="yuvj420p", drop=range(8, 16))
+    source = VideoFile(path)
+    kept = [*range(8), *range(16, 30)]
+    assert source.count == 22
+    np.testing.assert_allclose(source.times, np.array(kept) * TICK, atol=1e-3)
+    np.testing.assert_allclose([x[0] for x in levels(source)], [40 + 5 * i for i in kept], atol=1.5)
+    assert "announces 30 frames, 22 are shown" in source.notes[0]
+
+
+def test_broken_frames_are_left_out_with_a_note(tmp_path):
+    source = VideoFile(write_file(tmp_path / "a.mkv", steps(), "mjpeg", pixels="yuvj420p", damage=(5, 6)))
+    kept = [i for i in range(30) if i not in (5, 6)]
+    np.testing.assert_allclose(source.times, np.array(kept) * TICK, atol=1e-3)
+    np.testing.assert_allclose([x[0] for x in levels(source)], [40 + 5 * i for i in kept], atol=1.5)
+    assert source.notes == (f"2 frames of {source.name} cannot be decoded, they are left out",)
+
+
+def test_much_damage_is_refused(tmp_path):
+    path = write_file(tmp_path / "a.mkv", steps(), "mjpeg", pixels="yuvj420p", damage=range(10, 30))
+    with pytest.raises(UserError, match=r"20 of 30 frames of .*a.mkv cannot be decoded"):
+        VideoFile(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_cover_picture_is_not_the_video(tmp_path, suffix):
+    source = VideoFile(write_file(tmp_path / f"a{suffix}", still(), cover=True))
+    assert source.count == 12
+    np.testing.assert_allclose(levels(source)[5], LEVELS, atol=1.5)
+
+
+@pytest.mark.parametrize("name", ["10:30.mp4", "a%03d.mp4", "-.mp4", "é #1?.mp4"])
+def test_a_path_is_a_path(tmp_path, monkeypatch, name):
+    write_file(tmp_path / name, still())
+    monkeypatch.chdir(tmp_path)
+    assert VideoFile(name).count == VideoFile(tmp_path / name).count == 12
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi"])
+def test_a_truncated_file_is_refused(tmp_path, suffix):
+    options = {"movflags": "faststart"} if suffix in (".mp4", ".mov") else {}
+    codec = "libvpx" if suffix == ".webm" else "mpeg4"
+    path = write_file(tmp_path / f"a{suffix}", noise(), codec, container=options)
+    assert VideoFile(path).count == 30
+    with pytest.raises(UserError, match=r"a\.\w+ ends after \d+( of 30)? frames, the file is truncated"):
+        VideoFile(cut(path, 0.6))
+
+
+def test_what_is_no_video_is_said_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"a.wav holds no video \(only audio\), give a video file"):
+        VideoFile(write_sound(tmp_path / "a.wav"))
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty.mp4 cannot be read as video"):
+        VideoFile(tmp_path / "empty.mp4")
+    path = write_file(tmp_path / "all.mkv", steps(), "mjpeg", pixels="yuvj420p", damage=range(30))
+    with pytest.raises(UserError, match=r"all.mkv has no readable frame, the file is damaged or encrypted"):
+        VideoFile(path)
+
+
+def test_a_playlist_opens_no_other_address(tmp_path):
+    (tmp_path / "a.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
+    with pytest.raises(UserError, match=r"a.m3u8 is a list of other files"):
+        VideoFile(tmp_path / "a.m3u8")
+
+
+def test_frames_are_read_one_at_a_time(tmp_path, monkeypatch):
+    source = VideoFile(write_file(tmp_path / "a.mp4", still(100), gop=50))
+    decoded = []
+    decode = VideoFile._decode
+    monkeypatch.setattr(VideoFile, "_decode", lambda *given: (decoded.append(1) or x for x in decode(*given)))
+    frames = iter(source)
+    next(frames)
+    assert len(decoded) == 1
