@@ -16,7 +16,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.schema import read_json
 
-_VERSION = 2  # version of the preparation; videos of other versions are prepared again
+_VERSION = 3  # version of the preparation; videos of other versions are prepared again
 
 
 @dataclass(frozen=True)

@@ -299,12 +299,13 @@ class VideoWriter:
             self._part.unlink(missing_ok=True)
 
     def _publish(self) -> None:
-        from mol_fast.vision.read_video import VideoFile
+        import cv2
 
-        try:
-            written = VideoFile(self._part).count
-        except UserError:
-            written = 0
+        capture = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
+        written = 0
+        while capture.grab():
+            written += 1
+        capture.release()
         if written != self._count:
             raise UserError(
                 f"{self.path} could not be written, {written} of {self._count} frames arrived; is the disk full?"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from harness.predict_scene import CLASSES, head, write_head, write_weights
+from harness.videos import write_file
 
 from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, write_video
 from mol_fast.nn.weights import load_weights
@@ -90,6 +91,24 @@ def test_annotated_video_has_all_frames_and_shows_them(video_run):
     assert np.abs(pictures[24, :60, :60, 1] - corner.astype(int)).mean() < 6
     panels = pictures[:, 480:]
     assert np.abs(panels[5] - panels[30]).max() > 100
+
+
+def test_times_are_time_stamps(weights, tmp_path):
+    """12 frames in the first half second, then 25: windows of half a second span half a second in both."""
+    times = np.concatenate([np.arange(12) / 24, 0.5 + np.arange(26) / 50])
+    frames = [np.roll(np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1)), i, axis=1) for i in range(38)]
+    path = write_file(tmp_path / "phone.mp4", frames, "libx264", times=times)
+    out = tmp_path / "out"
+    options = ["--weights", str(weights), "--aligned", "--no-video", "--out", str(out), "--stride", "0.5s"]
+    assert main([str(path), *options]) == 0
+    windows = json.loads((out / "prediction.json").read_text())["windows"]
+    assert [(item["start"], item["end"]) for item in windows] == [(0, 12), (12, 37)]
+    assert [item["start_seconds"] for item in windows] == pytest.approx([0, 0.5], abs=2e-3)
+    assert [item["end_seconds"] for item in windows] == pytest.approx([0.5, 1], abs=2e-3)
+    assert main([str(path), *options, "--fps", "38"]) == 0  # replaces the time stamps
+    windows = json.loads((out / "prediction.json").read_text())["windows"]
+    assert [(item["start"], item["end"]) for item in windows] == [(0, 19), (18, 37)]
+    assert windows[1]["start_seconds"] == pytest.approx(18 / 38, abs=1e-4)
 
 
 def test_table_names_classes_and_windows(weights, tmp_path, capsys):
