@@ -20,6 +20,8 @@ from mol_fast.vision.faces import Face, FaceFinder
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import FrameSource, Picture, Times, grey
 
+_ROUNDING = 1e-6  # seconds, far below the distance of two frames
+
 
 class Window(NamedTuple):
     """8 frames of a video, aligned by the face in frame `anchor`."""
@@ -88,7 +90,7 @@ def plan_windows(
         return [_window(range(j, j + PAIRS * step + 1, step), 0, times) for j in range(step)]
     if isinstance(length, Seconds):
         assert times is not None
-        last = min(nearest(times, times[-1] - length.value), count - WINDOW)
+        last = min(int(np.searchsorted(times, times[-1] - length.value - _ROUNDING)), count - WINDOW)
         starts = _starts(last, stride or Seconds(length.value / 2), times)
         return [_window(_spread(times, start, length.value), start, times) for start in starts]
     last = count - length
