@@ -111,7 +111,7 @@ class VideoFile:
         moving = [stream for stream in streams if not stream.disposition & still and stream.frames != 1] or streams
         if len(moving) > 1:
             counts = dict.fromkeys((stream.index for stream in moving), 0)
-            with _opened(self.path) as again, contextlib.suppress(OSError, ValueError):
+            with _opened(self.path) as again, contextlib.suppress(*_errors()):
                 for packet in again.demux([again.streams[index] for index in counts]):
                     counts[packet.stream_index] += packet.size > 0
                     if counts[moving[0].index] > 1:
@@ -131,16 +131,17 @@ class VideoFile:
             for packet in container.demux(stream):
                 if packet.size:
                     yield packet
-        except (OSError, ValueError):  # FFmpeg's errors
+        except _errors():
             self._broke_off = True
         yield None
 
     def _decode(self, packets: Iterator[Any], stream: "VideoStream") -> Iterator["VideoFrame"]:
         self._broken = 0
+        errors = _errors()
         for packet in packets:
             try:
                 frames = stream.codec_context.decode(packet)
-            except (OSError, ValueError):
+            except errors:
                 self._broken += 1
                 continue
             for frame in frames:
@@ -164,6 +165,13 @@ class VideoFile:
         return ()
 
 
+def _errors() -> tuple[type[Exception], ...]:
+    """Return what FFmpeg raises for files that it cannot read."""
+    from av import FFmpegError
+
+    return FFmpegError, OSError, ValueError
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator["InputContainer"]:
     """Open a file, whatever its name is, and nothing else: no playlist, no address.
@@ -180,7 +188,7 @@ def _opened(path: Path) -> Iterator["InputContainer"]:
             raise UserError(f"{path} is a list of other files, give the video itself")
     try:
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-    except (OSError, ValueError) as error:  # FFmpeg's errors
+    except _errors() as error:
         raise UserError(f"{path} cannot be read as video, check that it is a complete video file") from error
     with container:
         yield container
@@ -191,14 +199,20 @@ def _deinterlaced(frames: Iterator["VideoFrame"], unit: Fraction | None) -> Iter
     from av.filter import Graph
 
     graph = Graph()
+    kind = None
     for frame in frames:
-        if not graph.configured:
+        if kind != (frame.width, frame.height, frame.format.name):  # the first frame, or another size
+            if kind is not None:
+                graph.vpush(None)
+                yield from _pulled(graph)
+                graph = Graph()
+            kind = frame.width, frame.height, frame.format.name
             source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=unit)
             filter = graph.add("bwdif", "mode=send_frame:deint=interlaced")
             graph.link_nodes(source, filter, graph.add("buffersink")).configure()
         graph.vpush(frame)
         yield from _pulled(graph)
-    if graph.configured:
+    if kind is not None:
         graph.vpush(None)
         yield from _pulled(graph)
 
