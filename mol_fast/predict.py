@@ -6,19 +6,22 @@ After this module is imported, `mol_fast.predict` is the module, so the module c
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mol_fast.cli import progress, run_program
+from mol_fast.cli import fail, progress, run_program
+from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
-from mol_fast.prediction.sources import open_source
 from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
-from mol_fast.utils.errors import UserError
+from mol_fast.utils.errors import InputsFailed, UserError
+from mol_fast.utils.failures import explain
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_BATCH
 from mol_fast.utils.terminal import make_console
@@ -51,7 +54,10 @@ class Options:
     Attributes:
         weights: Folder of a training run, or a weights file (.safetensors).
         out: Folder for prediction.json and annotated.mp4; created if missing. Default: NAME-prediction in the current
-            folder.
+            folder. With several inputs, OUT is the folder that gets a folder NAME-prediction for each.
+        start: Time where the part that is read begins: seconds (80.5), or minutes and seconds (1:20), from the
+            beginning of the input. Default: its beginning.
+        end: Time where the part ends. Default: the end of the input, as is any later time.
         window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
             evenly spaced in time. With "all", the whole input is one clip; so is an input not longer than a window.
             Default: 0.5s for video files with time stamps, else all.
@@ -69,6 +75,8 @@ class Options:
 
     weights: Path
     out: Path | None = None
+    start: str | None = None
+    end: str | None = None
     window: str | None = None
     stride: str | None = None
     fps: float | None = None
@@ -87,43 +95,97 @@ def main(argv: list[str] | None = None) -> int:
     return run_program(run, argv, "predict", "faces")
 
 
-def run(input: Path, /, prediction: Options) -> None:
-    """Predict micro-expression, optical flow and landmarks of the largest face in a video.
+def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
+    """Predict micro-expression, optical flow and landmarks of the largest face in a video, or in several ones.
 
     Prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow length in
     pixels of the 128 x 128 crop. Writes prediction.json and annotated.mp4. Weights that were trained without flow or
-    landmarks (--tasks) predict only the other tasks.
+    landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the others.
 
     Args:
-        input: Video file, folder of images in the order of the numbers in their names, or prepared .safetensors file.
+        inputs: Video files, folders of images in the order of the numbers in their names, or prepared .safetensors
+            files. Every input is predicted for itself.
         prediction: Options of the program.
 
     Raises:
-        UserError: the input or an option cannot be used.
+        UserError: an option or an input cannot be used.
     """
     options = prediction
     _check_numbers(options)
-    source = open_source(input, options.fps)
+    span = _span(options)
+    folders = _folders(inputs, options.out)
+    predictor = Predictor(options.weights, options.device, options.batch_size)
+    finder = cache(lambda: FaceFinder(options.min_score))
+    if len(inputs) == 1:
+        _run_one(inputs[0], folders[0], span, options, predictor, finder)
+        return
+    failed = []
+    for path, out in zip(inputs, folders, strict=True):
+        print(path, flush=True)
+        try:
+            _run_one(path, out, span, options, predictor, finder)
+        except (UserError, OSError, MemoryError) as error:
+            fail(str(error) if isinstance(error, UserError) else explain(error) or str(error))
+            failed.append(str(path))
+    if failed:
+        kind = UserError if len(failed) == len(inputs) else InputsFailed
+        raise kind(f"{len(failed)} of {len(inputs)} inputs failed, see above: {', '.join(failed)}")
+
+
+def _run_one(
+    path: Path,
+    out: Path,
+    span: tuple[float | None, float | None],
+    options: Options,
+    predictor: Predictor,
+    finder: Callable[[], FaceFinder],
+) -> None:
+    """Predict one input, write its files into `out` and print its table."""
+    source = open_part(path, options.fps, *span)
     source.aligned = source.aligned or options.aligned
     check_length(source)
     windows = _plan(source, options)
-    predictor = Predictor(options.weights, options.device, options.batch_size)
-    finder = None if source.aligned else FaceFinder(options.min_score)
-    out = options.out or Path(f"{input.resolve().stem}-prediction")
+    faces = None if source.aligned else finder()
     out.mkdir(parents=True, exist_ok=True)
+    first = first_frame(source)
+    part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
     with FlowFile(out) as flow:
-        result, fast = _predict(source, windows, predictor, finder, flow)
-        about = {"input": str(input), "weights": str(options.weights), "frames": source.count}
-        write_atomic(out / "prediction.json", to_json(result, source.fps, about))
+        result, fast = _predict(source, windows, predictor, faces, flow)
+        about = {"input": str(path), "weights": str(options.weights), "frames": whole(source).count, "part": part}
+        write_atomic(out / "prediction.json", to_json(result, about))
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
 
             max_flow = options.max_flow or max(fast, _LEAST_MAX_FLOW)
+            sound = None if options.fps else sound_of(source)  # it would not fit to another rate
             with progress() as begin:
-                write_annotated(
-                    out / "annotated.mp4", source, windows, result, max_flow, begin("drawing", source.count)
-                )
+                advance = begin("drawing", source.count)
+                write_annotated(out / "annotated.mp4", source, windows, result, max_flow, sound, advance)
     _print(result, source.notes, out)
+
+
+def _span(options: Options) -> tuple[float | None, float | None]:
+    """Return --start and --end in seconds."""
+    start = None if options.start is None else parse_time(options.start, "--start")
+    end = None if options.end is None else parse_time(options.end, "--end")
+    if end is not None and end <= (start or 0):
+        raise UserError(f"--end is {options.end}, it must be after --start {options.start or 0}")
+    return start, end
+
+
+def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
+    """Return the folder for the results of each input, all different."""
+    if not inputs:
+        raise UserError("no input is given, give a video file, a folder of images, or a prepared file")
+    if len(inputs) == 1 and out is not None:
+        return [out]
+    owners: dict[Path, Path] = {}
+    for path in inputs:
+        folder = (out or Path()) / f"{path.resolve().stem}-prediction"
+        if folder in owners:
+            raise UserError(f"{owners[folder]} and {path} would both be written to {folder}, give them one at a time")
+        owners[folder] = path
+    return list(owners)
 
 
 def _predict(
@@ -139,11 +201,12 @@ def _predict(
             if window_flow is not None:
                 flow.append(window_flow)
                 fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
-    return summarise(predictor.classes, windows, predictions, flow if "flow" in predictor.tasks else None), fast
+    fields = flow if "flow" in predictor.tasks else None
+    return summarise(predictor.classes, windows, predictions, fields, source.fps, first_frame(source)), fast
 
 
 def _plan(source: FrameSource, options: Options) -> list[Window]:
-    default = "0.5s" if isinstance(source, VideoFile) and source.times is not None else "all"
+    default = "0.5s" if isinstance(whole(source), VideoFile) and source.times is not None else "all"
     text = options.window or default
     timed = source.times is not None
     length = None if text == "all" else _length(text, timed, "--window", WINDOW)
@@ -192,11 +255,11 @@ def _print(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
     if more > 0:
         console.print(f"{more} more windows are in prediction.json")
     if result.skipped:
-        starts = ", ".join(str(window.start) for window in result.skipped[:10])
+        starts = ", ".join(str(result.frames(window)[0]) for window in result.skipped[:10])
         console.print(f"skipped {len(result.skipped)} windows without a face, from frame {starts}", end="")
         console.print(" ..." if len(result.skipped) > 10 else "")
     for text in dict.fromkeys(item.remark for item in result.windows if item.remark):
-        empty = [str(item.window.start) for item in result.windows if item.remark == text]
+        empty = [str(result.frames(item.window)[0]) for item in result.windows if item.remark == text]
         count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"
         end = " ..." if len(empty) > 10 else ""
         console.print(f"{count}, from frame {', '.join(empty[:10])}{end}: {text}; ignore the probabilities")
@@ -222,11 +285,11 @@ def _table(result: Prediction) -> "Table":
     if flows:
         table.add_column("flow (px)", f"{np.mean(flows):.3f}", justify="right")
     for number, item in enumerate(result.windows[:_TABLE_ROWS], start=1):
-        start, end = item.window.start, item.window.end
+        frames = result.frames(item.window)
         seconds = [] if item.window.seconds is None else ["{:.2f}-{:.2f}".format(*item.window.seconds)]
         values = [_probability(value, item.probabilities) for value in item.probabilities]
         flow = [] if item.mean_flow is None else [f"{item.mean_flow:.3f}"]
-        table.add_row(str(number), f"{start}-{end}", *seconds, *values, *flow)
+        table.add_row(str(number), f"{frames[0]}-{frames[-1]}", *seconds, *values, *flow)
     return table
 
 

@@ -14,7 +14,8 @@ from mol_fast.prediction.windows import Window
 from mol_fast.vision.align import Matrix, inverse, scale_of, transform
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.sizes import CROP, PAIRS, WINDOW
-from mol_fast.vision.video import FrameSource, Picture, VideoWriter, rgb
+from mol_fast.vision.video import FrameSource, Picture, rgb
+from mol_fast.vision.write_video import Sound, VideoWriter
 
 _SMALLEST_SIDE = 480  # smaller frames are enlarged, to make text and points visible
 _OPACITY = 0.6  # opacity of flow at full colour
@@ -44,6 +45,7 @@ def write_annotated(
     windows: list[Window],
     prediction: Prediction,
     max_flow: float,
+    sound: Sound | None = None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> None:
     """Write the annotated video of all frames of `source`, with one frame in memory at a time.
@@ -54,6 +56,7 @@ def write_annotated(
         windows: all windows, also those without a prediction.
         prediction: prediction for `windows`.
         max_flow: flow length that gets full colour, in pixels of the crop.
+        sound: sound of the frames, None for a silent video.
         on_frame: called after each frame.
 
     Raises:
@@ -66,13 +69,14 @@ def write_annotated(
     first = next(frames)
     fastest = None if prediction.flow is None else max_flow
     annotator = Annotator(prediction.classes, first.shape[1::-1], fastest, summary)
-    with VideoWriter(path, annotator.size, source.fps) as writer:
+    with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for index, frame in enumerate(chain([first], frames)):
             number, pair = pairs[index]
             k = place.get(windows[number])
-            time = "" if source.times is None else f"   {source.times[index]:.2f} s"
-            caption = f"frame {index}{time}   window {number + 1} of {len(windows)}"
-            writer.write(annotator.draw(frame, caption, None if k is None else _shown(prediction, k, pair)))
+            time = None if source.times is None else source.times[index] - source.times[0]
+            clock = "" if source.times is None else f"   {source.times[index]:.2f} s"
+            caption = f"frame {prediction.first + index}{clock}   window {number + 1} of {len(windows)}"
+            writer.write(annotator.draw(frame, caption, None if k is None else _shown(prediction, k, pair)), time)
             on_frame()
 
 

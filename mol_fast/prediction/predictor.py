@@ -108,6 +108,7 @@ def predict(
     *,
     window: int | None = None,
     stride: int | None = None,
+    fps: float | None = None,
     aligned: bool = False,
     min_score: float = MIN_SCORE,
     device: str = "auto",
@@ -121,6 +122,7 @@ def predict(
         window: length of a stretch in frames. Default: read all frames as one clip, as in training. The same if there
             are not more frames than this.
         stride: distance in frames from one stretch to the next. Default: half of `window`.
+        fps: frames per second, for the times in the result.
         aligned: the frames are already aligned face crops, such as those of a prepared set. Then no face is searched,
             and the extra `faces` is not needed.
         min_score: smallest detection score of a face, see `mol_fast.vision.faces.FaceFinder`.
@@ -132,25 +134,43 @@ def predict(
             weights or device cannot be used.
         ValueError: an argument has a wrong shape, dtype or range.
     """
-    source = FrameArray(frames, aligned=aligned)
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"fps must be positive and finite, got {fps!r}")
+    source = FrameArray(frames, fps=fps, aligned=aligned)
     check_length(source)
     for name, value in (("window", window), ("stride", stride), ("batch_size", batch_size)):
         if value is not None and not isinstance(value, Integral):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
-    windows = plan_windows(source.count, window, stride)
+    windows = plan_windows(source.count, window, stride, source.times)
     predictor = Predictor(weights, device, batch_size)
     finder = None if aligned else FaceFinder(min_score)
     predictions, flow = zip(*predictor.run(source, windows, finder), strict=True)
-    return summarise(predictor.classes, windows, list(predictions), list(flow) if "flow" in predictor.tasks else None)
+    fields = list(flow) if "flow" in predictor.tasks else None
+    return summarise(predictor.classes, windows, list(predictions), fields, fps)
 
 
 def summarise(
-    classes: tuple[str, ...], windows: list[Window], predictions: list[WindowPrediction], flow: Sequence[Flow] | None
+    classes: tuple[str, ...],
+    windows: list[Window],
+    predictions: list[WindowPrediction],
+    flow: Sequence[Flow] | None,
+    fps: float | None,
+    first: int = 0,
 ) -> Prediction:
-    """Combine `predictions` of windows into the prediction of a clip. Windows without a face have no prediction."""
+    """Combine `predictions` of windows into the prediction of a clip. Windows without a face have no prediction.
+
+    Args:
+        classes: names of the classes.
+        windows: all windows.
+        predictions: predictions of those with a face.
+        flow: flow of each of `predictions`, None if the model has none.
+        fps: mean frames per second of the source, None if unknown.
+        first: index in the source of frame 0 of the windows.
+    """
     done = {prediction.window for prediction in predictions}
     mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
-    return Prediction(classes, mean, predictions, flow, [window for window in windows if window not in done])
+    skipped = [window for window in windows if window not in done]
+    return Prediction(classes, mean, predictions, flow, skipped, fps, first)
 
 
 def check_length(source: FrameSource) -> None:

@@ -7,18 +7,23 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from mol_fast.prediction.windows import Window
 from mol_fast.utils.environment import versions
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix
 from mol_fast.vision.faces import Face
 from mol_fast.vision.sizes import CROP, PAIRS
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 FORMAT = 1
+_NO_FACE = "no face in its first frame"
 _LEAST_CONTRAST = 8  # grey levels between the darkest and the brightest pixel; the noise of a covered camera has less
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 
@@ -43,18 +48,55 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction of a clip or video. Flow is None if the weights were trained without it."""
+    """The prediction of a clip or video, or of a part of it. Flow is None if the weights were trained without it.
+
+    Windows count frames from the first one that was read, which is frame `first` of the source.
+    """
 
     classes: tuple[str, ...]
     probabilities: npt.NDArray[np.float32]  # (K,), mean over windows
     windows: list[WindowPrediction]
     flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`, one field per pair, in pixels of the crop
     skipped: list[Window]  # windows without a face in their first frame
+    fps: float | None = None  # mean frames per second, None if unknown
+    first: int = 0
 
     @property
     def label(self) -> str:
         """The most probable class."""
         return self.classes[int(self.probabilities.argmax())]
+
+    def frames(self, window: Window) -> tuple[int, ...]:
+        """Return the frames of a window, as indices in the whole source."""
+        return tuple(self.first + index for index in window.frames)
+
+    def to_dataframe(self) -> "DataFrame":
+        """Return a data frame of pandas with one row per window, in the order of their first frames.
+
+        Columns: `start` and `end` (times of the first and the last frame in seconds, NaN if unknown),
+        `first_frame` and `last_frame` (indices in the source), `class`, `p_CLASS` for each class, and `remark` (why the
+        window says nothing). A window that was skipped has neither class nor probabilities, and a remark.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise UserError("to_dataframe needs pandas: pip install 'mol-fast[train]'") from error
+        nothing = np.full(len(self.classes), np.nan)
+        rows = [
+            *((item.window, self.classes[int(item.probabilities.argmax())], item.probabilities, item.remark)
+              for item in self.windows),
+            *((window, None, nothing, _NO_FACE) for window in self.skipped),
+        ]  # fmt: skip
+        table = []
+        for window, label, probabilities, why in sorted(rows, key=lambda row: row[0]):
+            start, end = window.seconds or (np.nan, np.nan)
+            frames = self.frames(window)
+            table.append((start, end, frames[0], frames[-1], label, *probabilities.astype(float), why))
+        columns = ["start", "end", "first_frame", "last_frame", "class", *(f"p_{c}" for c in self.classes), "remark"]
+        return DataFrame(table, columns=columns)
 
 
 def remark(frames: npt.NDArray[np.uint8]) -> str | None:
@@ -111,53 +153,54 @@ class FlowFile(Sequence[Flow]):
         self._file.close()
 
 
-def to_json(prediction: Prediction, fps: float | None, about: dict[str, Any]) -> str:
+def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     """Return a prediction as JSON text, with one window per line.
 
-    Frames count from 0. Landmarks (68 points for frames 2 to 8 of a window) and the box of the face (left, top, right,
-    bottom) are in pixels of the source's frames: upright, with square pixels, as a player shows them. mean_flow is in
-    pixels of the crop. Times are the time stamps of the frames in seconds, or null if the source has none. Landmarks
-    and mean_flow are null if the weights were trained without them. A remark says why a window shows nothing, or is
-    null.
+    Frames and times count from the beginning of the whole source. Landmarks (68 points for frames 2 to 8 of a window)
+    and the box of the face (left, top, right, bottom) are in pixels of the source's frames: upright, with square
+    pixels, as a player shows them. mean_flow is in pixels of the crop. Times are the time stamps of the frames in
+    seconds, or null if the source has none. Landmarks and mean_flow are null if the weights were trained without them.
+    A remark says why a window shows nothing, or is null.
 
     Args:
         prediction: prediction of a clip or video.
-        fps: mean frames per second, or None.
         about: plain values to put first, such as the origin of the frames.
     """
     head = {
         "format": FORMAT,
         **about,
-        "fps": fps,
+        "fps": prediction.fps,
         "versions": {"python": platform.python_version(), **versions()},
         "classes": list(prediction.classes),
         "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
-        "skipped": [{"reason": "no face in its first frame", **_span(window)} for window in prediction.skipped],
+        "skipped": [{"reason": _NO_FACE, **_span(prediction, window)} for window in prediction.skipped],
     }
-    windows = [_window(prediction.classes, window) for window in prediction.windows]
+    windows = [_window(prediction, window) for window in prediction.windows]
     lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
     return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
 
 
-def _window(classes: tuple[str, ...], prediction: WindowPrediction) -> dict[str, Any]:
+def _window(whole: Prediction, prediction: WindowPrediction) -> dict[str, Any]:
     mean_flow, landmarks = prediction.mean_flow, prediction.landmarks
+    face, anchor = prediction.face, whole.first + prediction.window.anchor
     return {
-        **_span(prediction.window),
-        "class": classes[int(prediction.probabilities.argmax())],
-        "probabilities": _named(classes, prediction.probabilities),
+        **_span(whole, prediction.window),
+        "class": whole.classes[int(prediction.probabilities.argmax())],
+        "probabilities": _named(whole.classes, prediction.probabilities),
         "remark": prediction.remark,
         "mean_flow": None if mean_flow is None else round(mean_flow, 4),
-        "face": None if prediction.face is None else _face(prediction.face, prediction.window.anchor),
+        "face": None if face is None else _face(face, anchor),
         "landmarks": None if landmarks is None else np.round(landmarks.astype(float), 2).tolist(),
     }
 
 
-def _span(window: Window) -> dict[str, Any]:
+def _span(prediction: Prediction, window: Window) -> dict[str, Any]:
+    frames = prediction.frames(window)
     start, end = window.seconds or (None, None)
     return {
-        "start": window.start,
-        "end": window.end,
-        "frames": list(window.frames),
+        "start": frames[0],
+        "end": frames[-1],
+        "frames": list(frames),
         "start_seconds": None if start is None else round(start, 4),
         "end_seconds": None if end is None else round(end, 4),
     }

@@ -17,6 +17,12 @@ class FoldsFailed(UserError):
     exit_code = 1
 
 
+class InputsFailed(UserError):
+    """Some of several inputs failed and the others are done. The message lists those that failed."""
+
+    exit_code = 1
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came. Programs raise it, to end like after SIGINT: with a sentence, and nothing half-written."""
 

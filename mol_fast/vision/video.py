@@ -1,4 +1,4 @@
-"""Frames of folders of images and arrays; write video files. Video files are read in `read_video`.
+"""Read frames from folders of images and arrays. Video files are read in `read_video`.
 
 All pictures are uint8, grey (H, W) or RGB (H, W, 3). Every source is read frame by frame and can be read again. Only
 the array keeps its frames in memory.
@@ -6,12 +6,10 @@ the array keeps its frames in memory.
 
 import contextlib
 import os
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +24,6 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".t
 MOST_SIDE = 8192
 MOST_PIXELS = 40_000_000
 """Largest width or height, and most pixels, of a picture that is read; 8K video has 33 million."""
-_PLAYBACK_FPS = 25.0  # default frame rate of written video
 
 
 class FrameSource(Protocol):
@@ -243,78 +240,3 @@ def rgb(picture: Picture) -> Picture:
 def is_image(path: Path) -> bool:
     """Return whether a file is an image, by its name; hidden files are none."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-class VideoWriter:
-    """Writer of an mp4 file. The complete file appears when the `with` block ends without an error.
-
-    Args:
-        path: file to write; its folder must exist.
-        size: (width, height) in pixels. An odd last column or row of a picture is dropped.
-        fps: frames per second. Default: 25.
-
-    Raises:
-        UserError: the file cannot be written, or cannot be read back.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], size: tuple[int, int], fps: float | None = None) -> None:
-        import cv2
-
-        self.path = Path(path)
-        self._part = self.path.with_name(f".write-{secrets.token_hex(8)}.mp4")
-        self._width, self._height = size[0] // 2 * 2, size[1] // 2 * 2
-        self._count = 0
-        codec = cv2.VideoWriter.fourcc(*"mp4v")
-        rate = _storable_rate(fps or _PLAYBACK_FPS)
-        self._writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, codec, rate, (self._width, self._height))
-        if not self._writer.isOpened():
-            self._part.unlink(missing_ok=True)
-            raise UserError(f"{path} cannot be written, check the folder and that OpenCV has its mp4v encoder")
-
-    def write(self, picture: Picture) -> None:
-        """Add a frame, RGB (H, W, 3).
-
-        Raises:
-            ValueError: the picture is smaller than the video or not RGB.
-        """
-        import cv2
-
-        if picture.ndim != 3 or picture.shape[0] < self._height or picture.shape[1] < self._width:
-            raise ValueError(f"picture must be ({self._height}, {self._width}, 3), got {picture.shape}")
-        frame = np.ascontiguousarray(picture[: self._height, : self._width])
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        self._count += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.release()
-        try:
-            if kind is None:
-                self._publish()
-        finally:
-            self._part.unlink(missing_ok=True)
-
-    def _publish(self) -> None:
-        import cv2
-
-        capture = cv2.VideoCapture(str(self._part), cv2.CAP_FFMPEG)
-        written = 0
-        while capture.grab():
-            written += 1
-        capture.release()
-        if written != self._count:
-            raise UserError(
-                f"{self.path} could not be written, {written} of {self._count} frames arrived; is the disk full?"
-            )
-        with open(self._part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(self._part, self.path)
-
-
-def _storable_rate(fps: float) -> float:
-    """Round `fps` to what MPEG-4 can store: it divides a second into at most 65535 parts."""
-    return round(min(fps, 65535.0), 3 if fps < 65 else 2 if fps < 655 else 0)

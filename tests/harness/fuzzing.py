@@ -39,7 +39,8 @@ from mol_fast.runs.stored import StoredRun, read_run
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject, VideoId
 from mol_fast.utils.sealed import pack, sealed_json, unpack
-from mol_fast.vision.video import VideoWriter, read_image
+from mol_fast.vision.video import read_image
+from mol_fast.vision.write_video import VideoWriter
 
 REFUSED, ACCEPTED, FLIPPED = "refused", "accepted", "a flipped payload bit was accepted"
 DIGITS, DEEP = "@digits", "@deep"

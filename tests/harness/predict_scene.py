@@ -10,7 +10,8 @@ import torch
 from mol_fast import MOL, PRESETS
 from mol_fast.data import render_video
 from mol_fast.nn.weights import save_weights
-from mol_fast.vision.video import VideoWriter, rgb
+from mol_fast.vision.video import rgb
+from mol_fast.vision.write_video import VideoWriter
 
 CLASSES = ("negative", "positive", "surprise")
 

@@ -18,7 +18,7 @@ from mol_fast.nn.weights import save_weights
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import Predictor, predict
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.video import VideoWriter
+from mol_fast.vision.write_video import VideoWriter
 
 
 @pytest.fixture(scope="module")

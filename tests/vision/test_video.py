@@ -15,7 +15,8 @@ from mol_fast.prediction.sources import open_source
 from mol_fast.utils.errors import UserError
 from mol_fast.vision import video
 from mol_fast.vision.read_video import VideoFile
-from mol_fast.vision.video import FrameArray, ImageFolder, VideoWriter, grey, read_image, rgb
+from mol_fast.vision.video import FrameArray, ImageFolder, grey, read_image, rgb
+from mol_fast.vision.write_video import VideoWriter
 
 
 def colours(count: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -55,17 +56,6 @@ def test_video_comes_back(tmp_path):
 
 def test_given_rate_replaces_that_of_the_file(tmp_path):
     assert open_source(write(tmp_path / "a.mp4", colours(3)), fps=200).fps == 200
-
-
-@pytest.mark.parametrize("fps", [1 / 3, 30000 / 1001, 123.456789, 200.123456, 1000])
-def test_any_rate_can_be_written(tmp_path, fps):
-    source = VideoFile(write(tmp_path / "a.mp4", colours(3), fps))
-    assert source.fps == pytest.approx(fps, rel=5e-3)
-
-
-def test_odd_sides_lose_a_pixel(tmp_path):
-    source = VideoFile(write(tmp_path / "a.mp4", colours(3, 47, 65)))
-    assert next(iter(source)).shape == (46, 64, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video" * 100], ids=["empty", "text"])
@@ -182,33 +172,6 @@ def test_grey_and_rgb():
     picture[..., 1] = 100
     assert grey(picture).tolist() == [[59] * 3] * 2  # 0.587 of green
     assert rgb(grey(picture)).tolist() == [[[59] * 3] * 3] * 2
-
-
-def test_writer_leaves_nothing_after_an_error(tmp_path):
-    def fail_while_writing() -> None:
-        with VideoWriter(tmp_path / "a.mp4", (64, 48)) as writer:
-            writer.write(colours(1)[0])
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        fail_while_writing()
-    assert not list(tmp_path.iterdir())
-
-
-def test_writer_notices_that_frames_are_missing(tmp_path, monkeypatch):
-    writer = VideoWriter(tmp_path / "a.mp4", (64, 48))
-    writer.write(colours(1)[0])
-    monkeypatch.setattr(writer, "_count", 5)
-    with pytest.raises(UserError, match=r"a.mp4 could not be written, 1 of 5 frames"), writer:
-        pass
-    assert not list(tmp_path.iterdir())
-
-
-def test_writer_refuses(tmp_path):
-    with pytest.raises(UserError, match="cannot be written"):
-        VideoWriter(tmp_path / "missing" / "a.mp4", (64, 48))
-    with pytest.raises(ValueError, match="picture"), VideoWriter(tmp_path / "a.mp4", (64, 48)) as writer:
-        writer.write(colours(1, 40, 64)[0])
 
 
 def png_header(width: int, height: int) -> bytes:
