@@ -1,7 +1,7 @@
 """Collect predictions of an evaluation, and score recognition, flow and landmarks together."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,20 +117,19 @@ class Evaluation:
             ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video has two labels.
                 Then nothing of the batch is added.
         """
-        names = list(videos)
-        if logits.shape != (len(names), len(self.classes)) or labels.shape != (len(names),):
+        if logits.shape != (len(videos), len(self.classes)) or labels.shape != (len(videos),):
             raise ValueError(
                 f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} must be (B, {len(self.classes)}) "
-                f"and (B,) for {len(names)} videos"
+                f"and (B,) for {len(videos)} videos"
             )
         if not logits.isfinite().all():
             raise ValueError("logits has values that are not finite")
-        known = self._with_labels(names, labels.tolist())
+        known = self._with_labels(videos, labels.tolist())
         flow_part = FlowSums() if flow is None else flow_sums(flow, flow_true)
         landmark_part = LandmarkSums() if landmarks is None else landmark_sums(landmarks, landmarks_true)
 
         self._labels = known
-        self._videos += names
+        self._videos += videos
         self._probabilities.append(logits.detach().double().softmax(1).cpu())
         self.flow += flow_part
         self.landmarks += landmark_part
@@ -143,7 +142,7 @@ class Evaluation:
         """
         if other.classes != self.classes:
             raise ValueError(f"classes must be {self.classes}, got {other.classes}")
-        known = self._with_labels(list(other._labels), list(other._labels.values()))
+        known = self._with_labels(other._labels, other._labels.values())
         self._labels = known
         self._videos += other._videos
         self._probabilities += other._probabilities
@@ -186,9 +185,9 @@ class Evaluation:
         """
         if not windows:
             return
-        names = [window.video for window in windows]
-        self._labels = self._with_labels(names, [window.label for window in windows])
-        self._videos += names
+        videos = [window.video for window in windows]
+        self._labels = self._with_labels(videos, [window.label for window in windows])
+        self._videos += videos
         self._probabilities.append(torch.tensor([window.probabilities for window in windows], dtype=torch.float64))
 
     def videos(self) -> list[VideoPrediction]:
@@ -223,11 +222,11 @@ class Evaluation:
             self.landmarks.scores() if self.landmarks.frames else None,
         )
 
-    def _with_labels(self, names: list[VideoId], labels: list[int]) -> dict[VideoId, int]:
+    def _with_labels(self, videos: Iterable[VideoId], labels: Iterable[int]) -> dict[VideoId, int]:
         known = dict(self._labels)
-        for name, label in zip(names, labels, strict=True):
+        for video, label in zip(videos, labels, strict=True):
             if not 0 <= label < len(self.classes):
-                raise ValueError(f"label {label} of video {name} is not one of {len(self.classes)} classes")
-            if known.setdefault(name, label) != label:
-                raise ValueError(f"video {name} has two labels, {known[name]} and {label}")
+                raise ValueError(f"label {label} of video {video} is not one of {len(self.classes)} classes")
+            if known.setdefault(video, label) != label:
+                raise ValueError(f"video {video} has two labels, {known[video]} and {label}")
         return known
