@@ -1,6 +1,5 @@
 """The program that scores runs or weights again, or compares two runs: `python -m mol_fast.evaluate`."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ import msgspec
 from mol_fast.cli import progress, run_program
 from mol_fast.training.settings import SEEDS, Precision
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.files import write_atomic
+from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.limits import MOST_BATCH
 
 MODES = {
@@ -153,8 +152,7 @@ def _score_weights(settings: Options) -> None:
         "environment": environment(fabric.device),
     }
     if settings.out is not None:
-        digest = hashlib.sha256(weights.file.read_bytes()).hexdigest()
-        identity = {"weights": digest, "protocol": protocol.name, "precision": settings.precision}
+        identity = {"weights": file_sha256(weights.file), "protocol": protocol.name, "precision": settings.precision}
         _open_out(settings.out, about, {**identity, "videos": len(videos), "folds": about["folds"]})
     with progress() as begin:
         advance = begin("scoring subjects", len(folds))

@@ -13,7 +13,7 @@ from pathlib import Path
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.files import write_atomic
+from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.schema import read_json
 
 _VERSION = 3  # version of the preparation; videos of other versions are prepared again
@@ -57,16 +57,6 @@ def video_key(video: RawVideo, settings: Settings) -> str:
     for path in video.frames:
         digest.update(json.dumps([path.name, _content(path)]).encode())
     return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 checksum of a file.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_record(out: Path, video: RawVideo, record: Record) -> None:

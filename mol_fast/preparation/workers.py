@@ -16,10 +16,11 @@ import torch
 
 from mol_fast.data.store import write_video
 from mol_fast.preparation.one_video import Finder, Settings, prepare_video
-from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, video_key, write_record
+from mol_fast.preparation.records import Record, done_record, video_file, video_key, write_record
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.failures import explain
+from mol_fast.utils.files import file_sha256
 from mol_fast.utils.processes import obey_parent, signals_blocked
 from mol_fast.vision.sizes import PAIRS, interval
 

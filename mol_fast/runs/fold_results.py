@@ -24,6 +24,8 @@ from mol_fast.utils.schema import Text, parse_json, read_json
 from mol_fast.utils.sealed import pack, read_sealed_json, sealed_json, unpack
 
 ADVICE = "repeat the command that made it, which makes this fold again"
+_KIND = "sha256:"
+"""Stands before every checksum in scores.json."""
 _PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
 
 
@@ -35,8 +37,8 @@ class FoldResults:
         evaluation: the predictions.
         samples: some clips as pictures.
         chosen: scoring at the step chosen by --selection test, or None.
-        weights: digest of the weights file of the fold, see `file_digest`; None if nothing was trained.
-        steps: digest of metrics.csv; None if nothing was trained.
+        weights: SHA-256 checksum of the weights file of the fold; None if nothing was trained.
+        steps: SHA-256 checksum of metrics.csv; None if nothing was trained.
     """
 
     evaluation: Evaluation
@@ -56,12 +58,9 @@ class FoldResults:
             "classes": evaluation.classes,
             "scores": evaluation.compute().to_dict(),
             "sums": evaluation.sums(),
-            "windows": _digest(windows),
         }
-        if self.weights:
-            scores["weights"] = self.weights
-        if self.steps:
-            scores["steps"] = self.steps
+        checksums = {"windows": hashlib.sha256(windows).hexdigest(), "weights": self.weights, "steps": self.steps}
+        scores |= {name: f"{_KIND}{value}" for name, value in checksums.items() if value}
         if self.chosen:
             scores["chosen_step"] = self.chosen.step
         write_atomic(folder / SCORES, sealed_json(scores))
@@ -80,7 +79,7 @@ class FoldResults:
             raise UserError(f"{folder / SCORES}: the results of the fold {shown(stored.fold)}; {ADVICE}")
         try:
             windows = (folder / WINDOWS).read_bytes()
-            if _digest(windows) != (stored.windows or _digest(windows)):
+            if stored.windows not in (None, hashlib.sha256(windows).hexdigest()):
                 raise ValueError(f"it is not the table that {SCORES} was written with")
             rows = read_windows(windows.decode(), stored.classes, lambda: _sources(folder))
             evaluation = Evaluation.restored(stored.classes, rows, stored.sums.flow, stored.sums.landmarks)
@@ -97,7 +96,7 @@ class _Sums(msgspec.Struct):
 
 
 class _Stored(msgspec.Struct):
-    """Content of scores.json. Earlier versions wrote neither the name of the fold nor digests."""
+    """Content of scores.json. Earlier versions wrote neither the name of the fold nor checksums of its files."""
 
     classes: Annotated[list[Text], msgspec.Meta(min_length=1)]
     scores: Scores
@@ -110,6 +109,9 @@ class _Stored(msgspec.Struct):
 
     def __post_init__(self) -> None:
         check_classes(self.classes)
+        for name in ("windows", "weights", "steps"):
+            if value := getattr(self, name):
+                setattr(self, name, value.removeprefix(_KIND))
 
 
 class _Told(msgspec.Struct):
@@ -126,20 +128,6 @@ class _Told(msgspec.Struct):
 
 class _Run(msgspec.Struct):
     sources: list[str]
-
-
-def file_digest(path: Path) -> str:
-    """Return the digest of a file.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _sources(folder: Path) -> list[str]:

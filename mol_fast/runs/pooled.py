@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 
 from mol_fast.metrics import Evaluation, Scores
-from mol_fast.runs.fold_results import FoldResults, file_digest
+from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import STEPS, Fold, fold_folder
 from mol_fast.runs.megc2019 import fold_log
 from mol_fast.runs.sample import SHOWN, Sample
 from mol_fast.runs.selection import WARNING
 from mol_fast.runs.step_log import read_steps
 from mol_fast.runs.windows_table import probability_columns, video_columns
-from mol_fast.utils.files import write_atomic
+from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.names import Subject, label_subjects
 from mol_fast.utils.tables import csv_table
 
@@ -90,7 +90,7 @@ class PooledResults:
         on stderr of a damaged step log, and leaves it out.
         """
         logs = [(fold_folder(path, fold) / STEPS, item.steps) for fold, item in self.folds.items()]
-        files = [file for file, digest in logs if _whole(file, digest)]
+        files = [file for file, checksum in logs if _whole(file, checksum)]
         rows = [row for file in files for row in read_steps(file)]
         if not rows:
             return [], 0
@@ -159,10 +159,10 @@ class PooledResults:
         ]
 
 
-def _whole(file: Path, digest: str | None) -> bool:
-    """Return whether a step log is what its training wrote; one of earlier versions, without a digest, is accepted."""
-    whole = file.exists() and file_digest(file) == (digest or file_digest(file))
-    if digest and not whole:
+def _whole(file: Path, checksum: str | None) -> bool:
+    """Return whether a step log is what its training wrote; that of an earlier version, without one, is accepted."""
+    whole = file.exists() and checksum in (None, file_sha256(file))
+    if checksum and not whole:
         print(f"warning: {file} is missing or damaged: the curves leave it out", file=sys.stderr, flush=True)
     return whole
 

@@ -20,7 +20,7 @@ from mol_fast.evaluation.score import evaluate, score
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, save_weights
-from mol_fast.runs.fold_results import ADVICE, FoldResults, file_digest
+from mol_fast.runs.fold_results import ADVICE, FoldResults
 from mol_fast.runs.folder import CONFIG, SCORES, STEPS, Fold
 from mol_fast.runs.selection import Scoring, choose, read_scoring, scored_steps, write_scoring
 from mol_fast.runs.step_log import StepLog
@@ -34,7 +34,7 @@ from mol_fast.training.settings import TrainSettings
 from mol_fast.training.step import StepRecord
 from mol_fast.utils.environment import bits_environment
 from mol_fast.utils.errors import Stopped, UserError
-from mol_fast.utils.files import write_atomic
+from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.lock import locked
 
 _OF_THE_RUN = ("folds", "seeds")
@@ -129,10 +129,10 @@ def _read_finished(folder: Path) -> FoldResults | None:
         return None
     weights = folder / FILE_NAME
     try:
-        digest = file_digest(weights)
+        checksum = file_sha256(weights)
     except OSError as error:
         raise UserError(f"{weights}: {(error.strerror or str(error)).lower()}; {ADVICE}") from None
-    if digest != (results.weights or digest):
+    if results.weights not in (None, checksum):
         raise UserError(f"{weights}: not the file that {SCORES} was written with; {ADVICE}")
     return results
 
@@ -208,7 +208,7 @@ def _score_the_last(
         results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
     with StepLog(folder, lines, settings.steps) as log:
         log.add_scores(results.evaluation.compute().summary(), settings.steps)
-    results = replace(results, weights=file_digest(folder / FILE_NAME), steps=file_digest(folder / STEPS))
+    results = replace(results, weights=file_sha256(folder / FILE_NAME), steps=file_sha256(folder / STEPS))
     results.write(folder)
     try:
         FoldResults.read(folder)

@@ -1,6 +1,7 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part. The folder of what can be made again."""
+"""Files: atomic writes, of which a reader sees the old file or the new one, never a part; checksums; our cache."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -32,6 +33,16 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
             temporary.unlink()
         raise
     _flush_folder(target.parent)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 checksum of a file, as hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from mol_fast.preparation.one_video import Settings
-from mol_fast.preparation.records import Record, done_record, file_sha256, video_file, video_key, write_record
+from mol_fast.preparation.records import Record, done_record, video_file, video_key, write_record
 from mol_fast.preparation.release import RawVideo
 from mol_fast.preparation.whole_set import _source
+from mol_fast.utils.files import file_sha256
 
 VIDEO = RawVideo("s1", "a", "fear", "casme2", ())
 

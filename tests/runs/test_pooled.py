@@ -10,10 +10,11 @@ import pytest
 from mol_fast.metrics import Evaluation, FlowSums, LabelledWindow, LandmarkSums
 from mol_fast.report.run import write_run_report
 from mol_fast.report.terminal import print_scores
-from mol_fast.runs.fold_results import FoldResults, file_digest
+from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import Fold
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.selection import Scoring
+from mol_fast.utils.files import file_sha256
 from mol_fast.utils.names import Subject, VideoId
 
 CLASSES = ("negative", "positive", "surprise")
@@ -126,11 +127,11 @@ def test_defect_09_curves_leave_out_a_damaged_step_log(tmp_path: Path, capsys: p
     path.parent.mkdir(parents=True)
     path.write_text("step,total\n1,2.0\n")
     folds = pooled(seeds=(0,)).folds
-    folds[fold_of("s01", 0)] = replace(folds[fold_of("s01", 0)], steps=file_digest(path))
+    folds[fold_of("s01", 0)] = replace(folds[fold_of("s01", 0)], steps=file_sha256(path))
     folds[fold_of("s01", 0)].write(path.parent)
     stored = FoldResults.read(path.parent)
     assert stored is not None
-    assert stored.steps == file_digest(path)
+    assert stored.steps == file_sha256(path)
     assert PooledResults(folds).losses(tmp_path) == ([{"step": 1, "total": 2.0}], 1)
     path.write_text("step,total\n1,3.0\n")
     assert PooledResults(folds).losses(tmp_path) == ([], 0)
