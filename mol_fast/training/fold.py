@@ -4,8 +4,8 @@ import hashlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,19 +85,63 @@ def run_fold(
         Stopped: a signal stopped the run. The same call resumes from the checkpoint.
         Held: another process is training this fold.
     """
+    first, by_test = fabric.is_global_zero, settings.selection == "test"
+    with _claimed(fold, folder, fabric, by_test) as claimed:
+        if not claimed:
+            return
+        if first:
+            _forget_damaged(folder)
+        settings = replace(settings, seed=fold.seed)
+        clips, held_out = split_clips(fold, videos, protocol)
+        if first:
+            _warn_of_missing(fold, class_counts(clips), protocol.classes)
+        model = _new_model(settings, protocol, clips)
+        info = {
+            "classes": list(protocol.classes),
+            "preset": settings.preset,
+            "protocol": protocol.name,
+            "sources": sources(videos),
+            "train_subjects": clips.subjects(),
+            "test_subjects": held_out.subjects(),
+        }
+        if first:
+            write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)
+        scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
+
+        def score_on_the_way(step: int) -> None:
+            if first and step < settings.steps:
+                write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
+                model.train()
+
+        data = [info["classes"], info["test_subjects"], fingerprint(videos)]
+        checkpoints = _checkpoints(folder, settings, fabric, data)
+        _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
+        if first:
+            if checkpoints.resumed:
+                write_fold_config(folder, settings, fabric_precision(fabric), info, model.config, checkpoints.resumed)
+            _score_the_last(model, held_out, settings, fabric, folder, checkpoints.lines, scored)
+        fabric.barrier()
+
+
+@contextmanager
+def _claimed(fold: Fold, folder: Path, fabric: Fabric, by_test: bool) -> Iterator[bool]:
+    """Lock the folder of a fold for this training, and return whether there is anything to do."""
     first = fabric.is_global_zero
-    by_test = settings.selection == "test"
-    if largest(fabric, int(first and _is_finished(folder, by_test))):
-        return
+
+    def finished() -> bool:
+        return bool(largest(fabric, int(first and _is_finished(folder, by_test))))
+
     with ExitStack() as stack:
 
         def lock() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder / ".lock", f"the fold {fold.name} is being trained"))
 
-        first_alone(fabric, lock)
-        if not largest(fabric, int(first and _is_finished(folder, by_test))):  # by the holder of the lock before
-            _run_fold(fold, videos, protocol, settings, fabric, folder, on_step)
+        if finished():
+            yield False
+        else:
+            first_alone(fabric, lock)
+            yield not finished()  # by the holder of the lock before
 
 
 def _is_finished(folder: Path, by_test: bool) -> bool:
@@ -137,53 +181,6 @@ def _read_finished(folder: Path) -> FoldResults | None:
     return results
 
 
-def _run_fold(
-    fold: Fold,
-    videos: Sequence[Video],
-    protocol: Protocol,
-    settings: TrainSettings,
-    fabric: Fabric,
-    folder: Path,
-    on_step: Callable[[StepRecord], None],
-) -> None:
-    by_test = settings.selection == "test"
-    first = fabric.is_global_zero
-    if first:
-        _forget_damaged(folder)
-    settings = replace(settings, seed=fold.seed)
-    clips, held_out = split_clips(fold, videos, protocol)
-    if first:
-        _warn_of_missing(fold, class_counts(clips), protocol.classes)
-    torch.manual_seed(settings.seed)
-    model = make_model(settings, protocol)
-    if model.landmark_head is not None:
-        model.landmark_head.start_at(clips.mean_landmarks())
-    info = {
-        "classes": list(protocol.classes),
-        "preset": settings.preset,
-        "protocol": protocol.name,
-        "sources": sources(videos),
-        "train_subjects": clips.subjects(),
-        "test_subjects": held_out.subjects(),
-    }
-    if first:
-        write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)
-    scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
-
-    def score_on_the_way(step: int) -> None:
-        if first and step < settings.steps:
-            write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
-            model.train()
-
-    checkpoints = _checkpoints(folder, settings, fabric, [info["classes"], info["test_subjects"], fingerprint(videos)])
-    _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
-    if first:
-        if checkpoints.resumed:
-            write_fold_config(folder, settings, fabric_precision(fabric), info, model.config, checkpoints.resumed)
-        _score_the_last(model, held_out, settings, fabric, folder, checkpoints.lines, scored)
-    fabric.barrier()
-
-
 def _checkpoints(folder: Path, settings: TrainSettings, fabric: Fabric, data: Sequence[Any]) -> Checkpoints:
     """Return the checkpoints of the fold in `folder`. `data` are values that identify its data."""
     identity = json.dumps([settings.identity(), fabric_precision(fabric), *data])
@@ -216,6 +213,15 @@ def _score_the_last(
         raise UserError(f"the fold {folder.name} was written but cannot be read back: {error}") from error
     for path in (folder / "checkpoints").glob("*"):
         path.unlink(missing_ok=True)
+
+
+def _new_model(settings: TrainSettings, protocol: Protocol, clips: ClipDataset) -> MOL:
+    """Draw the weights of a fold from its seed; landmarks start at the mean of its training clips."""
+    torch.manual_seed(settings.seed)
+    model = make_model(settings, protocol)
+    if model.landmark_head is not None:
+        model.landmark_head.start_at(clips.mean_landmarks())
+    return model
 
 
 def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
