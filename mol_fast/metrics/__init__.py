@@ -1,10 +1,20 @@
-"""Scores of recognition, optical flow and landmarks.
+"""Scores of recognition, spotting, optical flow and landmarks.
 
 Ratios are computed in float64 from counts and sums pooled over all batches and folds. They are never averaged over
 batches or folds.
 """
 
 from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums
+from mol_fast.metrics.intervals import (
+    KINDS,
+    LONGEST_MICRO,
+    Interval,
+    Kind,
+    Match,
+    check_intervals,
+    kind_of,
+    match_intervals,
+)
 from mol_fast.metrics.landmarks import FAILURE, LandmarkScores, LandmarkSums, landmark_errors, landmark_sums
 from mol_fast.metrics.recognition import (
     ClassScores,
@@ -15,25 +25,49 @@ from mol_fast.metrics.recognition import (
     video_scores,
 )
 from mol_fast.metrics.scores import Evaluation, LabelledWindow, Scores, VideoPrediction
+from mol_fast.metrics.spotting import (
+    SpottedVideo,
+    SpottingCounts,
+    SpottingScores,
+    StrsScore,
+    megc_log,
+    spotting_scores,
+    strs_score,
+)
 
 __all__ = [
     "FAILURE",
+    "KINDS",
+    "LONGEST_MICRO",
     "MOVING",
     "ClassScores",
     "Evaluation",
     "FlowScores",
     "FlowSums",
+    "Interval",
+    "Kind",
     "LabelledWindow",
     "LandmarkScores",
     "LandmarkSums",
+    "Match",
     "Recognition",
     "Scores",
+    "SpottedVideo",
+    "SpottingCounts",
+    "SpottingScores",
+    "StrsScore",
     "VideoPrediction",
+    "check_intervals",
     "confusion_matrix",
     "flow_sums",
+    "kind_of",
     "landmark_errors",
     "landmark_sums",
+    "match_intervals",
+    "megc_log",
     "recognition_ratios",
     "recognition_scores",
+    "spotting_scores",
+    "strs_score",
     "video_scores",
 ]
