@@ -2,6 +2,7 @@
 
 from mol_fast.data.clips import Clip, ClipDataset, crop_clip, cut_window, flip_clip, normalise_frames
 from mol_fast.data.embedded.generate import embedded_set, generate_embedded, render_video
+from mol_fast.data.embedded.long_video import LongChunk, LongVideo, generate_long
 from mol_fast.data.protocols import PROTOCOLS, Counts, Protocol, get_protocol, label_protocol
 from mol_fast.data.store import PreparedSet, Video, VideoData, open_sets, write_index, write_video
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
@@ -22,6 +23,8 @@ __all__ = [
     "Clip",
     "ClipDataset",
     "Counts",
+    "LongChunk",
+    "LongVideo",
     "PreparedSet",
     "Protocol",
     "Video",
@@ -31,6 +34,7 @@ __all__ = [
     "embedded_set",
     "flip_clip",
     "generate_embedded",
+    "generate_long",
     "get_protocol",
     "label_protocol",
     "normalise_frames",

@@ -4,6 +4,7 @@ The units follow the Facial Action Coding System (Ekman, Friesen and Hager, 2002
 simplifications, not measurements.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,21 +92,24 @@ EMOTIONS: dict[str, tuple[dict[int, float], ...]] = {
 }
 
 
-def displacement_fields(landmarks: Tensor, points: Tensor) -> Tensor:
-    """Return the fields of all units at points of a neutral face.
+def displacement_fields(
+    landmarks: Tensor, points: Tensor, units: Mapping[int, tuple[Bump, ...]] = ACTION_UNITS
+) -> Tensor:
+    """Return the fields of units at points of a neutral face.
 
     Args:
         landmarks: (68, 2) of the neutral face, with level eyes.
         points: (P, 2).
+        units: the bumps of each unit.
 
     Returns:
-        Displacements (units, 2, P, 2) in the order of `ACTION_UNITS`: first the half anchored on the left, then the
+        Displacements (units, 2, P, 2) in the order of `units`: first the half anchored on the left, then the
         half on the right. Every unit is scaled so that the sum of its halves has a largest displacement of 1.
     """
     fields = torch.stack(
         [
             torch.stack([_half(bumps, landmarks, points, mirrored) for mirrored in (False, True)])
-            for bumps in ACTION_UNITS.values()
+            for bumps in units.values()
         ]
     )
     return fields / fields.sum(1, keepdim=True).norm(dim=-1, keepdim=True).amax(2, keepdim=True)

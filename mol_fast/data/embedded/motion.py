@@ -74,7 +74,11 @@ def _strength(rng: np.random.Generator, emotion: str, time: np.ndarray) -> np.nd
         add(int(unit), peak * rng.uniform(0.1, 0.3), _course(rng, time, start, start + rng.uniform(0.2, 0.5)))
     if rng.random() < 0.25:
         start = rng.uniform(0, 0.8)
-        add(BLINK, rng.uniform(0.8, 2.5), _step(time, start, start + 0.12) - _step(time, start + 0.14, start + 0.3))
+        add(
+            BLINK,
+            rng.uniform(0.8, 2.5),
+            smooth_step(time, start, start + 0.12) - smooth_step(time, start + 0.14, start + 0.3),
+        )
     return strength.reshape(len(time), -1)
 
 
@@ -82,11 +86,11 @@ def _course(rng: np.random.Generator, time: np.ndarray, onset: float, apex: floa
     """Return a time course: rise from onset to apex, short hold, fall that may be incomplete at the end."""
     hold = apex + rng.uniform(0, 0.1)
     left = rng.uniform(0, 0.4)
-    return _step(time, onset, apex) * (1 - (1 - left) * _step(time, hold, hold + rng.uniform(0.2, 0.4)))
+    return smooth_step(time, onset, apex) * (1 - (1 - left) * smooth_step(time, hold, hold + rng.uniform(0.2, 0.4)))
 
 
-def _step(time: np.ndarray, start: float, end: float) -> np.ndarray:
-    """Return a smooth step from 0 to 1."""
+def smooth_step(time: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Return a smooth step from 0 to 1 between the times `start` and `end`."""
     u = np.clip((time - start) / (end - start), 0, 1)
     return u * u * (3 - 2 * u)
 
