@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _TABLE_ROWS = 40
+_UNKNOWN_SPAN = "0.5s"  # span of a window if the weights do not tell that of their training
+_FAR_SPAN = 1.5  # a span that is longer or shorter than all of the training by more than this factor gets a warning
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 
@@ -60,7 +62,8 @@ class Options:
         end: Time where the part ends. Default: the end of the input, as is any later time.
         window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
             evenly spaced in time. With "all", the whole input is one clip; so is an input not longer than a window.
-            Default: 0.5s for video files with time stamps, else all.
+            Default: for video files with time stamps the span of the windows in training, or 0.5s if the weights do
+            not tell it; else all.
         stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.
         fps: Frames per second. Replaces the time stamps of a video file; folders and prepared files have none.
         aligned: The frames are already aligned face crops: search no faces. Always on for prepared files.
@@ -144,7 +147,7 @@ def _run_one(
     source = open_part(path, options.fps, *span)
     source.aligned = source.aligned or options.aligned
     check_length(source)
-    windows = _plan(source, options)
+    windows, note = _plan(source, options, predictor.spans)
     faces = None if source.aligned else finder()
     out.mkdir(parents=True, exist_ok=True)
     first = first_frame(source)
@@ -161,7 +164,7 @@ def _run_one(
             with progress() as begin:
                 advance = begin("drawing", source.count)
                 write_annotated(out / "annotated.mp4", source, windows, result, max_flow, sound, advance)
-    _print(result, source.notes, out)
+    _print(result, (*source.notes, *note), out)
 
 
 def _span(options: Options) -> tuple[float | None, float | None]:
@@ -205,9 +208,12 @@ def _predict(
     return summarise(predictor.classes, windows, predictions, fields, source.fps, first_frame(source)), fast
 
 
-def _plan(source: FrameSource, options: Options) -> list[Window]:
-    default = "0.5s" if isinstance(whole(source), VideoFile) and source.times is not None else "all"
-    text = options.window or default
+def _plan(
+    source: FrameSource, options: Options, spans: tuple[float, float, float] | None
+) -> tuple[list[Window], tuple[str, ...]]:
+    """Return the windows, and what should be known about their length beside that of the training."""
+    of_video = f"{spans[1]:.4g}s" if spans else _UNKNOWN_SPAN
+    text = options.window or (of_video if isinstance(whole(source), VideoFile) and source.times is not None else "all")
     timed = source.times is not None
     length = None if text == "all" else _length(text, timed, "--window", WINDOW)
     stride = None if options.stride is None else _length(options.stride, timed, "--stride", 1)
@@ -216,7 +222,19 @@ def _plan(source: FrameSource, options: Options) -> list[Window]:
             f"{source.name} has {source.count} frames, one clip may have at most {MAX_CLIP}: "
             "give --window, for example --window 100"
         )
-    return plan_windows(source.count, length, stride, source.times)
+    windows = plan_windows(source.count, length, stride, source.times)
+    seen = [end - start for start, end in (window.seconds for window in windows if window.seconds)]
+    return windows, _compared(seen, spans) if spans and seen else ()
+
+
+def _compared(seen: list[float], spans: tuple[float, float, float]) -> tuple[str, ...]:
+    """Return a note about the spans of the windows of a video beside those of the training, in seconds."""
+    low, _, high = spans
+    trained = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
+    span = float(np.median(seen))
+    note = f"the windows span {span:.2f} s, those of the training {trained} s"
+    far = not low / _FAR_SPAN <= span <= high * _FAR_SPAN
+    return (note + "; the model has never seen motion of this speed, see --window" if far else note,)
 
 
 def _length(text: str, timed: bool, option: str, least: int) -> int | Seconds:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.limits import MOST_WORKERS
+from mol_fast.utils.limits import MOST_FPS, MOST_WORKERS
 from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 
 _SCORES = (-1.0, 5.0)  # with a threshold outside, the detector finds faces everywhere or nowhere
@@ -38,6 +38,8 @@ class Options:
             annotated videos.
         sheet: Annotation sheet (.xlsx or .csv) of casme2 or samm. Default: search the release.
         name: Name of the set. Default: the name of the data set, or of the root for "folders".
+        fps: Frames per second of the videos. Default: 200 for casme2 and samm, 100 for smic; for "folders" the rate of
+            video files, and unknown for images. The rate tells predict how long a window of the training was.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
         min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
@@ -53,6 +55,7 @@ class Options:
     protocol: str | None = None
     sheet: Path | None = None
     name: str | None = None
+    fps: float | None = None
     align: Align = "clip"
     min_score: float = MIN_SCORE
     workers: int | None = None
@@ -89,6 +92,8 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}")
     if not _SCORES[0] <= options.min_score <= _SCORES[1]:
         raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}")
+    if options.fps is not None and not 0 < options.fps <= MOST_FPS:
+        raise UserError(f"--fps is {options.fps}, must be positive and at most {MOST_FPS}")
     settings = Settings(options.align, options.min_score, str(choose_device(options.device)))
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
@@ -130,6 +135,13 @@ def list_videos(dataset: Dataset, options: Options) -> Listing:
     Raises:
         UserError: the folders do not have the layout of the release.
     """
+    listing = _list_videos(dataset, options)
+    if options.fps is not None:
+        listing.videos = [replace(video, fps=options.fps) for video in listing.videos]
+    return listing
+
+
+def _list_videos(dataset: Dataset, options: Options) -> Listing:
     root = options.root
     if dataset == "smic":
         return list_smic(root)

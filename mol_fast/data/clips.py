@@ -1,6 +1,7 @@
 """Cut clips from videos: windows, crops, flips, normalisation."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -131,6 +132,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def subjects(self) -> list[Subject]:
         """Return the subjects with clips, sorted."""
         return sorted({self.videos[index].id.person for index, _, _ in self.windows})
+
+    def spans(self) -> tuple[float, float, float] | None:
+        """Return the shortest, median and longest span of a window, from its first to its last frame, in seconds.
+
+        None if the rate of a video is unknown.
+        """
+        spans = [self.videos[index].span for index, _, _ in self.windows]
+        known = [span for span in spans if span is not None]
+        return (min(known), median(known), max(known)) if known and len(known) == len(spans) else None
 
     def mean_landmarks(self) -> Tensor:
         """Return the mean landmarks of the videos, (68, 2) in pixels of the centre crop."""

@@ -1,7 +1,7 @@
 """The files of a prepared set: one safetensors file per video and an index table.
 
 DIR/set.json     {"format": 1, "name": ..., "size": 144, ...}: what the set is and how it was made
-DIR/index.csv    subject,video,label,source,frames,file: one row per video, `file` relative to DIR
+DIR/index.csv    subject,video,label,source,frames,file,fps: one row per video, `file` relative to DIR, `fps` or empty
 DIR/videos/SUBJECT/VIDEO.safetensors
     frames       uint8   (n, 144, 144)              aligned grey frames
     landmarks    float32 (n, 68, 2)                 (x, y) in pixels, iBUG 68-point order
@@ -22,15 +22,17 @@ from torch import Tensor
 from mol_fast.data.video_data import VideoData, shape_problem, value_problem
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.limits import MOST_FPS
 from mol_fast.utils.names import VideoId, check_name, name_problem, shown
 from mol_fast.utils.schema import Count, Text, read_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 from mol_fast.utils.tables import csv_table, unguarded
 from mol_fast.utils.user_tables import header_name, read_user_table, shown_header, user_path
-from mol_fast.vision.sizes import FRAME, WINDOW, interval
+from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
 
 FORMAT = 1
-COLUMNS = ("subject", "video", "label", "source", "frames", "file")
+_FPS = "fps"  # may be missing: earlier versions did not write it
+COLUMNS = ("subject", "video", "label", "source", "frames", "file", _FPS)
 _METADATA = ("subject", "video", "label", "source")
 
 
@@ -55,7 +57,10 @@ class SetInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Video:
-    """One video of a prepared set: its row of the index, and the path of its file."""
+    """One video of a prepared set: its row of the index, and the path of its file.
+
+    Its rate `fps`, in frames per second, is None if it is unknown.
+    """
 
     subject: str
     name: str
@@ -63,11 +68,17 @@ class Video:
     source: str
     frames: int
     path: Path
+    fps: float | None = None
 
     @property
     def interval(self) -> int:
         """Distance in frames between frames of a window; also the number of windows."""
         return interval(self.frames)
+
+    @property
+    def span(self) -> float | None:
+        """Seconds from the first to the last frame of a window; None if the rate is unknown."""
+        return None if self.fps is None else PAIRS * self.interval / self.fps
 
     @property
     def id(self) -> VideoId:
@@ -179,6 +190,7 @@ def write_video(
     video: str,
     label: str,
     source: str,
+    fps: float | None = None,
 ) -> Video:
     """Write one video atomically, and create its folder if needed.
 
@@ -187,6 +199,7 @@ def write_video(
         frames, landmarks, flow: see `VideoData`; n is at least 8.
         subject, video, label, source: stored in the header and, by `write_index`, in the index. `label` is the
             annotated emotion, `source` the data set that the video comes from.
+        fps: frames per second, stored in the index; None if unknown.
 
     Returns:
         The description of the video, for `write_index`.
@@ -206,7 +219,7 @@ def write_video(
     file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)}
     write_atomic(file, pack(data._asdict(), metadata))
-    return Video(subject, video, label, source, len(frames), file)
+    return Video(subject, video, label, source, len(frames), file, fps)
 
 
 def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Mapping[str, Any]) -> None:
@@ -226,7 +239,8 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
     rows = []
     for video in videos:
         file = video.path.relative_to(folder).as_posix()
-        values = (video.subject, video.name, video.label, video.source, video.frames, file)
+        rate = "" if video.fps is None or video.fps > MOST_FPS else f"{video.fps:.6g}"
+        values = (video.subject, video.name, video.label, video.source, video.frames, file, rate)
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     write_atomic(folder / "index.csv", csv_table(rows, COLUMNS))
     write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": FRAME, **info}, indent=2) + "\n")
@@ -281,12 +295,12 @@ def _read_index(folder: Path) -> list[Video]:
         raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first")
     rows = read_user_table(path, "prepare the set again")
     header = [header_name(cell) for cell in rows[0]] if rows else []
-    if sorted(header) != sorted(COLUMNS):
+    if sorted({*header, _FPS}) != sorted(COLUMNS) or len(set(header)) < len(header):
         raise UserError(
             f"{path} has the columns {shown_header(header)}, must have {', '.join(COLUMNS)}; correct the first line"
         )
     videos = [
-        _index_row(folder, path, line, dict(zip(header, map(unguarded, row), strict=False)), len(row))
+        _index_row(folder, path, line, header, [*map(unguarded, row)])
         for line, row in enumerate(rows[1:], start=2)
         if row
     ]
@@ -300,17 +314,25 @@ def _read_index(folder: Path) -> list[Video]:
     return videos
 
 
-def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields: int) -> Video:
+def _index_row(folder: Path, path: Path, line: int, header: list[str], cells: list[str]) -> Video:
     """Check one row of the index and describe its video."""
-    if fields != len(COLUMNS):
-        raise UserError(f"{path} has {fields} fields in line {line}, must have {len(COLUMNS)}; correct the line")
+    if len(cells) != len(header):
+        raise UserError(f"{path} has {len(cells)} fields in line {line}, must have {len(header)}; correct the line")
+    row = dict(zip(header, cells, strict=True))
     frames = int(row["frames"]) if re.fullmatch(r"[0-9]{1,9}", row["frames"]) else 0
     if frames < WINDOW:
         raise UserError(
             f"{path} has {shown(row['frames']) if row['frames'] else 'no'} frames in line {line}, must be a number of "
             f"at least {WINDOW}; correct the line"
         )
-    empty = [column for column in COLUMNS if not row[column].strip()]
+    rate = row.get(_FPS, "").strip()
+    fps = float(rate) if re.fullmatch(r"\d{1,6}([.]\d{1,6})?(e-\d\d)?", rate, re.ASCII) else None
+    if rate and (fps is None or not 0 < fps <= MOST_FPS):
+        raise UserError(
+            f"{path} has fps {shown(rate)} in line {line}, must be empty, or positive and at most {MOST_FPS}; "
+            "correct the line"
+        )
+    empty = [column for column in header if column != _FPS and not row[column].strip()]
     if empty:
         raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in")
     for kind in _METADATA:
@@ -320,4 +342,4 @@ def _index_row(folder: Path, path: Path, line: int, row: dict[str, str], fields:
         raise UserError(f"{path} names {shown(str(file))} in line {line}, which is not inside {folder}; move it there")
     if not os.path.isfile(folder / file):  # unlike Path.is_file, it does not raise for names that are too long
         raise UserError(f"{path} names {shown(str(file))} in line {line}, which does not exist; prepare the set again")
-    return Video(row["subject"], row["video"], row["label"], row["source"], frames, folder / file)
+    return Video(row["subject"], row["video"], row["label"], row["source"], frames, folder / file, fps)

@@ -26,6 +26,9 @@ _AGAIN = "repeat the train command of their run, which trains the fold again"
 _ADVICE = "train again with this version"
 
 
+Span = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
 class WeightsHeader(msgspec.Struct, frozen=True):
     """What is read of the header of weights; `save_weights` may store more.
 
@@ -36,6 +39,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
         sources: sources of the data.
         train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
         steps: number of optimiser steps.
+        spans: shortest, median and longest span of a window in training, from its first to its last frame, in seconds.
     """
 
     config: dict[str, Any]
@@ -46,6 +50,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
     train_subjects: tuple[Subject | Text, ...] | None = None
     test_subjects: tuple[Subject | Text, ...] = ()
     steps: Count | None = None
+    spans: tuple[Span, Span, Span] | None = None
 
     def __post_init__(self) -> None:
         check_classes(self.classes)

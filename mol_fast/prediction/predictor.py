@@ -30,6 +30,10 @@ class Predictor:
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
 
+    Attributes:
+        classes, tasks: names of the classes, and what the model predicts.
+        spans: shortest, median and longest span of a window in training, in seconds; None if unknown.
+
     Raises:
         UserError: the weights or the device cannot be used.
         ValueError: `batch_size` is less than 1.
@@ -45,6 +49,8 @@ class Predictor:
             )
         self.classes: tuple[str, ...] = tuple(info["classes"])
         self.tasks = model.config.tasks
+        spans = info.get("spans")
+        self.spans: tuple[float, float, float] | None = tuple(spans) if spans else None
         self.device = choose_device(device)
         self.batch_size = batch_size
         self._model = model.to(self.device).optimize_for_inference()

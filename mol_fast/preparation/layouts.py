@@ -22,6 +22,7 @@ class SheetLayout:
         subject: format of a subject's name.
         folders: patterns of the folder that holds the subjects' folders, preferred ones first.
         sheets: patterns of the sheet's name.
+        fps: frames per second of the camera.
     """
 
     source: str
@@ -29,14 +30,16 @@ class SheetLayout:
     subject: str
     folders: tuple[str, ...]
     sheets: tuple[str, ...]
+    fps: float
 
 
 CASME2 = SheetLayout(
-    "casme2", r"sub0*(\d+)", "sub{:02d}", (r"casme.*raw.*", r".*raw.*", r"cropped"), ("CASME2-coding*.xlsx",)
+    "casme2", r"sub0*(\d+)", "sub{:02d}", (r"casme.*raw.*", r".*raw.*", r"cropped"), ("CASME2-coding*.xlsx",), 200
 )
-SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"samm",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"))
+SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"samm",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"), 200)
 SHEET_LAYOUTS = {layout.source: layout for layout in (CASME2, SAMM)}
 _SMIC_SUBJECT = r"s0*(\d+)"
+_SMIC_FPS = 100  # of the high-speed camera
 _SMIC_FOLDERS = (r"hs", r"smic.*")
 
 
@@ -56,7 +59,7 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
         subject = "" if row.subject is None else layout.subject.format(row.subject)
         key = (row.subject or 0, row.name.lower())
         named_in_sheet.add(key)
-        result = _annotated(layout.source, subject, row, folders.get(key))
+        result = _annotated(layout, subject, row, folders.get(key))
         if isinstance(result, RawVideo):
             listing.videos.append(result)
         else:
@@ -89,7 +92,7 @@ def list_smic(root: Path) -> Listing:
     return listing
 
 
-def _annotated(source: str, subject: str, row: Row, folder: Path | None) -> RawVideo | Skipped:
+def _annotated(layout: SheetLayout, subject: str, row: Row, folder: Path | None) -> RawVideo | Skipped:
     """Return the video of a row of the sheet, or the reason to skip it."""
     label, fixes = normalised_label(row.label)
 
@@ -114,7 +117,8 @@ def _annotated(source: str, subject: str, row: Row, folder: Path | None) -> RawV
         cut_fixes.append(f"apex is {row.apex_text or 'empty'!r}, taken as not annotated")
     if len(frames) < WINDOW:
         return skipped(f"{len(frames)} frames from onset to offset, at least {WINDOW} are needed")
-    return RawVideo(subject, row.name, label, source, frames, apex, (*fixes, *found.fixes, *cut_fixes))
+    fixes = (*fixes, *found.fixes, *cut_fixes)
+    return RawVideo(subject, row.name, label, layout.source, frames, apex, fixes, layout.fps)
 
 
 def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) -> None:
@@ -140,7 +144,8 @@ def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) ->
         listing.skipped.append(Skipped(subject, name, label, reason))
         return
     frames, _, gaps = cut(found, first, last, None)
-    listing.videos.append(RawVideo(subject, name, label, "smic", frames, None, (*fixes, *found.fixes, *gaps)))
+    fixes = (*fixes, *found.fixes, *gaps)
+    listing.videos.append(RawVideo(subject, name, label, "smic", frames, None, fixes, _SMIC_FPS))
 
 
 def _numbers_left_out(listing: Listing) -> list[str]:

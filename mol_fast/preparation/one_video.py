@@ -56,12 +56,14 @@ class Prepared:
     Attributes:
         data: the data to store.
         apex: index of the apex frame, None if not annotated.
+        fps: frames per second of a video file; None if the frames are images.
         score: detection score of the face in the first frame.
         fixes: problems that were fixed.
     """
 
     data: VideoData
     apex: int | None
+    fps: float | None
     score: float
     fixes: tuple[str, ...]
 
@@ -97,7 +99,7 @@ def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepar
     problem = value_problem(data)
     if problem is not None:
         raise UserError("; ".join((problem, *fixes)))
-    return Prepared(data, reader.apex(), aligner.score, fixes)
+    return Prepared(data, reader.apex(), reader.fps, aligner.score, fixes)
 
 
 def _flow(frames: torch.Tensor, device: str) -> torch.Tensor:
@@ -123,6 +125,7 @@ class _FrameReader:
         self._kept: list[int] = []
         self._unreadable: list[str] = []
         self._notes: tuple[str, ...] = ()
+        self.fps: float | None = None  # of a video file, known when it is read
 
     def __iter__(self) -> Iterator[tuple[str, Picture]]:
         size: tuple[int, ...] | None = None
@@ -144,7 +147,7 @@ class _FrameReader:
         files = self._video.frames
         if len(files) == 1 and files[0].suffix.lower() not in IMAGE_SUFFIXES:
             source = VideoFile(files[0])
-            self._notes = source.notes
+            self._notes, self.fps = source.notes, source.fps
             for index, picture in enumerate(source):
                 yield f"frame {index} of {files[0].name}", picture
             return

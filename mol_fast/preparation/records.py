@@ -29,6 +29,7 @@ class Record:
         fixes: problems that were fixed.
         frames: number of prepared frames.
         apex: index of the apex frame, None if not annotated.
+        fps: frames per second of a video file; None if the frames are images.
         score: detection score of the face in the first frame.
         sha256: checksum of the video's file.
     """
@@ -38,6 +39,7 @@ class Record:
     fixes: tuple[str, ...] = ()
     frames: int = 0
     apex: int | None = None
+    fps: float | None = None
     score: float = 0.0
     sha256: str = ""
 

@@ -15,6 +15,7 @@ class RawVideo:
         subject, name, label, source: as stored in the set, the same for all releases of a data set.
         frames: images from onset to offset, in order, or one video file that holds them.
         apex: index into the frames, None if not annotated.
+        fps: frames per second of the camera; None if unknown, or if a video file tells it.
         fixes: problems that were fixed, one message each.
     """
 
@@ -25,6 +26,7 @@ class RawVideo:
     frames: tuple[Path, ...]
     apex: int | None = None
     fixes: tuple[str, ...] = ()
+    fps: float | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -213,7 +213,12 @@ def _source(out: Path) -> str | None:
 def _write_set(out: Path, info: dict[str, Any], used: Sequence[tuple[RawVideo, Outcome]]) -> None:
     """Write the contact sheet and, last, the index."""
     videos = [
-        Video(*(raw.subject, raw.name, raw.label, raw.source), outcome.record.frames, video_file(out, raw))
+        Video(
+            *(raw.subject, raw.name, raw.label, raw.source),
+            outcome.record.frames,
+            video_file(out, raw),
+            raw.fps or outcome.record.fps,
+        )
         for raw, outcome in used
     ]
     apexes = {raw.key: outcome.record.apex for raw, outcome in used}

@@ -73,6 +73,7 @@ class Worker:
                 fixes=video.fixes + prepared.fixes,
                 frames=len(prepared.data.frames),
                 apex=prepared.apex,
+                fps=prepared.fps,
                 score=round(prepared.score, 3),
             )
         try:

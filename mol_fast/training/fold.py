@@ -103,6 +103,7 @@ def run_fold(
             "sources": sources(videos),
             "train_subjects": clips.subjects(),
             "test_subjects": held_out.subjects(),
+            "spans": clips.spans(),
         }
         if first:
             write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)

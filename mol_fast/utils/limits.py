@@ -14,5 +14,7 @@ LONGEST_TEXT = 1024
 MOST_CLASSES = 1000
 MOST_BATCH = 4096
 """Clips in one batch; memory ends long before."""
+MOST_FPS = 100_000
+"""Frames per second, more than any camera takes of a face."""
 MOST_WORKERS = 256
 """Processes that a program starts."""

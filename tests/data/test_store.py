@@ -90,8 +90,8 @@ def test_set_round_trip(folder: Path):
     ]
     assert prepared.subjects == ["006"]
     assert (folder / "index.csv").read_text().splitlines()[:2] == [
-        "subject,video,label,source,frames,file",
-        "006,a_1,surprise,test,17,videos/006/a_1.safetensors",
+        "subject,video,label,source,frames,file,fps",
+        "006,a_1,surprise,test,17,videos/006/a_1.safetensors,",
     ]
     assert torch.equal(prepared.videos[1].read().flow, content(8)["flow"])
 
@@ -228,11 +228,11 @@ def test_defect_07_wrong_set_json_is_refused_at_the_door(folder: Path, text: str
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("label,source", "source", "has the columns subject, video, source, frames, file, must have"),
+        ("label,source", "source", "has the columns subject, video, source, frames, file, fps, must have"),
         ("label,source", "label,emotion,source", "has the columns subject, video, label, emotion"),
         ("label,source", "source,source", "has the columns"),
-        ("surprise,test,17", "surprise,test", "5 fields in line 2"),
-        ("others,test,8", "others,test,8,1", "7 fields in line 3"),
+        ("surprise,test,17", "surprise,test", "6 fields in line 2"),
+        ("others,test,8", "others,test,8,1", "8 fields in line 3"),
         (",17,", ",x,", "has x frames in line 2"),
         (",17,", ",7,", "has 7 frames in line 2"),
         (",17,", ",-9,", "has -9 frames"),
@@ -297,6 +297,29 @@ def test_index_that_is_no_table(folder: Path, data: bytes):
     (folder / "index.csv").write_bytes(data)
     with pytest.raises(UserError, match="not a CSV table"):
         PreparedSet.open(folder)
+
+
+def test_rate_is_kept_in_the_index(folder: Path):
+    first, second = PreparedSet.open(folder).videos
+    write_index(folder, [replace(first, fps=200.0), replace(second, fps=30000 / 1001)], {"name": "two"})
+    videos = PreparedSet.open(folder).videos
+    assert [video.fps for video in videos] == [200, pytest.approx(30000 / 1001, abs=1e-4)]
+    assert videos[0].span == 14 / 200  # 17 frames: the frames of a window are 2 apart
+    for rate in ("0", "-25", "1e9", "nan", "fast"):
+        write_index(folder, [first, second], {"name": "two"})
+        rewrite(folder, "a_2.safetensors,", f"a_2.safetensors,{rate}")
+        with pytest.raises(
+            UserError, match=rf"has fps {rate} in line 3, must be empty, or positive and at most 100000"
+        ):
+            PreparedSet.open(folder)
+
+
+def test_index_of_an_earlier_version_has_no_rates(folder: Path):
+    path = folder / "index.csv"
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
+    assert path.read_text().startswith("subject,video,label,source,frames,file\n")
+    videos = PreparedSet.open(folder).videos
+    assert [(video.name, video.fps, video.span) for video in videos] == [("a_1", None, None), ("a_2", None, None)]
 
 
 def test_index_in_another_order_of_columns(folder: Path):

@@ -13,7 +13,7 @@ from harness.predict_scene import CLASSES, head, write_head, write_weights
 from harness.videos import write_file
 
 from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, write_video
-from mol_fast.nn.weights import load_weights
+from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import predict
 from mol_fast.vision.align import alignment, centre_crop, transform, warp
@@ -109,6 +109,27 @@ def test_times_are_time_stamps(weights, tmp_path):
     windows = json.loads((out / "prediction.json").read_text())["windows"]
     assert [(item["start"], item["end"]) for item in windows] == [(0, 19), (18, 37)]
     assert windows[1]["start_seconds"] == pytest.approx(18 / 38, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spans", "windows", "note"),
+    [
+        ((0.2, 0.27, 0.3), [(0, 7), (3, 10), (7, 14), (8, 15)], "span 0.28 s, those of the training 0.20 to 0.30 s"),
+        ((0.9, 0.9, 0.9), [(0, 14), (1, 15)], "span 0.56 s, those of the training 0.90 s; the model has never seen"),
+    ],
+)
+def test_windows_are_as_long_as_in_training(weights, tmp_path, capsys, spans, windows, note):
+    """16 frames, 0.04 s apart. The second video is shorter than the windows of the training."""
+    model, info = load_weights(weights)
+    told = tmp_path / "told.safetensors"
+    save_weights(told, model, info | {"spans": spans})
+    frames = [np.roll(np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1)), i, axis=1) for i in range(16)]
+    path = write_file(tmp_path / "phone.mp4", frames, "libx264")
+    out = tmp_path / "out"
+    assert main([str(path), "--weights", str(told), "--aligned", "--no-video", "--out", str(out)]) == 0
+    content = json.loads((out / "prediction.json").read_text())
+    assert [(item["start"], item["end"]) for item in content["windows"]] == windows
+    assert note in capsys.readouterr().out
 
 
 def test_table_names_classes_and_windows(weights, tmp_path, capsys):

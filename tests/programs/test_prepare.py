@@ -214,17 +214,21 @@ def test_samm_and_smic_from_tree_to_index(tmp_path: Path) -> None:
     assert run("samm", tmp_path / "samm", tmp_path / "a", "--protocol", "samm-5", "--allow-count-mismatch") == 0
     (video,) = PreparedSet.open(tmp_path / "a").videos
     assert (video.subject, video.name, video.label, video.source) == ("006", "006_1_2", "others", "samm")
+    assert video.fps == 200
     write_smic(tmp_path / "smic", [Fake(3, "s3_ne_01", "negative")])
     assert run("smic", tmp_path / "smic", tmp_path / "b") == 0
     (video,) = PreparedSet.open(tmp_path / "b").videos
     assert (video.subject, video.name, video.label, video.source) == ("s03", "s03_ne_01", "negative", "smic")
+    assert video.fps == 100
 
 
 def test_folders_with_another_name(tmp_path: Path) -> None:
     write_frames(tmp_path / "tree/positive/1_a b", "{}.png", range(9), head())
     assert run("folders", tmp_path / "tree", tmp_path / "out", "--name", "mine") == 0
     (video,) = PreparedSet.open(tmp_path / "out").videos
-    assert (video.subject, video.name, video.source) == ("1", "a b", "mine")
+    assert (video.subject, video.name, video.source, video.fps) == ("1", "a b", "mine", None)
+    assert run("folders", tmp_path / "tree", tmp_path / "out", "--name", "mine", "--fps", "50") == 0
+    assert PreparedSet.open(tmp_path / "out").videos[0].fps == 50
     assert video.read().frames.shape == (9, 144, 144)
 
 

@@ -24,7 +24,9 @@ def test_from_a_raw_tree_to_a_prediction(tmp_path: Path) -> None:
     options = ["--data", str(clips), "--out", str(tmp_path), "--steps", "1", "--batch-size", "2", "--folds", "sub02"]
     assert train.main([*options, "--protocol", "casme2-3", "--name", "three", "--precision", "float32"]) == 0
     assert train.main([*options, "--name", "labels", "--precision", "float32"]) == 0
-    assert load_weights(tmp_path / "three")[1]["classes"] == ["negative", "positive", "surprise"]
+    info = load_weights(tmp_path / "three")[1]
+    assert info["classes"] == ["negative", "positive", "surprise"]
+    assert info["spans"] == [7 / 200] * 3  # seconds: CASME II has 200 frames per second
     assert load_weights(tmp_path / "labels")[1]["classes"] == ["disgust", "happiness", "surprise"]
     scores = json.loads((tmp_path / "three/scores.json").read_text())["seeds"]["0"]
     assert sum(map(sum, scores["recognition"]["confusion"])) == 3

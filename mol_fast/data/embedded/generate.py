@@ -31,7 +31,9 @@ from mol_fast.vision.sizes import FRAME, interval
 
 EMBEDDED = "embedded"
 """Source of synthetic videos, whose scores say nothing about real micro-expressions."""
-VERSION = 2  # version of the generator; sets of other versions are generated again
+FPS = 40.0
+"""Nominal frames per second: with it, the motion of a video takes 0.2 or 0.4 s, as that of a micro-expression."""
+VERSION = 3  # version of the generator; sets of other versions are generated again
 _MARGIN = 16  # pixels around the frame that motion may move into it
 _HEAD = 68  # pixels around the frame that show the whole head
 _FRAMES = (12, 20)  # fewest and most frames of a video
@@ -145,7 +147,7 @@ def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, see
         content = render_clip(rng, subject, make_motion(rng, emotion, frames), interval(frames))
         name = f"{emotion}_{number + 1}"
         file = folder / "videos" / subject.name / f"{name}.safetensors"
-        yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source=EMBEDDED)
+        yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source=EMBEDDED, fps=FPS)
 
 
 def _remove_leftovers(folder: Path) -> None:
