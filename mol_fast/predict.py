@@ -5,6 +5,7 @@ After this module is imported, `mol_fast.predict` is the module, so the module c
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mol_fast.vision.faces import MIN_SCORE, FaceFinder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.video import FrameSource
+from mol_fast.vision.webcam import record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,6 +59,7 @@ class Options:
         weights: Folder of a training run, or a weights file (.safetensors).
         out: Folder for prediction.json and annotated.mp4; created if missing. Default: NAME-prediction in the current
             folder. With several inputs, OUT is the folder that gets a folder NAME-prediction for each.
+        seconds: How long a webcam is recorded, in seconds.
         start: Time where the part that is read begins: seconds (80.5), or minutes and seconds (1:20), from the
             beginning of the input. Default: its beginning.
         end: Time where the part ends. Default: the end of the input, as is any later time.
@@ -78,6 +81,7 @@ class Options:
 
     weights: Path
     out: Path | None = None
+    seconds: float = 10.0
     start: str | None = None
     end: str | None = None
     window: str | None = None
@@ -106,8 +110,8 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the others.
 
     Args:
-        inputs: Video files, folders of images in the order of the numbers in their names, or prepared .safetensors
-            files. Every input is predicted for itself.
+        inputs: Video files, folders of images in the order of the numbers in their names, prepared .safetensors files,
+            or the number of a webcam, such as 0, which is recorded first. Every input is predicted for itself.
         prediction: Options of the program.
 
     Raises:
@@ -144,6 +148,11 @@ def _run_one(
     finder: Callable[[], FaceFinder],
 ) -> None:
     """Predict one input, write its files into `out` and print its table."""
+    device = _webcam(path)
+    if device is not None:
+        path = out / "webcam.mp4"
+        with progress("second") as begin:
+            record(device, options.seconds, path, begin(f"recording webcam {device}", int(options.seconds)))
     source = open_part(path, options.fps, *span)
     source.aligned = source.aligned or options.aligned
     check_length(source)
@@ -167,6 +176,11 @@ def _run_one(
     _print(result, (*source.notes, *note), out)
 
 
+def _webcam(path: Path) -> int | None:
+    """Return the number of a webcam that is given instead of a file, or None."""
+    return int(str(path)) if re.fullmatch(r"[0-9]{1,3}", str(path)) and not path.exists() else None
+
+
 def _span(options: Options) -> tuple[float | None, float | None]:
     """Return --start and --end in seconds."""
     start = None if options.start is None else parse_time(options.start, "--start")
@@ -184,7 +198,8 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
         return [out]
     owners: dict[Path, Path] = {}
     for path in inputs:
-        folder = (out or Path()) / f"{path.resolve().stem}-prediction"
+        name = path.resolve().stem if _webcam(path) is None else f"webcam-{path}"
+        folder = (out or Path()) / f"{name}-prediction"
         if folder in owners:
             raise UserError(f"{owners[folder]} and {path} would both be written to {folder}, give them one at a time")
         owners[folder] = path
@@ -256,7 +271,7 @@ def _length(text: str, timed: bool, option: str, least: int) -> int | Seconds:
 
 
 def _check_numbers(options: Options) -> None:
-    for name in ("fps", "max_flow", "batch_size"):
+    for name in ("seconds", "fps", "max_flow", "batch_size"):
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} is {value}, must be positive and finite")
