@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.video import check_picture_size
 from mol_fast.vision.write_video import VideoWriter
@@ -45,7 +47,7 @@ def record(device: int, seconds: float, path: Path, on_second: Callable[[], obje
         while now < seconds:
             if not good or frame.shape[:2] != (height, width):
                 raise UserError(f"webcam {device} stopped after {now:.1f} of {seconds:g} seconds, connect it again")
-            writer.write(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), now)
+            writer.write(np.ascontiguousarray(frame[..., ::-1]), now)
             good, frame = capture.read()
             now = time.monotonic() - begin
             while told < min(int(now), int(seconds)):
