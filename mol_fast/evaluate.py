@@ -142,8 +142,9 @@ def _score_weights(settings: Options) -> None:
         check_videos(scored, begin("checking the videos"))
     folds = [Fold.of((subject,), 0, len(sources(videos))) for subject in choice.subjects]
     title = "subjects" if choice.warnings else "held-out subjects"
+    steps = "unknown" if weights.header.steps is None else weights.header.steps
     about = {
-        "settings": {**asdict(settings), "protocol": protocol.name, "steps": weights.info.get("steps", "unknown")},
+        "settings": {**asdict(settings), "protocol": protocol.name, "steps": steps},
         "model": weights.model.config.to_dict(),
         "sources": sources(videos),
         "folds": msgspec.to_builtins(folds),

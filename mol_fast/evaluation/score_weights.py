@@ -1,16 +1,16 @@
 """Score trained weights on prepared sets, subject by subject, and check which subjects they were trained on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.evaluation.score import score
 from mol_fast.nn.model import MOL
-from mol_fast.nn.weights import WeightsHeader, find_weights, load_weights
+from mol_fast.nn.weights import WeightsHeader, find_weights, load_described
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.utils.errors import UserError
@@ -33,14 +33,14 @@ class Weights:
         path: path as given.
         file: the weights file.
         model: the model, in evaluation mode.
-        info: information saved with the weights.
+        header: what was saved with the weights.
         trained_on: every training subject; None if neither the weights nor a run beside them say.
     """
 
     path: Path
     file: Path
     model: MOL
-    info: Mapping[str, Any]
+    header: WeightsHeader
     trained_on: frozenset[Known] | None
 
     @classmethod
@@ -51,20 +51,19 @@ class Weights:
             UserError: the weights cannot be used, or read clips of another number of frames.
         """
         file = find_weights(path)
-        model, info = load_weights(file)
+        model, header = load_described(file)
         if model.config.frames != WINDOW:
             raise UserError(
                 f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}: give other weights"
             )
-        return cls(path, file, model, info, _trained_on(file, info))
+        return cls(path, file, model, header, _trained_on(file, header))
 
     def check_protocol(self, protocol: Protocol) -> None:
         """Raise UserError if the weights do not have the classes of `protocol` in the same order."""
-        classes = tuple(self.info["classes"])
-        name = f", {self.info['protocol']}" if "protocol" in self.info else ""
-        if classes != protocol.classes:
+        name = f", {self.header.protocol}" if self.header.protocol else ""
+        if self.header.classes != protocol.classes:
             raise UserError(
-                f"{self.path} knows the classes {', '.join(classes)}, but the protocol {protocol.name} has "
+                f"{self.path} knows the classes {', '.join(self.header.classes)}, but the protocol {protocol.name} has "
                 f"{', '.join(protocol.classes)}: give the --protocol of the weights{name}"
             )
 
@@ -142,27 +141,22 @@ def score_folds(
 def _trained(weights: Weights, subjects: Sequence[Subject]) -> tuple[set[Subject], set[Subject]]:
     """Return the subjects that the weights were trained on, and the subjects for which that is unknown."""
     if weights.trained_on is None:
-        held_out = set(_header(weights.info).test_subjects)
+        held_out = set(weights.header.test_subjects)
         return set(), {item for item in subjects if held_out.isdisjoint((item, str(item), item.name))}
     return {item for item in subjects if not weights.trained_on.isdisjoint((item, str(item)))}, set()
 
 
-def _trained_on(file: Path, info: Mapping[str, Any]) -> frozenset[Known] | None:
-    named = _header(info)
-    if named.train_subjects is not None:
-        return frozenset(named.train_subjects)
+def _trained_on(file: Path, header: WeightsHeader) -> frozenset[Known] | None:
+    if header.train_subjects is not None:
+        return frozenset(header.train_subjects)
     for folder in (file.parent, file.parent.parent.parent):  # weights of the earliest versions name no subject
         try:
             run = read_json(folder / CONFIG, _Run, "give another folder")
         except UserError:
             continue
-        names = [_full_name(subject, run.sources) for subject in set(run.identity.subjects) - set(named.test_subjects)]
+        names = [_full_name(subject, run.sources) for subject in set(run.identity.subjects) - set(header.test_subjects)]
         return None if None in names else frozenset(name for name in names if name is not None)
     return None
-
-
-def _header(info: Mapping[str, Any]) -> WeightsHeader:
-    return msgspec.convert(info, WeightsHeader)  # `load_weights` has checked it
 
 
 class _Subjects(msgspec.Struct):

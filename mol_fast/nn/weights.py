@@ -78,8 +78,22 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     Raises:
         UserError: there is no such file, or it is not a weights file of this project.
     """
-    path = Path(path)
-    file = find_weights(path)
+    model, _, header = _load(find_weights(Path(path)))
+    return model, json.loads(header)
+
+
+def load_described(file: Path) -> tuple[MOL, WeightsHeader]:
+    """Load a weights file as `load_weights` does, with its header instead of all values that were saved.
+
+    Raises:
+        UserError: it is not a weights file of this project.
+    """
+    model, told, _ = _load(file)
+    return model, told
+
+
+def _load(file: Path) -> tuple[MOL, WeightsHeader, str]:
+    """Return the model, its header, and the text of the header."""
     try:
         tensors, metadata = unpack(file)
     except (DamagedFile, OSError) as error:
@@ -104,7 +118,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
         raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
     model = MOL(config=config)
     model.load_state_dict(tensors)
-    return model.eval(), json.loads(header)
+    return model.eval(), told, header
 
 
 def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
