@@ -1,6 +1,6 @@
 """The files of a prepared set: one safetensors file per video and an index table.
 
-DIR/set.json     {"format": 1, "name": ..., "size": 144, ...}: what the set is and how it was made
+DIR/set.json     {"format": 1, "name": ..., "size": 144, "videos": ..., ...}: what the set is and how it was made
 DIR/index.csv    subject,video,label,source,frames,file,fps: one row per video, `file` relative to DIR, `fps` or empty
 DIR/videos/SUBJECT/VIDEO.safetensors
     frames       uint8   (n, 144, 144)              aligned grey frames
@@ -42,6 +42,7 @@ class SetInfo(msgspec.Struct, frozen=True):
     Attributes:
         name: name of the set.
         format, size: version of the format, and width of a frame in pixels.
+        videos: number of rows of the index; sets of earlier versions do not tell it.
         source: data set that the videos come from, if it is only one.
         protocol: protocol that the set was prepared for.
         generator: version of the generator of the embedded set.
@@ -50,6 +51,7 @@ class SetInfo(msgspec.Struct, frozen=True):
     name: Text
     format: Count
     size: Count
+    videos: Count | None = None
     source: Text | None = None
     protocol: Text | None = None
     generator: Count | None = None
@@ -151,12 +153,12 @@ class PreparedSet:
         """Read the index of a prepared set, not its videos.
 
         Raises:
-            UserError: the folder is missing, empty or not a prepared set, its index is malformed, or a file of the
-                index is missing.
+            UserError: the folder is missing, empty or not a prepared set, its index is malformed or has another number
+                of rows than it was written with, or a file of the index is missing.
         """
         folder = Path(path)
         info = read_info(folder)
-        return cls(folder, info.name, _read_index(folder), info)
+        return cls(folder, info.name, _read_index(folder, info.videos), info)
 
 
 def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
@@ -228,7 +230,7 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
     Args:
         path: folder that holds the videos.
         videos: rows of the index, in this order.
-        info: content of set.json. "name" is required; "format" and "size" are added.
+        info: content of set.json. "name" is required; "format", "size" and "videos" are added.
 
     Raises:
         ValueError: `info` has no name, or a video lies outside the folder.
@@ -243,7 +245,8 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
         values = (video.subject, video.name, video.label, video.source, video.frames, file, rate)
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     write_atomic(folder / "index.csv", csv_table(rows, COLUMNS))
-    write_atomic(folder / "set.json", json.dumps({"format": FORMAT, "size": FRAME, **info}, indent=2) + "\n")
+    told = {"format": FORMAT, "size": FRAME, **info, "videos": len(rows)}
+    write_atomic(folder / "set.json", json.dumps(told, indent=2) + "\n")
 
 
 def read_info(folder: Path) -> SetInfo:
@@ -289,7 +292,8 @@ def _load(path: Path) -> tuple[dict[str, str], VideoData]:
     return metadata, data
 
 
-def _read_index(folder: Path) -> list[Video]:
+def _read_index(folder: Path, expected: int | None) -> list[Video]:
+    """Return the rows of index.csv, `expected` many if that is known: a file cut at the end of a row has fewer."""
     path = folder / "index.csv"
     if not path.is_file():
         raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first")
@@ -311,6 +315,11 @@ def _read_index(folder: Path) -> list[Video]:
         if video.id in seen:
             raise UserError(f"{path} lists video {video.name} of subject {video.subject} twice; remove one")
         seen.add(video.id)
+    if expected not in (None, len(videos)):
+        raise UserError(
+            f"{path} lists {len(videos)} videos, but set.json says {expected}; restore {path.name}, or, if you changed "
+            f'it on purpose, set "videos" to {len(videos)} in set.json'
+        )
     return videos
 
 

@@ -82,7 +82,7 @@ def test_interval(video: Video, frames: int, interval: int):
 def test_set_round_trip(folder: Path):
     prepared = PreparedSet.open(folder)
     assert prepared.name == "two"
-    assert prepared.info == SetInfo("two", format=1, size=144)
+    assert prepared.info == SetInfo("two", format=1, size=144, videos=2)
     assert json.loads((folder / "set.json").read_text())["origin"] == "test"
     assert [(video.name, video.label, video.frames) for video in prepared.videos] == [
         ("a_1", "surprise", 17),
@@ -251,6 +251,28 @@ def test_wrong_index(folder: Path, old: str, new: str, sentence: str):
     rewrite(folder, old, new)
     with pytest.raises(UserError, match=sentence):
         PreparedSet.open(folder)
+
+
+def test_an_index_cut_at_the_end_of_a_row_is_refused(folder: Path):
+    """It opened silently, with fewer videos."""
+    path = folder / "index.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError) as caught:
+        PreparedSet.open(folder)
+    assert str(caught.value) == (
+        f"{path} lists 1 videos, but set.json says 2; restore index.csv, or, if you changed it on purpose, "
+        'set "videos" to 1 in set.json'
+    )
+    told = json.loads((folder / "set.json").read_text())
+    (folder / "set.json").write_text(json.dumps({**told, "videos": 1}))
+    assert len(PreparedSet.open(folder).videos) == 1
+
+
+def test_a_set_of_an_earlier_version_does_not_tell_how_many_videos_it_has(folder: Path):
+    told = json.loads((folder / "set.json").read_text())
+    assert told.pop("videos") == 2
+    (folder / "set.json").write_text(json.dumps(told))
+    assert len(PreparedSet.open(folder).videos) == 2
 
 
 def test_index_without_rows(folder: Path):
