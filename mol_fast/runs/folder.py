@@ -16,9 +16,10 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.names import LONGEST_FILE, Subject, check_folder_name, safe_folder, shortened, shown
 from mol_fast.utils.schema import Count, Text, check_unique, read_json
+from mol_fast.utils.sealed import DamagedFile, check_digest, sealed_json
 
 CONFIG = "config.json"
-"""Configuration of a run, and of each fold."""
+"""Configuration of a run, and of each fold, with a digest."""
 STEPS = "metrics.csv"
 WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
 
@@ -116,6 +117,25 @@ def fold_folder(path: Path, fold: Fold) -> Path:
     return path / "folds" / fold.name
 
 
+def check_config(path: Path) -> None:
+    """Check that config.json of the folder of a run or a fold is as it was written, if there is one with a digest.
+
+    Raises:
+        UserError: it is damaged, or somebody changed it.
+    """
+    config = path / CONFIG
+    try:
+        if config.is_file():
+            check_digest(config)
+    except DamagedFile as error:
+        raise UserError(
+            f"{config}: {error}; restore it, or, if you changed it on purpose, remove its line that starts with "
+            '"digest"'
+        ) from None
+    except OSError as error:
+        raise UserError(f"{config}: cannot be read ({(error.strerror or str(error)).lower()}); restore it") from None
+
+
 def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Create the folder of a run, or check that an existing run has the same configuration, to resume it.
 
@@ -144,22 +164,23 @@ def open_folder(
         folder.
 
     Raises:
-        UserError: the folder holds something else, or cannot be created.
+        UserError: the folder holds something else, or cannot be created, or its config.json was changed.
     """
     config = path / CONFIG
+    values = json.loads(json.dumps({**about, "identity": identity}, default=str))
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not config.exists():
             others = [file for file in path.iterdir() if not file.name.endswith(".tmp")]
             if others and not config.exists():  # another process may just have created it
                 raise UserError(f"{path} is not empty and not a run: choose another {option}, or remove it")
-            values = {**about, "identity": identity}
-            write_atomic(config, json.dumps(values, indent=2, default=str) + "\n")
+            write_atomic(config, sealed_json(values))
             return {}
     except OSError as error:
         raise UserError(f"the folder {path} cannot be used ({error}): choose another --out") from error
+    check_config(path)
     there = read_json(config, _Identified, f"choose another {option}, or remove {path}")
-    here = msgspec.convert(json.loads(json.dumps({**about, "identity": identity}, default=str)), _Identified)
+    here = msgspec.convert(values, _Identified)
     names = sorted({*there.identity, *here.identity})
     pairs = {name: (there.identity.get(name), here.identity.get(name)) for name in names}
     pairs["folders"] = there.folders(), here.folders()  # earlier versions named some of them otherwise

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mol_fast.runs.fold_results import FoldResults
-from mol_fast.runs.folder import CONFIG, Fold, RunConfig, fold_folder
+from mol_fast.runs.folder import CONFIG, Fold, RunConfig, check_config, fold_folder
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import VideoId
 from mol_fast.utils.schema import read_json
@@ -63,6 +63,7 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
     damaged: dict[str, str] = {}
     for fold in config.every_fold():
         try:
+            check_config(fold_folder(path, fold))
             results = FoldResults.read(fold_folder(path, fold))
         except UserError as error:
             damaged[fold.name] = str(error)
@@ -91,6 +92,7 @@ def _read_config(path: Path) -> RunConfig:
     config = path / CONFIG
     if not config.is_file():
         raise UserError(f"{path} is not a run, it has no {CONFIG}: give the folder of a run, as runs/NAME")
+    check_config(path)
     about = read_json(config, RunConfig, "it is not the configuration of a run, give another folder or train again")
     if about.evaluated is not None:
         raise UserError(f"{path} holds only scores of the run {about.evaluated}: give that folder")

@@ -36,6 +36,7 @@ from mol_fast.utils.environment import bits_environment
 from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.lock import locked
+from mol_fast.utils.sealed import sealed_json
 
 _OF_THE_RUN = ("folds", "seeds")
 
@@ -64,7 +65,7 @@ def write_fold_config(
     values = {**top, "settings": rest, "model": model.to_dict()}
     if resumed:
         values["resumed"] = msgspec.to_builtins(resumed)
-    write_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+    write_atomic(folder / CONFIG, sealed_json(values))
 
 
 def run_fold(

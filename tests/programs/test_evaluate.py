@@ -4,10 +4,12 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from harness.trainings import edit_json
 from safetensors.torch import load_file
 from sklearn import metrics as sklearn
 
@@ -15,6 +17,7 @@ from mol_fast.data import PreparedSet
 from mol_fast.evaluate import main
 from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.stored import read_run
 from mol_fast.train import main as train
 from mol_fast.utils.errors import UserError
 
@@ -152,21 +155,47 @@ def test_identity_of_a_fold_is_the_one_that_trained_it(
     copy: Path, key: str, value: object, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bit that flipped in config.json moved a fold to another seed."""
-    config = json.loads((copy / "config.json").read_text())
-    for fold in config["folds"][:2] if key == "name" else config["folds"][:1]:
-        fold[key] = value
-    (copy / "config.json").write_text(json.dumps(config))
+
+    def change(config: dict[str, Any]) -> None:
+        for fold in config["folds"][:2] if key == "name" else config["folds"][:1]:
+            fold[key] = value
+
+    edit_json(copy / "config.json", change)
     assert main(["--run", str(copy)]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_identity_of_the_subjects_of_a_fold_is_checked(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    source, name = config["folds"][0]["subjects"][0]
-    config["folds"][0]["subjects"] = [[source, f"{name}x"]]
-    (copy / "config.json").write_text(json.dumps(config))
+def test_identity_of_the_subjects_of_a_fold_is_checked(
+    copy: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = embedded_small.subjects[0]
+    edit_json(copy / "config.json", lambda config: config["folds"][0].update(subjects=[["embedded", f"{first}x"]]))
     assert main(["--run", str(copy)]) == 2
-    assert f"says ({source}/{name}, {source}/{name}x)" in capsys.readouterr().err
+    assert f"says (embedded/{first}, embedded/{first}x)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of", ["the run", "a fold"])
+def test_digest_of_a_configuration(
+    of: str, copy: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped bit made --lr 0.001 of 0.003 and was not seen."""
+    fold = f"{embedded_small.subjects[0]}-seed1"
+    path = (copy if of == "the run" else copy / "folds" / fold) / "config.json"
+    text = path.read_text()
+    assert '"lr": 0.001' in text
+    path.write_text(text.replace('"lr": 0.001', '"lr": 0.003'))
+    assert main(["--run", str(copy)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: its content differs from its digest; restore it, or, if you changed it on purpose, remove" in error
+    assert error.count("\n") == 1
+    if of == "a fold":
+        assert f"damaged: {fold}" in error
+    else:
+        options = {"--data": str(embedded_small.path), "--out": str(copy.parent), "--name": "copy", "--steps": "1"}
+        assert train([word for pair in options.items() for word in pair]) == 2
+        assert capsys.readouterr().err.endswith(error)
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"digest"' not in line))
+    assert len(read_run(copy).folds) == 6
 
 
 def test_weights_are_scored_on_who_was_held_out(run: Path, embedded_small: PreparedSet, tmp_path: Path) -> None:

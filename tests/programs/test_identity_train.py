@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from harness.trainings import edit_json
 
 from mol_fast.data import Video, write_index, write_video
 from mol_fast.data.loading import fingerprint, open_data
@@ -201,12 +202,9 @@ def test_tables_of_earlier_versions_keep_the_identity_of_videos(copy: Path, run:
     assert earlier is not None
     assert {window.video.person for window in earlier.evaluation.windows()} == {("s", "sub01")}
     assert len(earlier.evaluation.videos()) == 8
-    config = json.loads((copy / "config.json").read_text())
-    config["folds"] = [fold.name]
-    (copy / "config.json").write_text(json.dumps(config))
+    edit_json(copy / "config.json", lambda config: config.update(folds=[fold.name]))
     assert [item.name for item in read_run(copy).folds] == [fold.name]
-    config["sources"] = ["a", "b"]
-    (copy / "config.json").write_text(json.dumps(config))
+    edit_json(copy / "config.json", lambda config: config.update(sources=["a", "b"]))
     assert evaluate(["--run", str(copy)]) == 2
 
 
@@ -230,8 +228,7 @@ def test_tables_of_earlier_versions_keep_the_identity_of_videos(copy: Path, run:
 def test_defect_07_and_12_a_damaged_configuration_is_one_sentence_at_the_door(
     copy: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], sentence: str
 ) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, **change}))
+    edit_json(copy / "config.json", lambda config: config.update(change))
     assert evaluate(["--run", str(copy)]) == 2
     error = capsys.readouterr().err
     assert sentence in error
