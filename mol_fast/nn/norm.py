@@ -7,6 +7,7 @@ statistics are updated from the statistics of the frames, in the order of those 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,18 +142,27 @@ def normalise(norm: nn.Module | None, x: Tensor, calls: Sequence[int]) -> Tensor
 
 
 class HoldsNorm(nn.Module):
-    """Base of modules with a `FrameBatchNorm2d`, which stays one when PyTorch converts it to a SyncBatchNorm."""
+    """Base of modules with a `FrameBatchNorm2d`, which stays one when PyTorch converts it to a SyncBatchNorm.
+
+    A SyncBatchNorm that is added or assigned becomes a synchronised `FrameBatchNorm2d` with the same tensors.
+
+    Raises:
+        ValueError: the SyncBatchNorm has a process group of its own.
+    """
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Add a child. A SyncBatchNorm becomes a synchronised `FrameBatchNorm2d` with the same tensors.
+        """Add a child, as `convert_sync_batchnorm` does with a module that holds a norm."""
+        super().add_module(name, _frame_norm(module))
 
-        Raises:
-            ValueError: the SyncBatchNorm has a process group of its own.
-        """
-        super().add_module(name, _frame_norm(module) if isinstance(module, nn.SyncBatchNorm) else module)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; people convert one norm alone and put it back."""
+        super().__setattr__(name, _frame_norm(value))
 
 
-def _frame_norm(given: nn.SyncBatchNorm) -> FrameBatchNorm2d:
+def _frame_norm(given: Any) -> Any:
+    """Return the `FrameBatchNorm2d` that stands for a SyncBatchNorm; anything else as it is."""
+    if not isinstance(given, nn.SyncBatchNorm):
+        return given
     if given.process_group is not None:
         raise ValueError("statistics are shared by all processes: convert to SyncBatchNorm without a process_group")
     norm = FrameBatchNorm2d(given.num_features, given.eps, given.momentum, given.affine, given.track_running_stats)

@@ -28,10 +28,14 @@ def load_into(module: nn.Module, source: Mapping[str, Any] | str | Path) -> None
             names share is dropped, and dicts around the weights are opened.
 
     Raises:
-        ValueError: there are several sets of weights, a tensor is missing, unknown or has a wrong shape, or the file
-            cannot be read.
+        ValueError: there are several sets of weights, a tensor is missing, unknown or has a wrong shape, the file
+            cannot be read, or module or weights are on the meta device, which has no values.
     """
     expected = module.state_dict()
+    if any(value.is_meta for value in expected.values()):
+        raise ValueError(
+            "the module is on the meta device, which has no memory for weights: make it on the device that it runs on"
+        )
     own = {bare_name(name): name for name in expected}
     weights = unwrap(source, next(iter(own)))
     check_names(weights, set(own))
@@ -53,7 +57,7 @@ def unwrap(source: Mapping[str, Any] | str | Path, mark: str) -> dict[str, Tenso
     """Return the tensors by name of the one set of weights in `source` with a tensor named `mark`, without wrapping.
 
     Raises:
-        ValueError: there are several such sets, not all values are tensors, or the file cannot be read.
+        ValueError: there are several such sets, not all values are tensors with values, or the file cannot be read.
     """
     given = source if isinstance(source, Mapping) else _read(Path(source))
     found = list(_sets(given, mark, ""))
@@ -64,6 +68,8 @@ def unwrap(source: Mapping[str, Any] | str | Path, mark: str) -> dict[str, Tenso
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"weights must hold tensors by name, got {name!r}: {type(value).__name__}")
+        if value.is_meta:
+            raise ValueError(f"{name} is on the meta device, which has no values: give weights that were loaded")
     return weights
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from mol_fast import F5C, FCC
+from mol_fast.nn.f5c import _Branch
 from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.norm import FrameBatchNorm2d, kept_statistics
 
@@ -215,11 +216,30 @@ def test_defect_15_converted_norms_without_processes_are_the_same() -> None:
     assert_close(converted.state_dict(), twin.state_dict())
 
 
-def test_defect_15_a_process_group_of_its_own_is_refused() -> None:
+def test_defect_15_a_norm_that_is_converted_alone_and_put_back_knows_frames() -> None:
+    """It kept PyTorch's class, which cannot train with frames."""
+    layer = FCC(CHANNELS, SIZE)
+    randomise(layer)
+    twin = copy.deepcopy(layer)
+    for branch in (layer.vh, layer.hv):
+        given = branch.norm
+        branch.norm = nn.SyncBatchNorm.convert_sync_batchnorm(given)
+        assert type(branch.norm) is FrameBatchNorm2d
+        assert branch.norm.synchronised
+        assert branch.norm.weight is given.weight
+    x = seeded(4, CHANNELS, *SIZE)
+    assert_close(layer(x, groups=2), twin(x, groups=2))
+    assert_close(layer.state_dict(), twin.state_dict())
+
+
+@pytest.mark.parametrize("place", [_Branch.add_module, setattr])
+def test_defect_15_a_process_group_of_its_own_is_refused(place: Callable[[nn.Module, str, object], None]) -> None:
     given = nn.SyncBatchNorm(3)
     given.process_group = object()
+    branch = FCC(CHANNELS, SIZE).vh
     with pytest.raises(ValueError, match="shared by all processes: convert to SyncBatchNorm without a process_group"):
-        FCC(CHANNELS, SIZE).vh.add_module("norm", given)
+        place(branch, "norm", given)
+    assert type(branch.norm) is FrameBatchNorm2d
 
 
 def test_defect_15_recomputed_norms_are_updated_once_whatever_their_kind() -> None:

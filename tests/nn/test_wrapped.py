@@ -131,6 +131,10 @@ MARK = "fcc.vh.kernel1"
         (lambda w: {**w, MARK: torch.ones(3)}, rf"{MARK} has shape \(3,\), expected \(2, 2\)"),
         (lambda w: {**w, "epoch": 3}, r"weights must hold tensors by name, got 'epoch': int"),
         (lambda w: {"state_dict": {}}, r"weights must hold tensors by name, got 'state_dict': dict"),
+        (
+            lambda w: {**w, MARK: w[MARK].to("meta")},
+            rf"{MARK} is on the meta device, which has no values: give weights",
+        ),
         (lambda w: {}, r"missing \["),
         (lambda w: "none.pt", r"no weights file at none\.pt"),
     ],
@@ -144,6 +148,14 @@ def test_defect_16_other_weights_are_refused_in_a_sentence(
         load_into(module, change(block().state_dict()))
     assert "\n" not in str(caught.value)
     assert_close(module.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_module_on_the_meta_device_is_refused() -> None:
+    """PyTorch warns of every tensor, and loads none."""
+    with torch.device("meta"):
+        module = F5C(4, (2, 3), 2)
+    with pytest.raises(ValueError, match=r"the module is on the meta device, .*: make it on the device"):
+        load_into(module, block().state_dict())
 
 
 def test_defect_16_one_block_of_a_network_must_be_chosen() -> None:
