@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mol_fast.training.parallel import largest
 from mol_fast.utils.errors import Stopped, UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.names import shown
 from mol_fast.utils.schema import parse_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
@@ -80,7 +81,8 @@ class Checkpoints:
         """
         step = self._load(model, optimizer)
         if self.resumed and self.resumed[-1].after_step == step and self._writes:
-            changes = ", ".join(f"{name} {old}, now {new}" for name, (old, new) in self.resumed[-1].changed.items())
+            pairs = self.resumed[-1].changed.items()
+            changes = ", ".join(f"{shown(name)} {shown(old)}, now {shown(new)}" for name, (old, new) in pairs)
             text = f"{self.folder.parent} is resumed after step {step} where other conditions held ({changes})"
             print(f"warning: {text}: its last bits may differ from those of an uninterrupted run", file=sys.stderr)
         if self.fabric and largest(self.fabric, step) != -largest(self.fabric, -step):
@@ -89,7 +91,7 @@ class Checkpoints:
 
     def _load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
-            found = self._read(path)
+            found = self._read(path, model)
             if found is None:
                 if self._writes:
                     print(f"{path} is damaged, or of another run or version: ignored", flush=True)
@@ -164,13 +166,26 @@ class Checkpoints:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], _Kept] | None:
+    def _read(self, path: Path, model: nn.Module) -> tuple[dict[str, Tensor], _Kept] | None:
+        """Return a checkpoint that is intact, belongs to this run and fits `model`; else None."""
         try:
             tensors, metadata = unpack(path)
             kept = parse_json(metadata["kept"], _Kept, path, "remove it")
         except (DamagedFile, OSError, KeyError, UserError):
             return None
-        return (tensors, kept) if kept.identity == self.identity and "step" in tensors else None
+        return (tensors, kept) if kept.identity == self.identity and _fits(tensors, model) else None
+
+
+def _fits(tensors: Mapping[str, Tensor], model: nn.Module) -> bool:
+    """Return whether these are a step, the tensors of `model`, and the state of AdamW of some of its parameters."""
+    expected = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, parameter in enumerate(model.parameters()):
+        if f"optimizer.{index}.step" in tensors:
+            expected |= {f"optimizer.{index}.{key}": parameter for key in ("exp_avg", "exp_avg_sq")}
+            expected[f"optimizer.{index}.step"] = torch.tensor(0.0)
+    expected["step"] = torch.tensor(0)
+    there, here = ({name: (x.shape, x.dtype) for name, x in given.items()} for given in (tensors, expected))
+    return there == here and bool(tensors["step"] > 0)
 
 
 def _optimizer_state(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[int, dict[str, Tensor]]:

@@ -15,6 +15,7 @@ import traceback
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,9 @@ from mol_fast.runs.folder import Fold
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.sample import Sample
 from mol_fast.runs.stored import StoredRun, read_run
+from mol_fast.training.checkpoints import Checkpoints, Resumed
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 from mol_fast.utils.names import Subject, VideoId
 from mol_fast.utils.sealed import pack, sealed_json, unpack
 from mol_fast.vision.video import read_image
@@ -261,7 +264,7 @@ def make_run(folder: Path) -> None:
         {"name": fold.name, "seed": fold.seed, "subjects": [list(item) for item in fold.subjects]} for fold in folds
     ]
     about = {"settings": {"steps": 2}, "model": {}, "sources": ["set"], "folds": stored, "environment": {"torch": "2"}}
-    (folder / "config.json").write_text(json.dumps(about | {"identity": {}}))
+    (folder / "config.json").write_bytes(sealed_json(about | {"identity": {}}))
 
 
 def sample(subject: str) -> Sample:
@@ -273,7 +276,7 @@ def sample(subject: str) -> Sample:
 def change_run(rng: Random, folder: Path) -> bool:
     path = rng.choice(sorted(file for file in folder.rglob("*") if file.is_file()))
     data = path.read_bytes()
-    sealed = path.name in ("scores.json", "windows.csv")
+    sealed = path.name in ("config.json", "scores.json", "windows.csv")
     if sealed and rng.random() < 0.4:
         path.write_bytes(flip(rng, data, 0))
         return True
@@ -281,7 +284,7 @@ def change_run(rng: Random, folder: Path) -> bool:
         values = change_json(rng, json.loads(data))
         text = json_text(values).encode()
         path.write_bytes(text)
-        if path.name == "scores.json" and isinstance(values, dict) and DEEP.encode() not in text:
+        if path.name in ("config.json", "scores.json") and isinstance(values, dict) and DEEP.encode() not in text:
             values.pop("digest", None)
             path.write_bytes(sealed_json(values))
         return False
@@ -292,6 +295,45 @@ def change_run(rng: Random, folder: Path) -> bool:
         return change_sealed(rng, path)
     path.write_bytes(change_bytes(rng, data))
     return False
+
+
+def checkpoints(folder: Path) -> tuple[Checkpoints, torch.nn.Module, torch.optim.Optimizer]:
+    """A small training at its first step."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    return Checkpoints(folder, 1, "mine", {"torch": "2"}), model, torch.optim.AdamW(model.parameters(), fused=True)
+
+
+def take_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+
+
+def make_checkpoint(folder: Path) -> None:
+    training, *state = checkpoints(folder)
+    take_step(*state)
+    training.lines.append("step,total\n1,2.0\n")
+    training.resumed.append(Resumed(1, {"torch": ("1", "2")}))
+    training.save(2, *state)
+
+
+def change_checkpoint(rng: Random, folder: Path) -> bool:
+    return change_sealed(rng, next(folder.iterdir()))
+
+
+def resume(folder: Path) -> None:
+    """Go on with the training; a checkpoint that is ignored counts as refused."""
+    training, *state = checkpoints(folder)
+    told = io.StringIO()
+    with redirect_stdout(told), redirect_stderr(told):
+        step = training.load(*state)
+    if len(told.getvalue().splitlines()) > 1:
+        raise AssertionError(f"not one line: {told.getvalue()!r}")
+    if not step:
+        raise UserError("ignored")
+    take_step(*state)
+    write_atomic(folder / "metrics.csv", "".join(training.lines))
+    training.save(step + 1, *state)
 
 
 def score_run(folder: Path) -> tuple[StoredRun, PooledResults]:
@@ -432,6 +474,7 @@ FORMATS = {
         lambda rng, folder: change_sealed(rng, folder / "weights.safetensors"),
         lambda folder: load_weights(folder),
     ),
+    "checkpoint": Format(make_checkpoint, change_checkpoint, resume),
     "run": Format(make_run, change_run, score_run),
     "report of a run": Format(make_run, change_run, report_run),
     "sheet": Format(make_sheet, change_sheet, lambda folder: read_sheet(folder / "sheet.xlsx")),
