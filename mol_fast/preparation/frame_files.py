@@ -7,6 +7,7 @@ from mol_fast.vision.frame_numbers import number_files
 from mol_fast.vision.video import is_image
 
 LEAST_PRESENT = 0.75  # smallest share of present frames; a video with less is skipped
+VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
 _NAMED = 5  # longest list of names in a message
 
 
@@ -73,6 +74,11 @@ def cut(
         else:
             fixes.append(f"apex {apex} is not between onset and offset, taken as not annotated")
     return tuple(found.files[number] for number in numbers), index, fixes
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file is a video, by its name; hidden files are none."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def subfolders(parent: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mol_fast.preparation.frame_files import cut, frame_files, named, subfolders, too_few
+from mol_fast.preparation.frame_files import cut, frame_files, is_video, named, subfolders, too_few
 from mol_fast.preparation.release import Listing, RawVideo, Skipped, normalised_label
 from mol_fast.preparation.sheets import Row, find_sheet, read_sheet
 from mol_fast.utils.errors import UserError
@@ -20,9 +20,10 @@ class SheetLayout:
         source: name of the set.
         subject_folder: pattern of a subject's folder, with the number as its group.
         subject: format of a subject's name.
-        folders: patterns of the folder that holds the subjects' folders, preferred ones first.
-        sheets: patterns of the sheet's name.
+        folders: patterns of the path of the folder that holds the subjects' folders, preferred ones first.
+        sheets: patterns of the sheet's name, preferred ones first.
         fps: frames per second of the camera.
+        incomplete: (subject, name) of videos that are used although a release lacks many of their frames.
     """
 
     source: str
@@ -31,16 +32,23 @@ class SheetLayout:
     folders: tuple[str, ...]
     sheets: tuple[str, ...]
     fps: float
+    incomplete: frozenset[tuple[str, str]] = frozenset()
 
 
 CASME2 = SheetLayout(
-    "casme2", r"sub0*(\d+)", "sub{:02d}", (r"casme.*raw.*", r".*raw.*", r"cropped"), ("CASME2-coding*.xlsx",), 200
+    "casme2",
+    r"sub0*(\d+)",
+    "sub{:02d}",
+    (r".*raw.*", r".*cropped.*"),
+    ("CASME2-coding*.xlsx",),
+    200,
+    frozenset({("sub16", "EP01_08")}),  # "Cropped" has 24 of its 38 frames
 )
-SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"samm",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"), 200)
+SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"(.*/)?samm(/.*)?",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"), 200)
 SHEET_LAYOUTS = {layout.source: layout for layout in (CASME2, SAMM)}
 _SMIC_SUBJECT = r"s0*(\d+)"
 _SMIC_FPS = 100  # of the high-speed camera
-_SMIC_FOLDERS = (r"hs", r"smic.*")
+_SMIC_FOLDERS = (r".*raw.*/hs", r"(.*/)?hs", r"(.*/)?smic.*")
 
 
 def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> Listing:
@@ -50,9 +58,9 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
         UserError: there are no folders of subjects, or the sheet is missing or lacks a column.
     """
     example = ", ".join(map(layout.subject.format, (1, 2)))
-    home = _find_home(root, layout.subject_folder, layout.folders, layout.source, f"{example}, ...")
+    home, notes = _find_home(root, layout.subject_folder, layout.folders, layout.source, f"{example}, ...")
     path = find_sheet(root, layout.sheets, sheet)
-    listing = Listing(layout.source, notes=[f"frames from {home.relative_to(root).as_posix()}, sheet {path.name}"])
+    listing = Listing(layout.source, notes=[*notes, f"sheet {path.name}"])
     folders = _video_folders(home, layout.subject_folder, listing)
     named_in_sheet = set()
     for row in read_sheet(path):
@@ -65,9 +73,9 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
         else:
             listing.skipped.append(result)
     for (number, _), folder in folders.items():
-        if (number, folder.name.lower()) not in named_in_sheet:
-            reason = f"its folder of frames has no row in the sheet: {folder.relative_to(home).as_posix()}"
-            listing.skipped.append(Skipped(layout.subject.format(number), folder.name, "", reason))
+        if (number, _name_of(folder).lower()) not in named_in_sheet:
+            reason = f"its frames have no row in the sheet: {folder.relative_to(home).as_posix()}"
+            listing.skipped.append(Skipped(layout.subject.format(number), _name_of(folder), "", reason))
     listing.settle()
     return listing
 
@@ -78,8 +86,9 @@ def list_smic(root: Path) -> Listing:
     Raises:
         UserError: there are no folders of subjects.
     """
-    home = _find_home(root, _SMIC_SUBJECT, _SMIC_FOLDERS, "smic", "s1, s2, ... with a folder micro", inside="micro")
-    listing = Listing("smic", notes=[f"frames from {home.relative_to(root).as_posix()}"])
+    example = "s1, s2, ... with a folder micro"
+    home, notes = _find_home(root, _SMIC_SUBJECT, _SMIC_FOLDERS, "smic", example, inside="micro")
+    listing = Listing("smic", notes=notes)
     for number, folder in _subjects(home, _SMIC_SUBJECT, listing):
         for kind in listing.folders(folder):
             if kind.name.lower() != "micro":
@@ -107,10 +116,12 @@ def _annotated(layout: SheetLayout, subject: str, row: Row, folder: Path | None)
     if row.onset > row.offset:
         return skipped(f"its onset, {row.onset}, is after its offset, {row.offset}")
     if folder is None:
-        return skipped(f"there is no folder of frames for {row.name} of subject {subject}")
+        return skipped(f"there is no folder of frames, and no video file, for {row.name} of subject {subject}")
+    if is_video(folder):
+        return _video_file(layout, subject, row, label, fixes, folder)
     found = frame_files(folder)
     reason = too_few(found, row.onset, row.offset)
-    if reason is not None:
+    if reason is not None and (subject, row.name) not in layout.incomplete:
         return skipped(reason)
     frames, apex, cut_fixes = cut(found, row.onset, row.offset, row.apex)
     if row.apex is None:
@@ -119,6 +130,24 @@ def _annotated(layout: SheetLayout, subject: str, row: Row, folder: Path | None)
         return skipped(f"{len(frames)} frames from onset to offset, at least {WINDOW} are needed")
     fixes = (*fixes, *found.fixes, *cut_fixes)
     return RawVideo(subject, row.name, label, layout.source, frames, apex, fixes, layout.fps)
+
+
+def _video_file(
+    layout: SheetLayout, subject: str, row: Row, label: str, fixes: tuple[str, ...], file: Path
+) -> RawVideo | Skipped:
+    """Return the video of a row of the sheet whose frames are in a video file."""
+    assert row.onset is not None
+    assert row.offset is not None
+    count = row.offset - row.onset + 1
+    if count < WINDOW:
+        reason = f"{count} frames from onset to offset, at least {WINDOW} are needed (row {row.line} of the sheet)"
+        return Skipped(subject, row.name, label, reason)
+    apex = None if row.apex is None else row.apex - row.onset
+    if apex is None or not 0 <= apex < count:
+        apex = None
+        fixes += (f"apex is {row.apex_text or 'empty'!r}, taken as not annotated",)
+    numbers = row.onset, row.offset
+    return RawVideo(subject, row.name, label, layout.source, (file,), apex, fixes, layout.fps, numbers)
 
 
 def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) -> None:
@@ -166,10 +195,11 @@ def _numbers_left_out(listing: Listing) -> list[str]:
 
 def _find_home(
     root: Path, subject_folder: str, preferred: tuple[str, ...], source: str, example: str, inside: str | None = None
-) -> Path:
-    """Find the folder that holds the subjects' folders: `root`, or a folder up to three levels below.
+) -> tuple[Path, list[str]]:
+    """Find the folder that holds the subjects' folders: `root`, or a folder up to four levels below.
 
-    If there are several on one level, take the one whose name comes first in `preferred`.
+    Of several, take the one whose path comes first in `preferred`, then the highest one. Also return notes for the
+    listing: the folder, and those that are not used.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of the {source} release with --root")
@@ -178,33 +208,46 @@ def _find_home(
         subjects = [path for path in subfolders(folder) if re.fullmatch(subject_folder, path.name, re.IGNORECASE)]
         return any(inside is None or (path / inside).is_dir() for path in subjects)
 
-    def rank(folder: Path) -> tuple[int, str]:
-        fits = [i for i, name in enumerate(preferred) if re.fullmatch(name, folder.name, re.IGNORECASE)]
-        return min(fits, default=len(preferred)), folder.as_posix()
+    def rank(folder: Path) -> tuple[int, int, str]:
+        path = folder.relative_to(root).as_posix()
+        fits = [i for i, pattern in enumerate(preferred) if re.fullmatch(pattern, path, re.IGNORECASE)]
+        return min(fits, default=len(preferred)), path.count("/"), path
 
-    level = [root]
-    for _ in range(4):
-        homes = [folder for folder in level if is_home(folder)]
-        if homes:
-            return min(homes, key=rank)
-        level = [path for folder in level for path in subfolders(folder)]
+    homes, level = [root] if is_home(root) else [], [root]
+    for _ in range(0 if homes else 4):
+        below = [path for folder in level for path in subfolders(folder)]
+        homes += [folder for folder in below if is_home(folder)]
+        level = [folder for folder in below if folder not in homes]
+    if homes:
+        best, *others = sorted(homes, key=rank)
+        paths = [folder.relative_to(root).as_posix() for folder in others]
+        unused = [f"folders that could be used as well, ignored: {named(paths)}"] if paths else []
+        return best, [f"frames from {best.relative_to(root).as_posix()}", *unused]
     found = named(sorted(path.name for path in root.iterdir()))
     raise UserError(
-        f"{root} has no folders {example}, nor do the folders up to three levels below "
+        f"{root} has no folders {example}, nor do the folders up to four levels below "
         f"(found: {found or 'nothing'}); give the folder of the {source} release with --root"
     )
 
 
 def _video_folders(home: Path, subject_folder: str, listing: Listing) -> dict[tuple[int, str], Path]:
-    """Return folders of frames by (subject number, lower-case name). Of several equal ones, the first is used."""
+    """Return folders of frames, or video files, by (subject number, lower-case name).
+
+    A folder is used rather than a file. Of several equal ones, the first is used.
+    """
     found: dict[tuple[int, str], Path] = {}
     for number, folder in _subjects(home, subject_folder, listing):
-        for video in listing.folders(folder):
-            first = found.setdefault((number, video.name.lower()), video)
+        for video in [*listing.folders(folder), *sorted(path for path in folder.iterdir() if is_video(path))]:
+            first = found.setdefault((number, _name_of(video).lower()), video)
             if first is not video:
                 names = " and ".join(path.relative_to(home).as_posix() for path in (first, video))
-                listing.notes.append(f"{names} are folders of the same video, the first is used")
+                listing.notes.append(f"{names} are the same video, the first is used")
     return found
+
+
+def _name_of(path: Path) -> str:
+    """Return the name of a video, from its folder of frames or its file."""
+    return path.stem if is_video(path) else path.name
 
 
 def _subjects(home: Path, pattern: str, listing: Listing) -> Iterator[tuple[int, Path]]:

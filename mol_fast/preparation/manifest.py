@@ -12,7 +12,8 @@ from mol_fast.utils.files import write_atomic
 from mol_fast.utils.names import printable
 from mol_fast.utils.tables import csv_table
 
-_LISTED = 40  # videos under one heading of the summary
+_LISTED = 40  # lines under one heading of the summary
+_FREQUENT = 5  # videos with the same text, which get one line together
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Manifest:
         """Return a text for people: numbers, differences from protocols, and videos fixed or not used.
 
         Args:
-            limit: most videos under one heading; None for all.
+            limit: most lines under one heading; None for all.
         """
         by_status = Counter(entry.status for entry in self.entries)
         used = [entry for entry in self.entries if entry.status in ("used", "listed")]
@@ -103,11 +104,11 @@ class Manifest:
             _lines("Labels", _tally(entry.label for entry in used), limit),
             _lines("Subjects", _subject_lines(used), limit),
             *(item.table() + ("" if item.agrees else "\nThe counts differ.") for item in self.comparisons),
-            _lines("Fixed", [f"{_name(entry)}: {'; '.join(entry.fixes)}" for entry in fixed], limit),
+            _lines("Fixed", _grouped([(_name(entry), "; ".join(entry.fixes)) for entry in fixed]), limit),
         ]
         for status in ("skipped", "left out"):
-            rows = [f"{_name(entry)}: {entry.reason}" for entry in self.entries if entry.status == status]
-            parts.append(_lines(status.capitalize(), rows, limit))
+            rows = [(_name(entry), entry.reason) for entry in self.entries if entry.status == status]
+            parts.append(_lines(status.capitalize(), _grouped(rows), limit))
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def differing(self) -> str:
@@ -135,6 +136,20 @@ def _subject_lines(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         labels[entry.subject].append(entry.label)
     return [f"{subject}: {len(of)} ({', '.join(_tally(of))})" for subject, of in sorted(labels.items())]
+
+
+def _grouped(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each (video, text), and one for all videos of a frequent text. Rare texts come first."""
+    videos: defaultdict[str, list[str]] = defaultdict(list)
+    for name, text in rows:
+        videos[text].append(name)
+    lines = []
+    for text, names in sorted(videos.items(), key=lambda item: len(item[1]) >= _FREQUENT):
+        if len(names) >= _FREQUENT:
+            lines.append(f"{text}: {len(names)} videos, {', '.join(names[:2])}, ... (all in manifest.csv)")
+        else:
+            lines += [f"{name}: {text}" for name in names]
+    return lines
 
 
 def _lines(title: str, rows: Sequence[str], limit: int | None = None) -> str:

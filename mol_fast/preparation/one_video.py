@@ -3,6 +3,7 @@
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -148,12 +149,26 @@ class _FrameReader:
         if len(files) == 1 and files[0].suffix.lower() not in IMAGE_SUFFIXES:
             source = VideoFile(files[0])
             self._notes, self.fps = source.notes, source.fps
-            for index, picture in enumerate(source):
-                yield f"frame {index} of {files[0].name}", picture
+            first, last = self._part(source)
+            for index, picture in enumerate(islice(source, last + 1)):
+                if index >= first:
+                    yield f"frame {index} of {files[0].name}", picture
             return
         bits = used_bits(files)
         for file in files:
             yield file.name, _readable(file, bits)
+
+    def _part(self, source: VideoFile) -> tuple[int, int]:
+        """Return the indices of the first and last frame of the video in its file."""
+        onset, offset = self._video.numbers or (1, source.count)
+        if source.count == offset - onset + 1:
+            return 0, source.count - 1
+        if source.count < offset:
+            raise UserError(
+                f"{source.path.name} has {source.count} frames, neither the {offset - onset + 1} from onset to offset "
+                f"nor all {offset} up to the offset"
+            )
+        return onset - 1, offset - 1
 
     @property
     def count(self) -> int:

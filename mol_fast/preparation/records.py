@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.release import RawVideo
@@ -54,7 +55,9 @@ def video_key(video: RawVideo, settings: Settings) -> str:
 
     The texts of fixes do not count, since they may be reworded.
     """
-    told = [_VERSION, settings.align, settings.min_score, *video.key, video.label, video.source, video.apex]
+    told: list[Any] = [_VERSION, settings.align, settings.min_score, *video.key, video.label, video.source, video.apex]
+    if video.numbers:
+        told.append(video.numbers)
     digest = hashlib.sha256(json.dumps(told).encode())
     for path in video.frames:
         digest.update(json.dumps([path.name, _content(path)]).encode())

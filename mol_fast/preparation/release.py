@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mol_fast.preparation.frame_files import named, subfolders
+from mol_fast.preparation.frame_files import is_video, named, subfolders
 from mol_fast.utils.names import name_problem
 
 
@@ -14,6 +14,8 @@ class RawVideo:
     Attributes:
         subject, name, label, source: as stored in the set, the same for all releases of a data set.
         frames: images from onset to offset, in order, or one video file that holds them.
+        numbers: for a video file, the numbers of the frames at onset and offset, counted from 1. The file holds these
+            frames only, or all frames of the recording. None: all frames of the file are the video.
         apex: index into the frames, None if not annotated.
         fps: frames per second of the camera; None if unknown, or if a video file tells it.
         fixes: problems that were fixed, one message each.
@@ -27,6 +29,7 @@ class RawVideo:
     apex: int | None = None
     fixes: tuple[str, ...] = ()
     fps: float | None = None
+    numbers: tuple[int, int] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -61,8 +64,8 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
     def folders(self, parent: Path) -> list[Path]:
-        """Return the folders in a folder, sorted by name, and note files among them."""
-        junk = sorted(path.name for path in parent.iterdir() if path.is_file())
+        """Return the folders in a folder, sorted by name, and note files among them, other than videos."""
+        junk = sorted(path.name for path in parent.iterdir() if path.is_file() and not is_video(path))
         if junk:
             self.notes.append(f"files among the folders of {parent.name}, ignored: {named(junk)}")
         return subfolders(parent)

@@ -49,7 +49,9 @@ class Row:
 
 
 def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
-    """Find the sheet of a release: `given`, or the only sheet under or beside `root` that fits a pattern.
+    """Find the sheet of a release: `given`, or the only one under or beside `root` that fits a pattern.
+
+    The patterns are tried in turn.
 
     Raises:
         UserError: there is no sheet, or more than one.
@@ -59,12 +61,13 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
             raise UserError(f"there is no sheet {given}; give the annotation sheet of the release with --sheet")
         return given
     for levels in ("", "*/", "*/*/", "../"):
-        found = sorted({path for pattern in patterns for path in root.glob(levels + pattern) if _is_sheet(path)})
-        if len(found) > 1:
-            names = ", ".join(str(path) for path in found)
-            raise UserError(f"there are several sheets, {names}; choose one with --sheet")
-        if found:
-            return found[0]
+        for pattern in patterns:
+            found = sorted(path for path in root.glob(levels + pattern) if _is_sheet(path))
+            if len(found) > 1:
+                names = ", ".join(str(path) for path in found)
+                raise UserError(f"there are several sheets, {names}; choose one with --sheet")
+            if found:
+                return found[0]
     sheets = sorted(path.name for level in ("", "*/") for path in root.glob(f"{level}*.xlsx"))
     raise UserError(
         f"there is no sheet {' or '.join(patterns)} in {root} (found: {', '.join(sheets) or 'no .xlsx file'}); "

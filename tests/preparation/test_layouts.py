@@ -218,7 +218,7 @@ def test_two_folders_of_one_video(tmp_path: Path) -> None:
     write_frames(root / "CASME2_RAW_selected/sub1/ep1", "img{}.jpg", range(90, 120), None)
     listing = casme2(root)
     assert only(listing).frames[0].parent.parent.name == "sub01"
-    assert "sub01/EP1 and sub1/ep1 are folders of the same video, the first is used" in listing.notes
+    assert "sub01/EP1 and sub1/ep1 are the same video, the first is used" in listing.notes
 
 
 def test_missing_table(tmp_path: Path) -> None:
