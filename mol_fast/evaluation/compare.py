@@ -4,7 +4,7 @@ Videos of one subject are similar, so the bootstrap draws subjects, with replace
 draw. Scores of a draw come from the pooled confusion matrices of its subjects.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class Comparison:
 
     Attributes:
         scores: the differences. Errors of flow and landmarks are missing unless both runs have them for every subject.
+        parts: differences in recognition for each source alone; empty if all videos come from one.
         subjects: subjects that both runs hold out in every seed.
         videos: number of their videos.
         left_out: ignored subjects, which the other run or a seed lacks, by run ("a" or "b").
@@ -64,6 +65,7 @@ class Comparison:
     """
 
     scores: dict[str, Difference]
+    parts: dict[str, dict[str, Difference]]
     subjects: tuple[Subject, ...]
     videos: int
     left_out: dict[str, tuple[Subject, ...]]
@@ -77,8 +79,12 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries, ready for JSON."""
-        scores = {name: asdict(item) | {"contains_zero": item.contains_zero} for name, item in self.scores.items()}
-        return asdict(self) | {"scores": scores}
+        parts = {source: _plain(scores) for source, scores in self.parts.items()}
+        return asdict(self) | {"scores": _plain(self.scores), "parts": parts}
+
+
+def _plain(scores: Mapping[str, Difference]) -> dict[str, Any]:
+    return {name: asdict(item) | {"contains_zero": item.contains_zero} for name, item in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -128,16 +134,14 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
         )
     sums, notes = _paired_sums(a, b, common)
     count = len(common)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-    draws = np.concatenate([np.ones((1, count)), drawn])  # the first draw gives the scores themselves
-    scores = [side.scores(draws) for side in sums]
     if count < FEW:
         notes.append(
             f"{count} subjects are too few to show a difference, whatever the interval: all of them agree by chance in "
             "more than 5 % of cases."
         )
     return Comparison(
-        scores={name: _difference(scores[0][name], scores[1][name]) for name in scores[0]},
+        scores=_differences(*sums, resamples, seed),
+        parts=_parts(*sums, common, resamples, seed),
         subjects=tuple(common),
         videos=sum(len(labels[0][subject]) for subject in common),
         left_out={
@@ -147,6 +151,30 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
         seeds={"a": tuple(_by_seed(a)), "b": tuple(_by_seed(b))},
         notes=tuple(notes),
     )
+
+
+def _parts(
+    a: "_Sums", b: "_Sums", subjects: Sequence[Subject], resamples: int, seed: int
+) -> dict[str, dict[str, Difference]]:
+    """Return the differences in recognition for each source with at least two subjects, if there are several."""
+    places: dict[str, list[int]] = {}
+    for place, subject in enumerate(subjects):
+        places.setdefault(subject.source, []).append(place)
+    if len(places) < 2:
+        return {}
+    return {
+        source: _differences(_Sums(a.confusion[:, of], {}), _Sums(b.confusion[:, of], {}), resamples, seed)
+        for source, of in sorted(places.items())
+        if len(of) > 1
+    }
+
+
+def _differences(a: "_Sums", b: "_Sums", resamples: int, seed: int) -> dict[str, Difference]:
+    count = a.confusion.shape[1]
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    draws = np.concatenate([np.ones((1, count)), drawn])  # the first draw gives the scores themselves
+    scores = a.scores(draws), b.scores(draws)
+    return {name: _difference(scores[0][name], scores[1][name]) for name in scores[0]}
 
 
 def _difference(a: Array, b: Array) -> Difference:

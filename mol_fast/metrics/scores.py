@@ -211,16 +211,29 @@ class Evaluation:
         videos = self.videos()
         if not videos:
             raise ValueError("there are no videos to score")
+        return Scores(
+            self._recognition(videos),
+            self.flow.scores() if self.flow.pixels else None,
+            self.landmarks.scores() if self.landmarks.frames else None,
+        )
+
+    def parts(self) -> dict[str, Recognition]:
+        """Return the recognition scores of each source alone, sorted; empty if all videos come from one source.
+
+        They are the parts of a composite, such as CASME II, SAMM and SMIC in MEGC 2019.
+        """
+        sources: dict[str, list[VideoPrediction]] = {}
+        for video in self.videos():
+            sources.setdefault(video.video.source, []).append(video)
+        return {name: self._recognition(sources[name]) for name in sorted(sources)} if len(sources) > 1 else {}
+
+    def _recognition(self, videos: Sequence[VideoPrediction]) -> Recognition:
         confusion = confusion_matrix(
             torch.tensor([video.predicted for video in videos]),
             torch.tensor([video.label for video in videos]),
             len(self.classes),
         )
-        return Scores(
-            recognition_scores(confusion, self.classes),
-            self.flow.scores() if self.flow.pixels else None,
-            self.landmarks.scores() if self.landmarks.frames else None,
-        )
+        return recognition_scores(confusion, self.classes)
 
     def _with_labels(self, videos: Iterable[VideoId], labels: Iterable[int]) -> dict[VideoId, int]:
         known = dict(self._labels)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mol_fast.evaluation.compare import Comparison, Difference
+from mol_fast.evaluation.compare import FEW, Comparison, Difference
 from mol_fast.report.html import Html, element, section, table, write_page
 from mol_fast.report.labels import RECOGNITION, SYNTHETIC
 from mol_fast.report.sections import notice, synthetic_notice
@@ -15,6 +15,7 @@ COMPARED = RECOGNITION | {
     "end_point_error_moving": "end-point error, moving (px, less is better)",
     "landmark_error": "landmark error (%, less is better)",
 }
+_OF_PARTS = ("uf1", "uar")
 HEAD = ("score", "A", "B", "B - A", "95 % interval", "")
 
 
@@ -45,8 +46,15 @@ def write_comparison(
 
 
 def score_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return a row per score: label, A, B, difference, interval, and whether the interval contains zero."""
-    return [(COMPARED[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
+    """Return a row per score: label, A, B, difference, interval, and whether the interval contains zero.
+
+    UF1 and UAR of each source follow, if there are several.
+    """
+    rows = [(COMPARED[name], *_cells(item, comparison.few)) for name, item in comparison.scores.items()]
+    for source, scores in comparison.parts.items():
+        few = sum(subject.source == source for subject in comparison.subjects) < FEW
+        rows += [(f"{RECOGNITION[name]} of {source}", *_cells(scores[name], few)) for name in _OF_PARTS]
+    return rows
 
 
 def settings_rows(a: StoredRun, b: StoredRun) -> list[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mol_fast.metrics import FAILURE
+from mol_fast.report.spread import count, spread
 from mol_fast.runs.pooled import PooledResults
 
 SYNTHETIC = "embedded"
@@ -21,6 +22,25 @@ LABELS = RECOGNITION | {
 """Labels of all main scores, by name."""
 SUBJECTS = "held-out subjects"
 BESIDE = ("score", "last step", "chosen on test")
+
+
+PARTS = ("part", "videos", *RECOGNITION.values())
+
+
+def part_rows(pooled: PooledResults) -> list[tuple[str, ...]]:
+    """Return the recognition scores of all videos ("full") and of each source; no rows for a run of one source."""
+    parts = pooled.parts()
+    if not parts:
+        return []
+    full = {seed: scores.recognition for seed, scores in pooled.scores.items()}
+    return [
+        (
+            name,
+            count([sum(map(sum, item.confusion)) for item in seeds.values()]),
+            *(spread([getattr(item, score) for item in seeds.values()]) for score in RECOGNITION),
+        )
+        for name, seeds in {"full": full, **parts}.items()
+    ]
 
 
 def chosen_rows(pooled: PooledResults, chosen: PooledResults) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mol_fast.metrics import Scores
 from mol_fast.report.html import Html, element, section, share_bar, table, write_page
-from mol_fast.report.labels import BESIDE, LABELS, SUBJECTS, SYNTHETIC, chosen_rows
+from mol_fast.report.labels import BESIDE, LABELS, PARTS, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
 from mol_fast.report.samples import sample_section
 from mol_fast.report.sections import (
     class_section,
@@ -63,6 +63,7 @@ def write_run_report(
         config={"settings": about["settings"], "model": about["model"]},
         environment=about["environment"],
         more=[
+            *_part_sections(pooled),
             *_chosen_sections(pooled),
             *([_seed_section(pooled)] if len(pooled.scores) > 1 else []),
             _subject_section(pooled),
@@ -118,6 +119,11 @@ def write_report(
         settings_section("Environment", environment),
     ]
     write_page(path, name, f"{date} · {summary}", content)
+
+
+def _part_sections(pooled: PooledResults) -> list[Html]:
+    rows = part_rows(pooled)
+    return [section("Parts of the composite", *_seed_note(pooled), table(PARTS, rows))] if rows else []
 
 
 def _chosen_sections(pooled: PooledResults) -> list[Html]:

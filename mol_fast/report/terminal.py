@@ -1,18 +1,21 @@
 """Print scores of a run, and differences of two runs, as tables."""
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mol_fast.evaluation.compare import Comparison
 from mol_fast.metrics import FAILURE
 from mol_fast.report.comparison import HEAD, is_synthetic, remarks, score_rows, summary
-from mol_fast.report.labels import BESIDE, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows
+from mol_fast.report.labels import BESIDE, PARTS, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
 from mol_fast.report.spread import count, over_seeds
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.selection import WARNING
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.terminal import make_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str = SUBJECTS) -> None:
@@ -55,19 +58,30 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
         rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
         rows.add_row("landmark failures", f"{value('landmark_failure_rate')} of the frames, over {FAILURE:.0f} %")
     console.print(rows)
+    if parts := part_rows(pooled):
+        _print_table(console, PARTS, parts)
     if pooled.chosen:
         console.print("chosen on the test subjects, beside the last step")
-        table = Table()
-        for name in BESIDE:
-            table.add_column(name, justify="left" if name == "score" else "right")
-        for cells in chosen_rows(pooled, pooled.chosen):
-            table.add_row(*cells)
-        console.print(table)
+        _print_table(console, BESIDE, chosen_rows(pooled, pooled.chosen))
         print(f"warning: {WARNING}", file=sys.stderr, flush=True)
+
+
+def _print_table(console: "Console", head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of names on the left and numbers on the right."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for place, name in enumerate(head):
+        table.add_column(name, justify="right" if place else "left")
+    for cells in rows:
+        table.add_row(*map(escape, cells))
+    console.print(table)
 
 
 def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None:
     """Print the scores of both runs and their differences."""
+    from rich.markup import escape
     from rich.table import Table
 
     console = make_console(width=120)
@@ -76,7 +90,7 @@ def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None
     for name in HEAD:
         rows.add_column(name)
     for cells in score_rows(comparison):
-        rows.add_row(*cells)
+        rows.add_row(*map(escape, cells))
     for letter, run in (("A", a), ("B", b)):
         console.print(f"{letter}: {run.path}", highlight=False, soft_wrap=True)
     console.print(rows)

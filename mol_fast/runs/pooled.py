@@ -4,12 +4,13 @@ import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mol_fast.metrics import Evaluation, Scores
+from mol_fast.metrics import Evaluation, Recognition, Scores
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import STEPS, Fold, fold_folder
 from mol_fast.runs.megc2019 import fold_log
@@ -55,6 +56,14 @@ class PooledResults:
             for name, values in columns.items()
         }
 
+    def parts(self) -> dict[str, dict[int, Recognition]]:
+        """Return the recognition scores of each source alone, by seed; empty if the run has only one source."""
+        parts: dict[str, dict[int, Recognition]] = {}
+        for seed, evaluation in self.evaluations.items():
+            for source, scores in evaluation.parts().items():
+                parts.setdefault(source, {})[seed] = scores
+        return parts
+
     def write(self, path: Path, unfinished: Sequence[str] = ()) -> None:
         """Write scores.json, folds.csv, predictions.csv (videos), megc2019.csv and megc2019.log to the run folder.
 
@@ -66,6 +75,10 @@ class PooledResults:
         """
         scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
         values: dict[str, Any] = {"seeds": scores, "statistics": self.statistics()}
+        if parts := self.parts():
+            values["parts"] = {
+                source: {str(seed): asdict(item) for seed, item in seeds.items()} for source, seeds in parts.items()
+            }
         if unfinished:
             values["unfinished"] = list(unfinished)
         if self.chosen:
