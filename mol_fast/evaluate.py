@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mol_fast.cli import progress, run_program
-from mol_fast.training.settings import SEEDS, Precision
+from mol_fast.training.settings import Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.limits import MOST_BATCH
@@ -19,10 +19,9 @@ from mol_fast.utils.limits import MOST_BATCH
 MODES = {
     "run": ("out", "partial"),
     "weights": ("out", "data", "data_dir", "protocol", "subjects", "device", "precision", "batch_size"),
-    "compare": ("out", "partial", "resamples", "seed"),
+    "compare": ("out", "partial"),
 }
 """The three modes, and the options that apply to each."""
-RESAMPLES = (100, 100_000)
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,6 @@ class Options:
     """bfloat16 (autocast), float32, or auto: bfloat16 if the device has instructions for it."""
     batch_size: int = 8
     """Number of clips in one batch."""
-    resamples: int = 10_000
-    """Number of draws of subjects for the intervals."""
-    seed: int = 0
-    """Seed of the draws."""
 
     def check(self) -> str:
         """Check the options, and return the mode, a key of `MODES`.
@@ -72,12 +67,8 @@ class Options:
         for field in fields(self):
             if field.name not in (*modes, *MODES[modes[0]]) and getattr(self, field.name) != field.default:
                 raise UserError(f"--{field.name.replace('_', '-')} does not apply to --{modes[0]}: omit it")
-        if not RESAMPLES[0] <= self.resamples <= RESAMPLES[1]:
-            raise UserError(f"--resamples must be from {RESAMPLES[0]} to {RESAMPLES[1]}, got {self.resamples}")
         if not 1 <= self.batch_size <= MOST_BATCH:
             raise UserError(f"--batch-size must be from 1 to {MOST_BATCH}, got {self.batch_size}")
-        if not 0 <= self.seed < SEEDS:
-            raise UserError(f"--seed must be from 0 to {SEEDS - 1}, got {self.seed}")
         return modes[0]
 
 
@@ -91,7 +82,7 @@ def run(settings: Options) -> None:
 
     --run reads the tables of windows in the folder of a run, and writes scores, tables and report again.
     --weights scores a model, by default on the subjects that it was not trained on.
-    --compare shows the differences of two runs, with bootstrap intervals over subjects.
+    --compare shows the differences of two runs, with 95 % intervals over subjects.
 
     Raises:
         UserError: an option cannot be used.
@@ -178,8 +169,8 @@ def _compare(settings: Options) -> None:
 
     assert settings.compare is not None
     a, b = (read_run(path, settings.partial) for path in settings.compare)
-    comparison = compare_runs(a, b, settings.resamples, settings.seed)
-    about = {"A": str(a.path), "B": str(b.path), "resamples": settings.resamples, "seed": settings.seed}
+    comparison = compare_runs(a, b)
+    about = {"A": str(a.path), "B": str(b.path)}
     if settings.out is not None:
         _open_out(settings.out, about, {"compared": [str(path.resolve()) for path in settings.compare]})
     print_comparison(comparison, a, b)

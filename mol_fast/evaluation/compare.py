@@ -1,9 +1,9 @@
-"""Compare two runs over the subjects that both hold out, with bootstrap intervals over subjects.
+"""Compare two runs over the subjects that both hold out, with intervals over subjects.
 
-Videos of one subject are similar, so the bootstrap draws subjects, with replacement. Both runs are scored on the same
-draw. Scores of a draw come from the pooled confusion matrices of its subjects.
+Both runs are scored without the same subject in turn; `mol_fast.metrics.jackknife` explains the interval.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,15 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.metrics import recognition_ratios
+from mol_fast.metrics.jackknife import FEW, interval, leave_one_out
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject
 
-CONFIDENCE = 0.95
-FEW = 6
-"""Fewest subjects that can show a difference: n subjects all agree by chance with probability 2 / 2^n, above 5 %
-for fewer."""
 _ZERO = 1e-12  # smaller differences are rounding
 
 Array = npt.NDArray[np.float64]
@@ -99,22 +96,20 @@ class _Sums:
     confusion: Array
     errors: dict[str, Array]
 
-    def scores(self, draws: Array) -> dict[str, Array]:
-        """Return the scores (R,) of draws (R, S), means over seeds. A draw holds how often each subject is drawn."""
-        ratios = recognition_ratios(np.tensordot(draws, self.confusion, (1, 1)))._asdict()
+    def scores(self, weights: Array) -> dict[str, Array]:
+        """Return the scores (R,) for weights (R, S) of the subjects, means over seeds."""
+        ratios = recognition_ratios(np.tensordot(weights, self.confusion, (1, 1)))._asdict()
         for name, sums in self.errors.items():
-            total = np.tensordot(draws, sums, (1, 1))
+            total = np.tensordot(weights, sums, (1, 1))
             ratios[name] = total[..., 0] / total[..., 1]
         return {name: values.mean(-1) for name, values in ratios.items()}
 
 
-def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int = 0) -> Comparison:
+def compare_runs(a: StoredRun, b: StoredRun) -> Comparison:
     """Score two runs, and their difference, on the subjects that both hold out.
 
     Args:
         a, b: the runs.
-        resamples: number of draws of subjects.
-        seed: seed of the draws.
 
     Raises:
         UserError: the runs have different classes, videos or labels, or fewer than two subjects in common.
@@ -140,8 +135,8 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
             "more than 5 % of cases."
         )
     return Comparison(
-        scores=_differences(*sums, resamples, seed),
-        parts=_parts(*sums, common, resamples, seed),
+        scores=_differences(*sums, [subject.source for subject in common]),
+        parts=_parts(*sums, common),
         subjects=tuple(common),
         videos=sum(len(labels[0][subject]) for subject in common),
         left_out={
@@ -153,9 +148,7 @@ def compare_runs(a: StoredRun, b: StoredRun, resamples: int = 10_000, seed: int 
     )
 
 
-def _parts(
-    a: "_Sums", b: "_Sums", subjects: Sequence[Subject], resamples: int, seed: int
-) -> dict[str, dict[str, Difference]]:
+def _parts(a: _Sums, b: _Sums, subjects: Sequence[Subject]) -> dict[str, dict[str, Difference]]:
     """Return the differences in recognition for each source with at least two subjects, if there are several."""
     places: dict[str, list[int]] = {}
     for place, subject in enumerate(subjects):
@@ -163,24 +156,21 @@ def _parts(
     if len(places) < 2:
         return {}
     return {
-        source: _differences(_Sums(a.confusion[:, of], {}), _Sums(b.confusion[:, of], {}), resamples, seed)
+        source: _differences(_Sums(a.confusion[:, of], {}), _Sums(b.confusion[:, of], {}), [source] * len(of))
         for source, of in sorted(places.items())
         if len(of) > 1
     }
 
 
-def _differences(a: "_Sums", b: "_Sums", resamples: int, seed: int) -> dict[str, Difference]:
-    count = a.confusion.shape[1]
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-    draws = np.concatenate([np.ones((1, count)), drawn])  # the first draw gives the scores themselves
-    scores = a.scores(draws), b.scores(draws)
-    return {name: _difference(scores[0][name], scores[1][name]) for name in scores[0]}
+def _differences(a: _Sums, b: _Sums, sources: Sequence[str]) -> dict[str, Difference]:
+    weights = leave_one_out(len(sources))
+    scores = a.scores(weights), b.scores(weights)
+    return {name: _difference(scores[0][name], scores[1][name], sources) for name in scores[0]}
 
 
-def _difference(a: Array, b: Array) -> Difference:
-    edge = (1 - CONFIDENCE) / 2
-    low, high = np.quantile((b - a)[1:], [edge, 1 - edge])
-    return Difference(float(a[0]), float(b[0]), float(b[0] - a[0]), float(low), float(high))
+def _difference(a: Array, b: Array, sources: Sequence[str]) -> Difference:
+    low, high = interval(b - a, sources, "difference") or (math.nan, math.nan)
+    return Difference(float(a[0]), float(b[0]), float(b[0] - a[0]), low, high)
 
 
 def _by_seed(run: StoredRun) -> dict[int, list[FoldResults]]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mol_fast.evaluation.compare import FEW, Comparison, Difference
+from mol_fast.evaluation.compare import Comparison, Difference
+from mol_fast.metrics.jackknife import FEW
 from mol_fast.report.html import Html, element, section, table, write_page
 from mol_fast.report.labels import RECOGNITION, SYNTHETIC
 from mol_fast.report.sections import notice, synthetic_notice
@@ -88,7 +89,7 @@ def remarks(comparison: Comparison, a: StoredRun, b: StoredRun) -> list[str]:
 
 
 _METHOD = (
-    "The interval is a bootstrap over subjects: subjects are drawn with replacement, the same for both runs. An "
+    "The interval comes from leaving out one subject at a time, the same of both runs (jackknife, Student's t). An "
     "interval that contains zero means that the subjects do not show which run is better."
 )
 

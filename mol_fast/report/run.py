@@ -10,7 +10,7 @@ import pandas as pd
 
 from mol_fast.metrics import Scores
 from mol_fast.report.html import Html, element, section, share_bar, table, write_page
-from mol_fast.report.labels import BESIDE, LABELS, PARTS, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
+from mol_fast.report.labels import BESIDE, LABELS, PARTS, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
 from mol_fast.report.samples import sample_section
 from mol_fast.report.sections import (
     class_section,
@@ -24,6 +24,11 @@ from mol_fast.report.spread import count, over_seeds, spread
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.sample import Sample
 from mol_fast.runs.selection import WARNING
+
+_INTERVALS = (
+    "What the scores might be for other subjects of the same kind. The intervals come from leaving out one subject at "
+    "a time (jackknife, Student's t)."
+)
 
 
 def write_run_report(
@@ -63,6 +68,7 @@ def write_run_report(
         config={"settings": about["settings"], "model": about["model"]},
         environment=about["environment"],
         more=[
+            *_interval_sections(pooled),
             *_part_sections(pooled),
             *_chosen_sections(pooled),
             *([_seed_section(pooled)] if len(pooled.scores) > 1 else []),
@@ -119,6 +125,16 @@ def write_report(
         settings_section("Environment", environment),
     ]
     write_page(path, name, f"{date} · {summary}", content)
+
+
+def _interval_sections(pooled: PooledResults) -> list[Html]:
+    found = pooled.statistics()
+    rows = [
+        (RECOGNITION[name], f"{found[name]['mean']:.3f}", f"{low:.3f} to {high:.3f}")
+        for name, (low, high) in pooled.intervals().items()
+    ]
+    note = element("p", _INTERVALS, class_="note")
+    return [section("Intervals", note, table(("score", "value", "95 % interval"), rows))] if rows else []
 
 
 def _part_sections(pooled: PooledResults) -> list[Html]:

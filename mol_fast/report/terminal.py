@@ -45,8 +45,9 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
         console.print(f"mean ± standard deviation {over_seeds(pooled.scores)}", highlight=False)
     rows = Table(show_header=False)
     rows.add_row("videos", count(pooled.videos()))
+    intervals = pooled.intervals()
     for name, label in RECOGNITION.items():
-        rows.add_row(label, value(name))
+        rows.add_row(label, value(name) + _interval_text(intervals.get(name)))
     if "end_point_error" in found:
         text = f"{value('end_point_error')} {zero('end_point_error_zero_flow')}"
         rows.add_row("end-point error, all pixels", text)
@@ -64,6 +65,10 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
         console.print("chosen on the test subjects, beside the last step")
         _print_table(console, BESIDE, chosen_rows(pooled, pooled.chosen))
         print(f"warning: {WARNING}", file=sys.stderr, flush=True)
+
+
+def _interval_text(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f", 95 % interval {ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _print_table(console: "Console", head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

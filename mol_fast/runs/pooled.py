@@ -3,14 +3,18 @@
 import json
 import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from mol_fast.metrics import Evaluation, Recognition, Scores
+from mol_fast.metrics import Evaluation, Recognition, Scores, recognition_ratios
+from mol_fast.metrics.jackknife import FEW, interval, leave_one_out
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import STEPS, Fold, fold_folder
 from mol_fast.runs.megc2019 import fold_log
@@ -56,6 +60,21 @@ class PooledResults:
             for name, values in columns.items()
         }
 
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return the 95 % interval of each recognition score, over subjects, of the mean over seeds.
+
+        Empty for fewer than six subjects, or if the seeds hold out different subjects. A score of 0 or 1 has none.
+        """
+        tables = [_confusions(evaluation) for evaluation in self.evaluations.values()]
+        subjects = sorted(tables[0])
+        if len(subjects) < FEW or any(set(table) != set(subjects) for table in tables):
+            return {}
+        confusion = np.array([[table[subject] for subject in subjects] for table in tables])
+        ratios = recognition_ratios(np.tensordot(leave_one_out(len(subjects)), confusion, (1, 1)))
+        sources = [subject.source for subject in subjects]
+        ends = {name: interval(values.mean(-1), sources, "ratio") for name, values in ratios._asdict().items()}
+        return {name: pair for name, pair in ends.items() if pair is not None}
+
     def parts(self) -> dict[str, dict[int, Recognition]]:
         """Return the recognition scores of each source alone, by seed; empty if the run has only one source."""
         parts: dict[str, dict[int, Recognition]] = {}
@@ -75,6 +94,8 @@ class PooledResults:
         """
         scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
         values: dict[str, Any] = {"seeds": scores, "statistics": self.statistics()}
+        if intervals := self.intervals():
+            values["intervals"] = {name: list(pair) for name, pair in intervals.items()}
         if parts := self.parts():
             values["parts"] = {
                 source: {str(seed): asdict(item) for seed, item in seeds.items()} for source, seeds in parts.items()
@@ -170,6 +191,15 @@ class PooledResults:
             for fold, item in self._first_seed()
             for video in item.evaluation.videos()
         ]
+
+
+def _confusions(evaluation: Evaluation) -> dict[Subject, npt.NDArray[np.float64]]:
+    """Return the confusion matrix (K, K) of each subject."""
+    size = len(evaluation.classes)
+    tables: defaultdict[Subject, npt.NDArray[np.float64]] = defaultdict(lambda: np.zeros((size, size)))
+    for video in evaluation.videos():
+        tables[video.video.person][video.label, video.predicted] += 1
+    return dict(tables)
 
 
 def _whole(file: Path, checksum: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,30 @@ def test_the_choice_on_the_test_is_shown_over_seeds(tmp_path: Path) -> None:
     section = page[page.index(">Chosen on the test subjects</h2>") : page.index(">Seeds</h2>")]
     assert "Means over 2 seeds (0, 1)" in section
     assert ">0.6875 ± 0.2652</td><td>0.6875 ± 0.2652</td>" in section
+
+
+def test_defect_19_a_run_has_intervals_over_subjects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rights = {f"s{number}": number % 4 + 1 for number in range(8)}
+    results = PooledResults({fold_of(name, 0): fold(name, right, False) for name, right in rights.items()})
+    results.write(tmp_path)
+    found = json.loads((tmp_path / "scores.json").read_text())["intervals"]
+    accuracy = sum(rights.values()) / 32
+    spread = [right / 4 for right in rights.values()]
+    error = (sum((value - accuracy) ** 2 for value in spread) / 7 / 8) ** 0.5  # subjects of equal size
+    reach = 2.364624 * error / (accuracy * (1 - accuracy))  # 97.5 % of Student's t with 7 degrees of freedom
+    odds = math.log(accuracy / (1 - accuracy))
+    assert found["accuracy"] == pytest.approx([1 / (1 + math.exp(side * reach - odds)) for side in (1, -1)])
+    assert list(found) == ["accuracy", "uf1", "uar", "wf1"]
+    print_scores(results, ABOUT)
+    low, high = found["uf1"]
+    text = f"95 % interval {low:.3f} to {high:.3f}"
+    assert text in capsys.readouterr().out
+    assert f"{low:.3f} to {high:.3f}" in page_of(tmp_path, results)
+
+
+def test_few_subjects_have_no_interval(tmp_path: Path) -> None:
+    pooled().write(tmp_path)
+    assert "intervals" not in json.loads((tmp_path / "scores.json").read_text())
 
 
 def test_printed_scores(capsys: pytest.CaptureFixture[str]) -> None:
