@@ -1,4 +1,4 @@
-"""The program that scores runs or weights again, or compares two runs: `python -m mol_fast.evaluate`."""
+"""The program that scores runs or weights again, compares two runs, or makes a table: `python -m mol_fast.evaluate`."""
 
 import json
 import sys
@@ -20,13 +20,14 @@ MODES = {
     "run": ("out", "partial"),
     "weights": ("out", "data", "data_dir", "protocol", "subjects", "device", "precision", "batch_size"),
     "compare": ("out", "partial"),
+    "table": ("out", "partial"),
 }
-"""The three modes, and the options that apply to each."""
+"""The modes, and the options that apply to each."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the program. Give exactly one of run, weights and compare."""
+    """Options of the program. Give exactly one of run, weights, compare and table."""
 
     run: Path | None = None
     """Folder of a run to score again from its tables of windows. Needs no data and no model."""
@@ -34,6 +35,8 @@ class Options:
     """Folder of a fold, or weights file, to score on prepared sets."""
     compare: tuple[Path, Path] | None = None
     """Folders of two runs, A and B, to compare over the subjects that both hold out."""
+    table: tuple[Path, ...] = ()
+    """Folders of runs of the same protocol, for a table in Markdown; with --out also in LaTeX."""
     out: Path | None = None
     """New folder for scores, tables and report. Default: --run writes to the run itself, the other modes only print."""
     partial: bool = False
@@ -60,10 +63,10 @@ class Options:
         Raises:
             UserError: not exactly one mode is given, an option does not apply to it, or a number is out of range.
         """
-        modes = [name for name in MODES if getattr(self, name) is not None]
+        modes = [name for name in MODES if getattr(self, name)]
         if len(modes) != 1:
             given = " and ".join(f"--{name}" for name in modes) or "none"
-            raise UserError(f"give one of --run, --weights and --compare, got {given}")
+            raise UserError(f"give one of --run, --weights, --compare and --table, got {given}")
         for field in fields(self):
             if field.name not in (*modes, *MODES[modes[0]]) and getattr(self, field.name) != field.default:
                 raise UserError(f"--{field.name.replace('_', '-')} does not apply to --{modes[0]}: omit it")
@@ -78,16 +81,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(settings: Options) -> None:
-    """Score a run again, score trained weights on prepared sets, or compare two runs.
+    """Score a run again, score trained weights on prepared sets, compare two runs, or make a table of runs.
 
     --run reads the tables of windows in the folder of a run, and writes scores, tables and report again.
     --weights scores a model, by default on the subjects that it was not trained on.
     --compare shows the differences of two runs, with 95 % intervals over subjects.
+    --table shows the scores of several runs as a table for a paper.
 
     Raises:
         UserError: an option cannot be used.
     """
-    {"run": _score_run, "weights": _score_weights, "compare": _compare}[settings.check()](settings)
+    modes = {"run": _score_run, "weights": _score_weights, "compare": _compare, "table": _table}
+    modes[settings.check()](settings)
 
 
 def _score_run(settings: Options) -> None:
@@ -179,6 +184,27 @@ def _compare(settings: Options) -> None:
         write_atomic(settings.out / "comparison.json", json.dumps(values, indent=2) + "\n")
         write_comparison(settings.out / "comparison.html", comparison, a, b, about, _now())
     _conclude((), settings.out and settings.out / "comparison.html")
+
+
+def _table(settings: Options) -> None:
+    from mol_fast.report.paper_table import paper_table
+    from mol_fast.runs.stored import read_run
+
+    runs = [read_run(path, settings.partial) for path in settings.table]
+    table = paper_table(runs)
+    if settings.out is not None:
+        _open_out(
+            settings.out,
+            {"table": [str(run.path) for run in runs]},
+            {"table": [str(run.path.resolve()) for run in runs]},
+        )
+        write_atomic(settings.out / "table.md", table.markdown())
+        write_atomic(settings.out / "table.tex", table.latex())
+    print(table.markdown(), end="")
+    for warning in (text for run in runs for text in run.warnings):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    if settings.out is not None:
+        print(f"written to {settings.out}: table.md, table.tex", flush=True)
 
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

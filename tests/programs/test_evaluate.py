@@ -287,15 +287,26 @@ def test_two_runs_are_compared(run: Path, tmp_path: Path, capsys: pytest.Capture
     assert "choose another --out" in capsys.readouterr().err
 
 
+def test_table_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--table", str(run), "--out", str(tmp_path / "t")]) == 0
+    statistics = json.loads((run / "scores.json").read_text())["statistics"]
+    text = (tmp_path / "t/table.md").read_text()
+    assert capsys.readouterr().out.startswith(text)
+    assert f"| {statistics['uf1']['mean']:.3f} ± {statistics['uf1']['std']:.3f} |" in text
+    assert "\\begin{tabular}{lrrrrr}" in (tmp_path / "t/table.tex").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "give one of --run, --weights and --compare, got none"),
+        ([], "give one of --run, --weights, --compare and --table, got none"),
         (["--run", "{run}", "--weights", "x"], "got --run and --weights"),
         (["--run", "{run}", "--subjects", "s01"], "--subjects does not apply to --run"),
         (["--run", "nowhere"], "there is no folder nowhere"),
         (["--run", "{empty}"], "is not a run, it has no config.json"),
         (["--run", "{broken}"], "is not the configuration of a run"),
+        (["--table", "{run}", "{run}"], "a run is given twice"),
+        (["--table", "{run}", "nowhere"], "there is no folder nowhere"),
         (["--compare", "{run}", "nowhere"], "there is no folder nowhere"),
         (["--weights", "nowhere"], "no weights at nowhere"),
         (["--weights", "{run}"], "has the weights of 6 folds"),

@@ -1,0 +1,147 @@
+"""A table of several runs for a paper, in Markdown and LaTeX."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mol_fast.report.spread import spread
+from mol_fast.runs.pooled import PooledResults
+from mol_fast.runs.stored import StoredRun
+from mol_fast.utils.errors import UserError
+
+_NONE = "n/a"
+_FLOW, _LANDMARKS = "flow (px)", "landmarks (%)"
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{char: f"\\{char}" for char in "&%$#_{}"},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score of one run.
+
+    Attributes:
+        text: mean over seeds, and standard deviation if there are several.
+        best: it is the best of its column, as shown; then it is printed in bold.
+    """
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Scores of several runs.
+
+    Attributes:
+        columns: what each column holds.
+        rows: name and cells of each run.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+    def markdown(self) -> str:
+        """Return the table in Markdown."""
+        lines = [["run", *self.columns], ["---"] * (len(self.columns) + 1)]
+        for name, cells in self.rows:
+            lines.append(
+                [name.replace("|", r"\|"), *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
+            )
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def latex(self) -> str:
+        """Return the table as a `tabular` of LaTeX with the rules of the package booktabs."""
+
+        def cell(value: Cell) -> str:
+            text = value.text.replace("±", r"$\pm$")
+            return rf"\textbf{{{text}}}" if value.best else text
+
+        lines = [["Run", *(name.translate(_LATEX) for name in self.columns)]]
+        lines += [[name.translate(_LATEX), *map(cell, cells)] for name, cells in self.rows]
+        head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
+        begin = rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}"
+        parts = (begin, "\n\\toprule\n", head, "\\midrule\n", *body, "\\bottomrule\n\\end{tabular}\n")
+        return "".join(parts)
+
+
+def paper_table(runs: Sequence[StoredRun]) -> PaperTable:
+    """Return UF1, UAR and accuracy of each run, of all videos and of each source, and its errors of flow and landmarks.
+
+    Raises:
+        UserError: the runs have different classes, or a run is given twice.
+    """
+    for run in runs[1:]:
+        if run.classes != runs[0].classes:
+            raise UserError(
+                f"{runs[0].path} has the classes {', '.join(runs[0].classes)} and {run.path} {', '.join(run.classes)}: "
+                "give runs of the same protocol"
+            )
+    paths = [run.path.resolve() for run in runs]
+    if len(set(paths)) < len(paths):
+        raise UserError("a run is given twice: give every run once")
+    scores = [_scores(PooledResults(run.folds)) for run in runs]
+    columns = sorted({name for row in scores for name in row}, key=_place)
+    table = [[row.get(name, []) for name in columns] for row in scores]
+    best = [_best(name, [row[place] for row in table]) for place, name in enumerate(columns)]
+    rows = [
+        tuple(
+            Cell(_text(name, values), index in best[place])
+            for place, (name, values) in enumerate(zip(columns, row, strict=True))
+        )
+        for index, row in enumerate(table)
+    ]
+    return PaperTable(tuple(columns), tuple(zip(_names(runs), rows, strict=True)))
+
+
+def _scores(pooled: PooledResults) -> dict[str, list[float]]:
+    """Return the values of each column by name, one per seed."""
+    parts = pooled.parts()
+    full = "full " if parts else ""
+    found: dict[str, list[float]] = {}
+    for scores in pooled.scores.values():
+        values = scores.summary()
+        for name, label in (("uf1", "UF1"), ("uar", "UAR"), ("accuracy", "accuracy")):
+            found.setdefault(full + label, []).append(values[name])
+        for name, label in (("end_point_error_moving", _FLOW), ("landmark_error", _LANDMARKS)):
+            if name in values:
+                found.setdefault(label, []).append(values[name])
+    for source, seeds in parts.items():
+        for name, label in (("uf1", "UF1"), ("uar", "UAR")):
+            found[f"{source} {label}"] = [getattr(item, name) for item in seeds.values()]
+    return found
+
+
+def _place(name: str) -> tuple[int, str, int]:
+    """Return a key that sorts columns: all videos, then each source, then the errors."""
+    if name in (_FLOW, _LANDMARKS):
+        return 2, name, 0
+    source, _, score = name.rpartition(" ")
+    return (0 if source in ("", "full") else 1), source, ("UF1", "UAR", "accuracy").index(score)
+
+
+def _text(name: str, values: Sequence[float]) -> str:
+    return spread(values, ".2f" if name == _LANDMARKS else ".3f") if values else _NONE
+
+
+def _best(name: str, column: Sequence[Sequence[float]]) -> set[int]:
+    """Return the rows with the best mean as it is printed; none if there are fewer than two values."""
+    sign = -1 if name in (_FLOW, _LANDMARKS) else 1
+    digits = 2 if name == _LANDMARKS else 3
+    means = {row: sign * round(statistics.fmean(values), digits) for row, values in enumerate(column) if values}
+    return {row for row, mean in means.items() if mean == max(means.values())} if len(means) > 1 else set()
+
+
+def _names(runs: Sequence[StoredRun]) -> list[str]:
+    """Return the names of the runs' folders, with the folder above where two are the same."""
+    names = [run.path.resolve().name for run in runs]
+    paths = [run.path.resolve() for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{path.parent.name}/{name}"
+        for name, path in zip(names, paths, strict=True)
+    ]

@@ -1,0 +1,87 @@
+"""Tables of runs for a paper. The runs are made up, not trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mol_fast.metrics import Evaluation, FlowSums, LabelledWindow, LandmarkSums
+from mol_fast.report.paper_table import paper_table
+from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.folder import Fold
+from mol_fast.runs.stored import StoredRun
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject, VideoId
+
+
+def run(
+    path: str, right: dict[str, int], seeds: int = 1, flow: float | None = None, classes: tuple[str, ...] = ("a", "b")
+) -> StoredRun:
+    """A subject for each source with 4 videos of the first class, of which so many are right; one more every seed."""
+    folds = {}
+    for seed in range(seeds):
+        for source, count in right.items():
+            evaluation = Evaluation(classes)
+            evaluation.add_windows(
+                [
+                    LabelledWindow(
+                        VideoId(source, "1", f"v{i}"), 0, tuple(np.eye(len(classes))[int(i >= count + seed)])
+                    )
+                    for i in range(4)
+                ]
+            )
+            if flow is not None:
+                evaluation.flow = FlowSums(1, 1, flow * 10, 10, 10, 10)
+                evaluation.landmarks = LandmarkSums(12.0, 0, 4)
+            folds[Fold.of([Subject(source, "1")], seed)] = FoldResults(evaluation, ())
+    return StoredRun(Path(path), {}, folds, ())
+
+
+def test_best_values_are_bold_and_missing_ones_are_said() -> None:
+    table = paper_table([run("x/first", {"s": 2}, flow=0.25), run("x/two_%", {"s": 3}, 2), run("y/first", {"s": 2})])
+    assert table.markdown().splitlines() == [
+        "| run | UF1 | UAR | accuracy | flow (px) | landmarks (%) |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| x/first | 0.333 | 0.500 | 0.500 | 0.250 | 3.00 |",
+        "| two_% | **0.714 ± 0.404** | **0.875 ± 0.177** | **0.875 ± 0.177** | n/a | n/a |",
+        "| y/first | 0.333 | 0.500 | 0.500 | n/a | n/a |",
+    ]
+    lines = table.latex().splitlines()
+    assert lines[:4] == [
+        r"\begin{tabular}{lrrrrr}",
+        r"\toprule",
+        r"Run & UF1 & UAR & accuracy & flow (px) & landmarks (\%) \\",
+        r"\midrule",
+    ]
+    assert lines[5].startswith(r"two\_\% & \textbf{0.714 $\pm$ 0.404} & ")
+
+
+def test_less_error_is_better_and_equal_values_are_both_best() -> None:
+    table = paper_table([run("a", {"s": 2}, flow=0.3), run("b", {"s": 2}, flow=0.2)])
+    assert [[cell.best for cell in cells] for _, cells in table.rows] == [
+        [True, True, True, False, True],
+        [True, True, True, True, True],
+    ]
+
+
+def test_parts_of_a_composite_have_columns() -> None:
+    table = paper_table([run("a", {"smic": 4, "casme2": 2})])
+    assert table.columns == (
+        "full UF1",
+        "full UAR",
+        "full accuracy",
+        "casme2 UF1",
+        "casme2 UAR",
+        "smic UF1",
+        "smic UAR",
+    )
+    assert [cell.text for cell in table.rows[0][1]] == ["0.429", "0.750", "0.750", "0.333", "0.500", "1.000", "1.000"]
+    assert not any(cell.best for cell in table.rows[0][1])
+
+
+def test_runs_that_do_not_fit_are_refused() -> None:
+    first = run("a", {"s": 2})
+    with pytest.raises(UserError, match="give runs of the same protocol"):
+        paper_table([first, run("b", {"s": 2}, classes=("a", "b", "c"))])
+    with pytest.raises(UserError, match="a run is given twice"):
+        paper_table([first, run("b/../a", {"s": 1})])
