@@ -201,7 +201,7 @@ def _table(settings: Options) -> None:
         write_atomic(settings.out / "table.md", table.markdown())
         write_atomic(settings.out / "table.tex", table.latex())
     print(table.markdown(), end="")
-    for warning in (text for run in runs for text in run.warnings):
+    for warning in (*table.notes, *(text for run in runs for text in run.warnings)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     if settings.out is not None:
         print(f"written to {settings.out}: table.md, table.tex", flush=True)

@@ -41,10 +41,12 @@ class PaperTable:
     Attributes:
         columns: what each column holds.
         rows: name and cells of each run.
+        notes: what forbids a comparison of the rows.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
@@ -96,7 +98,18 @@ def paper_table(runs: Sequence[StoredRun]) -> PaperTable:
         )
         for index, row in enumerate(table)
     ]
-    return PaperTable(tuple(columns), tuple(zip(_names(runs), rows, strict=True)))
+    names = _names(runs)
+    return PaperTable(tuple(columns), tuple(zip(names, rows, strict=True)), _notes(runs, names))
+
+
+def _notes(runs: Sequence[StoredRun], names: Sequence[str]) -> tuple[str, ...]:
+    held_out = [
+        {video.video for results in run.folds.values() for video in results.evaluation.videos()} for run in runs
+    ]
+    others = [name for name, videos in zip(names, held_out, strict=True) if videos != held_out[0]]
+    if not others:
+        return ()
+    return (f"{', '.join(others)} held out other videos than {names[0]}: their scores cannot be compared",)
 
 
 def _scores(pooled: PooledResults) -> dict[str, list[float]]:

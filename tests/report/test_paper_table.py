@@ -79,6 +79,11 @@ def test_parts_of_a_composite_have_columns() -> None:
     assert not any(cell.best for cell in table.rows[0][1])
 
 
+def test_runs_of_other_videos_are_named() -> None:
+    table = paper_table([run("a", {"s": 2}), run("b", {"s": 2}), run("c", {"s": 2, "t": 1})])
+    assert table.notes == ("c held out other videos than a: their scores cannot be compared",)
+
+
 def test_runs_that_do_not_fit_are_refused() -> None:
     first = run("a", {"s": 2})
     with pytest.raises(UserError, match="give runs of the same protocol"):
