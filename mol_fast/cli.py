@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train on the embedded set or a prepared set, and score held-out subjects",
     "evaluate": "score a run or weights again, or compare two runs",
     "predict": "predict micro-expression, optical flow and landmarks of a video",
+    "faces": "find the landmarks of a face in every frame of a video",
     "doctor": "check this installation: versions, kernels, every operator against the reference",
 }
 USER_ERROR = 2

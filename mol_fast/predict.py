@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.cli import fail, progress, run_program
+from mol_fast.prediction.aligned import Skipped, describe
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
@@ -26,9 +27,11 @@ from mol_fast.utils.failures import explain
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_BATCH
 from mol_fast.utils.terminal import make_console
-from mol_fast.vision.faces import MIN_SCORE, FaceFinder
+from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
+from mol_fast.vision.tracking import FaceTracker
 from mol_fast.vision.video import FrameSource
 from mol_fast.vision.webcam import record
 
@@ -70,8 +73,12 @@ class Options:
         stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.
         fps: Frames per second. Replaces the time stamps of a video file; folders and prepared files have none.
         aligned: The frames are already aligned face crops: search no faces. Always on for prepared files.
-        min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
-            about 0.
+        person: Number of the person whose face is followed. People are numbered as they appear; those that appear
+            together by size, the largest first.
+        faces: Finder of faces: mediapipe, or dlib, as the authors of the paper did (its weights are not for commercial
+            use).
+        min_score: Smallest score of a face. Default: 0.5 of 1 for mediapipe; 0.2 for dlib, where clear frontal faces
+            have about 1 or more.
         max_flow: Flow length that is drawn in full colour, in pixels of the 128 x 128 crop. Default: the 99th
             percentile.
         video: Write annotated.mp4.
@@ -88,7 +95,9 @@ class Options:
     stride: str | None = None
     fps: float | None = None
     aligned: bool = False
-    min_score: float = MIN_SCORE
+    person: int = 1
+    faces: Finders = "mediapipe"
+    min_score: float | None = None
     max_flow: float | None = None
     video: bool = True
     device: str = "auto"
@@ -103,11 +112,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
-    """Predict micro-expression, optical flow and landmarks of the largest face in a video, or in several ones.
+    """Predict micro-expression, optical flow and landmarks of a person in a video, or in several ones.
 
-    Prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow length in
-    pixels of the 128 x 128 crop. Writes prediction.json and annotated.mp4. Weights that were trained without flow or
-    landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the others.
+    One person is followed, by default the largest at the beginning. A window counts only if the face is there in all of
+    its frames. Prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow
+    length in pixels of the 128 x 128 crop. Writes prediction.json and annotated.mp4. Weights that were trained without
+    flow or landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the others.
 
     Args:
         inputs: Video files, folders of images in the order of the numbers in their names, prepared .safetensors files,
@@ -122,7 +132,7 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     span = _span(options)
     folders = _folders(inputs, options.out)
     predictor = Predictor(options.weights, options.device, options.batch_size)
-    finder = cache(lambda: FaceFinder(options.min_score))
+    finder = cache(lambda: open_finder(options.faces, options.min_score))
     if len(inputs) == 1:
         _run_one(inputs[0], folders[0], span, options, predictor, finder)
         return
@@ -157,20 +167,26 @@ def _run_one(
     source.aligned = source.aligned or options.aligned
     check_length(source)
     windows, note = _plan(source, options, predictor.spans)
-    faces = None if source.aligned else finder()
+    tracker = None if source.aligned else FaceTracker(finder(), options.person)
     out.mkdir(parents=True, exist_ok=True)
     first = first_frame(source)
     part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
     with FlowFile(out) as flow:
-        result, fast = _predict(source, windows, predictor, faces, flow)
-        about = {"input": str(path), "weights": str(options.weights), "frames": whole(source).count, "part": part}
+        result, fast = _predict(source, windows, predictor, tracker, flow)
+        about = {
+            "input": str(path),
+            "weights": str(options.weights),
+            "frames": whole(source).count,
+            "part": part,
+            "faces": None if source.aligned else options.faces,
+        }
         write_atomic(out / "prediction.json", to_json(result, about))
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
 
             max_flow = options.max_flow or max(fast, _LEAST_MAX_FLOW)
             sound = None if options.fps else sound_of(source)  # it would not fit to another rate
-            with progress() as begin:
+            with progress("frame") as begin:
                 advance = begin("drawing", source.count)
                 write_annotated(out / "annotated.mp4", source, windows, result, max_flow, sound, advance)
     _print(result, (*source.notes, *note), out)
@@ -207,20 +223,22 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
 
 def _predict(
-    source: FrameSource, windows: list[Window], predictor: Predictor, finder: FaceFinder | None, flow: FlowFile
+    source: FrameSource, windows: list[Window], predictor: Predictor, tracker: FaceTracker | None, flow: FlowFile
 ) -> tuple[Prediction, float]:
     """Predict all windows, with flow on disk. Also return the largest 99th percentile of flow of a window."""
     predictions: list[WindowPrediction] = []
+    skipped: list[Skipped] = []
     fast = 0.0
-    with progress() as begin:
+    with progress("frame") as begin:
         advance = begin("predicting", source.count)
-        for prediction, window_flow in predictor.run(source, windows, finder, advance):
+        for prediction, window_flow in predictor.run(source, windows, tracker, skipped, advance):
             predictions.append(prediction)
             if window_flow is not None:
                 flow.append(window_flow)
                 fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
     fields = flow if "flow" in predictor.tasks else None
-    return summarise(predictor.classes, windows, predictions, fields, source.fps, first_frame(source)), fast
+    result = summarise(predictor.classes, predictions, skipped, fields, tracker, source.fps, first_frame(source))
+    return result, fast
 
 
 def _plan(
@@ -287,10 +305,10 @@ def _print(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
     more = len(result.windows) - _TABLE_ROWS
     if more > 0:
         console.print(f"{more} more windows are in prediction.json")
+    if result.people is not None and result.people > 1:
+        console.print(f"{result.people} people are seen, person {result.person} is followed, see --person")
     if result.skipped:
-        starts = ", ".join(str(result.frames(window)[0]) for window in result.skipped[:10])
-        console.print(f"skipped {len(result.skipped)} windows without a face, from frame {starts}", end="")
-        console.print(" ..." if len(result.skipped) > 10 else "")
+        console.print(f"skipped {describe(result.skipped)}", soft_wrap=True)
     for text in dict.fromkeys(item.remark for item in result.windows if item.remark):
         empty = [str(result.frames(item.window)[0]) for item in result.windows if item.remark == text]
         count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"

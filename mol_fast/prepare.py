@@ -19,10 +19,9 @@ from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.limits import MOST_FPS, MOST_WORKERS
-from mol_fast.vision.faces import MIN_SCORE, FaceFinder
-
-_SCORES = (-1.0, 5.0)  # with a threshold outside, the detector finds faces everywhere or nowhere
+from mol_fast.utils.limits import MOST_WORKERS
+from mol_fast.vision.face_models import face_models
+from mol_fast.vision.finders import Finders, least_score, open_finder
 
 Dataset = Literal["casme2", "samm", "smic", "folders"]
 
@@ -42,8 +41,10 @@ class Options:
             video files, and unknown for images. The rate tells predict how long a window of the training was.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
-        min_score: Smallest detection score of a face. Clear frontal faces score about 1 or more, false detections
-            about 0.
+        faces: Finder of faces: mediapipe, or dlib, as the authors of the paper did (its weights are not for commercial
+            use).
+        min_score: Smallest score of a face. Default: 0.5 of 1 for mediapipe; 0.2 for dlib, where clear frontal faces
+            have about 1 or more.
         workers: Number of processes. Default: the number of processor cores.
         device: Device that computes flow: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         allow_count_mismatch: Continue even if the counts differ from the protocol.
@@ -57,7 +58,8 @@ class Options:
     name: str | None = None
     fps: float | None = None
     align: Align = "clip"
-    min_score: float = MIN_SCORE
+    faces: Finders = "mediapipe"
+    min_score: float | None = None
     workers: int | None = None
     device: str = "auto"
     allow_count_mismatch: bool = False
@@ -90,11 +92,8 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     workers = min(os.cpu_count() or 1, MOST_WORKERS) if options.workers is None else options.workers
     if not 1 <= workers <= MOST_WORKERS:
         raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}")
-    if not _SCORES[0] <= options.min_score <= _SCORES[1]:
-        raise UserError(f"--min-score must be from {_SCORES[0]:g} to {_SCORES[1]:g}, got {options.min_score}")
-    if options.fps is not None and not 0 < options.fps <= MOST_FPS:
-        raise UserError(f"--fps is {options.fps}, must be positive and at most {MOST_FPS}")
-    settings = Settings(options.align, options.min_score, str(choose_device(options.device)))
+    least = least_score(options.faces, options.min_score)
+    settings = Settings(options.align, options.faces, least, str(choose_device(options.device)))
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
         raise UserError(f"the protocol {protocol.name} is not for {dataset}; choose {_choices(dataset)}")
@@ -112,6 +111,8 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         plan.check(planned)
     if not plan.chosen:
         raise UserError(f"{options.root} has no usable video; --list-only prints the reasons")
+    if options.faces == "mediapipe":
+        face_models()  # fetched once, before workers want them
     started = time.perf_counter()
     with progress("video", every=50) as begin:
         advance = begin("preparing", len(plan.chosen))
@@ -119,7 +120,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
             plan,
             options.out,
             settings,
-            partial(FaceFinder, options.min_score),
+            partial(open_finder, options.faces, least),
             workers,
             options.allow_count_mismatch,
             lambda outcome: advance(),

@@ -16,6 +16,9 @@ from harness.lanes import (
 
 from mol_fast import functional
 from mol_fast.data import PreparedSet, generate_embedded
+from mol_fast.utils.errors import UserError
+from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.finders import open_finder
 
 __all__ = ["pytest_configure", "pytest_runtest_protocol", "pytest_sessionfinish"]
 
@@ -84,3 +87,12 @@ def interpreter(request: pytest.FixtureRequest) -> Iterator[None]:
 def embedded_small(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     """An embedded set of 3 subjects with one video of each of the 5 emotions; tests must not change it."""
     return generate_embedded(tmp_path_factory.mktemp("embedded") / "set", subjects=3, repeats=1)
+
+
+@pytest.fixture(scope="session")
+def finder() -> FaceFinder:
+    """The default finder of faces. Its models are fetched once for all sessions; without network, it skips the test."""
+    try:
+        return open_finder()
+    except UserError as error:
+        pytest.skip(str(error))

@@ -73,8 +73,8 @@ def test_boundary_of_programs_without_the_extras() -> None:
         "import importlib, sys\n"
         f"sys.modules.update(dict.fromkeys({packages}))\n"
         "sys.stderr = sys.stdout\n"
-        "for name in ('prepare', 'train', 'evaluate', 'predict', 'doctor', 'show'):\n"
+        "for name in ('prepare', 'train', 'evaluate', 'predict', 'doctor', 'show', 'faces'):\n"
         "    print(importlib.import_module(f'mol_fast.{name}').main([]))"
     ).splitlines()
-    assert out[1::2] == ["2"] * 6
+    assert out[1::2] == ["2"] * 7
     assert all(line.startswith("error: tyro is not installed: pip install 'mol-fast[") for line in out[::2])

@@ -63,6 +63,7 @@ def write_annotated(
         UserError: the source cannot be read again, or the file cannot be written.
     """
     place = {item.window: k for k, item in enumerate(prediction.windows)}
+    reasons = {item.window: item.reason for item in prediction.skipped}
     pairs = shown_pairs(windows, source.count).tolist()
     summary = f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
     frames = iter(source)
@@ -72,11 +73,12 @@ def write_annotated(
     with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for index, frame in enumerate(chain([first], frames)):
             number, pair = pairs[index]
-            k = place.get(windows[number])
+            window = windows[number]
+            shown = _shown(prediction, place[window], pair) if window in place else reasons[window]
             time = None if source.times is None else source.times[index] - source.times[0]
             clock = "" if source.times is None else f"   {source.times[index]:.2f} s"
             caption = f"frame {prediction.first + index}{clock}   window {number + 1} of {len(windows)}"
-            writer.write(annotator.draw(frame, caption, None if k is None else _shown(prediction, k, pair)), time)
+            writer.write(annotator.draw(frame, caption, shown), time)
             on_frame()
 
 
@@ -139,18 +141,18 @@ class Annotator:
         """
         return self._width, self._height + self._panel
 
-    def draw(self, frame: Picture, caption: str, shown: Shown | None) -> Picture:
+    def draw(self, frame: Picture, caption: str, shown: Shown | str) -> Picture:
         """Draw an annotated frame, RGB (H', W', 3) of `size`.
 
         Args:
             frame: uint8 (H, W) or (H, W, 3).
             caption: line of text about the frame.
-            shown: the prediction, or None.
+            shown: the prediction, or why there is none.
         """
         canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
         picture = canvas[: self._height]
         picture[:] = cv2.resize(rgb(frame), (self._width, self._height), interpolation=cv2.INTER_CUBIC)
-        if shown is not None:
+        if isinstance(shown, Shown):
             self._draw_region(picture, shown)
             if shown.landmarks is not None:
                 self._draw_landmarks(picture, shown.landmarks, shown.matrix)
@@ -181,15 +183,15 @@ class Annotator:
         for x, y in fixed:
             cv2.circle(picture, (int(x), int(y)), radius, _LANDMARK, -1, cv2.LINE_AA, _SUBPIXEL)
 
-    def _draw_panel(self, panel: Picture, caption: str, shown: Shown | None) -> None:
+    def _draw_panel(self, panel: Picture, caption: str, shown: Shown | str) -> None:
         line, margin = self._line, self._line // 2
         wheel = self._panel - 3 * line
         right = self._width - wheel - 2 * margin
         self._text(panel, caption, margin, line // 2, self._width - 2 * margin, _DIM)
-        if shown is None:
-            self._text(panel, "no face", margin, line * 3 // 2, right - margin, _TEXT)
-        else:
+        if isinstance(shown, Shown):
             self._draw_classes(panel, shown.probabilities, margin, right - margin)
+        else:
+            self._text(panel, shown, margin, line * 3 // 2, right - margin, _TEXT)
         bottom = self._panel - line * 5 // 4
         self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
         if self.max_flow is None:

@@ -12,13 +12,15 @@ import torch
 
 from mol_fast.data.clips import normalise_frames
 from mol_fast.nn.weights import load_weights
+from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
-from mol_fast.prediction.windows import AlignedWindow, Window, aligned_windows, plan_windows
+from mol_fast.prediction.windows import Window, plan_windows
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import centre_crop, inverse, transform
-from mol_fast.vision.faces import MIN_SCORE, FaceFinder
+from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, WINDOW
+from mol_fast.vision.tracking import FaceTracker
 from mol_fast.vision.video import FrameArray, FrameSource
 
 
@@ -59,27 +61,32 @@ class Predictor:
         self,
         source: FrameSource,
         windows: list[Window],
-        finder: FaceFinder | None,
+        tracker: FaceTracker | None,
+        skipped: list[Skipped],
         on_frame: Callable[[], object] = lambda: None,
     ) -> Iterator[tuple[WindowPrediction, Flow | None]]:
         """Predict `windows` of `source` in order. Reads the source once, with one batch in memory.
 
         Args:
             source: the frames.
-            windows: windows from `plan_windows`; windows without a face give no prediction.
-            finder: finder of faces; None if the source is already aligned.
+            windows: windows from `plan_windows`.
+            tracker: follower of a person; None if the source is already aligned.
+            skipped: list that receives the windows that are skipped, see `aligned_windows`.
             on_frame: called after each frame.
 
         Yields:
-            The prediction of each window and its flow (2, 7, 128, 128), in pixels of the crop. Tasks that the weights
-            were not trained for are None.
+            The prediction of each other window and its flow (2, 7, 128, 128), in pixels of the crop. Tasks that the
+            weights were not trained for are None.
 
         Raises:
-            UserError: no window has a face, a frame cannot be read, the model returns non-finite values, or a batch
+            UserError: all windows are skipped, a frame cannot be read, the model returns non-finite values, or a batch
                 does not fit into memory.
         """
-        for batch in _batched(aligned_windows(source, windows, finder, on_frame), self.batch_size):
+        read = _kept(aligned_windows(source, windows, tracker, on_frame), skipped)
+        for batch in _batched(read, self.batch_size):
             yield from self._predict(batch)
+        if len(skipped) == len(windows):
+            check_any(source, skipped, tracker)
 
     @torch.inference_mode()
     def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
@@ -116,7 +123,9 @@ def predict(
     stride: int | None = None,
     fps: float | None = None,
     aligned: bool = False,
-    min_score: float = MIN_SCORE,
+    faces: Finders = "mediapipe",
+    person: int = 1,
+    min_score: float | None = None,
     device: str = "auto",
     batch_size: int = 8,
 ) -> Prediction:
@@ -131,13 +140,15 @@ def predict(
         fps: frames per second, for the times in the result.
         aligned: the frames are already aligned face crops, such as those of a prepared set. Then no face is searched,
             and the extra `faces` is not needed.
-        min_score: smallest detection score of a face, see `mol_fast.vision.faces.FaceFinder`.
+        faces: finder of faces, "mediapipe" or "dlib".
+        person: number of the person to follow. People are numbered as they appear, the largest first.
+        min_score: smallest score of a face. Default: that of the finder.
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
 
     Raises:
-        UserError: there are fewer than 8 frames, no face is found, the extra `faces` is needed but not installed, or
-            weights or device cannot be used.
+        UserError: there are fewer than 8 frames, all windows are skipped, the finder of faces is needed but not
+            installed, or weights or device cannot be used.
         ValueError: an argument has a wrong shape, dtype or range.
     """
     if fps is not None and not 0 < fps < float("inf"):
@@ -149,34 +160,36 @@ def predict(
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     windows = plan_windows(source.count, window, stride, source.times)
     predictor = Predictor(weights, device, batch_size)
-    finder = None if aligned else FaceFinder(min_score)
-    predictions, flow = zip(*predictor.run(source, windows, finder), strict=True)
+    tracker = None if aligned else FaceTracker(open_finder(faces, min_score), person)
+    skipped: list[Skipped] = []
+    predictions, flow = zip(*predictor.run(source, windows, tracker, skipped), strict=True)
     fields = list(flow) if "flow" in predictor.tasks else None
-    return summarise(predictor.classes, windows, list(predictions), fields, fps)
+    return summarise(predictor.classes, list(predictions), skipped, fields, tracker, fps)
 
 
 def summarise(
     classes: tuple[str, ...],
-    windows: list[Window],
     predictions: list[WindowPrediction],
+    skipped: list[Skipped],
     flow: Sequence[Flow] | None,
+    tracker: FaceTracker | None,
     fps: float | None,
     first: int = 0,
 ) -> Prediction:
-    """Combine `predictions` of windows into the prediction of a clip. Windows without a face have no prediction.
+    """Combine `predictions` of windows into the prediction of a clip.
 
     Args:
         classes: names of the classes.
-        windows: all windows.
-        predictions: predictions of those with a face.
+        predictions: predictions of windows, at least one.
+        skipped: the other windows.
         flow: flow of each of `predictions`, None if the model has none.
+        tracker: follower of the person; None if the source was already aligned.
         fps: mean frames per second of the source, None if unknown.
         first: index in the source of frame 0 of the windows.
     """
-    done = {prediction.window for prediction in predictions}
     mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
-    skipped = [window for window in windows if window not in done]
-    return Prediction(classes, mean, predictions, flow, skipped, fps, first)
+    who = (None, None) if tracker is None else (tracker.person, tracker.people)
+    return Prediction(classes, mean, predictions, flow, skipped, fps, first, *who)
 
 
 def check_length(source: FrameSource) -> None:
@@ -197,11 +210,20 @@ def _to_source(
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
     square = slice(MARGIN, MARGIN + CROP)
     seen = remark(item.frames[:, square, square])
-    return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face, seen), flow
+    return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face, item.anchor, seen), flow
 
 
 def _numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
     return tensor.float().cpu().numpy()
+
+
+def _kept(items: Iterable[AlignedWindow | Skipped], skipped: list[Skipped]) -> Iterator[AlignedWindow]:
+    """Yield aligned windows, and collect the skipped ones."""
+    for item in items:
+        if isinstance(item, Skipped):
+            skipped.append(item)
+        else:
+            yield item
 
 
 def _batched(items: Iterable[AlignedWindow], size: int) -> Iterator[list[AlignedWindow]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.windows import Window
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = 1
-_NO_FACE = "no face in its first frame"
-_LEAST_CONTRAST = 8  # grey levels between the darkest and the brightest pixel; the noise of a covered camera has less
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 
 Flow = npt.NDArray[np.float32]
@@ -43,6 +42,7 @@ class WindowPrediction:
     mean_flow: float | None  # mean length of the flow, in pixels of the crop
     matrix: Matrix  # (2, 3), from frames of the source to the crop of 128 pixels
     face: Face | None  # face that aligned the window, None if the source was already aligned
+    anchor: int  # frame of that face
     remark: str | None = None  # why the prediction says nothing, see `remark`
 
 
@@ -57,9 +57,11 @@ class Prediction:
     probabilities: npt.NDArray[np.float32]  # (K,), mean over windows
     windows: list[WindowPrediction]
     flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`, one field per pair, in pixels of the crop
-    skipped: list[Window]  # windows without a face in their first frame
+    skipped: list[Skipped]  # the other windows, with reasons
     fps: float | None = None  # mean frames per second, None if unknown
     first: int = 0
+    person: int | None = None  # number of the person that was followed, None if the source was already aligned
+    people: int | None = None  # number of people that were seen
 
     @property
     def label(self) -> str:
@@ -88,7 +90,7 @@ class Prediction:
         rows = [
             *((item.window, self.classes[int(item.probabilities.argmax())], item.probabilities, item.remark)
               for item in self.windows),
-            *((window, None, nothing, _NO_FACE) for window in self.skipped),
+            *((item.window, None, nothing, item.reason) for item in self.skipped),
         ]  # fmt: skip
         table = []
         for window, label, probabilities, why in sorted(rows, key=lambda row: row[0]):
@@ -100,15 +102,8 @@ class Prediction:
 
 
 def remark(frames: npt.NDArray[np.uint8]) -> str | None:
-    """Return why a model can see nothing in frames (8, 128, 128), as it reads them; None if it may.
-
-    The model answers such frames with probabilities, too.
-    """
-    if int(frames.max()) - int(frames.min()) < _LEAST_CONTRAST:
-        return "the picture has no contrast"
-    if (frames == frames[0]).all():
-        return "all frames are the same, nothing moves"
-    return None
+    """Return what should be known about frames (8, 128, 128), as the model reads them; None if there is nothing."""
+    return "all frames are the same, nothing moves" if (frames == frames[0]).all() else None
 
 
 class FlowFile(Sequence[Flow]):
@@ -173,7 +168,9 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
         "versions": {"python": platform.python_version(), **versions()},
         "classes": list(prediction.classes),
         "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
-        "skipped": [{"reason": _NO_FACE, **_span(prediction, window)} for window in prediction.skipped],
+        "person": prediction.person,
+        "people": prediction.people,
+        "skipped": [{"reason": item.reason, **_span(prediction, item.window)} for item in prediction.skipped],
     }
     windows = [_window(prediction, window) for window in prediction.windows]
     lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
@@ -182,7 +179,7 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
 
 def _window(whole: Prediction, prediction: WindowPrediction) -> dict[str, Any]:
     mean_flow, landmarks = prediction.mean_flow, prediction.landmarks
-    face, anchor = prediction.face, whole.first + prediction.window.anchor
+    face, anchor = prediction.face, whole.first + prediction.anchor
     return {
         **_span(whole, prediction.window),
         "class": whole.classes[int(prediction.probabilities.argmax())],

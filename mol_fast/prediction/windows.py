@@ -1,4 +1,4 @@
-"""Windows of 8 frames, as the model reads them: their place in a video, and their aligned pictures.
+"""Windows of 8 frames, as the model reads them: their place in a video.
 
 A clip of n frames is read as in training: the interval is n // 8, and window j has the frames j, j + interval, ...,
 j + 7 * interval. A longer video is cut into stretches of equal length. A stretch of so many frames is read as a clip,
@@ -7,24 +7,19 @@ its beginning to its end, whatever the frame rate is, or varies.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from mol_fast.utils.errors import UserError
-from mol_fast.vision.align import Matrix, alignment, resize_matrix, warp
-from mol_fast.vision.faces import Face, FaceFinder
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
-from mol_fast.vision.video import FrameSource, Picture, Times, grey
+from mol_fast.vision.video import Times
 
 _ROUNDING = 1e-6  # seconds, far below the distance of two frames
 
 
 class Window(NamedTuple):
-    """8 frames of a video, aligned by the face in frame `anchor`."""
+    """8 frames of a video, aligned by the first face in frame `anchor` or after it."""
 
     frames: tuple[int, ...]  # indices of the 8 frames, ascending
     anchor: int
@@ -45,15 +40,6 @@ class Seconds(NamedTuple):
     """A length of time."""
 
     value: float
-
-
-class AlignedWindow(NamedTuple):
-    """The aligned frames of a window."""
-
-    window: Window
-    frames: npt.NDArray[np.uint8]  # (8, 144, 144)
-    matrix: Matrix  # (2, 3), from frames of the source to `frames`
-    face: Face | None  # None if the source is already aligned
 
 
 def plan_windows(
@@ -136,56 +122,3 @@ def _spread(times: Times, start: int, length: float) -> list[int]:
     for k in range(1, WINDOW):
         frames.append(max(nearest(times, times[start] + length * k / PAIRS), frames[-1] + 1))
     return [min(frame, len(times) - WINDOW + k) for k, frame in enumerate(frames)]
-
-
-def aligned_windows(
-    source: FrameSource,
-    windows: list[Window],
-    finder: FaceFinder | None,
-    on_frame: Callable[[], object] = lambda: None,
-) -> Iterator[AlignedWindow]:
-    """Read `source` once, and yield each window as soon as its last frame is read.
-
-    Windows without a face in their anchor frame are skipped. Memory holds one frame, and the aligned pictures of
-    incomplete windows.
-
-    Args:
-        source: the frames.
-        windows: windows, sorted by their first frames.
-        finder: finder of faces; None if the source is already aligned.
-        on_frame: called after each frame.
-
-    Raises:
-        UserError: no window has a face; a frame cannot be read.
-    """
-    due: defaultdict[int, list[Window]] = defaultdict(list)
-    for window in windows:
-        for index in window.frames:
-            due[index].append(window)
-    anchors = {window.anchor for window in windows}
-    places: dict[int, tuple[Matrix, Face | None]] = {}
-    pictures: defaultdict[Window, list[Picture]] = defaultdict(list)
-    for index, picture in enumerate(source):
-        frame = grey(picture)
-        if index in anchors and (place := _place(frame, finder)) is not None:
-            places[index] = place
-        for window in due.pop(index, ()):
-            if window.anchor in places:
-                matrix, face = places[window.anchor]
-                pictures[window].append(warp(frame, matrix))
-                if index == window.end:
-                    yield AlignedWindow(window, np.stack(pictures.pop(window)), matrix, face)
-        on_frame()
-    if not places:
-        raise UserError(
-            f"no face found in {source.frame_name(windows[0].anchor)}"
-            f"{', nor in the first frames of the other windows' if len(anchors) > 1 else ''}; "
-            "give faces seen from the front, a lower --min-score, or frames that are already aligned"
-        )
-
-
-def _place(frame: Picture, finder: FaceFinder | None) -> tuple[Matrix, Face | None] | None:
-    if finder is None:
-        return resize_matrix(*frame.shape), None
-    face = finder.find(frame)
-    return None if face is None else (alignment(face.landmarks), face)

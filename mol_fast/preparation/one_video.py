@@ -1,6 +1,5 @@
 """Prepare one raw video: aligned frames, landmarks and flow."""
 
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +15,8 @@ from mol_fast.preparation.frame_files import LEAST_PRESENT, named
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, transform, warp
-from mol_fast.vision.faces import MIN_SCORE, Face
+from mol_fast.vision.faces import Face, FaceFinder
+from mol_fast.vision.finders import Finders, least_score
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, grey, read_image, used_bits
@@ -25,14 +25,6 @@ _PAIRS = 16  # pairs of frames in one batch of flow
 _WIDER = 0.5  # border added on each side of a frame without a found face, as a share of its size
 
 Align = Literal["clip", "frame"]
-Box = tuple[float, float, float, float]
-
-
-class Finder(typing.Protocol):
-    """A finder of faces, such as `mol_fast.vision.faces.FaceFinder`."""
-
-    def find(self, frame: npt.NDArray[np.uint8]) -> Face | None: ...
-    def landmarks(self, frame: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -41,12 +33,14 @@ class Settings:
 
     Attributes:
         align: "clip" aligns all frames by the landmarks of the first frame, "frame" every frame by its own.
-        min_score: smallest detection score of a face.
+        faces: finder of faces.
+        min_score: smallest score of a face.
         device: PyTorch's name of the device that computes flow.
     """
 
     align: Align = "clip"
-    min_score: float = MIN_SCORE
+    faces: Finders = "mediapipe"
+    min_score: float = least_score("mediapipe")
     device: str = "cpu"
 
 
@@ -69,12 +63,11 @@ class Prepared:
     fixes: tuple[str, ...]
 
 
-def prepare_video(video: RawVideo, finder: Finder, settings: Settings) -> Prepared:
+def prepare_video(video: RawVideo, finder: FaceFinder, settings: Settings) -> Prepared:
     """Align the frames of a video, predict the landmarks of every frame, and compute flow over one interval.
 
-    The landmarks of every frame are predicted inside the box of the face in the first frame, so they do not jump with
-    the detector's box. If the frame is cut too tightly to find the face, the search is repeated in a frame widened by
-    its border pixels. Only one raw frame is in memory at a time.
+    The face is found in the first frame, and followed from there. If the frame is cut too tightly to find the face, the
+    search is repeated in a frame widened by its border pixels. Only one raw frame is in memory at a time.
 
     Raises:
         UserError: the video has no face, too few frames, frames of different sizes, or landmarks that cannot be used.
@@ -197,28 +190,29 @@ def _readable(file: Path, bits: int) -> Picture | None:
 class _Aligner:
     """Aligner of the frames of one video."""
 
-    def __init__(self, finder: Finder, align: Align) -> None:
+    def __init__(self, finder: FaceFinder, align: Align) -> None:
         self._finder = finder
         self._align = align
-        self._place: tuple[Matrix, Box] | None = None
+        self._matrix: Matrix | None = None
+        self._face: Face | None = None
         self._widen = False
         self.score = 0.0
         self.fixes: list[str] = []
 
     def __call__(self, name: str, frame: Picture) -> tuple[Picture, npt.NDArray[np.float32]]:
         """Return the crop (144, 144) of a frame and its landmarks (68, 2)."""
-        if self._place is None or self._align == "frame":
+        if self._face is None or self._matrix is None or self._align == "frame":
             frame, face = self._find(name, frame)
-            if self._place is None:
+            if self._face is None:
                 self.score = face.score
                 if face.found > 1:
                     self.fixes.append(f"{face.found} faces in {name}, the largest is used")
-            self._place, points = (self._matrix(name, face), face.box), face.landmarks
+            self._matrix = _matrix(name, face)
         else:
             frame = _wider(frame) if self._widen else frame
-            points = self._finder.landmarks(frame, self._place[1])
-        matrix = self._place[0]
-        return warp(frame, matrix), transform(points, matrix).astype(np.float32)
+            face = self._finder.update(frame, self._face)
+        self._face = face
+        return warp(frame, self._matrix), transform(face.landmarks, self._matrix).astype(np.float32)
 
     def _find(self, name: str, frame: Picture) -> tuple[Picture, Face]:
         if not self._widen:
@@ -234,12 +228,12 @@ class _Aligner:
             self.fixes.append(f"face found in {name} only after widening it by its border pixels")
         return wide, face
 
-    @staticmethod
-    def _matrix(name: str, face: Face) -> Matrix:
-        try:
-            return alignment(face.landmarks)
-        except ValueError as error:
-            raise UserError(f"the landmarks found in {name} cannot be aligned ({error})") from error
+
+def _matrix(name: str, face: Face) -> Matrix:
+    try:
+        return alignment(face.landmarks)
+    except ValueError as error:
+        raise UserError(f"the landmarks found in {name} cannot be aligned ({error})") from error
 
 
 def _wider(frame: Picture) -> Picture:

@@ -58,6 +58,8 @@ def video_key(video: RawVideo, settings: Settings) -> str:
     told: list[Any] = [_VERSION, settings.align, settings.min_score, *video.key, video.label, video.source, video.apex]
     if video.numbers:
         told.append(video.numbers)
+    if settings.faces != "dlib":  # the only finder when the key was made up
+        told.append(settings.faces)
     digest = hashlib.sha256(json.dumps(told).encode())
     for path in video.frames:
         digest.update(json.dumps([path.name, _content(path)]).encode())

@@ -13,7 +13,7 @@ from mol_fast.data.protocols import PROTOCOLS, Protocol
 from mol_fast.data.store import Video, write_index
 from mol_fast.preparation.contact_sheet import contact_sheet
 from mol_fast.preparation.manifest import Entry, Manifest
-from mol_fast.preparation.one_video import Finder, Settings
+from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.records import remove_leftovers, video_file
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.workers import Outcome, Worker, prepare_all
@@ -22,6 +22,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.lock import locked
 from mol_fast.utils.schema import Text, read_json
+from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.pictures import encoded_png
 
 _INDEX = ("index.csv", "set.json")
@@ -130,7 +131,7 @@ def prepare_set(
     plan: Plan,
     out: Path,
     settings: Settings,
-    make_finder: Callable[[], Finder],
+    make_finder: Callable[[], FaceFinder],
     workers: int = 1,
     allow_count_mismatch: bool = False,
     on_done: Callable[[Outcome], object] = lambda outcome: None,
@@ -233,6 +234,7 @@ def _info(plan: Plan, settings: Settings) -> dict[str, Any]:
         "source": plan.listing.source,
         "protocol": plan.protocol and plan.protocol.name,
         "align": settings.align,
+        "faces": settings.faces,
         "min_score": settings.min_score,
         "versions": versions(),
     }

@@ -15,13 +15,14 @@ from typing import NamedTuple
 import torch
 
 from mol_fast.data.store import write_video
-from mol_fast.preparation.one_video import Finder, Settings, prepare_video
+from mol_fast.preparation.one_video import Settings, prepare_video
 from mol_fast.preparation.records import Record, done_record, video_file, video_key, write_record
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.failures import explain
 from mol_fast.utils.files import file_sha256
 from mol_fast.utils.processes import obey_parent, signals_blocked
+from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.sizes import PAIRS, interval
 
 
@@ -46,11 +47,11 @@ class Worker:
         make_finder: makes the finder of faces; called when the first video is prepared.
     """
 
-    def __init__(self, out: Path, settings: Settings, make_finder: Callable[[], Finder]) -> None:
+    def __init__(self, out: Path, settings: Settings, make_finder: Callable[[], FaceFinder]) -> None:
         self._out = out
         self._settings = settings
         self._make_finder = make_finder
-        self._finder: Finder | None = None
+        self._finder: FaceFinder | None = None
 
     def __call__(self, video: RawVideo) -> Outcome:
         """Prepare a video, or record why it is skipped.

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 LAYERS = (
-    ("train", "predict", "prepare", "evaluate", "doctor", "show"),
+    ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces"),
     ("cli", "report", "training", "prediction", "preparation", "checks"),
     ("evaluation",),
     ("runs", "data", "nn"),

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Prediction, WindowPrediction
 from mol_fast.prediction.windows import plan_windows
 from mol_fast.utils.errors import UserError
@@ -16,10 +17,10 @@ def prediction(fps: float | None) -> Prediction:
     windows = plan_windows(20, 10, 5, times)
     probabilities = np.array([(0.25, 0.75), (0.5, 0.5)], dtype=np.float32)
     done = [
-        WindowPrediction(window, values, None, None, np.eye(2, 3), None, remark)
+        WindowPrediction(window, values, None, None, np.eye(2, 3), None, 0, remark)
         for window, values, remark in zip((windows[0], windows[2]), probabilities, (None, "nothing moves"), strict=True)
     ]
-    return Prediction(("calm", "smile"), probabilities.mean(0), done, None, [windows[1]], fps, 50)
+    return Prediction(("calm", "smile"), probabilities.mean(0), done, None, [Skipped(windows[1], "no face")], fps, 50)
 
 
 def test_one_row_for_each_window():
@@ -32,7 +33,7 @@ def test_one_row_for_each_window():
     assert table["class"].fillna("").tolist() == ["smile", "", "calm"]
     np.testing.assert_array_equal(table["p_calm"], [0.25, np.nan, 0.5])
     np.testing.assert_array_equal(table["p_smile"], [0.75, np.nan, 0.5])
-    assert table["remark"].fillna("").tolist() == ["", "no face in its first frame", "nothing moves"]
+    assert table["remark"].fillna("").tolist() == ["", "no face", "nothing moves"]
 
 
 def test_without_a_rate_there_are_no_seconds():

@@ -21,7 +21,7 @@ def shown(matrix: np.ndarray, flow: tuple[float, float] = (0, 0), landmarks: np.
     return Shown(np.array([0.2, 0.7, 0.1], dtype=np.float32), landmarks.astype(np.float32), field, matrix)
 
 
-def draw(size: tuple[int, int], item: Shown | None, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
+def draw(size: tuple[int, int], item: Shown | str, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
     annotator = Annotator(classes, size, 1.0, "clip: positive 0.70")
     picture = annotator.draw(np.full(size[::-1], GREY, dtype=np.uint8), "frame 3", item)
     assert picture.shape == (*annotator.size[::-1], 3)
@@ -116,8 +116,9 @@ def test_the_bar_of_the_best_class_is_the_longest():
 
 
 def test_a_frame_without_prediction():
-    picture = draw((640, 480), None)
-    assert (picture[:480] == GREY).all()
+    pictures = [draw((640, 480), reason) for reason in ("no face", "other person")]
+    assert (pictures[0][:480] == GREY).all()
+    assert (pictures[0][480:] != pictures[1][480:]).any()
 
 
 def test_crop_outside_of_the_frame_is_no_error():

@@ -1,25 +1,11 @@
-"""Which frames windows read, how they are aligned, and that a long video is not held in memory."""
-
-import gc
-import weakref
-from collections.abc import Iterator
+"""Which frames windows read."""
 
 import numpy as np
 import pytest
 import torch
-from harness.predict_scene import head
 
 from mol_fast.data import VideoData, cut_window
-from mol_fast.prediction.windows import Seconds, Window, aligned_windows, nearest, plan_windows
-from mol_fast.utils.errors import UserError
-from mol_fast.vision.align import alignment, warp
-from mol_fast.vision.faces import FaceFinder
-from mol_fast.vision.video import FrameArray
-
-
-@pytest.fixture(scope="module")
-def finder() -> FaceFinder:
-    return FaceFinder()
+from mol_fast.prediction.windows import Seconds, Window, nearest, plan_windows
 
 
 @pytest.mark.parametrize("count", [8, 15, 16, 23, 100])
@@ -114,80 +100,3 @@ def test_nearest_frame_in_time():
 def test_plan_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         plan_windows(*arguments)
-
-
-def test_clip_is_aligned_once_by_its_first_frame(finder):
-    frames = head()
-    items = list(aligned_windows(FrameArray(frames), plan_windows(18), finder))
-    face = finder.find(frames[0])
-    assert face is not None
-    matrix = alignment(face.landmarks)
-    assert [item.window.start for item in items] == [0, 1]
-    for item in items:
-        np.testing.assert_array_equal(item.matrix, matrix)
-        np.testing.assert_array_equal(item.frames, [warp(frames[i], matrix) for i in item.window.frames])
-        assert item.face is not None
-        assert item.face.box == face.box
-
-
-def test_each_sliding_window_is_aligned_by_its_own_first_frame(finder):
-    moved = np.stack([np.roll(frame, 2 * i, axis=1) for i, frame in enumerate(head())])
-    items = list(aligned_windows(FrameArray(moved), plan_windows(18, 8, 5), finder))
-    assert [item.window.start for item in items] == [0, 5, 10]
-    for item in items:
-        face = finder.find(moved[item.window.start])
-        assert face is not None
-        np.testing.assert_array_equal(item.matrix, alignment(face.landmarks))
-
-
-def test_windows_without_a_face_are_left_out(finder):
-    blank = np.full_like(head()[:10], 90)
-    source = FrameArray(np.concatenate([blank, head()]))
-    windows = plan_windows(28, 10, 6)
-    assert [item.window.start for item in aligned_windows(source, windows, finder)] == [12, 18]
-
-
-@pytest.mark.parametrize(("length", "more"), [(None, ""), (10, ", nor in the first frames of the other windows")])
-def test_no_face_at_all_names_the_frame(finder, length, more):
-    source = FrameArray(np.full((20, 240, 240), 90, dtype=np.uint8), "clip.mp4")
-    with pytest.raises(UserError, match=f"no face found in frame 0 of clip.mp4{more};"):
-        list(aligned_windows(source, plan_windows(20, length), finder))
-
-
-def test_aligned_frames_pass_unchanged_without_a_finder():
-    frames = np.random.default_rng(0).integers(0, 256, (16, 144, 144), dtype=np.uint8)
-    for item in aligned_windows(FrameArray(frames), plan_windows(16), None):
-        np.testing.assert_array_equal(item.frames, frames[item.window.start :: 2])
-        assert item.face is None
-
-
-class Stream:
-    """A long video that counts how many of its frames are alive at once."""
-
-    name, count, fps, times, notes, aligned = "stream", 300, None, None, (), True
-
-    def __init__(self) -> None:
-        self.alive = self.most = 0
-
-    def _gone(self) -> None:
-        self.alive -= 1
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for index in range(self.count):
-            frame = np.full((200, 200), index % 256, dtype=np.uint8)
-            weakref.finalize(frame, self._gone)
-            self.alive += 1
-            self.most = max(self.most, self.alive)
-            yield frame
-            del frame
-
-    def frame_name(self, index: int) -> str:
-        return f"frame {index}"
-
-
-def test_a_long_video_is_not_held_in_memory():
-    stream = Stream()
-    gc.collect()
-    starts = [item.window.start for item in aligned_windows(stream, plan_windows(300, 40, 20), None)]
-    assert starts == list(range(0, 261, 20))
-    assert stream.most <= 2

@@ -38,8 +38,8 @@ class StillFinder:
     def find(self, frame: npt.NDArray[np.uint8]) -> Face:
         return self.face
 
-    def landmarks(self, frame: npt.NDArray[np.uint8], box: object) -> npt.NDArray[np.float32]:
-        return self.face.landmarks
+    def update(self, frame: npt.NDArray[np.uint8], last: Face) -> Face:
+        return last
 
 
 def difference(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:

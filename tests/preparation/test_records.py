@@ -63,7 +63,7 @@ def test_the_key_changes_with_what_the_outcome_depends_on(tmp_path: Path) -> Non
     for number, frame in enumerate(frames):
         frame.write_bytes(bytes([number]))
     video = RawVideo("s1", "v1", "happiness", "mine", frames, 1, ("label Happy read as happiness",))
-    settings = Settings("clip", 0.5, "cpu")
+    settings = Settings("clip", "mediapipe", 0.5, "cpu")
     key = video_key(video, settings)
     assert video_key(replace(video, fixes=("the label Happy is read as happiness",)), settings) == key
     others = [

@@ -16,10 +16,12 @@ from mol_fast.data import ClipDataset, Video, get_protocol, normalise_frames, wr
 from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import predict
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import alignment, centre_crop, transform, warp
-from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import FRAME
+
+pytestmark = pytest.mark.usefixtures("finder")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,11 @@ def test_json_of_a_video(video_run, weights):
     out, content = video_run
     assert sorted(path.name for path in out.iterdir()) == ["annotated.mp4", "prediction.json"]
     assert (content["format"], content["frames"], content["fps"]) == (1, 48, 25)
+    assert (content["faces"], content["person"], content["people"]) == ("mediapipe", 1, 1)
     assert content["weights"] == str(weights)
     assert content["classes"] == list(CLASSES)
     assert content["versions"].keys() >= {"python", "mol-fast", "torch", "opencv-python", "dlib-bin"}
-    assert [item["start"] for item in content["skipped"]] == [0, 10]
+    assert [(item["start"], item["reason"]) for item in content["skipped"]] == [(0, "no face"), (10, "no face")]
     assert [item["start"] for item in content["windows"]] == [20, 30, 32]
     for item in content["windows"]:
         assert item["frames"] == list(range(item["start"], item["start"] + 15, 2))
@@ -137,7 +140,7 @@ def test_table_names_classes_and_windows(weights, tmp_path, capsys):
     arguments = [str(path), "--weights", str(weights), "--out", str(tmp_path / "out"), "--window", "12"]
     assert main([*arguments, "--no-video"]) == 0
     printed = capsys.readouterr().out
-    for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "2 windows without a face", "from frame 0, 6"):
+    for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "skipped no face in 2 windows"):
         assert text in printed
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["prediction.json"]
 
@@ -172,10 +175,10 @@ def test_folder_and_array_agree(weights, tmp_path):
         assert item["mean_flow"] == pytest.approx(of_array.mean_flow, abs=1e-3)
 
 
-def test_array_is_what_the_model_says_of_the_aligned_clip(weights):
+def test_array_is_what_the_model_says_of_the_aligned_clip(weights, finder):
     """The whole path again, by hand."""
     result = predict(np.repeat(head()[..., None], 3, axis=-1), weights, device="cpu")
-    face = FaceFinder().find(head()[0])
+    face = finder.find(head()[0])
     assert face is not None
     matrix = alignment(face.landmarks)
     model, _ = load_weights(weights)
@@ -252,8 +255,10 @@ def test_defect_12_frames_that_show_nothing_get_a_remark(weights, tmp_path, caps
     """A black or still clip got probabilities like any other."""
     still = np.repeat(head()[:1, :144, :144], 8, axis=0)
     noise = np.random.default_rng(0).integers(0, 8, (8, 144, 144), dtype=np.uint8)
-    remarks = [predict(frames, weights, aligned=True).windows[0].remark for frames in (still, noise, head()[:8])]
-    assert remarks == ["all frames are the same, nothing moves", "the picture has no contrast", None]
+    remarks = [predict(frames, weights, aligned=True).windows[0].remark for frames in (still, head()[:8])]
+    assert remarks == ["all frames are the same, nothing moves", None]
+    with pytest.raises(UserError, match=r"no window of frames can be predicted \(no contrast in 1 window\)"):
+        predict(noise, weights, aligned=True)
     folder = tmp_path / "still"
     folder.mkdir()
     for number, frame in enumerate(still):

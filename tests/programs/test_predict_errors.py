@@ -20,6 +20,8 @@ from mol_fast.prediction.predictor import Predictor, predict
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.write_video import VideoWriter
 
+pytestmark = pytest.mark.usefixtures("finder")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -113,10 +115,10 @@ def not_prepared(folder: Path) -> Path:
         (unreadable_video, "bad.mp4 cannot be read as video"),
         (truncated_video, "cut.mp4 "),
         (short_video, "short.mp4 has 7 frames, at least 8 are needed"),
-        (faceless_video, "no face found in frame 0 of "),
+        (faceless_video, "no face found in "),
         (short_folder, "clip has 7 frames, at least 8 are needed"),
         (broken_image, "img8.jpg cannot be read as an image"),
-        (faceless_folder, "img0.jpg"),
+        (faceless_folder, "clip can be predicted (no face in 1 window); give a part that shows a face"),
         (not_prepared, "x.safetensors"),
     ],
 )
@@ -224,7 +226,7 @@ def test_missing_package_is_named(monkeypatch, capsys):
 def test_function(weights):
     with pytest.raises(UserError, match="7 frames"):
         predict(head()[:7], weights)
-    with pytest.raises(UserError, match="no face found in frame 0"):
+    with pytest.raises(UserError, match="no face found in frames"):
         predict(np.full((9, 240, 240), 90, dtype=np.uint8), weights)
     with pytest.raises(UserError, match="nowhere"):
         predict(head(), "nowhere")

@@ -8,13 +8,11 @@ import av
 import cv2
 import numpy as np
 import pytest
-from harness.predict_scene import write_weights
+from harness.predict_scene import write_head, write_weights
 
 import mol_fast.predict
-from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import predict
-from mol_fast.vision.faces import Face
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.video import rgb
 from mol_fast.vision.write_video import VideoWriter
@@ -43,18 +41,6 @@ def film(path: Path, count: int) -> Path:
         for frame in noise(count):
             writer.write(rgb(frame))
     return path
-
-
-class Finder:
-    """A finder that sees the same face in every picture."""
-
-    made = 0
-
-    def __init__(self, min_score: float) -> None:
-        Finder.made += 1
-
-    def find(self, picture: np.ndarray) -> Face:
-        return Face((10.0, 10.0, 120.0, 120.0), 1.0, load_photograph("astronaut").landmarks.numpy() / 4, 1)
 
 
 def add_sound(silent: Path, path: Path) -> Path:
@@ -100,10 +86,9 @@ def test_a_part_has_the_times_of_the_source(weights, tmp_path, capsys):
         assert float(sound.duration * sound.time_base) == pytest.approx(0.4, abs=0.03)
 
 
-def test_the_face_of_a_part_is_named_by_its_frame_in_the_source(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(mol_fast.predict, "FaceFinder", Finder)
-    arguments = [str(film(tmp_path / "a.mp4", 21)), "--weights", str(weights), "--no-video", "--start", "0.48"]
-    assert main([*arguments, "--window", "all", "--out", str(tmp_path / "out")]) == 0
+def test_the_face_of_a_part_is_named_by_its_frame_in_the_source(weights, tmp_path, finder):
+    arguments = [str(write_head(tmp_path / "a.mp4", 2)), "--weights", str(weights), "--no-video", "--start", "0.48"]
+    assert main([*arguments, "--end", "0.84", "--window", "all", "--out", str(tmp_path / "out")]) == 0
     assert [item["face"]["frame"] for item in content(tmp_path / "out")["windows"]] == [12]
 
 
@@ -156,14 +141,14 @@ def test_all_inputs_bad(weights, capsys):
     assert "error: 2 of 2 inputs failed, see above: nowhere, noplace" in capsys.readouterr().err
 
 
-def test_the_face_finder_is_loaded_once(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(mol_fast.predict, "FaceFinder", Finder)
-    monkeypatch.setattr(Finder, "made", 0)
-    inputs = [str(film(tmp_path / f"{name}.mp4", 8)) for name in "ab"]
+def test_the_face_finder_is_opened_once(weights, tmp_path, monkeypatch, finder):
+    opened = []
+    monkeypatch.setattr(mol_fast.predict, "open_finder", lambda *options: opened.append(options) or finder)
+    inputs = [str(write_head(tmp_path / f"{name}.mp4")) for name in "ab"]
     out = tmp_path / "out"
-    assert main([*inputs, "--weights", str(weights), "--out", str(out), "--no-video", "--window", "8"]) == 0
+    assert main([*inputs, "--weights", str(weights), "--out", str(out), "--no-video", "--window", "12"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["a-prediction", "b-prediction"]
-    assert Finder.made == 1
+    assert opened == [("mediapipe", None)]
 
 
 def test_inputs_that_would_share_a_folder(weights, tmp_path, capsys):

@@ -34,6 +34,7 @@ from mol_fast.preparation.release import RawVideo
 from mol_fast.prepare import main
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.finders import open_finder
 
 
 def run(source: str, root: Path, out: Path, *more: str) -> int:
@@ -51,9 +52,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module")
-def finder() -> FaceFinder:
-    return FaceFinder()
+pytestmark = pytest.mark.usefixtures("finder")
 
 
 @pytest.fixture(scope="module")
@@ -258,15 +257,26 @@ def test_landmarks_in_the_box_of_a_face_are_its_own(finder: FaceFinder, zoom: in
     frame = cv2.resize(head()[0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
     face = finder.find(frame)
     assert face is not None
-    assert np.array_equal(finder.landmarks(frame, face.box), face.landmarks)
+    assert np.array_equal(finder.update(frame, face).landmarks, face.landmarks)
 
 
-def test_face_that_is_cut_closely_is_found_after_widening(tmp_path: Path, finder: FaceFinder) -> None:
+def test_face_that_is_cut_closely(tmp_path: Path, finder: FaceFinder) -> None:
+    """dlib needs a wider frame; the default finder does not."""
     close = [np.ascontiguousarray(frame[50:114, 51:129]) for frame in head()]
-    assert finder.find(close[0]) is None
-    prepared = prepare_video(raw(tmp_path / "close", close), finder, Settings())
+    assert not prepare_video(raw(tmp_path / "close", close), finder, Settings()).fixes
+    dlib = open_finder("dlib")
+    assert dlib.find(close[0]) is None
+    prepared = prepare_video(raw(tmp_path / "again", close), dlib, Settings(faces="dlib"))
     assert any("after widening" in fix for fix in prepared.fixes)
     assert prepared.data.frames.shape == (9, 144, 144)
+
+
+def test_the_finder_is_told_and_another_one_prepares_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = write_casme2(tmp_path / "release", [Fake(1, "a", "fear")])
+    for faces, done in (("mediapipe", "1 videos in"), ("dlib", "1 videos in"), ("dlib", "0 videos in")):
+        assert run("casme2", root, tmp_path / "out", "--faces", faces) == 0
+        assert done in capfd.readouterr().out
+        assert json.loads((tmp_path / "out" / "set.json").read_text())["faces"] == faces
 
 
 def _with_unreadable(frames: list[np.ndarray]) -> list[np.ndarray]:
@@ -296,8 +306,8 @@ def test_frames_that_cannot_be_used(
         (["--device", "abacus"], "device 'abacus' is not available"),
         (["--device", "cpu:abc"], "device 'cpu:abc' is not available"),
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),
-        (["--min-score", "nan"], "--min-score must be from -1 to 5, got nan"),
-        (["--min-score", "7"], "--min-score must be from -1 to 5, got 7"),
+        (["--min-score", "nan"], "--min-score must be from 0.01 to 0.99 for mediapipe, got nan"),
+        (["--faces", "dlib", "--min-score", "7"], "--min-score must be from -1 to 5 for dlib, got 7"),
     ],
 )
 def test_bad_options(

@@ -1,4 +1,4 @@
-"""Finding faces in the photograph of scikit-image."""
+"""Finding faces in the photograph of scikit-image by dlib."""
 
 import importlib.util
 import subprocess
@@ -11,12 +11,14 @@ import skimage.data
 
 from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.faces import FaceFinder, landmark_weights
+from mol_fast.vision.dlib_faces import landmark_weights
+from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.finders import open_finder
 
 
 @pytest.fixture(scope="module")
 def finder() -> FaceFinder:
-    return FaceFinder()
+    return open_finder("dlib")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,19 @@ def test_largest_of_several_faces(finder, photograph):
     assert found.landmarks[:, 0].min() > 330
 
 
+def test_a_face_is_followed_until_it_is_gone(finder, photograph):
+    face = finder.find(photograph)
+    assert face is not None
+    moved = finder.follow(np.roll(photograph, (6, 15), axis=(0, 1)), face)
+    assert moved is not None
+    assert np.abs(moved.landmarks - face.landmarks - (15, 6)).mean() < 1
+    assert finder.follow(np.full_like(photograph, 90), face) is None
+    assert finder.follow(np.roll(photograph, 250, axis=1), face) is None
+
+
 def test_no_face(finder, photograph):
     assert finder.find(np.full((200, 300), 90, dtype=np.uint8)) is None
-    assert FaceFinder(min_score=5).find(photograph) is None
+    assert open_finder("dlib", 5).find(photograph) is None
 
 
 def test_refuses_what_is_not_a_grey_frame(finder):
@@ -77,20 +89,20 @@ def missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("missing", [missing_dlib, missing_weights])
 def test_missing_extra_says_what_to_install_and_its_licence(monkeypatch, missing):
     missing(monkeypatch)
-    with pytest.raises(UserError, match=r"pip install 'mol-fast\[faces\]'.*not for commercial use"):
-        FaceFinder()
+    with pytest.raises(UserError, match=r"pip install 'mol-fast\[dlib\]'.*not for commercial use"):
+        open_finder("dlib")
 
 
 def test_damaged_weights_are_named(monkeypatch, tmp_path):
     damaged = tmp_path / "weights.dat"
     damaged.write_bytes(b"not weights")
-    monkeypatch.setattr("mol_fast.vision.faces.landmark_weights", lambda: damaged)
+    monkeypatch.setattr("mol_fast.vision.dlib_faces.landmark_weights", lambda: damaged)
     with pytest.raises(UserError, match=r"weights.dat"):
-        FaceFinder()
+        open_finder("dlib")
 
 
 def test_weights_are_found_without_importing_their_package():
-    finder = "from mol_fast.vision.faces import FaceFinder; FaceFinder()"
+    finder = "from mol_fast.vision.finders import open_finder; open_finder('dlib')"
     code = f"import sys; {finder}; print('face_recognition_models' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
