@@ -15,6 +15,7 @@ from mol_fast.preparation.folders import list_folders, list_table
 from mol_fast.preparation.layouts import SHEET_LAYOUTS, list_smic, list_with_sheet
 from mol_fast.preparation.one_video import Align, Settings
 from mol_fast.preparation.release import Listing
+from mol_fast.preparation.trees import TREE_LAYOUTS, list_tree
 from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.device import choose_device
@@ -23,7 +24,7 @@ from mol_fast.utils.limits import MOST_WORKERS
 from mol_fast.vision.face_models import face_models
 from mol_fast.vision.finders import Finders, least_score, open_finder
 
-Dataset = Literal["casme2", "samm", "smic", "folders"]
+Dataset = Literal["casme", "casme2", "casme3", "samm", "smic", "mmew", "4dme", "dfme", "folders"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Options:
         out: Folder of the prepared set.
         protocol: Prepare only the videos of this protocol, and stop if the counts differ from it. Default: prepare all
             annotated videos.
-        sheet: Annotation sheet (.xlsx or .csv) of casme2 or samm. Default: search the release.
+        sheet: Annotation sheet (.xlsx, .xls or .csv), of all data sets but smic and folders. Default: search the
+            release.
         name: Name of the set. Default: the name of the data set, or of the root for "folders".
-        fps: Frames per second of the videos. Default: 200 for casme2 and samm, 100 for smic; for "folders" the rate of
-            video files, and unknown for images. The rate tells predict how long a window of the training was.
+        fps: Frames per second of the videos. Default: 60 for casme, 200 for casme2 and samm, 30 for casme3, 100 for
+            smic, that of the sheet for dfme; the rate of video files; else unknown. It tells predict how long a window
+            of the training was.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
         faces: Finder of faces: mediapipe, or dlib, as the authors of the paper did (its weights are not for commercial
@@ -81,7 +84,8 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     The exit code is 3 if the counts differ from the protocol's.
 
     Args:
-        dataset: CASME II, SAMM or SMIC-HS in the layout of their releases, or folders CLASS/SUBJECT_CLIP of any set.
+        dataset: CASME, CASME II, part A of CAS(ME)^3, SAMM, SMIC-HS, MMEW, 4DME or DFME in the layout of their
+            releases, or folders CLASS/SUBJECT_CLIP of any set.
         prepare: Options of the program.
 
     Raises:
@@ -146,6 +150,8 @@ def _list_videos(dataset: Dataset, options: Options) -> Listing:
     root = options.root
     if dataset == "smic":
         return list_smic(root)
+    if dataset in TREE_LAYOUTS:
+        return list_tree(TREE_LAYOUTS[dataset], root, options.sheet)
     if dataset in SHEET_LAYOUTS:
         return list_with_sheet(SHEET_LAYOUTS[dataset], root, options.sheet)
     source = options.name or root.resolve().stem

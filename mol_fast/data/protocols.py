@@ -119,6 +119,17 @@ def _counts(names: Iterable[str], videos: Iterable[int], subjects: int) -> Count
     return Counts(dict(zip(names, videos, strict=True)), subjects)
 
 
+_SEVEN_OTHERS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "others")
+_HAPPY_AND_SAD = _same(_SEVEN_OTHERS) | {"happy": "happiness", "sad": "sadness"}
+_DFME_SEVEN = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
+_SEVEN_TO_THREE: dict[str, str | None] = {
+    **dict.fromkeys(("anger", "contempt", "disgust", "fear", "repression", "sad", "sadness"), "negative"),
+    **dict.fromkeys(("happiness", "happy"), "positive"),
+    **dict.fromkeys(("others", "tense"), None),
+    **_THREE_AS_THEY_ARE,
+}
+"""For sets without a published protocol of three classes: what is neither good nor bad is left out."""
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -187,6 +198,24 @@ PROTOCOLS = {
             | _THREE_AS_THEY_ARE,
             counts=(_counts(_THREE, (92, 26, 15), 28),),
         ),
+        Protocol("casme-3", _THREE, _SEVEN_TO_THREE),
+        Protocol(
+            "casme3-7",
+            _SEVEN_OTHERS,
+            _HAPPY_AND_SAD,
+            counts=(_counts(_SEVEN_OTHERS, (64, 250, 86, 55, 57, 187, 161), 94),),
+        ),
+        Protocol("casme3-3", _THREE, _SEVEN_TO_THREE),
+        Protocol("mmew-7", _SEVEN_OTHERS, _HAPPY_AND_SAD),
+        Protocol("mmew-3", _THREE, _SEVEN_TO_THREE),
+        Protocol("4dme-3", _THREE, _SEVEN_TO_THREE),
+        Protocol(
+            "dfme-7",
+            _DFME_SEVEN,
+            _same(_DFME_SEVEN),
+            counts=(_counts(_DFME_SEVEN, (161, 100, 548, 265, 206, 278, 298), 176),),  # the training part
+        ),
+        Protocol("dfme-3", _THREE, _SEVEN_TO_THREE),
         Protocol("smic-3", _THREE, _same(_THREE), counts=(_counts(_THREE, (70, 51, 43), 16),)),
         Protocol(
             "megc2019",

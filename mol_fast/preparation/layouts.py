@@ -1,58 +1,65 @@
-"""List the videos in the raw releases of CASME II, SAMM and SMIC-HS, from their folders and sheets."""
+"""List the videos in the raw releases of CASME, CASME II, SAMM and SMIC-HS, from their folders and sheets."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mol_fast.preparation.annotated import AnnotatedSet, annotated_video
 from mol_fast.preparation.frame_files import cut, frame_files, is_video, named, subfolders, too_few
 from mol_fast.preparation.release import Listing, RawVideo, Skipped, normalised_label
-from mol_fast.preparation.sheets import Row, find_sheet, read_sheet
+from mol_fast.preparation.sheets import find_sheet, read_sheet
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import WINDOW
 
 
-@dataclass(frozen=True)
-class SheetLayout:
+@dataclass(frozen=True, kw_only=True)
+class SheetLayout(AnnotatedSet):
     """A release with an annotation sheet, and folders SUBJECT/VIDEO of frames.
 
     Attributes:
-        source: name of the set.
         subject_folder: pattern of a subject's folder, with the number as its group.
-        subject: format of a subject's name.
         folders: patterns of the path of the folder that holds the subjects' folders, preferred ones first.
-        sheets: patterns of the sheet's name, preferred ones first.
-        fps: frames per second of the camera.
-        incomplete: (subject, name) of videos that are used although a release lacks many of their frames.
     """
 
-    source: str
     subject_folder: str
-    subject: str
     folders: tuple[str, ...]
-    sheets: tuple[str, ...]
-    fps: float
-    incomplete: frozenset[tuple[str, str]] = frozenset()
 
 
-CASME2 = SheetLayout(
-    "casme2",
-    r"sub0*(\d+)",
-    "sub{:02d}",
-    (r".*raw.*", r".*cropped.*"),
-    ("CASME2-coding*.xlsx",),
-    200,
-    frozenset({("sub16", "EP01_08")}),  # "Cropped" has 24 of its 38 frames
+_RAW_FIRST = (r".*raw.*", r".*cropped.*")
+CASME = SheetLayout(
+    source="casme",
+    subject_folder=r"sub0*(\d+)",
+    subject="sub{:02d}",
+    folders=_RAW_FIRST,
+    sheets=("CASME-coded*.xls*", "CASME*.xls*"),
+    fps=60,
 )
-SAMM = SheetLayout("samm", r"0*(\d+)", "{:03d}", (r"(.*/)?samm(/.*)?",), ("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"), 200)
-SHEET_LAYOUTS = {layout.source: layout for layout in (CASME2, SAMM)}
+CASME2 = SheetLayout(
+    source="casme2",
+    subject_folder=r"sub0*(\d+)",
+    subject="sub{:02d}",
+    folders=_RAW_FIRST,
+    sheets=("CASME2-coding*.xlsx", "CASME2_label*.xls*"),
+    fps=200,
+    incomplete=frozenset({("sub16", "EP01_08")}),  # "Cropped" has 24 of its 38 frames
+)
+SAMM = SheetLayout(
+    source="samm",
+    subject_folder=r"0*(\d+)",
+    subject="{:03d}",
+    folders=(r"(.*/)?samm(/.*)?",),
+    sheets=("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"),
+    fps=200,
+)
+SHEET_LAYOUTS = {layout.source: layout for layout in (CASME, CASME2, SAMM)}
 _SMIC_SUBJECT = r"s0*(\d+)"
 _SMIC_FPS = 100  # of the high-speed camera
 _SMIC_FOLDERS = (r".*raw.*/hs", r"(.*/)?hs", r"(.*/)?smic.*")
 
 
 def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> Listing:
-    """List the videos of CASME II or SAMM, from onset to offset.
+    """List the videos of CASME, CASME II or SAMM, from onset to offset.
 
     Raises:
         UserError: there are no folders of subjects, or the sheet is missing or lacks a column.
@@ -67,7 +74,7 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
         subject = "" if row.subject is None else layout.subject.format(row.subject)
         key = (row.subject or 0, row.name.lower())
         named_in_sheet.add(key)
-        result = _annotated(layout, subject, row, folders.get(key))
+        result = annotated_video(layout, subject, row.name, row, folders.get(key))
         if isinstance(result, RawVideo):
             listing.videos.append(result)
         else:
@@ -99,55 +106,6 @@ def list_smic(root: Path) -> Listing:
     listing.notes += _numbers_left_out(listing)
     listing.settle()
     return listing
-
-
-def _annotated(layout: SheetLayout, subject: str, row: Row, folder: Path | None) -> RawVideo | Skipped:
-    """Return the video of a row of the sheet, or the reason to skip it."""
-    label, fixes = normalised_label(row.label)
-
-    def skipped(reason: str) -> Skipped:
-        return Skipped(subject, row.name, label, f"{reason} (row {row.line} of the sheet)")
-
-    if not (subject and row.name and label):
-        what = "subject" if not subject else "file name" if not row.name else "emotion"
-        return skipped(f"there is no {what}")
-    if row.onset is None or row.offset is None:
-        return skipped(f"there is no {'onset' if row.onset is None else 'offset'} frame")
-    if row.onset > row.offset:
-        return skipped(f"its onset, {row.onset}, is after its offset, {row.offset}")
-    if folder is None:
-        return skipped(f"there is no folder of frames, and no video file, for {row.name} of subject {subject}")
-    if is_video(folder):
-        return _video_file(layout, subject, row, label, fixes, folder)
-    found = frame_files(folder)
-    reason = too_few(found, row.onset, row.offset)
-    if reason is not None and (subject, row.name) not in layout.incomplete:
-        return skipped(reason)
-    frames, apex, cut_fixes = cut(found, row.onset, row.offset, row.apex)
-    if row.apex is None:
-        cut_fixes.append(f"apex is {row.apex_text or 'empty'!r}, taken as not annotated")
-    if len(frames) < WINDOW:
-        return skipped(f"{len(frames)} frames from onset to offset, at least {WINDOW} are needed")
-    fixes = (*fixes, *found.fixes, *cut_fixes)
-    return RawVideo(subject, row.name, label, layout.source, frames, apex, fixes, layout.fps)
-
-
-def _video_file(
-    layout: SheetLayout, subject: str, row: Row, label: str, fixes: tuple[str, ...], file: Path
-) -> RawVideo | Skipped:
-    """Return the video of a row of the sheet whose frames are in a video file."""
-    assert row.onset is not None
-    assert row.offset is not None
-    count = row.offset - row.onset + 1
-    if count < WINDOW:
-        reason = f"{count} frames from onset to offset, at least {WINDOW} are needed (row {row.line} of the sheet)"
-        return Skipped(subject, row.name, label, reason)
-    apex = None if row.apex is None else row.apex - row.onset
-    if apex is None or not 0 <= apex < count:
-        apex = None
-        fixes += (f"apex is {row.apex_text or 'empty'!r}, taken as not annotated",)
-    numbers = row.onset, row.offset
-    return RawVideo(subject, row.name, label, layout.source, (file,), apex, fixes, layout.fps, numbers)
 
 
 def _add_smic(listing: Listing, number: int, folder_label: str, folder: Path) -> None:

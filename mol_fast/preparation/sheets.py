@@ -1,5 +1,6 @@
-"""Read the annotation sheets of CASME II and SAMM: subject, name, frame numbers and label of each video."""
+"""Read annotation sheets: subject, name, frame numbers and label of each video."""
 
+import io
 import math
 import re
 import zipfile
@@ -9,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.limits import LARGEST_TABLE, MEGABYTE, MOST_ROWS
+from mol_fast.utils.limits import LARGEST_TABLE, MEGABYTE, MOST_FPS, MOST_ROWS
 from mol_fast.utils.user_tables import read_user_table, shown_header
 
 _HEADER_ROWS = 60  # rows at the top of a sheet that are searched for the header
 _READ_COLUMNS = 256  # columns of a sheet that are read; a stray cell may lie anywhere
 _SHEETS = 32  # tables of a workbook that are read
 _COLUMNS = {
-    "Subject": ("subject", "subjectid", "sub"),
-    "Filename": ("filename", "file", "clip"),
-    "Onset Frame": ("onsetframe", "onset"),
-    "Apex Frame": ("apexframe", "apex"),
-    "Offset Frame": ("offsetframe", "offset"),
+    "Subject": ("subject", "subjectid", "sub", "subid"),
+    "Filename": ("filename", "file", "clip", "foldname"),
+    "Onset Frame": ("onsetframe", "onsetf", "onset"),
+    "Apex Frame": ("apexframe", "apexf", "apex"),
+    "Offset Frame": ("offsetframe", "offsetf", "offset"),
     "Estimated Emotion": ("estimatedemotion", "emotion"),
 }
+
+
+_RATE = "fps"  # column that a sheet may have as well
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Row:
         onset, apex, offset: frame numbers; None if the cell has none.
         apex_text: text of the apex cell.
         label: emotion, as written.
+        fps: frames per second; None if the sheet does not tell.
     """
 
     line: int
@@ -46,6 +51,7 @@ class Row:
     offset: int | None
     apex_text: str
     label: str
+    fps: float | None = None
 
 
 def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
@@ -76,7 +82,7 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
 
 
 def read_sheet(path: Path) -> list[Row]:
-    """Read the rows of an .xlsx or .csv sheet, from its first table that has all columns.
+    """Read the rows of an .xlsx, .xls or .csv sheet, from its first table that has all columns.
 
     Ignores text above the header, columns without a name, and empty rows.
 
@@ -115,6 +121,9 @@ def _tables(path: Path) -> Iterator[list[tuple[int, Sequence[Any]]]]:
     if path.suffix.lower() == ".csv":
         yield _numbered(read_user_table(path, advice))
         return
+    if path.suffix.lower() == ".xls":
+        yield from _old_tables(path)
+        return
     try:
         from openpyxl import load_workbook
     except ImportError as error:
@@ -131,6 +140,21 @@ def _tables(path: Path) -> Iterator[list[tuple[int, Sequence[Any]]]]:
         raise
     except Exception as error:  # openpyxl raises many kinds of errors for broken files
         raise UserError(f"{path} cannot be read as a sheet ({error}); {advice}") from error
+
+
+def _old_tables(path: Path) -> Iterator[list[tuple[int, Sequence[Any]]]]:
+    """Yield every table of a workbook of Excel 2003 and earlier."""
+    try:
+        import xlrd
+    except ImportError as error:
+        raise UserError(f"reading {path} needs xlrd: pip install 'mol-fast[train]'") from error
+    try:
+        if path.stat().st_size > LARGEST_TABLE:
+            raise ValueError(f"it is larger than {LARGEST_TABLE // MEGABYTE} MB")
+        for sheet in xlrd.open_workbook(str(path), logfile=io.StringIO()).sheets()[:_SHEETS]:
+            yield _numbered(sheet.row_values(row, end_colx=_READ_COLUMNS) for row in range(sheet.nrows))
+    except Exception as error:  # xlrd raises many kinds of errors for broken files
+        raise UserError(f"{path} cannot be read as a sheet ({error}); save it as .xlsx or .csv again") from error
 
 
 def _numbered(rows: Iterable[Sequence[Any]]) -> list[tuple[int, Sequence[Any]]]:
@@ -152,12 +176,15 @@ def _columns(cells: Sequence[Any]) -> dict[str, int]:
         found = [words.index(alias) for alias in aliases if alias in words]
         if found:
             places[name] = found[0]
+    if _RATE in words:
+        places[_RATE] = words.index(_RATE)
     return places
 
 
 def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
     text = {name: _text(cells[place]) if place < len(cells) else "" for name, place in columns.items()}
     subject = re.search(r"\d+", text["Subject"])
+    rate = _number(text.get(_RATE, ""))
     return Row(
         line,
         _number(subject[0]) if subject else None,
@@ -167,6 +194,7 @@ def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
         _number(text["Offset Frame"]),
         text["Apex Frame"],
         text["Estimated Emotion"],
+        float(rate) if rate and rate <= MOST_FPS else None,
     )
 
 

@@ -1,0 +1,129 @@
+"""List the videos of CAS(ME)^3, MMEW, 4DME and DFME, whose frames lie in trees of their own.
+
+No release was seen with its frames. The layouts come from published descriptions, sheets and loaders. So a listing
+names the folders that it expected and found.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mol_fast.preparation.annotated import AnnotatedSet, annotated_video
+from mol_fast.preparation.frame_files import named
+from mol_fast.preparation.release import Listing, RawVideo
+from mol_fast.preparation.sheets import Row, find_sheet, read_sheet
+from mol_fast.utils.errors import UserError
+
+_DEEPEST = 8  # levels of folders below the root that are searched
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeLayout(AnnotatedSet):
+    """A release whose folders of frames are found by their paths.
+
+    Attributes:
+        path: pattern of the end of the path of a folder of frames. Group `name` is that of the sheet. Group `subject`
+            is a number; without it, names are unique in the set.
+        example: such a path, for messages.
+        by_onset: one folder may hold several expressions; a video is called NAME_ONSET.
+    """
+
+    path: str
+    example: str
+    by_onset: bool = False
+
+    def video_name(self, row: Row) -> str:
+        """Return the name of the video of a row."""
+        return f"{row.name}_{row.onset}" if self.by_onset and row.onset is not None else row.name
+
+
+CASME3 = TreeLayout(
+    source="casme3",
+    subject="spNO.{}",
+    sheets=("*part_A_ME_label*.xlsx",),
+    fps=30,
+    path=r"spNO\.0*(?P<subject>\d+)/(?P<name>[^/]+)/color",
+    example="part_A/spNO.1/a/color",
+    by_onset=True,
+)
+MMEW = TreeLayout(
+    source="mmew",
+    subject="S{:02d}",
+    sheets=("MMEW*Micro*.xlsx", "MMEW*.xlsx"),
+    fps=None,
+    path=r"(?P<name>S\d+-\d+-\d+)",
+    example="S03/happiness/S03-01-002",
+)
+FDME = TreeLayout(
+    source="4dme",
+    subject="{:02d}",
+    sheets=("4DME*Micro*.xlsx",),
+    fps=None,
+    path=r"gray_micro/[^/\d]*0*(?P<subject>\d+)/(?P<name>[^/]+)",
+    example="gray_micro/01/01_1",
+)
+DFME = TreeLayout(
+    source="dfme",
+    subject="sub{:04d}",
+    sheets=("*train*.xlsx", "DFME*.xlsx", "*train*.csv", "DFME*.csv"),
+    fps=None,
+    path=r"(?P<name>sub\d+_\d+)",
+    example="train/sub0003_01",
+)
+TREE_LAYOUTS = {layout.source: layout for layout in (CASME3, MMEW, FDME, DFME)}
+
+
+def list_tree(layout: TreeLayout, root: Path, sheet: Path | None) -> Listing:
+    """List the annotated videos of a release, from onset to offset.
+
+    Raises:
+        UserError: there is no folder of frames, or the sheet is missing or lacks a column.
+    """
+    found = _frame_folders(layout, root)
+    path = find_sheet(root, layout.sheets, sheet)
+    listing = Listing(layout.source, notes=[f"{len(found)} folders like {layout.example}, sheet {path.name}"])
+    used = set()
+    for row in read_sheet(path):
+        subject = "" if row.subject is None else layout.subject.format(row.subject)
+        key = next((key for key in ((row.subject, row.name.lower()), (None, row.name.lower())) if key in found), None)
+        used.add(key)
+        result = annotated_video(layout, subject, layout.video_name(row), row, found[key] if key else None)
+        if isinstance(result, RawVideo):
+            listing.videos.append(result)
+        else:
+            listing.skipped.append(result)
+    unused = sorted(folder.relative_to(root).as_posix() for key, folder in found.items() if key not in used)
+    if unused:
+        listing.notes.append(f"folders of frames without a row in the sheet, {len(unused)}: {named(unused)}")
+    listing.settle()
+    return listing
+
+
+def _frame_folders(layout: TreeLayout, root: Path) -> dict[tuple[int | None, str], Path]:
+    """Return folders of frames by (subject number or None, lower-case name); the first of several equal ones."""
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; give the folder of the {layout.source} release with --root")
+    pattern = re.compile(f"(?:.*/)?{layout.path}", re.IGNORECASE)
+    found: dict[tuple[int | None, str], Path] = {}
+    for folder in _folders(root):
+        if match := pattern.fullmatch(folder.relative_to(root.parent).as_posix()):
+            groups = match.groupdict()
+            subject = int(groups["subject"]) if "subject" in groups else None
+            found.setdefault((subject, groups["name"].lower()), folder)
+    if not found:
+        there = named(sorted(path.name for path in root.iterdir()))
+        raise UserError(
+            f"{root} has no folder like {layout.example} (found: {there or 'nothing'}); "
+            f"give the folder of the {layout.source} release with --root"
+        )
+    return found
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield all folders below `root` in order of their paths, without hidden ones."""
+    for place, below, _ in os.walk(root.resolve()):
+        depth = len(Path(place).relative_to(root.resolve()).parts)
+        below[:] = sorted(name for name in below if not name.startswith(".")) if depth < _DEEPEST else []
+        yield from (root / Path(place).relative_to(root.resolve()) / name for name in below)

@@ -1,0 +1,203 @@
+"""Releases of CASME, CAS(ME)^3, MMEW, 4DME and DFME: layouts, names, rates, and the quirks of their sheets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xlwt
+from harness.fake_releases import head, write_frames, write_sheet
+
+from mol_fast.data import PROTOCOLS, PreparedSet
+from mol_fast.data.counts import count
+from mol_fast.preparation.layouts import CASME, list_with_sheet
+from mol_fast.preparation.release import Listing, RawVideo
+from mol_fast.preparation.sheets import read_sheet
+from mol_fast.preparation.trees import CASME3, DFME, FDME, MMEW, list_tree
+from mol_fast.prepare import main
+from mol_fast.utils.errors import UserError
+
+
+def frames(folder: Path, numbers: range, pattern: str = "{}.jpg") -> None:
+    write_frames(folder, pattern, numbers, None)
+
+
+def told(listing: Listing) -> list[tuple[str, str, str, int, float | None]]:
+    return [(v.subject, v.name, v.label, len(v.frames), v.fps) for v in listing.videos]
+
+
+def reasons(listing: Listing) -> dict[str, str]:
+    return {item.name: item.reason for item in listing.skipped}
+
+
+def write_xls(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("sheet")
+    for line, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            if cell is not None:
+                sheet.write(line, column, cell)
+    book.save(str(path))
+
+
+def test_casme(tmp_path: Path) -> None:
+    """A workbook of Excel 2003; two apexes; a backslash is an empty cell; frame numbers out of order are named."""
+    header = (
+        "Subject",
+        "Filename",
+        None,
+        "OnsetF",
+        "ApexF1",
+        "ApexF2",
+        "OffsetF",
+        None,
+        "Onset",
+        "Total",
+        "AU",
+        "Emotion",
+    )
+    rows = [
+        (1, "EP01_12", None, 73, 81, "\\", 91, None, 9, 19, "4", "tense"),
+        (1, "EP01_13", None, 91, 81, "\\", 73, None, 9, 19, "4", "disgust"),
+        (19, "EP02_1", None, 5, "\\", 9, 20, None, 9, 16, "12", "Happiness"),
+    ]
+    write_xls(tmp_path / "CASME-coded-20190721.xls", [header, *rows])
+    for subject, name in ((1, "EP01_12"), (1, "EP01_13"), (19, "EP02_1")):
+        frames(tmp_path / f"CASME_raw_selected/sub{subject:02d}/{name}", range(1, 100), f"{name}-{{:03d}}.jpg")
+    listing = list_with_sheet(CASME, tmp_path, None)
+    assert told(listing) == [("sub01", "EP01_12", "tense", 19, 60), ("sub19", "EP02_1", "happiness", 16, 60)]
+    assert (listing.videos[0].apex, listing.videos[1].apex) == (8, None)
+    assert "its onset, 91, is after its offset, 73" in reasons(listing)["EP01_13"]
+    assert [PROTOCOLS["casme-3"].class_of(video) for video in listing.videos] == [None, 1]
+
+
+def test_a_broken_old_workbook_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(UserError, match=r"a\.xls cannot be read as a sheet .*; save it as \.xlsx"):
+        read_sheet(tmp_path / "a.xls")
+
+
+def test_casme3(tmp_path: Path) -> None:
+    """Cells are text, names repeat across subjects, and a folder holds several expressions."""
+    header = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")
+    rows = [
+        ("spNO.1", "a", "10", "15", "20", "4", "I", "disgust"),
+        ("spNO.1", "a", "40", "45", "52", "4", "I", "Others"),
+        ("spNO.12", "a", "7", "7", "19", "12", "II", "happy"),
+        ("spNO.12", "b", "7", "9", "0", "12", "II", "sad"),
+    ]
+    write_sheet(tmp_path / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", header, rows)
+    for subject, name in ((1, "a"), (1, "k"), (12, "a"), (12, "b")):
+        frames(tmp_path / f"part_A/spNO.{subject}/{name}/color", range(1, 60))
+        frames(tmp_path / f"part_A/spNO.{subject}/{name}/depth", range(1, 60), "{}.png")
+    listing = list_tree(CASME3, tmp_path, None)
+    assert told(listing) == [
+        ("spNO.1", "a_10", "disgust", 11, 30),
+        ("spNO.1", "a_40", "others", 13, 30),
+        ("spNO.12", "a_7", "happy", 13, 30),
+    ]
+    assert listing.videos[2].frames[0] == tmp_path / "part_A/spNO.12/a/color/7.jpg"
+    assert "after its offset, 0" in reasons(listing)["b_7"]
+    assert listing.notes == [
+        "4 folders like part_A/spNO.1/a/color, sheet cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx",
+        "folders of frames without a row in the sheet, 1: part_A/spNO.1/k/color",
+    ]
+    assert [PROTOCOLS["casme3-7"].class_of(video) for video in listing.videos] == [1, 6, 3]
+
+
+@pytest.mark.parametrize("home", ["S03/happiness", "Micro_Expression/happiness"])
+def test_mmew(tmp_path: Path, home: str) -> None:
+    header = (
+        "Subject",
+        "Filename",
+        "OnsetFrame",
+        "ApexFrame",
+        "OffsetFrame",
+        "Action Units",
+        "Estimated Emotion",
+        "remarks",
+    )
+    rows = [
+        ("S03", "S03-01-002", 1, 5, 12, "12", "happiness", None),
+        ("S03", "S03-01-003", 1, None, None, "", "fear", ""),
+    ]
+    write_sheet(tmp_path / "MMEW_Micro_Exp.xlsx", header, rows)
+    frames(tmp_path / home / "S03-01-002", range(1, 13))
+    listing = list_tree(MMEW, tmp_path, None)
+    assert told(listing) == [("S03", "S03-01-002", "happiness", 12, None)]
+    assert "there is no offset frame" in reasons(listing)["S03-01-003"]
+
+
+def test_4dme(tmp_path: Path) -> None:
+    header = ("sub_ID", "fold_name", "Emotion", "Onset", "Apex", "Offset", "AUs", "AU1")
+    rows = [(5, "clip_2", "Positive", 3, 6, 14, "12(k)", 0), (6, "clip_2", "Repression", 1, 4, 9, "4", 0)]
+    write_sheet(tmp_path / "4DME_Labelling_Micro_release v1.xlsx", header, rows)
+    for subject in ("05", "06"):
+        frames(tmp_path / "gray_micro" / subject / "clip_2", range(1, 20))
+    listing = list_tree(FDME, tmp_path, None)
+    assert told(listing) == [("05", "clip_2", "positive", 12, None), ("06", "clip_2", "repression", 9, None)]
+    assert listing.videos[1].frames[0].parent.parent.name == "06"
+    assert [PROTOCOLS["4dme-3"].class_of(video) for video in listing.videos] == [1, 0]
+
+
+def test_dfme_has_a_rate_for_every_video(tmp_path: Path) -> None:
+    lines = [
+        "Subject,Filename,OnsetFrame,ApexFrame,OffsetFrame,Emotion,EmotionId,Fps,AU",
+        "sub0003,sub0003_01,100,104,111,disgust,2,500,4",
+        "sub0004,sub0004_07,1,4,9,contempt,1,200,14",
+    ]
+    (tmp_path / "DFME_train.csv").write_text("\n".join(lines))
+    frames(tmp_path / "train/sub0003_01", range(90, 130), "{:05d}.png")
+    frames(tmp_path / "train/sub0004_07", range(1, 10), "{:05d}.png")
+    listing = list_tree(DFME, tmp_path, None)
+    assert told(listing) == [
+        ("sub0003", "sub0003_01", "disgust", 12, 500),
+        ("sub0004", "sub0004_07", "contempt", 9, 200),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "subject", "total"), [("casme3-7", "spNO.{}", 860), ("dfme-7", "sub{:04d}", 1856)]
+)
+def test_counts_that_are_published(protocol: str, subject: str, total: int) -> None:
+    asked = PROTOCOLS[protocol].counts[0]
+    labels = [name for name, number in asked.classes.items() for _ in range(number)]
+    source = protocol.partition("-")[0]
+    videos = [
+        RawVideo(subject.format(i % asked.subjects), f"v{i}", label, source, ()) for i, label in enumerate(labels)
+    ]
+    assert count(PROTOCOLS[protocol], videos) == asked
+    assert len(videos) == total
+
+
+def test_from_a_tree_to_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "DFME"
+    write_frames(root / "train/sub0003_01", "{:05d}.png", range(90, 99), head())
+    (root / "DFME_train.csv").write_text(
+        "Subject,Filename,OnsetFrame,ApexFrame,OffsetFrame,Emotion,Fps\n3,sub0003_01,90,92,98,fear,300\n"
+    )
+    options = ["dfme", "--root", str(root), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([*options, "--protocol", "dfme-7"]) == 3
+    assert "fear               265" in capsys.readouterr().err
+    assert main([*options, "--protocol", "dfme-3", "--device", "cpu"]) == 0
+    (video,) = PreparedSet.open(tmp_path / "out").videos
+    assert (video.subject, video.name, video.label, video.source, video.fps) == (
+        "sub0003",
+        "sub0003_01",
+        "fear",
+        "dfme",
+        300,
+    )
+
+
+def test_another_tree_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(
+        UserError, match=r"has no folder like part_A/spNO\.1/a/color \(found: photos\); give the folder"
+    ):
+        list_tree(CASME3, tmp_path, None)
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere; give the folder of the dfme release"):
+        list_tree(DFME, tmp_path / "nowhere", None)
+    frames(tmp_path / "S03-01-002", range(9))
+    with pytest.raises(UserError, match=r"there is no sheet MMEW\*Micro\*\.xlsx"):
+        list_tree(MMEW, tmp_path, None)
