@@ -63,7 +63,7 @@ def run(settings: TrainSettings) -> None:
     fabric = make_fabric(settings.device, settings.precision, splits_batches(settings))
     with progress() as begin:
         made = begin("making the embedded set")
-        videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
+        videos, protocol = open_data(settings.every_data(), settings.protocol, settings.data_dir, made)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)
     subjects = list(label_subjects(video.id.person for video in videos).values())

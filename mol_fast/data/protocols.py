@@ -218,6 +218,12 @@ PROTOCOLS = {
         Protocol("dfme-3", _THREE, _SEVEN_TO_THREE),
         Protocol("smic-3", _THREE, _same(_THREE), counts=(_counts(_THREE, (70, 51, 43), 16),)),
         Protocol(
+            "cross-3",
+            _THREE,
+            {},
+            parts={name: f"{name}-3" for name in ("4dme", "casme", "casme2", "casme3", "dfme", "mmew", "samm", "smic")},
+        ),
+        Protocol(
             "megc2019",
             _THREE,
             {},

@@ -57,6 +57,13 @@ class Fold(msgspec.Struct, frozen=True):
         return cls(shortened("+".join(parts), LONGEST_FILE - len(ending)) + ending, seed, tuple(subjects))
 
     @classmethod
+    def of_sets(cls, names: Sequence[str], subjects: Sequence[Subject], seed: int) -> "Fold":
+        """Return the fold of `subjects` whose folder is called after sets: dfme+samm-seed0."""
+        ending = f"-seed{seed}"
+        parts = "+".join(map(safe_folder, names))
+        return cls(shortened(parts, LONGEST_FILE - len(ending)) + ending, seed, tuple(subjects))
+
+    @classmethod
     def of_earlier(cls, name: str) -> "Fold":
         """Return a fold of an earlier version, of which only the name of the folder is known.
 

@@ -93,7 +93,7 @@ def run_fold(
         if first:
             _forget_damaged(folder)
         settings = replace(settings, seed=fold.seed)
-        clips, held_out = split_clips(fold, videos, protocol)
+        clips, held_out = split_clips(fold, videos, protocol, settings.flip)
         if first:
             _warn_of_missing(fold, class_counts(clips), protocol.classes)
         model = _new_model(settings, protocol, clips)

@@ -1,12 +1,14 @@
 """Make the folds of a run: held-out subjects and seeds."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mol_fast.data import ClipDataset, Protocol, Video
+from mol_fast.data.loading import sources
 from mol_fast.runs.folder import Fold
 from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.names import Subject, find_subjects
+from mol_fast.utils.names import Subject, find_subjects, label_subjects
 
 
 def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
@@ -16,13 +18,19 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
         UserError: `videos` lack a subject, or no subject is left to train or test on.
     """
     subjects = sorted({video.id.person for video in videos if video.interval})
-    if settings.folds and settings.test_subjects:
-        raise UserError("--folds and --test-subjects cannot be combined: give one of them")
+    given = [name for name in ("folds", "test_subjects", "test_data") if getattr(settings, name)]
+    if len(given) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{options} cannot be combined: give one of them")
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    if settings.test_data or settings.folds == ("data",):
+        parts = _of_data(videos, subjects, settings.test_data)
+        return [Fold.of_sets(names, of, seed) for seed in seeds for names, of in parts.items()]
     held_out: list[tuple[Subject, ...]]
     if settings.folds == ("all",):
         held_out = [(subject,) for subject in subjects]
-    elif "all" in settings.folds:
-        raise UserError("--folds all already holds out every subject: give either all or names of subjects")
+    elif every := {"all", "data"} & {*settings.folds}:
+        raise UserError(f"--folds {min(every)} holds out everything in turn: give it alone, or names of subjects")
     elif settings.folds:
         held_out = [(subject,) for subject in find_subjects(settings.folds, subjects)]
     else:
@@ -33,13 +41,44 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
                 f"{len(part)} of {len(subjects)} subjects are held out: none is left to train or to test on; "
                 "choose other subjects with --test-subjects or --folds"
             )
-    sources = len({subject.source for subject in subjects})
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    return [Fold.of(part, seed, sources) for seed in seeds for part in held_out]
+    count = len({subject.source for subject in subjects})
+    return [Fold.of(part, seed, count) for seed in seeds for part in held_out]
 
 
-def split_clips(fold: Fold, videos: Sequence[Video], protocol: Protocol) -> tuple[ClipDataset, ClipDataset]:
-    """Return training clips (random crops, mirrored) and test clips (centre crops of the held-out subjects)."""
+def _of_data(
+    videos: Sequence[Video], subjects: Sequence[Subject], test_data: Sequence[Path]
+) -> dict[tuple[str, ...], tuple[Subject, ...]]:
+    """Return the subjects to hold out together, by sources: those of the test data, or of each source in turn."""
+    if not test_data:
+        parts: dict[tuple[str, ...], tuple[Subject, ...]] = {
+            (name,): tuple(item for item in subjects if item.source == name) for name in sources(videos)
+        }
+        if len(parts) < 2:
+            raise UserError(
+                f"--folds data holds out one set after the other, but there is only {min(parts)[0]}: give more"
+            )
+        return parts
+    tested = {video.id.person for video in videos if any(video.path.is_relative_to(folder) for folder in test_data)}
+    trained = {video.id.person for video in videos if not any(video.path.is_relative_to(path) for path in test_data)}
+    if both := sorted(tested & trained):
+        names = ", ".join(label_subjects(both).values())
+        raise UserError(f"subjects are in --data and in --test-data: {names}; train and test on different people")
+    if not trained & set(subjects):
+        raise UserError("--test-data has all videos, none is left to train on: give other sets with --data")
+    return {tuple(sorted({subject.source for subject in tested})): tuple(sorted(tested & set(subjects)))}
+
+
+def split_clips(
+    fold: Fold, videos: Sequence[Video], protocol: Protocol, flip: bool = True
+) -> tuple[ClipDataset, ClipDataset]:
+    """Return clips to train on and to test on.
+
+    Args:
+        fold: it names the held-out subjects, whose clips are centre crops; all other clips are random crops.
+        videos: all videos.
+        protocol: maps their labels to classes.
+        flip: mirror half of the training clips.
+    """
     train = [video for video in videos if video.id.person not in fold.subjects]
     test = [video for video in videos if video.id.person in fold.subjects]
-    return ClipDataset(train, protocol, "random", True, fold.seed), ClipDataset(test, protocol)
+    return ClipDataset(train, protocol, "random", flip, fold.seed), ClipDataset(test, protocol)

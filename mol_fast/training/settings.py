@@ -31,6 +31,7 @@ RANGES = {
 """Smallest and largest value of each integer setting."""
 INCIDENTAL = (
     "data",
+    "test_data",
     "data_dir",
     "out",
     "name",
@@ -42,6 +43,8 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
+_ADDED = {"flip": True}
+"""Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class TrainSettings:
 
     data: tuple[Path, ...] = ()
     """Folders of prepared sets, used as one set. Default: the embedded set."""
+    test_data: tuple[Path, ...] = ()
+    """Folders of prepared sets whose subjects are all held out, to test across data sets. Not trained on."""
     data_dir: Path | None = None
     """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
     protocol: str | None = None
@@ -60,7 +65,7 @@ class TrainSettings:
     the same name. Default: the last two."""
     folds: tuple[str, ...] = ()
     """Leave-one-subject-out: train once per subject and hold this subject out. Give all, or names separated by spaces
-    or commas."""
+    or commas. With data, every set of DATA is held out in turn."""
     seeds: int = 1
     """Number of repetitions, with the seeds SEED, SEED + 1, ... Scores are shown with mean and standard deviation."""
     out: Path = Path("runs")
@@ -72,9 +77,10 @@ class TrainSettings:
     """Set of defaults for the other options; options you give override it. "released" trains like the code released
     with the paper: --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant
     --weight-decay 1e-3 --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test
-    --precision float32. Not repeated: its normalisation by mean and maximum of a subject's file, its random
-    initialisation, and leaks of published code (weights carried from fold to fold, F1 averaged over folds, scores of
-    windows instead of videos). For frames aligned one by one use prepare --align frame."""
+    --precision float32 --no-flip. mol_fast/training/README.md lists what is not repeated. For frames aligned one by one
+    use prepare --align frame."""
+    flip: bool = True
+    """Mirror half of the training clips."""
     preset: Preset = "small"
     """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
     (the official code)."""
@@ -169,8 +175,22 @@ class TrainSettings:
 
         They include the number of processes that split a batch, because it changes the rounding of sums.
         """
-        values = {name: value for name, value in asdict(self).items() if name not in INCIDENTAL}
+        values = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in INCIDENTAL and not (name in _ADDED and value == _ADDED[name])
+        }
         return values | {"processes": world_size() if self.parallel == "batch" else 1}
+
+    def every_data(self) -> tuple[Path, ...]:
+        """Return the folders of all prepared sets, to train on and to test on.
+
+        Raises:
+            UserError: there are only sets to test on.
+        """
+        if self.test_data and not self.data:
+            raise UserError("--test-data is given without --data: give the sets to train on with --data")
+        return self.data + self.test_data
 
     def model_config(self, num_classes: int) -> MOLConfig:
         """Return the configuration of the model.
@@ -207,14 +227,12 @@ RECIPES: dict[str, TrainSettings] = {
         landmark_weight=0.5,
         selection="test",
         precision="float32",
+        flip=False,
     ),
 }
 """Settings of each recipe.
 
-"released" follows the code released with the MOL paper. Four things differ: every clip is normalised by itself, not by
-the mean and maximum of a subject's file; initial weights are those of this package, near the identity and the mean
-face; every fold starts with new weights, while published code carries weights from fold to fold; scores come from
-pooled videos, while published code scores windows or averages over folds.
+"released" follows the code released with the MOL paper. `mol_fast/training/README.md` lists what differs.
 """
 
 

@@ -123,7 +123,7 @@ def test_protocol_of_another_set(releases: dict[str, Path], capfd: pytest.Captur
     given[given.index("casme2-5")] = "samm-5"
     assert main(given) == 2
     error = capfd.readouterr().err
-    assert "the protocol samm-5 is not for casme2; choose casme2-5 or casme2-3 or megc2019" in error
+    assert "the protocol samm-5 is not for casme2; choose casme2-5 or casme2-3 or cross-3 or megc2019" in error
 
 
 def test_all_suspects_are_named_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_help_and_unknown_recipes(capfd: pytest.CaptureFixture[str]) -> None:
         main(["--recipe", "released", "--help"])
     text = " ".join(capfd.readouterr().out.replace("│", " ").split())
     assert "The weights of the last step are kept. (default: 1000)" in text
-    assert "Not repeated: its normalisation" in text
+    assert "lists what is not repeated" in text
 
 
 def test_score_every_is_checked() -> None:
