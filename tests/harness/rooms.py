@@ -14,7 +14,7 @@ LAYERS = (
     ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces"),
     ("cli", "report", "training", "prediction", "preparation", "checks"),
     ("evaluation",),
-    ("runs", "data", "nn"),
+    ("runs", "data", "nn", "spotting"),
     ("functional", "metrics", "tvl1"),
     ("ops", "vision"),
     ("kernels",),

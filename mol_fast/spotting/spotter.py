@@ -1,0 +1,195 @@
+"""Spot moments in a stream of aligned frames: memory does not grow with the video."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.metrics.intervals import Interval, Kind, kind_of
+from mol_fast.spotting.movements import LONGEST, Movement, find_movements
+from mol_fast.spotting.regions import REGIONS
+from mol_fast.spotting.tracker import Sample, Tracker
+
+LEAST_FPS = 15.0
+"""Frames per second below which only macro-expressions are spotted: a micro-expression would show in too few frames."""
+_BLOCK = 60.0  # seconds that are searched together; noise and turns are learned in each block
+_MARGIN = LONGEST + 1.0  # seconds at both ends of a block in which the block beside it finds the moments
+_MOVES = 0.5  # a region has moved if it moves by this share of the strongest
+_DIRECTIONS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of the face that moved; left and right are those of the picture.
+
+    Attributes:
+        name: see `REGIONS`.
+        x, y: displacement from onset to apex to the right and down, in per cent of the distance of the eyes.
+    """
+
+    name: str
+    x: float
+    y: float
+
+    @property
+    def direction(self) -> str:
+        """One of eight directions: up, up right, right and so on."""
+        return _DIRECTIONS[round(np.arctan2(self.y, self.x) / (np.pi / 4)) % 8]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.direction}"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A movement of the face that looks like an expression.
+
+    Attributes:
+        onset, apex, offset: numbers of frames.
+        onset_seconds, apex_seconds, offset_seconds: the time stamps of these frames.
+        kind: "micro" up to half a second, else "macro".
+        strength: displacement of the region that moves most, in per cent of the distance of the eyes.
+        regions: the regions that moved at least half as much, strongest first.
+        label, probability: its class and the probability of that, 0..1, once it is recognised.
+        person: whose face it is, if there are several.
+    """
+
+    onset: int
+    apex: int
+    offset: int
+    onset_seconds: float
+    apex_seconds: float
+    offset_seconds: float
+    kind: Kind
+    strength: float
+    regions: tuple[Region, ...]
+    label: str | None = None
+    probability: float | None = None
+    person: str | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """The moment as scores take it."""
+        return Interval(self.onset, self.offset, self.kind, self.apex, self.label)
+
+
+class Spotter:
+    """Spots the moments of one face.
+
+    Give every frame that shows the face to `add`, then call `finish`. Moments come at most 70 seconds late. A gap of
+    more than 0.4 seconds between frames starts anew: nothing is spotted across it.
+    """
+
+    def __init__(self) -> None:
+        self._tracker = Tracker()
+        self._samples: list[Sample] = []
+        self._frames: list[tuple[float, int]] = []
+        self._done = -np.inf  # moments with an apex up to this time are told
+        self._last = -1  # last frame of the last moment
+
+    def add(
+        self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating], time: float, number: int
+    ) -> list[Moment]:
+        """Take the next frame. Returns moments that are complete, often none.
+
+        Args:
+            frame: uint8 (size, size), grey, aligned; the face may drift in it slowly.
+            landmarks: (68, 2) in pixels of `frame`.
+            time: time stamp in seconds.
+            number: number of the frame in the video.
+
+        Raises:
+            ValueError: the frame is not uint8 (size, size), the landmarks are not finite (68, 2), or time or number
+                do not grow.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 2 or frame.shape[0] != frame.shape[1]:
+            raise ValueError(f"frame must be uint8 (size, size), got {frame.dtype} {frame.shape}")
+        if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
+            raise ValueError(f"landmarks must be (68, 2) and finite, got shape {landmarks.shape}")
+        if self._frames and not (time > self._frames[-1][0] and number > self._frames[-1][1]):
+            raise ValueError(f"time and number must grow, got {time} and {number} after {self._frames[-1]}")
+        sample = self._tracker.add(frame, landmarks, time)
+        moments = self._take(sample) if sample else []
+        self._frames.append((time, number))
+        return moments
+
+    def finish(self) -> list[Moment]:
+        """Return the moments at the end of the video."""
+        sample = self._tracker.finish()
+        return (self._take(sample) if sample else []) + self._search(np.inf)
+
+    def _take(self, sample: Sample) -> list[Moment]:
+        moments = []
+        if self._samples and sample.segment != self._samples[-1].segment:
+            moments = self._search(np.inf)
+            self._forget(sample.time)
+        self._samples.append(sample)
+        if sample.time - self._samples[0].time >= _BLOCK + 2 * _MARGIN:
+            moments += self._search(sample.time - _MARGIN)
+            self._forget(self._done - _MARGIN)
+        return moments
+
+    def _forget(self, before: float) -> None:
+        """Drop samples and frames before a time."""
+        self._samples = [sample for sample in self._samples if sample.time >= before]
+        self._frames = [frame for frame in self._frames if frame[0] >= before]
+
+    def _search(self, until: float) -> list[Moment]:
+        """Return the moments with an apex after those told, up to a time."""
+        if not self._samples:
+            return []
+        times, positions, head = (
+            np.array([getattr(sample, name) for sample in self._samples]) for name in ("time", "positions", "head")
+        )
+        slow = len(times) > 1 and float(np.median(np.diff(times))) > 1 / LEAST_FPS
+        moments = []
+        for movement in find_movements(times, positions, head):
+            if self._done < movement.apex <= until:
+                moment = self._moment(movement)
+                if moment and not (slow and moment.kind == "micro"):
+                    moments.append(moment)
+                    self._last = moment.offset
+        self._done = min(until, float(times[-1]))
+        return moments
+
+    def _moment(self, movement: Movement) -> Moment | None:
+        """Return the movement in frames, or None if the moment before it leaves no frame of it."""
+        times = np.array([time for time, _ in self._frames])
+        places = [int(np.abs(times - time).argmin()) for time in (movement.onset, movement.apex, movement.offset)]
+        while places[0] < places[1] and self._frames[places[0]][1] <= self._last:
+            places[0] += 1
+        (onset_seconds, onset), (apex_seconds, apex), (offset_seconds, offset) = (self._frames[at] for at in places)
+        if not self._last < onset < offset:
+            return None
+        kind = kind_of(round(offset_seconds - onset_seconds, 6))
+        seconds = onset_seconds, apex_seconds, offset_seconds
+        return Moment(onset, apex, offset, *seconds, kind, 100 * movement.strength, _regions(movement))
+
+
+def spot(
+    frames: Iterable[npt.NDArray[np.uint8]],
+    landmarks: Iterable[npt.NDArray[np.floating]],
+    times: Iterable[float],
+) -> list[Moment]:
+    """Spot the moments in aligned frames of one face, numbered from 0.
+
+    Args:
+        frames: uint8 (size, size), grey, aligned.
+        landmarks: (68, 2) for each frame, in its pixels.
+        times: time stamp of each frame in seconds.
+
+    Raises:
+        ValueError: see `Spotter.add`.
+    """
+    spotter = Spotter()
+    moments = []
+    for number, (frame, points, time) in enumerate(zip(frames, landmarks, times, strict=True)):
+        moments += spotter.add(frame, points, time, number)
+    return moments + spotter.finish()
+
+
+def _regions(movement: Movement) -> tuple[Region, ...]:
+    sizes = np.linalg.norm(movement.motion, axis=-1)
+    moved = [place for place in np.argsort(-sizes) if sizes[place] >= _MOVES * movement.strength]
+    return tuple(Region(REGIONS[place], *(100 * movement.motion[place]).tolist()) for place in moved)

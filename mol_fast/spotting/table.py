@@ -1,0 +1,33 @@
+"""The table of moments that programs write as moments.csv."""
+
+from collections.abc import Iterable
+
+from mol_fast.spotting.spotter import Moment
+from mol_fast.utils.tables import csv_table
+
+COLUMNS = (
+    *("onset", "apex", "offset", "onset_seconds", "apex_seconds", "offset_seconds", "kind"),
+    *("class", "probability", "strength", "regions", "person"),
+)
+
+
+def moments_csv(moments: Iterable[Moment]) -> str:
+    """Return a CSV table, one line a moment; without moments it is the header alone. What is not known is empty."""
+    return csv_table(map(_row, moments), COLUMNS)
+
+
+def _row(moment: Moment) -> dict[str, object]:
+    return {
+        "onset": moment.onset,
+        "apex": moment.apex,
+        "offset": moment.offset,
+        "onset_seconds": round(moment.onset_seconds, 6),
+        "apex_seconds": round(moment.apex_seconds, 6),
+        "offset_seconds": round(moment.offset_seconds, 6),
+        "kind": moment.kind,
+        "class": moment.label or "",
+        "probability": "" if moment.probability is None else round(moment.probability, 4),
+        "strength": round(moment.strength, 3),
+        "regions": "; ".join(map(str, moment.regions)),
+        "person": moment.person or "",
+    }

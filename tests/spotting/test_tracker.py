@@ -1,0 +1,65 @@
+"""Regions and the head, followed through rendered frames, against what moves in them."""
+
+import numpy as np
+import pytest
+
+from mol_fast.data import LongVideo, generate_long
+from mol_fast.data.embedded.distractions import PITCH, YAW, X, Y, unit_channels
+from mol_fast.data.embedded.timeline import Pulse
+from mol_fast.spotting.regions import EYELIDS, OF_SKULL, REGIONS, layout
+from mol_fast.spotting.tracker import GAP, Sample, Tracker, head_motion
+
+
+def tracked(video: LongVideo) -> list[Sample]:
+    tracker = Tracker()
+    samples = [
+        tracker.add(frame, landmarks, time)
+        for chunk in video.chunks()
+        for frame, landmarks, time in zip(
+            chunk.frames.numpy(), chunk.landmarks.numpy(), chunk.times.tolist(), strict=True
+        )
+    ]
+    return [sample for sample in [*samples, tracker.finish()] if sample]
+
+
+def test_a_region_moves_and_the_turning_head_does_not_move_the_others() -> None:
+    video = generate_long(0, "still", seconds=1)
+    for channel in unit_channels(12):
+        video.timeline.pulses.append(Pulse(channel, 2.0, 0.1, 0.3, 9, 1))
+    for channel, size in ((YAW, 0.06), (PITCH, -0.04), (X, 1.5), (Y, -1.0)):
+        video.timeline.pulses.append(Pulse(channel, size, 0.1, 0.7, 9, 1))
+    samples = tracked(video)
+    distance = layout(next(iter(video.chunks())).landmarks[0].numpy()).distance
+    assert len(samples) == video.frames
+    assert {sample.segment for sample in samples} == {0}
+    moved = samples[-1].positions * distance
+    left, right = (moved[REGIONS.index(f"{side} mouth corner")] for side in ("left", "right"))
+    assert left[0] < -0.6 < 0.6 < right[0]
+    assert max(left[1], right[1]) < -0.6
+    upper = [place for place, name in enumerate(REGIONS) if "brow" in name or place in EYELIDS]
+    assert np.linalg.norm(moved[upper], axis=-1).max() < 0.35
+    assert samples[-1].head[4:] == pytest.approx([0.06, -0.04], abs=0.03)
+
+
+def test_fast_frames_are_averaged() -> None:
+    samples = tracked(generate_long(0, "still", seconds=0.3, fps=200))
+    assert np.diff([sample.time for sample in samples]) == pytest.approx(0.015)
+    assert samples[0].time == pytest.approx(0.005)
+
+
+def test_a_gap_starts_anew() -> None:
+    chunk = next(iter(generate_long(0, "still", seconds=0.3).chunks()))
+    frame, landmarks = chunk.frames[0].numpy(), chunk.landmarks[0].numpy()
+    tracker = Tracker()
+    assert tracker.finish() is None
+    samples = [tracker.add(frame, landmarks, time) for time in (0, 0.1, 0.1 + GAP + 0.01, 1.5)] + [tracker.finish()]
+    assert [sample.segment for sample in samples if sample] == [0, 0, 1, 2]
+
+
+def test_the_head_is_found_although_the_face_moves() -> None:
+    landmarks = next(iter(generate_long(0, "still", seconds=0.1).chunks())).landmarks[0].numpy()
+    places = layout(landmarks)
+    head = np.array([1.2, -0.7, 0.3, -0.5, 2.0, -1.0])
+    motion = places.pose @ head
+    motion[np.flatnonzero(~OF_SKULL)[:8]] += [0.5, -1.5]  # the brows rise
+    assert head_motion(motion, places) == pytest.approx(head, abs=0.12)
