@@ -1,11 +1,13 @@
-"""What the tests of the Triton kernels share: where they run, layouts of their inputs, poisoned buffers."""
+"""What the tests of the Triton kernels share: where they run, one call of an operator, what must not change it."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from harness.compare import Params
+from harness.compare import Layer, Params, run
 from torch import Tensor
 
 NATIVE = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -37,6 +39,52 @@ LAYOUTS: list[Callable[[Tensor], Tensor]] = [
 
 def cpu(results: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in results.items()}
+
+
+def double(params: Params) -> Params:
+    """The same leaves in float64, on the CPU."""
+    return {name: value.detach().double().cpu().requires_grad_() for name, value in params.items()}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call of an operator and its backward: the layer, what makes its parameters, maps, a gradient of its output.
+
+    `maps` names the parameters that are maps themselves.
+    """
+
+    layer: Layer
+    params: Callable[[], Params]
+    x: Tensor
+    d: Tensor
+    maps: tuple[str, ...] = ()
+
+    def run(self) -> dict[str, Tensor]:
+        return run(self.layer, self.params(), self.x, self.d)
+
+
+Make = Callable[[torch.dtype, str], Problem]
+"""Makes the same problem in any dtype, on any device."""
+
+
+def operator_of(make: Make) -> str:
+    """The name of the operator of a problem, which its module has."""
+    return make.__module__.rpartition("_")[2]
+
+
+def each(*problems: Make) -> pytest.MarkDecorator:
+    """Run a test on these problems, named after their operators."""
+    names = [operator_of(make) for make in problems]
+    counts = Counter(names)
+    places = {name: iter(range(counts[name])) for name in counts}
+    return pytest.mark.parametrize("make", problems, ids=[f"{name}{next(places[name])}" for name in names])
+
+
+def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Fail unless all results are equal bit for bit."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(actual[name], value), name
 
 
 def run_strided(layer: Callable[[Params, Tensor], Tensor], params: Params, x: Tensor, d: Tensor) -> dict[str, Tensor]:

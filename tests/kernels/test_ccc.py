@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from harness.compare import Params, assert_runs_equal, assert_within_budget, neighbour_gap, plain_ccc, run, seeded
 from harness.kernel_checks import (
-    LAYOUTS,
     NATIVE,
+    assert_same,
     count_launches,
     cpu,
     decide,
+    double,
     each_run,
     first_runs,
     poison,
@@ -23,8 +24,9 @@ from torch.testing import assert_close
 
 pytest.importorskip("triton")
 
+from harness.kernel_ccc import fused, maps, parameters, problem, values
 from mol_fast.kernels import ccc as kernels
-from mol_fast.kernels import ccc_backward, ccc_forward, ccc_parameters, common, resources, tiles
+from mol_fast.kernels import ccc_backward, ccc_forward, common, tiles
 
 from mol_fast import reference as ref
 from mol_fast.ops import ccc as batched_ccc
@@ -44,29 +46,6 @@ CASES = [
 ]
 
 
-SMALL = (ccc_parameters.ccc_stack_kernel, ccc_parameters.ccc_sum_kernel)
-"""The kernels on parameters, which touch no map."""
-
-
-def parameters(c: int, d: int, dtype: torch.dtype, device: str = "cpu") -> Params:
-    """Leaves by name, the same numbers whatever the dtype."""
-    shapes = {"node.weight": (d, d), "node.bias": (d,), "edge.weight": (d, d), "edge.bias": (d,)}
-    shapes |= {"mix.weight": (c, c, 1, 1), "mix.bias": (c,)}
-    values = (
-        seeded(*shape, seed=10 + i, dtype=torch.float64) * shape[0] ** -0.5 for i, shape in enumerate(shapes.values())
-    )
-    return {name: value.to(device, dtype).requires_grad_() for name, value in zip(shapes, values, strict=True)}
-
-
-def values(params: Params) -> list[Tensor]:
-    """The parameters as the operator takes them."""
-    return [value[:, :, 0, 0] if name == "mix.weight" else value for name, value in params.items()]
-
-
-def fused(k: int) -> Callable[[Params, Tensor], Tensor]:
-    return lambda params, x: kernels.ccc(x, *values(params), k)
-
-
 def unfused(k: int) -> Callable[[Params, Tensor], Tensor]:
     """The batched PyTorch path."""
 
@@ -77,33 +56,11 @@ def unfused(k: int) -> Callable[[Params, Tensor], Tensor]:
     return layer
 
 
-def double(params: Params) -> Params:
-    return {name: value.detach().double().cpu().requires_grad_() for name, value in params.items()}
-
-
-def maps(case: tuple[int, ...], dtype: torch.dtype, device: str) -> Tensor:
-    """Maps whose neighbours no rounding changes."""
-    *shape, k = case
-    candidates = (seeded(*shape, seed=seed, dtype=dtype) for seed in range(1000))
-    return next(x for x in candidates if neighbour_gap(x, k, "paper") > 1e-5).to(device)
-
-
-def run_fused(case: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    *shape, k = case
-    x, d = (seeded(*shape, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
-    return run(fused(k), parameters(shape[1], shape[2] * shape[3], dtype, device), x, d)
-
-
 def index(x: Tensor, k: int) -> Tensor:
     """The neighbours `(N, k, C)` that the kernel selects."""
     found = torch.empty((x.shape[0], k, x.shape[1]), dtype=torch.int16, device=x.device)
     ccc_forward.neighbours_launch(x, found, common.target()).run(x.device)
     return found.long().cpu()
-
-
-def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    for name, value in expected.items():
-        assert torch.equal(actual[name], value), name
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -181,17 +138,6 @@ def test_infinity_is_as_in_pytorch(device: str, dtype: torch.dtype, value: float
     assert_close(fused(6)(params, x), unfused(6)(params, x), equal_nan=True)
 
 
-@pytest.mark.parametrize(("h", "w"), [(5, 12), (1, 16), (16, 1)])
-@first_runs
-def test_strides_do_not_matter(device: str, dtype: torch.dtype, h: int, w: int) -> None:
-    """Channels last, transposed, sliced and expanded maps and gradients give bit for bit what contiguous ones give."""
-    x, d = (seeded(1, 4, h, w, seed=seed, dtype=dtype).to(device).expand(2, 4, h, w) for seed in (0, 99))
-    expected = run_strided(fused(2), parameters(4, h * w, dtype, device), x.contiguous(), d.contiguous())
-    assert expected["y"].is_contiguous()
-    for layout in LAYOUTS:
-        assert_same(run_strided(fused(2), parameters(4, h * w, dtype, device), layout(x), layout(d)), expected)
-
-
 @first_runs
 def test_expanded_gradient(device: str, dtype: torch.dtype) -> None:
     """Strides of 0 throughout, as of `y.sum().backward()`."""
@@ -199,22 +145,6 @@ def test_expanded_gradient(device: str, dtype: torch.dtype) -> None:
     one = torch.ones((), dtype=dtype, device=device).expand(3, 6, 5, 12)
     expected = run(fused(2), parameters(6, 60, dtype, device), x, one.contiguous())
     assert_same(run_strided(fused(2), parameters(6, 60, dtype, device), x, one), expected)
-
-
-@first_runs
-def test_int64_offsets_change_nothing(device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = run_fused((2, 6, 5, 12, 2), dtype, device)
-    decide(monkeypatch, common, "INT32_LIMIT", 1)
-    assert_same(run_fused((2, 6, 5, 12, 2), dtype, device), expected)
-
-
-@pytest.mark.aot
-def test_int64_offsets_within_a_map() -> None:
-    """Many maps need none, offsets of maps being int64 anyway; a map whose channels lie far apart does."""
-    found = torch.empty((1, 2, 6), dtype=torch.int16, device="meta")
-    for strides, wide in (((96, 16, 4, 1), False), ((0, 2**29, 4, 1), True)):
-        x = torch.empty_strided((2**25, 6, 4, 4), strides, device="meta")
-        assert ccc_forward.neighbours_launch(x, found, "cuda").constants["WIDE"] == wide
 
 
 @pytest.fixture(params=[1, 128], ids=["one-launch", "two-launches"])
@@ -229,9 +159,9 @@ def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 def test_one_launch_or_two(
     device: str, dtype: torch.dtype, case: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = run_fused(case, dtype, device)
+    expected = problem(*case)(dtype, device).run()
     decide(monkeypatch, ccc_backward, "MANY", 1)
-    assert_runs_equal(run_fused(case, dtype, device), expected, 1e-6)
+    assert_runs_equal(problem(*case)(dtype, device).run(), expected, 1e-6)
 
 
 OTHER_TILES = [
@@ -251,27 +181,16 @@ def test_tiles_do_not_matter(
     device: str, dtype: torch.dtype, case: tuple[int, ...], changes: dict[str, dict[str, int]], many: int
 ) -> None:
     """Up to the order of the sums."""
-    expected = run_fused(case, dtype, device)
+    expected = problem(*case)(dtype, device).run()
     with tiles.override(changes):
-        assert_runs_equal(run_fused(case, dtype, device), expected, 1e-6)
+        assert_runs_equal(problem(*case)(dtype, device).run(), expected, 1e-6)
 
 
 @first_runs
 def test_every_output_is_written(device: str, dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = run_fused((2, 6, 4, 12, 2), dtype, device)
+    expected = problem(2, 6, 4, 12, 2)(dtype, device).run()
     poison(monkeypatch)
-    assert_same(run_fused((2, 6, 4, 12, 2), dtype, device), expected)
-
-
-@each_run
-def test_no_maps(device: str, dtype: torch.dtype) -> None:
-    x = torch.zeros(0, 6, 5, 12, dtype=dtype, device=device, requires_grad=True)
-    params = parameters(6, 60, dtype, device)
-    y = fused(2)(params, x)
-    assert y.shape == x.shape
-    y.sum().backward()
-    assert x.grad is not None
-    assert all(torch.equal(value.grad, torch.zeros_like(value)) for value in params.values())  # type: ignore[arg-type]
+    assert_same(problem(2, 6, 4, 12, 2)(dtype, device).run(), expected)
 
 
 def untied(x: Tensor, params: Params) -> bool:
@@ -318,25 +237,9 @@ def test_opcheck(device: str, dtype: torch.dtype) -> None:
 
 
 @first_runs
-def test_compiles_without_a_graph_break(device: str, dtype: torch.dtype) -> None:
-    x, d = (seeded(2, 4, 3, 5, seed=seed, dtype=dtype).to(device) for seed in (0, 99))
-    layer = torch.compile(fused(2), fullgraph=True, backend="aot_eager")
-    expected = run(fused(2), parameters(4, 15, dtype, device), x, d)
-    assert_same(run(layer, parameters(4, 15, dtype, device), x, d), expected)
-
-
-@first_runs
-def test_double_backward_raises(device: str, dtype: torch.dtype) -> None:
-    x = seeded(1, 4, 2, 3, dtype=dtype).to(device).requires_grad_()
-    (dx,) = torch.autograd.grad(fused(2)(parameters(4, 6, dtype, device), x).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="ccc_backward"):
-        dx.sum().backward()
-
-
-@first_runs
 def test_launches(device: str, dtype: torch.dtype, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     launched = count_launches(monkeypatch)
-    run_fused((2, 2, 4, 4, 2), dtype, device)
+    problem(2, 2, 4, 4, 2)(dtype, device).run()
     assert (launched.count("forward"), launched.count("backward")) == (3, 4 if many == 1 else 5)
 
 
@@ -393,53 +296,6 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         kernels.ccc(**{"x": torch.zeros(1, 6, 5, 12), "k": 2, **own, **change})
 
 
-@pytest.mark.aot
-def test_a_tensor_on_the_cpu_is_refused() -> None:
-    with pytest.raises(ValueError, match="x must be on a GPU"):
-        fused(2)(parameters(4, 6, torch.float32), torch.zeros(1, 4, 2, 3))
-
-
-@pytest.mark.aot
-def test_traffic_is_that_of_the_docstring() -> None:
-    """Passes over the maps, and parameters and partial sums at most a twentieth beside them; and so is what is moved
-    to stack the parameters and to add up the partial sums of their gradients."""
-    launches = kernels.launches((448, 128, 16, 16), 4, torch.bfloat16, "cuda")
-    maps = 2 * 448 * 128 * 256
-    for phase, passes in (("forward", 4.25), ("backward", 9.25)):
-        own = [launch.bytes for launch in launches if launch.phase == phase and launch.kernel in SMALL]
-        moved = sum(launch.bytes for launch in launches if launch.phase == phase) - sum(own)
-        assert len(own) == 1
-        assert sum(own) <= 0.05 * passes * maps
-        assert passes * maps <= moved <= 1.05 * passes * maps, (phase, moved / maps)
-
-
-@pytest.mark.aot
-def test_wider_programs_read_less_again() -> None:
-    """Of twice the pixels: half as many programs, each of which reads its map and mix."""
-
-    def edges(turns: int) -> common.Launch:
-        with tiles.override({"ccc_edges_kernel": {"BD": 32, "TURNS": turns}}):
-            launches = kernels.launches((448, 128, 16, 16), 4, torch.bfloat16, "cuda")
-        return next(launch for launch in launches if launch.name == "ccc_edges_kernel")
-
-    maps, mix = 2 * 448 * 128 * 256, 2 * 128 * 128
-    assert edges(1).bytes == edges(2).bytes
-    assert edges(1).l2_bytes - edges(2).l2_bytes == 4 * maps + 4 * 448 * mix
-
-
-@pytest.mark.aot
-@pytest.mark.parametrize(("shape", "k"), [((1, 1, 1, 1), 1), ((200, 2, 4, 4), 2)])
-@pytest.mark.parametrize("wide", [False, True])
-def test_extreme_sizes_compile(
-    shape: tuple[int, int, int, int], k: int, wide: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
-    if wide:
-        decide(monkeypatch, common, "INT32_LIMIT", 1)
-    for launch in kernels.launches(shape, k, torch.bfloat16, "cuda"):
-        resources.compile_launch(launch, resources.TARGETS["sm_90"])
-
-
 class TestNative:
     """What only a GPU can show: races, real sizes, graphs."""
 
@@ -449,24 +305,13 @@ class TestNative:
     @pytest.mark.parametrize("case", [(448, 128, 16, 16, 4), (14, 128, 16, 16, 4), (3, 512, 64, 64, 16)])
     def test_two_runs_are_identical(self, dtype: torch.dtype, case: tuple[int, ...]) -> None:
         """Programs read back what they have written: a missing barrier would show here."""
-        assert_same(run_fused(case, dtype, "cuda"), run_fused(case, dtype, "cuda"))
+        assert_same(problem(*case)(dtype, "cuda").run(), problem(*case)(dtype, "cuda").run())
 
     @pytest.mark.parametrize("dtype", common.DTYPES)
     def test_one_launch_or_two_at_full_size(self, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-        expected = run_fused((448, 128, 16, 16, 4), dtype, "cuda")
+        expected = problem(448, 128, 16, 16, 4)(dtype, "cuda").run()
         decide(monkeypatch, ccc_backward, "MANY", 10**6)
-        assert_runs_equal(run_fused((448, 128, 16, 16, 4), dtype, "cuda"), expected, torch.finfo(dtype).eps)
-
-    def test_graph_capture(self) -> None:
-        x, params = seeded(7, 128, 16, 16).cuda().bfloat16(), parameters(128, 256, torch.bfloat16, "cuda")
-        with torch.no_grad():
-            expected = fused(4)(params, x)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                y = fused(4)(params, x)
-            y.zero_()
-            graph.replay()
-        assert torch.equal(y, expected)
+        assert_runs_equal(problem(448, 128, 16, 16, 4)(dtype, "cuda").run(), expected, torch.finfo(dtype).eps)
 
     def test_more_than_2_to_the_31_elements(self) -> None:
         shape, k = (2**31 // (64 * 256) + 2, 64, 16, 16), 4

@@ -14,9 +14,11 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from harness import faulty
+from harness import faulty, kernel_ccc, kernel_correlation, kernel_fcc
 from harness.emulation import Arithmetic, emulation, tf32x3, to_bfloat16, to_tf32
+from harness.kernel_checks import double
 
+from mol_fast import reference as ref
 from tests.kernels import test_ccc, test_correlation, test_fcc
 
 pytestmark = pytest.mark.emulated
@@ -65,25 +67,23 @@ Result = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 def fcc() -> Result:
     """What the kernel gives for bfloat16 maps, and what is exact for them."""
-    test, case = test_fcc, (3, 2, 16, 16, 1)
-    x = torch.randn(case[:4], generator=torch.Generator().manual_seed(0)).bfloat16()
-    params = test.parameters(2, 16, 16, torch.bfloat16)
-    exact = run(test.by_group(test.ref.fcc, 1), test.double(params), x.double(), x.double())
-    return run(test.fused(1), params, x, x), exact
+    x = torch.randn((3, 2, 16, 16), generator=torch.Generator().manual_seed(0)).bfloat16()
+    params = kernel_fcc.parameters(2, 16, 16, torch.bfloat16)
+    exact = run(kernel_fcc.by_group(ref.fcc, 1), double(params), x.double(), x.double())
+    return run(kernel_fcc.fused(1), params, x, x), exact
 
 
 def ccc() -> Result:
-    test, case = test_ccc, (2, 16, 8, 8, 3)
-    x, params = test.maps(case, torch.bfloat16, "cpu"), test.parameters(16, 64, torch.bfloat16)
-    exact = run(lambda p, x: test.ref.ccc_paper(p, x, 3), test.double(params), x.double(), x.double())
-    return run(test.fused(3), params, x, x), exact
+    x = kernel_ccc.maps((2, 16, 8, 8, 3), torch.bfloat16, "cpu")
+    params = kernel_ccc.parameters(16, 64, torch.bfloat16)
+    exact = run(lambda p, x: ref.ccc_paper(p, x, 3), double(params), x.double(), x.double())
+    return run(kernel_ccc.fused(3), params, x, x), exact
 
 
 def correlation() -> Result:
-    test, window = test_correlation, (4, 2, 0.1)
-    a, b, g = test.maps((1, 40, 9, 10, *window), torch.bfloat16, "cpu")
-    exact = run(test.literal(*window), test.leaves(b, torch.float64), a.double(), g.double())
-    return run(test.fused(*window), test.leaves(b), a, g), exact
+    given = kernel_correlation.problem(1, 40, 9, 10, 4, 2, 0.1)(torch.bfloat16, "cpu")
+    literal = kernel_correlation.literal(4, 2, 0.1)
+    return given.run(), run(literal, double(given.params()), given.x.double(), given.d.double())
 
 
 OPERATORS = [fcc, ccc, correlation]

@@ -11,7 +11,6 @@ from torch.testing import assert_close
 pytest.importorskip("triton")
 
 from harness.kernel_checks import count_launches, first_runs
-from mol_fast.kernels import ccc, fcc
 
 from mol_fast import F5C, MOL
 from mol_fast.nn.norm import FrameBatchNorm2d
@@ -135,20 +134,6 @@ def test_launches_of_a_training_step(device: str, dtype: torch.dtype, monkeypatc
     block(x).sum().backward()
     assert launched.count("forward") == 6
     assert launched.count("backward") <= 8
-
-
-@pytest.mark.aot
-def test_traffic_of_a_training_step() -> None:
-    """Device memory traffic at the standard shape, from the kernels' formulas, beside moving everything once."""
-    shape, half = (448, 128, 16, 16), torch.bfloat16
-    steps = [*fcc.launches(shape, half, "cuda"), *ccc.launches(shape, 4, half, "cuda")]
-    x = 2 * torch.Size(shape).numel()
-    block = F5C(128, 16, backend="torch")
-    parameters = 2 * sum(parameter.numel() for parameter in block.parameters())
-    forward = sum(step.bytes for step in steps if step.phase == "forward") / (2 * x + parameters)
-    backward = sum(step.bytes for step in steps if step.phase == "backward") / (3 * x + 2 * parameters)
-    assert 1 < forward <= 4
-    assert 1 < backward <= 5
 
 
 @pytest.mark.gpu
