@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mol_fast.data import PROTOCOLS, render_video
+from mol_fast.preparation.layouts import CASME2, list_with_sheet
+from mol_fast.preparation.release import Listing, RawVideo
 
 FRAMES = 9
 CASME2_HEADER = (
@@ -129,3 +131,19 @@ def _label(source: str, name: str) -> str:
         "smic": {},
     }
     return labels[source].get(name, name.capitalize() if source == "samm" else name)
+
+
+def casme2(root: Path, sheet: Path | None = None) -> Listing:
+    """What is listed of a release of CASME II."""
+    return list_with_sheet(CASME2, root, sheet)
+
+
+def only(listing: Listing) -> RawVideo:
+    """The one video of a listing."""
+    assert len(listing.videos) == 1, listing
+    return listing.videos[0]
+
+
+def reasons(listing: Listing) -> dict[tuple[str, str], str]:
+    """Why videos were skipped, by subject and name."""
+    return {(item.subject, item.name): item.reason for item in listing.skipped}

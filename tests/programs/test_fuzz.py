@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from harness.fuzzing import ACCEPTED, FORMATS, REFUSED, Fuzzer
+from harness.fuzz_formats import FORMATS
+from harness.fuzzing import ACCEPTED, REFUSED, Fuzzer
 
 QUICK = {name: form for name, form in FORMATS.items() if name != "report of a run"}  # which takes a second a case
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
+from harness.fuzz_formats import FORMATS  # noqa: E402
 from harness.fuzzing import ACCEPTED, REFUSED, Fuzzer  # noqa: E402
 
 SECONDS = 20.0
@@ -71,7 +72,7 @@ class Worker:
 
 
 def work(connection: Connection, folder: Path, seed: int) -> None:
-    fuzzer = Fuzzer(folder, seed)
+    fuzzer = Fuzzer(folder, seed, FORMATS)
     connection.send(None)
     while True:
         connection.send(fuzzer.run(connection.recv()))
@@ -105,7 +106,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if options.only is not None:
-            print(*Fuzzer(Path(name), options.seed).run(options.only), sep=": ")
+            print(*Fuzzer(Path(name), options.seed, FORMATS).run(options.only), sep=": ")
             return 0
         return run(Path(name), options.cases, options.seed, options.workers)
 
