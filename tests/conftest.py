@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import pytest
 from harness.lanes import (
@@ -13,6 +15,7 @@ from harness.lanes import (
     pytest_sessionfinish,
     skip_unfit,
 )
+from harness.sharing import made_once
 
 from mol_fast import functional
 from mol_fast.data import PreparedSet, generate_embedded
@@ -32,26 +35,27 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 LONGEST = (
-    "test_gpu_session",
-    "test_parallel",
-    "test_compile",
-    "test_aot",
-    "test_f5c_compiled",
-    "test_prepare",
-    "test_evaluate",
-    "test_embedded",
-    "test_train",
-    "test_folds",
-    "test_prepared",
-    "test_fcc",
+    "benchmarks/test_gpu_session.py",
+    "training/test_parallel.py",
+    "training/test_compile.py",
+    "kernels/test_aot.py",
+    "nn/test_f5c_compiled.py",
+    "programs/test_prepare.py",
+    "training/test_folds.py",
+    "data/test_embedded.py",
+    "programs/test_train.py",
+    "programs/test_evaluate.py",
+    "kernels/test_prepared.py",
+    "kernels/test_fcc.py",
+    "kernels/test_every_operator.py",
 )
 """Files that take minutes. They come first, so that no worker is left with one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_unfit(items)
-    rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -86,7 +90,24 @@ def interpreter(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def embedded_small(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     """An embedded set of 3 subjects with one video of each of the 5 emotions; tests must not change it."""
-    return generate_embedded(tmp_path_factory.mktemp("embedded") / "set", subjects=3, repeats=1)
+    make = partial(generate_embedded, subjects=3, repeats=1)
+    return PreparedSet.open(made_once(tmp_path_factory, "embedded-small", make))
+
+
+@pytest.fixture(scope="session")
+def finished_run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that holds out every subject in turn, with two seeds and one step; tests must not change it."""
+    from harness.trainings import every_fold
+
+    return made_once(tmp_path_factory, "finished", partial(every_fold, embedded_small)) / "run"
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run of `harness.trainings.start`, which nothing interrupted; tests must not change it."""
+    from harness.trainings import whole
+
+    return made_once(tmp_path_factory, "uninterrupted", partial(whole, embedded_small))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from mol_fast.data import PreparedSet
+from mol_fast.train import main
 
 STEPS = 6
 
@@ -45,6 +46,16 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content.pop("digest", None)
     change(content)
     path.write_text(json.dumps(content))
+
+
+def every_fold(prepared: PreparedSet, out: Path) -> None:
+    """Hold out every subject in turn, with two seeds and one step each."""
+    assert main(options(prepared, out, "--steps", "1", "--folds", "all", "--seeds", "2")) == 0
+
+
+def whole(prepared: PreparedSet, out: Path) -> None:
+    """The training that `start` begins, from its beginning to its end."""
+    assert start(prepared, out).wait() == 0
 
 
 def start(prepared: PreparedSet, out: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -49,15 +49,8 @@ def test_a_scoring_reads_as_it_was_written(tmp_path: Path) -> None:
         read_scoring(tmp_path, 20)
 
 
-@pytest.fixture(scope="module")
-def last(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("last")
-    assert main(options(embedded_small, out)) == 0
-    return out
-
-
 def test_both_numbers_side_by_side(
-    embedded_small: PreparedSet, last: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(options(embedded_small, tmp_path, *BY_TEST)) == 0
     printed = capfd.readouterr()
@@ -68,7 +61,7 @@ def test_both_numbers_side_by_side(
     assert sorted(path.name for path in (fold / "scorings").iterdir()) == [
         f"step-0000000{step}.json" for step in (2, 4, 6)
     ]
-    scores, honest = (json.loads((path / "run/scores.json").read_text()) for path in (tmp_path, last))
+    scores, honest = (json.loads((path / "run/scores.json").read_text()) for path in (tmp_path, uninterrupted))
     chosen = scores["chosen_on_test"]
     best = choose([read_scoring(fold, step) for step in (2, 4, 6)])
     assert chosen["steps"] == {fold.name: best.step}
@@ -76,7 +69,7 @@ def test_both_numbers_side_by_side(
     assert "optimistic" in chosen["warning"]
     assert (scores["seeds"], scores["statistics"]) == (honest["seeds"], honest["statistics"])
     for name in ("metrics.csv", "windows.csv"):
-        assert (fold / name).read_bytes() == (last / "run/folds" / fold.name / name).read_bytes()
+        assert (fold / name).read_bytes() == (uninterrupted / "run/folds" / fold.name / name).read_bytes()
     _, info = load_weights(fold)
     assert info["steps"] == STEPS
     header, row = (run / "folds.csv").read_text().splitlines()

@@ -4,9 +4,9 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,20 +17,14 @@ from harness.trainings import options, outcome, start
 from mol_fast.data import PreparedSet
 from mol_fast.metrics import Evaluation
 from mol_fast.runs.fold_results import FoldResults
+from mol_fast.runs.pooled import PooledResults
+from mol_fast.runs.stored import read_run
 from mol_fast.train import main
 from mol_fast.training.checkpoints import Checkpoints
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("uninterrupted")
-    assert start(embedded_small, out).wait() == 0
-    return out
-
-
-def test_all_folds_are_pooled(embedded_small: PreparedSet, tmp_path: Path) -> None:
-    assert main(options(embedded_small, tmp_path, "--steps", "1", "--folds", "all", "--seeds", "2")) == 0
-    run = tmp_path / "run"
+def test_all_folds_are_pooled(embedded_small: PreparedSet, finished_run: Path) -> None:
+    run = finished_run
     subjects = embedded_small.subjects
     assert sorted(path.name for path in (run / "folds").iterdir()) == [f"{s}-seed{n}" for s in subjects for n in (0, 1)]
     scores = json.loads((run / "scores.json").read_text())
@@ -93,16 +87,26 @@ def test_defect_04_a_signal_to_the_group_leaves_a_checkpoint(
     assert outcome(tmp_path) == outcome(uninterrupted)
 
 
-def test_processes_share_folds(embedded_small: PreparedSet, tmp_path: Path) -> None:
-    """Two processes as torchrun starts them give the scores of one."""
+def test_processes_share_folds(
+    embedded_small: PreparedSet,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Two processes as torchrun starts them give the scores of one, which are those of the first seed of two."""
     one, two = tmp_path / "one", tmp_path / "two"
     more = ["--steps", "1", "--folds", "all"]
-    assert start(embedded_small, one, *more).wait() == 0
+    for fold in finished_run.glob("folds/*-seed0"):
+        shutil.copytree(fold, one / "run/folds" / fold.name)
+    folds = {fold: results for fold, results in read_run(finished_run).folds.items() if fold.seed == 0}
+    PooledResults(folds).write(one / "run")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("0", "1"):
-        environment = {**os.environ, "RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank}
-        command = [sys.executable, "-m", "mol_fast.train", *options(embedded_small, two, *more)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert ("other processes train the rest" in done.stdout) == (rank == "0")
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert main(options(embedded_small, two, *more)) == 0
+        assert ("other processes train the rest" in capfd.readouterr().out) == (rank == "0")
     assert outcome(one) == outcome(two)
 
 
