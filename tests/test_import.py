@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = (
     "triton",
     "cv2",
@@ -27,13 +29,10 @@ def python(code: str) -> str:
     return done.stdout
 
 
-def test_import_is_light() -> None:
-    """Beyond torch, only the modules that the public names are made of.
-
-    No program, data set, kernel or reference, and none of the packages that only those need (`mol_fast.predict` is
-    imported when it is first used); no device is touched.
-    """
-    imported = python(
+@pytest.fixture(scope="module")
+def stages() -> list[str]:
+    """What a fresh interpreter prints while it imports more and more: four lines, one line, three lines."""
+    return python(
         "import sys, torch; before = set(sys.modules)\n"
         "import mol_fast\n"
         "for name in set(mol_fast.__all__) - {'predict'}: getattr(mol_fast, name)\n"
@@ -41,9 +40,24 @@ def test_import_is_light() -> None:
         "print(*sorted(new - set(sys.stdlib_module_names)))\n"
         "print(*[name for name in sys.modules if name.startswith('mol_fast.')])\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])\n"
-        "print(torch.cuda.is_initialized())"
-    )
-    packages, modules, heavy, device = imported.splitlines()
+        "print(torch.cuda.is_initialized())\n"
+        "import mol_fast.data\n"
+        "print({'matplotlib', 'skimage', 'cv2', 'dlib', 'pandas'} & set(sys.modules))\n"
+        "import mol_fast.predict\n"
+        "from mol_fast.prediction.predictor import predict\n"
+        "for call in (mol_fast.predict, mol_fast.predict.predict, predict):\n"
+        "    try: call([1], weights='nowhere')\n"
+        "    except ValueError as error: print(error)"
+    ).splitlines()
+
+
+def test_import_is_light(stages: list[str]) -> None:
+    """Beyond torch, only the modules that the public names are made of.
+
+    No program, data set, kernel or reference, and none of the packages that only those need (`mol_fast.predict` is
+    imported when it is first used); no device is touched.
+    """
+    packages, modules, heavy, device = stages[:4]
     assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "einops", "safetensors", "msgspec"}
     for part in ("cli", "data", "train", "predict", "kernels", "reference", "report", "metrics", "faces", "video"):
         assert f"mol_fast.{part}" not in modules.split()
@@ -51,30 +65,40 @@ def test_import_is_light() -> None:
     assert device == "False"
 
 
-def test_works_without_triton() -> None:
-    """The layer, its gradient and the model's parts run where triton cannot be imported."""
-    out = python(
-        "import sys; sys.modules['triton'] = None\n"
+def test_data_needs_none_of_the_extras(stages: list[str]) -> None:
+    assert stages[4] == "set()"
+
+
+def test_predict_is_a_function_before_and_after_its_module_is_imported(stages: list[str]) -> None:
+    assert stages[5:] == ["frames must be a numpy array, uint8 (n, H, W, 3), got list"] * 3
+
+
+@pytest.fixture(scope="module")
+def bare() -> list[str]:
+    """What an interpreter prints in which no extra can be imported, first the layer, then the programs."""
+    packages = (*HEAVY, "filelock", "openpyxl")
+    return python(
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({packages}))\n"
         "import torch, mol_fast\n"
         "block = mol_fast.F5C(8, 4, neighbors=2)\n"
         "y = block(torch.randn(1, 8, 4, 4)); y.sum().backward(); print(tuple(y.shape))\n"
         "a = torch.randn(1, 8, 4, 4); print(tuple(mol_fast.functional.correlation(a, a).shape))\n"
         "try: mol_fast.F5C(8, 4, neighbors=2, backend='triton')(a)\n"
-        "except RuntimeError as error: print(error)"
-    ).splitlines()
-    assert out[:2] == ["(1, 8, 4, 4)", "(1, 441, 4, 4)"]
-    assert 'backend="triton"' in out[2]
-
-
-def test_boundary_of_programs_without_the_extras() -> None:
-    """Every program says what to install."""
-    packages = (*HEAVY, "filelock", "openpyxl")
-    out = python(
-        "import importlib, sys\n"
-        f"sys.modules.update(dict.fromkeys({packages}))\n"
+        "except RuntimeError as error: print(error)\n"
         "sys.stderr = sys.stdout\n"
         "for name in ('prepare', 'train', 'evaluate', 'predict', 'doctor', 'show', 'faces'):\n"
         "    print(importlib.import_module(f'mol_fast.{name}').main([]))"
     ).splitlines()
-    assert out[1::2] == ["2"] * 7
-    assert all(line.startswith("error: tyro is not installed: pip install 'mol-fast[") for line in out[::2])
+
+
+def test_works_without_triton(bare: list[str]) -> None:
+    """The layer, its gradient and the model's parts run where triton cannot be imported."""
+    assert bare[:2] == ["(1, 8, 4, 4)", "(1, 441, 4, 4)"]
+    assert 'backend="triton"' in bare[2]
+
+
+def test_boundary_of_programs_without_the_extras(bare: list[str]) -> None:
+    """Every program says what to install."""
+    assert bare[4::2] == ["2"] * 7
+    assert all(line.startswith("error: tyro is not installed: pip install 'mol-fast[") for line in bare[3::2])

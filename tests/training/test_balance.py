@@ -83,14 +83,22 @@ def test_batches_go_on_where_they_stopped(embedded_small: PreparedSet) -> None:
     assert all(torch.equal(*pair) for pair in zip(whole[3:], rest, strict=True))
 
 
+def balanced(prepared: PreparedSet, out: Path, balance: str) -> dict[str, object]:
+    assert main(options(prepared, out, "--tasks", "mer", "--steps", "2", "--balance", balance)) == 0
+    return outcome(out)
+
+
+@pytest.fixture(scope="module")
+def plain(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return balanced(embedded_small, tmp_path_factory.mktemp("plain"), "none")
+
+
 @pytest.mark.parametrize("balance", ["loss", "sampler"])
-def test_balanced_runs_repeat(embedded_small: PreparedSet, tmp_path: Path, balance: str) -> None:
-    found = []
-    for name, chosen in (("a", balance), ("b", balance), ("plain", "none")):
-        more = ["--tasks", "mer", "--steps", "2", "--balance", chosen]
-        assert main(options(embedded_small, tmp_path / name, *more)) == 0
-        found.append(outcome(tmp_path / name))
-    assert found[0] == found[1] != found[2]
+def test_balanced_runs_repeat(
+    embedded_small: PreparedSet, plain: dict[str, object], tmp_path: Path, balance: str
+) -> None:
+    first, second = (balanced(embedded_small, tmp_path / name, balance) for name in "ab")
+    assert first == second != plain
 
 
 def test_a_class_without_clips_is_said(
