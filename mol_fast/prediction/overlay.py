@@ -1,7 +1,7 @@
 """Draw the annotated video: each frame with landmarks and flow on the face, and class probabilities below."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from mol_fast.prediction.result import Prediction
 from mol_fast.prediction.windows import Window
+from mol_fast.utils.ahead import ahead
 from mol_fast.vision.align import Matrix, inverse, scale_of, transform
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.sizes import CROP, PAIRS, WINDOW
 from mol_fast.vision.video import FrameSource, Picture, rgb
 from mol_fast.vision.write_video import Sound, VideoWriter
 
-_SMALLEST_SIDE = 480  # smaller frames are enlarged, to make text and points visible
+_SMALLEST_SIDE = 320  # smaller frames are enlarged, to make text and points visible
+_AHEAD = 2  # frames that are read while others are drawn, and drawn while others are encoded
 _OPACITY = 0.6  # opacity of flow at full colour
 _SUBPIXEL = 4  # bits
 _LINES = (  # first and last landmark, closed
@@ -66,11 +68,12 @@ def write_annotated(
     reasons = {item.window: item.reason for item in prediction.skipped}
     pairs = shown_pairs(windows, source.count).tolist()
     summary = f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
-    frames = iter(source)
+    frames = ahead(source, _AHEAD)
     first = next(frames)
     fastest = None if prediction.flow is None else max_flow
     annotator = Annotator(prediction.classes, first.shape[1::-1], fastest, summary)
-    with VideoWriter(path, annotator.size, source.fps, sound) as writer:
+
+    def pictures() -> Iterator[tuple[Picture, float | None]]:
         for index, frame in enumerate(chain([first], frames)):
             number, pair = pairs[index]
             window = windows[number]
@@ -78,7 +81,11 @@ def write_annotated(
             time = None if source.times is None else source.times[index] - source.times[0]
             clock = "" if source.times is None else f"   {source.times[index]:.2f} s"
             caption = f"frame {prediction.first + index}{clock}   window {number + 1} of {len(windows)}"
-            writer.write(annotator.draw(frame, caption, shown), time)
+            yield annotator.draw(frame, caption, shown), time
+
+    with VideoWriter(path, annotator.size, source.fps, sound) as writer:
+        for picture, time in ahead(pictures(), _AHEAD):
+            writer.write(picture, time)
             on_frame()
 
 
@@ -132,12 +139,16 @@ class Annotator:
         self._width, self._height = size[0] * self._zoom, size[1] * self._zoom
         self._line = round(min(max(self._width / 26, 18), 48))  # height of a line of text
         self._panel = self._line * (len(classes) + 3)
+        self._empty = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+        wheel = self._line * len(classes)
+        self._legend = color_wheel_legend(wheel)
+        self._disc = np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the pictures in pixels.
 
-        Frames smaller than 480 pixels are enlarged by a whole number. The panel with the classes is below the frame.
+        Frames smaller than 320 pixels are enlarged by a whole number. The panel with the classes is below the frame.
         """
         return self._width, self._height + self._panel
 
@@ -149,9 +160,10 @@ class Annotator:
             caption: line of text about the frame.
             shown: the prediction, or why there is none.
         """
-        canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+        canvas = self._empty.copy()
         picture = canvas[: self._height]
-        picture[:] = cv2.resize(rgb(frame), (self._width, self._height), interpolation=cv2.INTER_CUBIC)
+        size = self._width, self._height
+        picture[:] = rgb(frame) if self._zoom == 1 else cv2.resize(rgb(frame), size, interpolation=cv2.INTER_CUBIC)
         if isinstance(shown, Shown):
             self._draw_region(picture, shown)
             if shown.landmarks is not None:
@@ -185,7 +197,7 @@ class Annotator:
 
     def _draw_panel(self, panel: Picture, caption: str, shown: Shown | str) -> None:
         line, margin = self._line, self._line // 2
-        wheel = self._panel - 3 * line
+        wheel = len(self._legend)
         right = self._width - wheel - 2 * margin
         self._text(panel, caption, margin, line // 2, self._width - 2 * margin, _DIM)
         if isinstance(shown, Shown):
@@ -196,10 +208,8 @@ class Annotator:
         self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
         if self.max_flow is None:
             return
-        legend = color_wheel_legend(wheel)
-        disc = np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2
         place = panel[line * 3 // 2 : line * 3 // 2 + wheel, right + margin : right + margin + wheel]
-        place[disc] = legend[disc]
+        place[self._disc] = self._legend[self._disc]
         self._text(panel, f"flow {self.max_flow:.2g} px", right + margin, bottom, wheel, _DIM)
 
     def _draw_classes(self, panel: Picture, probabilities: npt.NDArray[np.float32], left: int, right: int) -> None:

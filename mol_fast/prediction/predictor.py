@@ -15,6 +15,7 @@ from mol_fast.nn.weights import load_weights
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
 from mol_fast.prediction.windows import Window, plan_windows
+from mol_fast.utils.ahead import ahead
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import centre_crop, inverse, transform
@@ -82,7 +83,8 @@ class Predictor:
             UserError: all windows are skipped, a frame cannot be read, the model returns non-finite values, or a batch
                 does not fit into memory.
         """
-        read = _kept(aligned_windows(source, windows, tracker, on_frame), skipped)
+        # While the model predicts a batch, threads find faces for the next one, and decode.
+        read = _kept(ahead(aligned_windows(source, windows, tracker, on_frame), self.batch_size), skipped)
         for batch in _batched(read, self.batch_size):
             yield from self._predict(batch)
         if len(skipped) == len(windows):

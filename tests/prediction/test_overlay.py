@@ -91,10 +91,10 @@ def test_landmarks_are_drawn_where_they_are():
 def test_small_frames_are_enlarged():
     landmarks = np.full((68, 2), 72.0)
     picture = draw((144, 144), shown(resize_matrix(144, 144), landmarks=landmarks))
-    assert picture.shape[1] == 576
-    rows, columns = np.nonzero((picture[:576, :, 0] > 200) & (picture[:576, :, 2] < 150))
-    assert rows.mean() == pytest.approx(72.5 * 4 - 0.5, abs=0.6)
-    assert columns.mean() == pytest.approx(72.5 * 4 - 0.5, abs=0.6)
+    assert picture.shape[1] == 432
+    rows, columns = np.nonzero((picture[:432, :, 0] > 200) & (picture[:432, :, 2] < 150))
+    assert rows.mean() == pytest.approx(72.5 * 3 - 0.5, abs=0.6)
+    assert columns.mean() == pytest.approx(72.5 * 3 - 0.5, abs=0.6)
 
 
 @pytest.mark.parametrize("size", [(480, 480), (640, 480), (500, 1000), (1920, 1080)])
