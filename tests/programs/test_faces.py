@@ -1,7 +1,9 @@
 """Landmarks alone, as a table."""
 
+from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +50,46 @@ def test_another_person_and_rate(talk: Path, tmp_path: Path, monkeypatch: pytest
     assert table["x30"].notna().tolist() == [False] * 8 + [True] * 4
     assert (table.loc[8:, "x30"] < 320).all()
     assert table["seconds"].tolist() == [k / 4 for k in range(12)]
+
+
+def turned(picture: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(picture, -1))
+
+
+def narrow(picture: np.ndarray) -> np.ndarray:
+    return cv2.resize(picture, (480, 360), interpolation=cv2.INTER_AREA)
+
+
+def plain(picture: np.ndarray) -> np.ndarray:
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("stored", "options"),
+    [
+        (plain, {"codec": "libx264"}),
+        (plain, {"codec": "libx264", "pixels": "yuv420p10le"}),
+        (plain, {"codec": "mpeg2video", "options": {"flags": "+ildct+ilme", "b": "6M"}}),
+        (turned, {"codec": "libx264", "turn": 90}),
+        (narrow, {"codec": "libx264", "pixel_shape": Fraction(4, 3)}),
+    ],
+    ids=["plain", "10 bits", "interlaced", "turned", "anamorphic"],
+)
+def test_landmarks_of_a_video_are_those_of_its_pictures(tmp_path, finder, stored, options) -> None:
+    """Within 3 % of the inter-ocular distance, in pixels of the displayed frame."""
+    pictures = [portrait(HOPPER, (320 + 3 * k, 150), 45)[0] for k in range(4)]
+    path = write_file(
+        tmp_path / "a.mkv" if "mpeg2video" in options.values() else tmp_path / "a.mp4",
+        [stored(picture) for picture in pictures],
+        **options,
+    )
+    table = find_landmarks(path)
+    face = finder.find(pictures[0])
+    for index, picture in enumerate(pictures):
+        face = finder.update(picture, face)
+        points = table.loc[index, list(COLUMNS[-136:])].to_numpy(float).reshape(68, 2)
+        distance = np.linalg.norm(points - face.landmarks, axis=1).mean()
+        assert distance < 0.03 * eye_distance(face.landmarks)
 
 
 @pytest.mark.parametrize(
