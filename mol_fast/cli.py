@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "score a run or weights again, or compare two runs",
     "predict": "predict micro-expression, optical flow and landmarks of a video",
     "faces": "find the landmarks of a face in every frame of a video",
+    "export": "write a trained model as ONNX, or as a program of PyTorch",
     "doctor": "check this installation: versions, kernels, every operator against the reference",
 }
 USER_ERROR = 2

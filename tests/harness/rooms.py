@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 LAYERS = (
-    ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces"),
+    ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces", "export"),
     ("cli", "report", "training", "prediction", "preparation", "checks"),
     ("evaluation",),
     ("runs", "data", "nn", "spotting"),

@@ -1,0 +1,51 @@
+"""The program that writes a trained model as a file for other programs: `python -m mol_fast.export`."""
+
+import sys
+from pathlib import Path
+
+from mol_fast.cli import run_program
+from mol_fast.nn.weights import find_weights, load_weights
+from mol_fast.prediction.exported import SUFFIXES, UNITS, Format, export_model
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import file_sha256
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program and return the exit code."""
+    return run_program(run, argv, "export", "export")
+
+
+def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
+    """Write the model of trained weights as one file, which reads aligned frames and needs no other code of ours.
+
+    The input is uint8 (B, 8, 128, 128): 8 grey frames of an aligned face, for any number B of clips. The model
+    normalises them itself. Outputs are class probabilities, optical flow and landmarks, as far as the model was trained
+    for them. The file holds the names of the classes and the units. It is written only if it agrees with the model.
+
+    Args:
+        weights: Folder of a run or fold, or weights file (.safetensors).
+        out: File to write, .onnx or .pt2.
+        format: onnx for ONNX Runtime and others; pt2 for torch.export.load; aoti for code that is compiled for this
+            kind of CPU (takes minutes).
+
+    Raises:
+        UserError: the weights cannot be used, the ending of OUT does not fit, a package is missing, or the file
+            disagrees with the model.
+    """
+    if out.suffix != SUFFIXES[format]:
+        raise UserError(f"OUT is {out}, --format {format} needs the ending {SUFFIXES[format]}")
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent}, create it first")
+    model, info = load_weights(weights)
+    about = {
+        "classes": info["classes"],
+        "spans": info.get("spans"),
+        "weights": file_sha256(find_weights(weights)),
+    }
+    export_model(model, out, format, about)
+    parts = ", ".join(name for name in UNITS if name == "probabilities" or name in model.config.tasks)
+    print(f"written to {out}: {parts}; {out.stat().st_size / 1e6:.1f} MB; it agrees with the model")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
