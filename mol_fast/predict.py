@@ -305,7 +305,9 @@ def _print(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
     more = len(result.windows) - _TABLE_ROWS
     if more > 0:
         console.print(f"{more} more windows are in prediction.json")
-    if result.people is not None and result.people > 1:
+    if result.people == 1:
+        console.print("1 person is seen")
+    elif result.people is not None:
         console.print(f"{result.people} people are seen, person {result.person} is followed, see --person")
     if result.skipped:
         console.print(f"skipped {describe(result.skipped)}", soft_wrap=True)

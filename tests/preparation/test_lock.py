@@ -48,6 +48,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("finder")
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_second_run_stops(release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], killed: bool) -> None:
     """While the first one lives: when it is done or dead, the folder can be used."""

@@ -170,6 +170,7 @@ def test_counts_that_are_published(protocol: str, subject: str, total: int) -> N
     assert len(videos) == total
 
 
+@pytest.mark.usefixtures("finder")
 def test_from_a_tree_to_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "DFME"
     write_frames(root / "train/sub0003_01", "{:05d}.png", range(90, 99), head())

@@ -138,7 +138,7 @@ def test_table_names_classes_and_windows(weights, tmp_path, capsys):
     arguments = [str(path), "--weights", str(weights), "--out", str(tmp_path / "out"), "--window", "12"]
     assert main([*arguments, "--no-video"]) == 0
     printed = capsys.readouterr().out
-    for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "skipped no face in 2 windows"):
+    for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "skipped no face in 2 windows", "1 person is seen"):
         assert text in printed
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["prediction.json"]
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from harness.fake_releases import Fake, write_casme2
 
 import mol_fast.predict as predict
@@ -10,6 +11,7 @@ from mol_fast import prepare, train
 from mol_fast.nn.weights import load_weights
 
 
+@pytest.mark.usefixtures("finder")
 def test_from_a_raw_tree_to_a_prediction(tmp_path: Path) -> None:
     videos = [
         Fake(subject, f"EP0{number}_01f", label)

@@ -42,7 +42,7 @@ def test_defect_07_progress_shows_markup_as_text(
 
 def test_defect_07_predict_prints_classes_with_markup(capsys: pytest.CaptureFixture[str]) -> None:
     probabilities = np.array([0.25, 0.75], np.float32)
-    window = WindowPrediction(Window(tuple(range(8)), 0), probabilities, None, None, np.eye(2, 3), None)
+    window = WindowPrediction(Window(tuple(range(8)), 0), probabilities, None, None, np.eye(2, 3), None, 0)
     _print(Prediction(("[/bold]", "[red]"), probabilities, [window], None, []), (), Path("[/out]"))
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("[/bold]", "[red]", "0.75", "[/out]"))
