@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from harness.people import COLLINS, HOPPER, side_by_side
 from harness.predict_scene import write_head, write_weights
 
 import mol_fast.predict
@@ -170,3 +171,25 @@ def test_times_of_an_array(weights):
     assert table["end"].tolist() == [0.7, 1.7]
     with pytest.raises(ValueError, match="fps must be positive"):
         predict(frames, weights, fps=0)
+
+
+def test_person_2_of_2(weights, tmp_path, capsys, finder):
+    with VideoWriter(tmp_path / "talk.mp4", (640, 360), 25) as writer:
+        for _ in range(8):
+            writer.write(rgb(side_by_side(COLLINS, HOPPER, 28, 38)))
+    options = ["--weights", str(weights), "--out", str(tmp_path / "out"), "--no-video"]
+    assert main([str(tmp_path / "talk.mp4"), *options, "--person", "2"]) == 0
+    assert "2 people are seen, person 2 is followed, see --person" in capsys.readouterr().out
+    (window,) = content(tmp_path / "out")["windows"]
+    assert (window["face"]["faces"], content(tmp_path / "out")["people"]) == (2, 2)
+    assert window["face"]["box"][2] < 320  # the smaller face
+    assert main([str(tmp_path / "talk.mp4"), *options, "--person", "3"]) == 2
+    assert "only 2 people are seen in" in capsys.readouterr().err
+
+
+def test_dlib_is_an_option(weights, tmp_path):
+    out = tmp_path / "out"
+    options = ["--weights", str(weights), "--no-video", "--out", str(out), "--faces", "dlib", "--end", "0.36"]
+    assert main([str(write_head(tmp_path / "head.mp4")), *options]) == 0
+    assert content(out)["faces"] == "dlib"
+    assert content(out)["windows"][0]["face"]["score"] > 0.2
