@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.cli import fail, progress, run_program
-from mol_fast.prediction.aligned import Skipped, describe
+from mol_fast.prediction.aligned import Skipped, check_any
+from mol_fast.prediction.moments import moment_window, recognised, spot_moments, too_slow
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.prediction.terminal import print_prediction
 from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
+from mol_fast.spotting import Moment, moments_csv
 from mol_fast.utils.errors import InputsFailed, UserError
 from mol_fast.utils.failures import explain
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_BATCH
-from mol_fast.utils.terminal import make_console
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.read_video import VideoFile
@@ -37,10 +39,7 @@ from mol_fast.vision.webcam import record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from rich.table import Table
-    from rich.text import Text
 
-_TABLE_ROWS = 40
 _UNKNOWN_SPAN = "0.5s"  # span of a window if the weights do not tell that of their training
 _FAR_SPAN = 1.5  # a span that is longer or shorter than all of the training by more than this factor gets a warning
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
@@ -81,6 +80,7 @@ class Options:
             have about 1 or more.
         max_flow: Flow length that is drawn in full colour, in pixels of the 128 x 128 crop. Default: the 99th
             percentile.
+        moments: In a video longer than a window, also spot the moments at which the face moves, and write moments.csv.
         video: Write annotated.mp4.
         device: Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         batch_size: Number of windows in one batch. A smaller batch needs less memory.
@@ -99,6 +99,7 @@ class Options:
     faces: Finders = "mediapipe"
     min_score: float | None = None
     max_flow: float | None = None
+    moments: bool = True
     video: bool = True
     device: str = "auto"
     batch_size: int = 8
@@ -116,8 +117,10 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
 
     One person is followed, by default the largest at the beginning. A window counts only if the face is there in all of
     its frames. Prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow
-    length in pixels of the 128 x 128 crop. Writes prediction.json and annotated.mp4. Weights that were trained without
-    flow or landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the others.
+    length in pixels of the 128 x 128 crop. In a longer video, the moments at which the face moves are spotted and
+    recognised; a still face has none. Writes prediction.json, moments.csv and annotated.mp4. Weights that were trained
+    without flow or landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the
+    others.
 
     Args:
         inputs: Video files, folders of images in the order of the numbers in their names, prepared .safetensors files,
@@ -168,11 +171,16 @@ def _run_one(
     check_length(source)
     windows, note = _plan(source, options, predictor.spans)
     tracker = None if source.aligned else FaceTracker(finder(), options.person)
+    moments = None
+    if options.moments and tracker is not None and source.times is not None and windows[0].anchor != windows[-1].anchor:
+        with progress("frame") as begin:
+            moments = spot_moments(source, FaceTracker(finder(), options.person), begin("spotting", source.count))
+        note += tuple(filter(None, [too_slow(source)]))
     out.mkdir(parents=True, exist_ok=True)
     first = first_frame(source)
     part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
     with FlowFile(out) as flow:
-        result, fast = _predict(source, windows, predictor, tracker, flow)
+        result, fast = _predict(source, windows, moments, predictor, tracker, flow)
         about = {
             "input": str(path),
             "weights": str(options.weights),
@@ -181,6 +189,8 @@ def _run_one(
             "faces": None if source.aligned else options.faces,
         }
         write_atomic(out / "prediction.json", to_json(result, about))
+        if result.moments is not None:
+            write_atomic(out / "moments.csv", moments_csv(result.moments))
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
 
@@ -189,7 +199,7 @@ def _run_one(
             with progress("frame") as begin:
                 advance = begin("drawing", source.count)
                 write_annotated(out / "annotated.mp4", source, windows, result, max_flow, sound, advance)
-    _print(result, (*source.notes, *note), out)
+    print_prediction(result, (*source.notes, *note), out)
 
 
 def _webcam(path: Path) -> int | None:
@@ -223,22 +233,47 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
 
 def _predict(
-    source: FrameSource, windows: list[Window], predictor: Predictor, tracker: FaceTracker | None, flow: FlowFile
+    source: FrameSource,
+    windows: list[Window],
+    moments: list[Moment] | None,
+    predictor: Predictor,
+    tracker: FaceTracker | None,
+    flow: FlowFile,
 ) -> tuple[Prediction, float]:
-    """Predict all windows, with flow on disk. Also return the largest 99th percentile of flow of a window."""
+    """Predict all windows and moments, with flow on disk.
+
+    Also return the largest 99th percentile of the flow of a window.
+    """
     predictions: list[WindowPrediction] = []
     skipped: list[Skipped] = []
     fast = 0.0
+    planned = set(windows)
+    of_moments = {moment_window(moment, source): moment for moment in moments or ()}
+    found: dict[Window, npt.NDArray[np.float32]] = {}
     with progress("frame") as begin:
         advance = begin("predicting", source.count)
-        for prediction, window_flow in predictor.run(source, windows, tracker, skipped, advance):
+        every = sorted(planned | of_moments.keys())
+        for prediction, window_flow in predictor.run(source, every, tracker, skipped, advance):
+            found[prediction.window] = prediction.probabilities
+            if prediction.window not in planned:
+                continue
             predictions.append(prediction)
             if window_flow is not None:
                 flow.append(window_flow)
                 fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
     fields = flow if "flow" in predictor.tasks else None
-    result = summarise(predictor.classes, predictions, skipped, fields, tracker, source.fps, first_frame(source))
-    return result, fast
+    skipped = [item for item in skipped if item.window in planned]
+    if not predictions:
+        check_any(source, skipped, tracker)
+    first = first_frame(source)
+    result = summarise(predictor.classes, predictions, skipped, fields, tracker, source.fps, first)
+    if moments is None or tracker is None:
+        return result, fast
+    named = [
+        recognised(moment, result.classes, found.get(window), first, tracker.person)
+        for window, moment in of_moments.items()
+    ]
+    return replace(result, moments=tuple(sorted(named, key=lambda moment: moment.onset))), fast
 
 
 def _plan(
@@ -295,61 +330,6 @@ def _check_numbers(options: Options) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}, must be positive and finite")
     if options.batch_size > MOST_BATCH:
         raise UserError(f"--batch-size is {options.batch_size}, must be at most {MOST_BATCH}")
-
-
-def _print(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
-    console = make_console(width=None if sys.stdout.isatty() else 120)
-    console.print(_table(result))
-    for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    more = len(result.windows) - _TABLE_ROWS
-    if more > 0:
-        console.print(f"{more} more windows are in prediction.json")
-    if result.people == 1:
-        console.print("1 person is seen")
-    elif result.people is not None:
-        console.print(f"{result.people} people are seen, person {result.person} is followed, see --person")
-    if result.skipped:
-        console.print(f"skipped {describe(result.skipped)}", soft_wrap=True)
-    for text in dict.fromkeys(item.remark for item in result.windows if item.remark):
-        empty = [str(result.frames(item.window)[0]) for item in result.windows if item.remark == text]
-        count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"
-        end = " ..." if len(empty) > 10 else ""
-        console.print(f"{count}, from frame {', '.join(empty[:10])}{end}: {text}; ignore the probabilities")
-    missing = [
-        name for name, part in (("flow", result.flow), ("landmarks", result.windows[0].landmarks)) if part is None
-    ]
-    if missing:
-        console.print(f"the weights were trained without {' and '.join(missing)} (--tasks)")
-    console.print(f"written to {out}", highlight=False, soft_wrap=True)
-
-
-def _table(result: Prediction) -> "Table":
-    from rich.table import Table
-
-    table = Table(show_footer=True)
-    table.add_column("window", "clip", justify="right")
-    table.add_column("frames", justify="right", no_wrap=True)
-    if result.windows[0].window.seconds is not None:
-        table.add_column("seconds", justify="right", no_wrap=True)
-    for name, probability in zip(result.classes, result.probabilities, strict=True):
-        table.add_column(name, _probability(probability, result.probabilities), justify="right", overflow="fold")
-    flows = [item.mean_flow for item in result.windows if item.mean_flow is not None]
-    if flows:
-        table.add_column("flow (px)", f"{np.mean(flows):.3f}", justify="right")
-    for number, item in enumerate(result.windows[:_TABLE_ROWS], start=1):
-        frames = result.frames(item.window)
-        seconds = [] if item.window.seconds is None else ["{:.2f}-{:.2f}".format(*item.window.seconds)]
-        values = [_probability(value, item.probabilities) for value in item.probabilities]
-        flow = [] if item.mean_flow is None else [f"{item.mean_flow:.3f}"]
-        table.add_row(str(number), f"{frames[0]}-{frames[-1]}", *seconds, *values, *flow)
-    return table
-
-
-def _probability(value: np.floating, among: "npt.NDArray[np.float32]") -> "Text":
-    from rich.text import Text
-
-    return Text(f"{value:.2f}", style="bold" if value == among.max() else "")
 
 
 if __name__ == "__main__":

@@ -81,12 +81,20 @@ def write_annotated(
             time = None if source.times is None else source.times[index] - source.times[0]
             clock = "" if source.times is None else f"   {source.times[index]:.2f} s"
             caption = f"frame {prediction.first + index}{clock}   window {number + 1} of {len(windows)}"
+            caption += _moment_at(prediction, prediction.first + index)
             yield annotator.draw(frame, caption, shown), time
 
     with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for picture, time in ahead(pictures(), _AHEAD):
             writer.write(picture, time)
             on_frame()
+
+
+def _moment_at(prediction: Prediction, frame: int) -> str:
+    for number, moment in enumerate(prediction.moments or (), start=1):
+        if moment.onset <= frame <= moment.offset:
+            return f"   moment {number}: {moment.kind}"
+    return ""
 
 
 def _shown(prediction: Prediction, k: int, pair: int) -> Shown:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.windows import Window
+from mol_fast.spotting import Moment, moment_row
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix
@@ -62,6 +63,7 @@ class Prediction:
     first: int = 0
     person: int | None = None  # number of the person that was followed, None if the source was already aligned
     people: int | None = None  # number of people that were seen
+    moments: tuple[Moment, ...] | None = None  # when the face moved; None if this was not asked
 
     @property
     def label(self) -> str:
@@ -155,7 +157,7 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     and the box of the face (left, top, right, bottom) are in pixels of the source's frames: upright, with square
     pixels, as a player shows them. mean_flow is in pixels of the crop. Times are the time stamps of the frames in
     seconds, or null if the source has none. Landmarks and mean_flow are null if the weights were trained without them.
-    A remark says why a window shows nothing, or is null.
+    A remark says why a window shows nothing, or is null. Moments have the columns of moments.csv.
 
     Args:
         prediction: prediction of a clip or video.
@@ -170,6 +172,7 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
         "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
         "person": prediction.person,
         "people": prediction.people,
+        "moments": None if prediction.moments is None else [moment_row(moment) for moment in prediction.moments],
         "skipped": [{"reason": item.reason, **_span(prediction, item.window)} for item in prediction.skipped],
     }
     windows = [_window(prediction, window) for window in prediction.windows]

@@ -78,7 +78,7 @@ def plan_windows(
         assert times is not None
         last = min(int(np.searchsorted(times, times[-1] - length.value - _ROUNDING)), count - WINDOW)
         starts = _starts(last, stride or Seconds(length.value / 2), times)
-        return [_window(_spread(times, start, length.value), start, times) for start in starts]
+        return [_window(spread(times, start, length.value), start, times) for start in starts]
     last = count - length
     step = interval(length)
     starts = _starts(last, stride or length // 2, times)
@@ -116,7 +116,7 @@ def _starts(last: int, stride: int | Seconds, times: Times | None) -> list[int]:
     return [*starts, last]
 
 
-def _spread(times: Times, start: int, length: float) -> list[int]:
+def spread(times: Times, start: int, length: float) -> list[int]:
     """Return 8 different frames nearest to evenly spaced times over a stretch; consecutive ones if it has no more."""
     frames = [start]
     for k in range(1, WINDOW):

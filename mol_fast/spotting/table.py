@@ -1,6 +1,7 @@
 """The table of moments that programs write as moments.csv."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from mol_fast.spotting.spotter import Moment
 from mol_fast.utils.tables import csv_table
@@ -13,10 +14,12 @@ COLUMNS = (
 
 def moments_csv(moments: Iterable[Moment]) -> str:
     """Return a CSV table, one line a moment; without moments it is the header alone. What is not known is empty."""
-    return csv_table(map(_row, moments), COLUMNS)
+    rows = (moment_row(moment) for moment in moments)
+    return csv_table(({name: "" if value is None else value for name, value in row.items()} for row in rows), COLUMNS)
 
 
-def _row(moment: Moment) -> dict[str, object]:
+def moment_row(moment: Moment) -> dict[str, Any]:
+    """Return a moment as plain values by column; None is what is not known."""
     return {
         "onset": moment.onset,
         "apex": moment.apex,
@@ -25,9 +28,9 @@ def _row(moment: Moment) -> dict[str, object]:
         "apex_seconds": round(moment.apex_seconds, 6),
         "offset_seconds": round(moment.offset_seconds, 6),
         "kind": moment.kind,
-        "class": moment.label or "",
-        "probability": "" if moment.probability is None else round(moment.probability, 4),
+        "class": moment.label,
+        "probability": None if moment.probability is None else round(moment.probability, 4),
         "strength": round(moment.strength, 3),
         "regions": "; ".join(map(str, moment.regions)),
-        "person": moment.person or "",
+        "person": moment.person,
     }

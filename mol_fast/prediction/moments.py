@@ -1,0 +1,106 @@
+"""The moments of a video: when the face of the followed person moved, to be recognised like windows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.prediction.windows import Window, spread
+from mol_fast.spotting import LEAST_FPS, Moment, Spotter
+from mol_fast.utils.ahead import ahead
+from mol_fast.vision.align import Matrix, alignment, transform, warp
+from mol_fast.vision.sizes import FRAME
+from mol_fast.vision.tracking import FaceTracker
+from mol_fast.vision.video import FrameSource, grey
+
+_AHEAD = 8  # frames that are decoded in advance
+_DRIFT = 0.05  # of the picture; when the face has moved further in it, the face is aligned anew
+
+
+def spot_moments(
+    source: FrameSource, tracker: FaceTracker, on_frame: Callable[[], object] = lambda: None
+) -> list[Moment]:
+    """Spot the moments of the person that `tracker` follows. Reads the source once, with a few frames in memory.
+
+    Frames are numbered from 0. A cut, and a gap without the face, end a stretch; nothing is spotted across it.
+
+    Args:
+        source: the frames, with times.
+        tracker: follower of the person, at the first frame of the source.
+        on_frame: called after each frame.
+
+    Raises:
+        UserError: a frame cannot be read.
+    """
+    assert source.times is not None
+    moments: list[Moment] = []
+    spotter, shot, last = Spotter(), 0, -np.inf
+    place: Matrix | None = None
+    for index, picture in enumerate(ahead(source, _AHEAD)):
+        frame = grey(picture)
+        sight = tracker.look(frame)
+        time = float(source.times[index])
+        if sight.shot != shot:
+            moments += spotter.finish()
+            spotter, shot, place = Spotter(), sight.shot, None
+        if sight.face is not None and time > last:  # frames of the same time stamp show nothing new
+            points = sight.face.landmarks.astype(np.float64)
+            place = _place(points, place)
+            moments += spotter.add(warp(frame, place), transform(points, place), time, index)
+            last = time
+        on_frame()
+    return moments + spotter.finish()
+
+
+def moment_window(moment: Moment, source: FrameSource) -> Window:
+    """Return the window of a moment: 8 frames evenly spaced in time from its onset to its offset."""
+    assert source.times is not None
+    frames = spread(source.times, moment.onset, moment.offset_seconds - moment.onset_seconds)
+    return Window(tuple(frames), frames[0], (float(source.times[frames[0]]), float(source.times[frames[-1]])))
+
+
+def recognised(
+    moment: Moment, classes: tuple[str, ...], probabilities: npt.NDArray[np.float32] | None, first: int, person: int
+) -> Moment:
+    """Return a moment with its class, its person, and frames that count from the beginning of the whole source.
+
+    Args:
+        moment: the moment.
+        classes: names of the classes.
+        probabilities: (K,) of its window, None if that was skipped.
+        first: index in the source of frame 0.
+        person: number of the person.
+    """
+    label, probability = None, None
+    if probabilities is not None:
+        best = int(probabilities.argmax())
+        label, probability = classes[best], float(probabilities[best])
+    return replace(
+        moment,
+        onset=first + moment.onset,
+        apex=first + moment.apex,
+        offset=first + moment.offset,
+        label=label,
+        probability=probability,
+        person=str(person),
+    )
+
+
+def too_slow(source: FrameSource) -> str | None:
+    """Return what to tell about a video with too few frames per second for micro-expressions, or None."""
+    if source.fps is None or source.fps >= LEAST_FPS:
+        return None
+    return (
+        f"{source.name} has {source.fps:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "
+        "only longer expressions are spotted"
+    )
+
+
+def _place(points: npt.NDArray[np.float64], place: Matrix | None) -> Matrix:
+    """Return the alignment of a face; the last one as long as the face stays near its place."""
+    own = alignment(points)
+    if place is None:
+        return own
+    moved = np.abs(transform(points, own) - transform(points, place)).mean()
+    return place if moved < _DRIFT * FRAME else own

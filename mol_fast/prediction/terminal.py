@@ -1,0 +1,110 @@
+"""Print a prediction on the terminal."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mol_fast.prediction.aligned import describe
+from mol_fast.prediction.result import Prediction
+from mol_fast.utils.terminal import make_console
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_TABLE_ROWS = 40
+
+
+def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
+    """Print the table of windows, the moments, what was skipped, and notes.
+
+    Args:
+        result: the prediction.
+        notes: further notes, one sentence each.
+        out: folder that its files were written to.
+    """
+    console = make_console(width=None if sys.stdout.isatty() else 120)
+    console.print(_table(result))
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    if result.moments is not None:
+        _print_moments(console, result)
+    more = len(result.windows) - _TABLE_ROWS
+    if more > 0:
+        console.print(f"{more} more windows are in prediction.json")
+    if result.people == 1:
+        console.print("1 person is seen")
+    elif result.people is not None:
+        console.print(f"{result.people} people are seen, person {result.person} is followed, see --person")
+    if result.skipped:
+        console.print(f"skipped {describe(result.skipped)}", soft_wrap=True)
+    for text in dict.fromkeys(item.remark for item in result.windows if item.remark):
+        empty = [str(result.frames(item.window)[0]) for item in result.windows if item.remark == text]
+        count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"
+        end = " ..." if len(empty) > 10 else ""
+        console.print(f"{count}, from frame {', '.join(empty[:10])}{end}: {text}; ignore the probabilities")
+    missing = [
+        name for name, part in (("flow", result.flow), ("landmarks", result.windows[0].landmarks)) if part is None
+    ]
+    if missing:
+        console.print(f"the weights were trained without {' and '.join(missing)} (--tasks)")
+    console.print(f"written to {out}", highlight=False, soft_wrap=True)
+
+
+def _print_moments(console: "Console", result: Prediction) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    moments = result.moments or ()
+    if not moments:
+        console.print("no movement of the face that looks like an expression")
+        return
+    console.print("1 moment" if len(moments) == 1 else f"{len(moments)} moments")
+    table = Table()
+    for name in ("moment", "seconds", "kind", "class", "strength", "regions"):
+        table.add_column(name, justify="left" if name in ("kind", "class", "regions") else "right")
+    for number, item in enumerate(moments[:_TABLE_ROWS], start=1):
+        label = "skipped" if item.label is None else f"{item.label} {item.probability:.2f}"
+        table.add_row(
+            str(number),
+            f"{item.onset_seconds:.2f}-{item.offset_seconds:.2f}",
+            item.kind,
+            Text(label),
+            f"{item.strength:.1f} %",
+            ", ".join(map(str, item.regions)),
+        )
+    console.print(table)
+    if len(moments) > _TABLE_ROWS:
+        console.print(f"{len(moments) - _TABLE_ROWS} more moments are in moments.csv")
+
+
+def _table(result: Prediction) -> "Table":
+    from rich.table import Table
+
+    table = Table(show_footer=True)
+    table.add_column("window", "clip", justify="right")
+    table.add_column("frames", justify="right", no_wrap=True)
+    if result.windows[0].window.seconds is not None:
+        table.add_column("seconds", justify="right", no_wrap=True)
+    for name, probability in zip(result.classes, result.probabilities, strict=True):
+        table.add_column(name, _probability(probability, result.probabilities), justify="right", overflow="fold")
+    flows = [item.mean_flow for item in result.windows if item.mean_flow is not None]
+    if flows:
+        table.add_column("flow (px)", f"{np.mean(flows):.3f}", justify="right")
+    for number, item in enumerate(result.windows[:_TABLE_ROWS], start=1):
+        frames = result.frames(item.window)
+        seconds = [] if item.window.seconds is None else ["{:.2f}-{:.2f}".format(*item.window.seconds)]
+        values = [_probability(value, item.probabilities) for value in item.probabilities]
+        flow = [] if item.mean_flow is None else [f"{item.mean_flow:.3f}"]
+        table.add_row(str(number), f"{frames[0]}-{frames[-1]}", *seconds, *values, *flow)
+    return table
+
+
+def _probability(value: np.floating, among: "npt.NDArray[np.float32]") -> "Text":
+    from rich.text import Text
+
+    return Text(f"{value:.2f}", style="bold" if value == among.max() else "")
