@@ -7,8 +7,8 @@ import pytest
 from rich.table import Table
 
 from mol_fast.cli import progress
-from mol_fast.predict import _print
 from mol_fast.prediction.result import Prediction, WindowPrediction
+from mol_fast.prediction.terminal import print_prediction
 from mol_fast.prediction.windows import Window
 from mol_fast.utils.terminal import make_console
 
@@ -43,6 +43,6 @@ def test_defect_07_progress_shows_markup_as_text(
 def test_defect_07_predict_prints_classes_with_markup(capsys: pytest.CaptureFixture[str]) -> None:
     probabilities = np.array([0.25, 0.75], np.float32)
     window = WindowPrediction(Window(tuple(range(8)), 0), probabilities, None, None, np.eye(2, 3), None, 0)
-    _print(Prediction(("[/bold]", "[red]"), probabilities, [window], None, []), (), Path("[/out]"))
+    print_prediction(Prediction(("[/bold]", "[red]"), probabilities, [window], None, []), (), Path("[/out]"))
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("[/bold]", "[red]", "0.75", "[/out]"))
