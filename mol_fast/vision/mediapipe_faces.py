@@ -16,8 +16,8 @@ from mol_fast.vision.faces import Face, FaceFinder, check_frame
 class MediaPipeFinder(FaceFinder):
     """Finder of faces whose score is that of the landmark network, from 0 to 1.
 
-    It finds faces from about 1/14 of the longer side of a frame on, and from 1/22 if there is no larger one, in any
-    position: tilted by any angle, turned by about 60 degrees. The box is that of the points, from forehead to chin.
+    It finds faces from about 1/14 of the longer side of a frame on, and from 1/22 if there is no larger one. Heads may
+    be tilted by up to 90 degrees. The box is that of the points, from forehead to chin.
 
     Args:
         min_score: ignore faces with a lower score.
