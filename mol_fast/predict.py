@@ -81,6 +81,7 @@ class Options:
         max_flow: Flow length that is drawn in full colour, in pixels of the 128 x 128 crop. Default: the 99th
             percentile.
         moments: In a video longer than a window, also spot the moments at which the face moves, and write moments.csv.
+        windows: Print the table of all windows beside the moments, too.
         video: Write annotated.mp4.
         device: Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         batch_size: Number of windows in one batch. A smaller batch needs less memory.
@@ -100,6 +101,7 @@ class Options:
     min_score: float | None = None
     max_flow: float | None = None
     moments: bool = True
+    windows: bool = False
     video: bool = True
     device: str = "auto"
     batch_size: int = 8
@@ -116,11 +118,11 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     """Predict micro-expression, optical flow and landmarks of a person in a video, or in several ones.
 
     One person is followed, by default the largest at the beginning. A window counts only if the face is there in all of
-    its frames. Prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow
-    length in pixels of the 128 x 128 crop. In a longer video, the moments at which the face moves are spotted and
-    recognised; a still face has none. Writes prediction.json, moments.csv and annotated.mp4. Weights that were trained
-    without flow or landmarks (--tasks) predict only the other tasks. An input that cannot be used does not stop the
-    others.
+    its frames. In a video longer than a window, spots the moments at which the face moves, and recognises and prints
+    them; a still face has none. Of a shorter video, or with --windows, prints the class probabilities of each window
+    and of the clip (the mean over windows), and the mean flow length in pixels of the 128 x 128 crop. Writes
+    prediction.json, moments.csv and annotated.mp4. Weights that were trained without flow or landmarks (--tasks)
+    predict only the other tasks. An input that cannot be used does not stop the others.
 
     Args:
         inputs: Video files, folders of images in the order of the numbers in their names, prepared .safetensors files,
@@ -199,7 +201,7 @@ def _run_one(
             with progress("frame") as begin:
                 advance = begin("drawing", source.count)
                 write_annotated(out / "annotated.mp4", source, windows, result, max_flow, sound, advance)
-    print_prediction(result, (*source.notes, *note), out)
+    print_prediction(result, (*source.notes, *note), out, options.windows)
 
 
 def _webcam(path: Path) -> int | None:

@@ -67,7 +67,7 @@ def write_annotated(
     place = {item.window: k for k, item in enumerate(prediction.windows)}
     reasons = {item.window: item.reason for item in prediction.skipped}
     pairs = shown_pairs(windows, source.count).tolist()
-    summary = f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
+    summary = _summary(prediction)
     frames = ahead(source, _AHEAD)
     first = next(frames)
     fastest = None if prediction.flow is None else max_flow
@@ -88,6 +88,13 @@ def write_annotated(
         for picture, time in ahead(pictures(), _AHEAD):
             writer.write(picture, time)
             on_frame()
+
+
+def _summary(prediction: Prediction) -> str:
+    if prediction.moments is None:
+        return f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
+    count = len(prediction.moments)
+    return "1 moment" if count == 1 else f"{count or 'no'} moments"
 
 
 def _moment_at(prediction: Prediction, frame: int) -> str:

@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 _TABLE_ROWS = 40
 
 
-def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
-    """Print the table of windows, the moments, what was skipped, and notes.
+def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path, windows: bool = False) -> None:
+    """Print the moments or the table of windows, what was skipped, and notes.
 
     Args:
         result: the prediction.
         notes: further notes, one sentence each.
         out: folder that its files were written to.
+        windows: print the table of windows beside the moments, too.
     """
     console = make_console(width=None if sys.stdout.isatty() else 120)
-    console.print(_table(result))
     for note in notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     if result.moments is not None:
         _print_moments(console, result)
-    more = len(result.windows) - _TABLE_ROWS
-    if more > 0:
-        console.print(f"{more} more windows are in prediction.json")
+    if result.moments is None or windows:
+        console.print(_table(result))
+        more = len(result.windows) - _TABLE_ROWS
+        if more > 0:
+            console.print(f"{more} more windows are in prediction.json")
     if result.people == 1:
         console.print("1 person is seen")
     elif result.people is not None:
@@ -60,10 +62,12 @@ def _print_moments(console: "Console", result: Prediction) -> None:
     from rich.text import Text
 
     moments = result.moments or ()
+    spans = [window.seconds for window in (item.window for item in result.windows) if window.seconds]
+    length = f" in {max(end for _, end in spans) - min(start for start, _ in spans):.0f} s" if spans else ""
     if not moments:
-        console.print("no movement of the face that looks like an expression")
+        console.print(f"no movement of the face that looks like an expression{length}")
         return
-    console.print("1 moment" if len(moments) == 1 else f"{len(moments)} moments")
+    console.print(("1 moment" if len(moments) == 1 else f"{len(moments)} moments") + length)
     table = Table()
     for name in ("moment", "seconds", "kind", "class", "strength", "regions"):
         table.add_column(name, justify="left" if name in ("kind", "class", "regions") else "right")

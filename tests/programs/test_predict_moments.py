@@ -55,7 +55,8 @@ def test_a_smile_is_one_moment(weights: Path, tmp_path: Path, finder: FaceFinder
     told = json.loads((out / "prediction.json").read_text())
     assert [row["onset"] for row in told["moments"]] == [int(moment["onset"])]
     printed = capsys.readouterr().out
-    assert "1 moment\n" in printed
+    assert "1 moment in 2 s\n" in printed
+    assert "clip" not in printed
     assert "left mouth corner up" in printed
     (part,) = predict(video, weights, tmp_path / "part", "--no-video", "--start", "0.3", "--stride", "2s")
     assert abs(int(part["onset"]) - int(moment["onset"])) <= 2  # frames count from the beginning of the video
