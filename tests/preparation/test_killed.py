@@ -150,7 +150,7 @@ def test_killed_at_every_rename(release: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_workers_end_with_their_parent_and_the_next_run_goes_on(tmp_path: Path) -> None:
     """The program itself, killed while two workers are at it."""
-    root = write_casme2(tmp_path / "release", [Fake(i, "a", "fear", frames=16) for i in range(1, 7)])
+    root = write_casme2(tmp_path / "release", [Fake(i, "a", "fear") for i in range(1, 7)])
     assert head().shape == (9, 176, 176)
     command = [sys.executable, "-m", "mol_fast.prepare", "casme2", "--root", str(root), "--workers", "2", "--out"]
     out = tmp_path / "out"
