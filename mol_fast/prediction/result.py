@@ -175,7 +175,7 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
         "moments": None if prediction.moments is None else [moment_row(moment) for moment in prediction.moments],
         "skipped": [{"reason": item.reason, **_span(prediction, item.window)} for item in prediction.skipped],
     }
-    windows = [_window(prediction, window) for window in prediction.windows]
+    windows = (_window(prediction, window) for window in prediction.windows)  # one at a time: their lists are large
     lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
     return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
 
