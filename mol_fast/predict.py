@@ -74,7 +74,7 @@ class Options:
         aligned: The frames are already aligned face crops: search no faces. Always on for prepared files.
         person: Number of the person whose face is followed. People are numbered as they appear; those that appear
             together by size, the largest first.
-        faces: Finder of faces: mediapipe, or dlib, as the authors of the paper did (its weights are not for commercial
+        faces: Finder of faces: mediapipe, or dlib with its 68-point predictor (its weights are not for commercial
             use).
         min_score: Smallest score of a face. Default: 0.5 of 1 for mediapipe; 0.2 for dlib, where clear frontal faces
             have about 1 or more.

@@ -44,7 +44,7 @@ class Options:
             of the training was.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
-        faces: Finder of faces: mediapipe, or dlib, as the authors of the paper did (its weights are not for commercial
+        faces: Finder of faces: mediapipe, or dlib with its 68-point predictor (its weights are not for commercial
             use).
         min_score: Smallest score of a face. Default: 0.5 of 1 for mediapipe; 0.2 for dlib, where clear frontal faces
             have about 1 or more.

