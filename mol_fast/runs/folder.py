@@ -118,6 +118,11 @@ class _Identified(msgspec.Struct):
     def folders(self) -> list[str]:
         return [fold if isinstance(fold, str) else fold.name for fold in self.folds]
 
+    def held_out(self) -> dict[str, tuple[str, ...]]:
+        """Return the held-out subjects of each fold that tells them, by its folder."""
+        folds = (fold for fold in self.folds if isinstance(fold, Fold) and fold.subjects)
+        return {fold.name: tuple(map(str, fold.subjects)) for fold in folds}
+
 
 def fold_folder(path: Path, fold: Fold) -> Path:
     """Return the folder of `fold` in the run folder `path`."""
@@ -191,4 +196,6 @@ def open_folder(
     names = sorted({*there.identity, *here.identity})
     pairs = {name: (there.identity.get(name), here.identity.get(name)) for name in names}
     pairs["folders"] = there.folders(), here.folders()  # earlier versions named some of them otherwise
+    told = there.held_out(), here.held_out()  # two sets of one source make folders of the same name
+    pairs["held_out"] = told if all(told) else (None, None)
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

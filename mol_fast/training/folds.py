@@ -24,7 +24,7 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
         raise UserError(f"{options} cannot be combined: give one of them")
     seeds = range(settings.seed, settings.seed + settings.seeds)
     if settings.test_data or settings.folds == ("data",):
-        parts = _of_data(videos, subjects, settings.test_data)
+        parts = _of_data(videos, subjects, settings)
         return [Fold.of_sets(names, of, seed) for seed in seeds for names, of in parts.items()]
     held_out: list[tuple[Subject, ...]]
     if settings.folds == ("all",):
@@ -46,10 +46,10 @@ def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
 
 
 def _of_data(
-    videos: Sequence[Video], subjects: Sequence[Subject], test_data: Sequence[Path]
+    videos: Sequence[Video], subjects: Sequence[Subject], settings: TrainSettings
 ) -> dict[tuple[str, ...], tuple[Subject, ...]]:
     """Return the subjects to hold out together, by sources: those of the test data, or of each source in turn."""
-    if not test_data:
+    if not settings.test_data:
         parts: dict[tuple[str, ...], tuple[Subject, ...]] = {
             (name,): tuple(item for item in subjects if item.source == name) for name in sources(videos)
         }
@@ -58,14 +58,23 @@ def _of_data(
                 f"--folds data holds out one set after the other, but there is only {min(parts)[0]}: give more"
             )
         return parts
-    tested = {video.id.person for video in videos if any(video.path.is_relative_to(folder) for folder in test_data)}
-    trained = {video.id.person for video in videos if not any(video.path.is_relative_to(path) for path in test_data)}
+    tested, trained = set(), set()
+    for video in videos:
+        of = tested if _folder(video, settings.every_data()) in settings.test_data else trained
+        of.add(video.id.person)
     if both := sorted(tested & trained):
         names = ", ".join(label_subjects(both).values())
         raise UserError(f"subjects are in --data and in --test-data: {names}; train and test on different people")
     if not trained & set(subjects):
         raise UserError("--test-data has all videos, none is left to train on: give other sets with --data")
+    if not tested & set(subjects):
+        raise UserError("--test-data has no video of the protocol: give other sets, or another --protocol")
     return {tuple(sorted({subject.source for subject in tested})): tuple(sorted(tested & set(subjects)))}
+
+
+def _folder(video: Video, folders: Sequence[Path]) -> Path:
+    """Return the folder that a video was opened from; one set may lie in the folder of another."""
+    return max((path for path in folders if video.path.is_relative_to(path)), key=lambda path: len(path.parts))
 
 
 def split_clips(

@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mol_fast.data import PreparedSet, Video, get_protocol, write_index, write_video
 from mol_fast.data.store import open_sets
+from mol_fast.runs.folder import Fold, open_run
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.stored import read_run
 from mol_fast.train import main
@@ -32,8 +34,12 @@ VIDEOS = [
 ]
 
 
+EVERY = tuple(map(Path, "ABCD"))
+
+
 def folds(**settings: object) -> dict[str, tuple[Subject, ...]]:
-    return {fold.name: fold.subjects for fold in make_folds(VIDEOS, replace(TrainSettings(), **settings))}
+    given = replace(TrainSettings(), data=EVERY, **settings)
+    return {fold.name: fold.subjects for fold in make_folds(VIDEOS, given)}
 
 
 def test_every_set_is_held_out_in_turn() -> None:
@@ -70,7 +76,28 @@ def test_what_cannot_be_held_out(settings: dict[str, object], sentence: str) -> 
 def test_a_subject_to_train_and_to_test_on_is_refused() -> None:
     both = [*VIDEOS, video("E", "casme2", "sub02")]
     with pytest.raises(UserError, match=r"are in --data and in --test-data: sub02; train and test on different people"):
-        make_folds(both, replace(TrainSettings(), test_data=(Path("E"),)))
+        make_folds(both, replace(TrainSettings(), data=EVERY, test_data=(Path("E"),)))
+
+
+@pytest.mark.parametrize(("data", "test_data"), [("D/../A", "D"), ("A", "A/more"), ("A/more", "A")])
+def test_a_set_may_lie_in_the_folder_of_another(data: str, test_data: str) -> None:
+    videos = [video(data, "casme2", "sub01"), video(test_data, "casme2", "sub02")]
+    settings = replace(TrainSettings(), data=(Path(data),), test_data=(Path(test_data),))
+    assert [fold.subjects for fold in make_folds(videos, settings)] == [(Subject("casme2", "sub02"),)]
+
+
+def test_test_data_without_a_video_of_the_protocol_are_refused() -> None:
+    with pytest.raises(UserError, match="--test-data has no video of the protocol"):
+        folds(test_data=(Path("E"),))
+
+
+def test_a_run_does_not_resume_with_other_subjects(tmp_path: Path) -> None:
+    """Two sets of one source, exchanged, give a fold of the same name."""
+    told = [{"folds": msgspec.to_builtins([Fold.of_sets(["a"], [Subject("a", name)], 0)])} for name in ("x", "y")]
+    open_run(tmp_path / "run", told[0], {})
+    open_run(tmp_path / "run", told[0], {})
+    with pytest.raises(UserError, match=r"held_out is .*a/x.* there and .*a/y.* here.*: choose another --name"):
+        open_run(tmp_path / "run", told[1], {})
 
 
 def test_one_set_cannot_be_held_out() -> None:
