@@ -34,6 +34,8 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
     """
     if out.suffix != SUFFIXES[format]:
         raise UserError(f"OUT is {out}, --format {format} needs the ending {SUFFIXES[format]}")
+    if out.is_dir():
+        raise UserError(f"OUT is {out}, which is a folder: give the name of a file")
     if not out.parent.is_dir():
         raise UserError(f"there is no folder {out.parent}, create it first")
     model, info = load_weights(weights)

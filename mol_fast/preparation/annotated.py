@@ -54,6 +54,8 @@ def annotated_video(
     if folder is None:
         return skipped(f"there is no folder of frames, and no video file, for {row.name} of subject {subject}")
     if is_video(folder):
+        if row.onset == 0:
+            return skipped("its onset is 0, but the frames of a video file count from 1")
         return _video_file(release, subject, name, row, label, fixes, folder)
     found = frame_files(folder)
     reason = too_few(found, row.onset, row.offset)

@@ -32,7 +32,7 @@ CASME = SheetLayout(
     subject_folder=r"sub0*(\d+)",
     subject="sub{:02d}",
     folders=_RAW_FIRST,
-    sheets=("CASME-coded*.xls*", "CASME*.xls*"),
+    sheets=("CASME-coded*.xls*", "CASME[!2]*.xls*", "CASME.xls*"),
     fps=60,
 )
 CASME2 = SheetLayout(

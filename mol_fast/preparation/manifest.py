@@ -98,8 +98,9 @@ class Manifest:
         by_status = Counter(entry.status for entry in self.entries)
         used = [entry for entry in self.entries if entry.status in ("used", "listed")]
         fixed = [entry for entry in used if entry.fixes]
+        counts = [f"{number} {status}" for status, number in sorted(by_status.items())]
         parts = [
-            f"{self.info['name']}: {', '.join(f'{number} {status}' for status, number in sorted(by_status.items()))}",
+            f"{self.info['name']}: {', '.join(counts) or 'no video'}",
             _lines("Notes", self.notes, limit),
             _lines("Labels", _tally(entry.label for entry in used), limit),
             _lines("Subjects", _subject_lines(used), limit),

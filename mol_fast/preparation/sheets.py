@@ -74,9 +74,11 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
                 raise UserError(f"there are several sheets, {names}; choose one with --sheet")
             if found:
                 return found[0]
-    sheets = sorted(path.name for level in ("", "*/") for path in root.glob(f"{level}*.xlsx"))
+    sheets = sorted(
+        path.name for level in ("", "*/") for end in ("xls*", "csv") for path in root.glob(f"{level}*.{end}")
+    )
     raise UserError(
-        f"there is no sheet {' or '.join(patterns)} in {root} (found: {', '.join(sheets) or 'no .xlsx file'}); "
+        f"there is no sheet {' or '.join(patterns)} in {root} (found: {', '.join(sheets) or 'none'}); "
         "give the annotation sheet of the release with --sheet"
     )
 

@@ -39,7 +39,7 @@ def part_rows(pooled: PooledResults) -> list[tuple[str, ...]]:
             count([sum(map(sum, item.confusion)) for item in seeds.values()]),
             *(spread([getattr(item, score) for item in seeds.values()]) for score in RECOGNITION),
         )
-        for name, seeds in {"full": full, **parts}.items()
+        for name, seeds in (("full", full), *parts.items())
     ]
 
 

@@ -66,8 +66,9 @@ def test_a_video_that_the_cropped_release_cuts_short(tmp_path: Path) -> None:
 
 def test_video_files_instead_of_folders_of_frames(tmp_path: Path) -> None:
     videos = [Fake(1, "a", "fear", onset=20, apex=23), Fake(1, "b", "fear", frames=7), Fake(1, "c", "fear", apex="/")]
+    videos.append(Fake(1, "d", "fear", onset=0))
     root = write_casme2(tmp_path, videos, faces=False)
-    for name in "abc":
+    for name in "abcd":
         folder = root / "CASME2_RAW_selected/sub01" / name
         for file in folder.iterdir():
             file.unlink()
@@ -79,6 +80,7 @@ def test_video_files_instead_of_folders_of_frames(tmp_path: Path) -> None:
     assert (first.name, first.frames[0].name, first.numbers, first.apex) == ("a", "a.avi", (20, 28), 3)
     assert (second.name, second.apex) == ("c", None)
     assert "7 frames from onset to offset" in reasons(listing)["sub01", "b"]
+    assert "its onset is 0, but the frames of a video file count from 1" in reasons(listing)["sub01", "d"]
     assert "no row in the sheet: sub01/more.AVI" in reasons(listing)["sub01", "more"]
 
 

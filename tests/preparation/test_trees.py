@@ -14,6 +14,7 @@ from mol_fast.preparation.layouts import CASME, list_with_sheet
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.sheets import read_sheet
 from mol_fast.preparation.trees import CASME3, DFME, FDME, MMEW, list_tree
+from mol_fast.preparation.whole_set import make_plan
 from mol_fast.prepare import main
 from mol_fast.utils.errors import UserError
 
@@ -202,3 +203,14 @@ def test_another_tree_is_one_sentence(tmp_path: Path) -> None:
     frames(tmp_path / "S03-01-002", range(9))
     with pytest.raises(UserError, match=r"there is no sheet MMEW\*Micro\*\.xlsx"):
         list_tree(MMEW, tmp_path, None)
+
+
+def test_the_sheet_of_casme2_is_not_taken_for_that_of_casme(tmp_path: Path) -> None:
+    frames(tmp_path / "CASME/raw/sub01/EP01_1", range(1, 20))
+    write_sheet(tmp_path / "CASME2-coding.xlsx", ("Subject", "Filename"), [(1, "EP01_1")])
+    with pytest.raises(UserError, match=r"there is no sheet CASME-coded.* \(found: none\)"):
+        list_with_sheet(CASME, tmp_path / "CASME", None)
+
+
+def test_a_summary_of_nothing_says_so() -> None:
+    assert make_plan("mine", Listing("mine"), None).manifest().summary() == "mine: no video\n"

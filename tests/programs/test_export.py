@@ -109,13 +109,16 @@ def test_a_model_in_training_is_refused(one_task: Path, tmp_path: Path) -> None:
     [
         (["{weights}", "mol.pt"], "OUT is mol.pt, --format onnx needs the ending .onnx"),
         (["{weights}", "mol.onnx", "--format", "pt2"], "--format pt2 needs the ending .pt2"),
+        (["{weights}", "folder.onnx"], "OUT is folder.onnx, which is a folder: give the name of a file"),
         (["{weights}", "nowhere/mol.onnx"], "there is no folder nowhere, create it first"),
         (["nowhere", "mol.onnx"], "no weights at nowhere"),
     ],
 )
 def test_bad_input_is_one_sentence(
-    one_task: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+    one_task: Path, tmp_path: Path, monkeypatch, capsys, options: list[str], sentence: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.onnx").mkdir()
     assert main([option.format(weights=one_task) for option in options]) == 2
     printed = capsys.readouterr().err
     assert sentence in printed

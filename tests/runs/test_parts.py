@@ -9,6 +9,7 @@ import pytest
 from mol_fast.evaluation.compare import compare_runs
 from mol_fast.metrics import Evaluation, LabelledWindow
 from mol_fast.report.comparison import score_rows
+from mol_fast.report.labels import part_rows
 from mol_fast.report.run import write_run_report
 from mol_fast.report.terminal import print_comparison, print_scores
 from mol_fast.runs.fold_results import FoldResults
@@ -112,3 +113,9 @@ def test_comparison_of_parts_is_that_of_runs_of_one_source(capsys: pytest.Captur
     assert labels[4:] == ["UF1 of casme2", "UAR of casme2", "UF1 of samm", "UAR of samm"]
     print_comparison(found, a, b)
     assert "UAR of samm" in capsys.readouterr().out
+
+
+def test_a_set_called_full_has_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFUSION, "full", CONFUSION["samm"])
+    rows = part_rows(PooledResults(run(sources=("casme2", "full"))))
+    assert [row[:2] for row in rows] == [("full", "14"), ("casme2", "8"), ("full", "6")]
