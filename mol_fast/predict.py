@@ -250,11 +250,11 @@ def _predict(
     skipped: list[Skipped] = []
     fast = 0.0
     planned = set(windows)
-    of_moments = {moment_window(moment, source): moment for moment in moments or ()}
+    of_moments = [(moment_window(moment, source), moment) for moment in moments or ()]
     found: dict[Window, npt.NDArray[np.float32]] = {}
     with progress("frame") as begin:
         advance = begin("predicting", source.count)
-        every = sorted(planned | of_moments.keys())
+        every = sorted(planned.union(window for window, _ in of_moments))
         for prediction, window_flow in predictor.run(source, every, tracker, skipped, advance):
             found[prediction.window] = prediction.probabilities
             if prediction.window not in planned:
@@ -272,8 +272,7 @@ def _predict(
     if moments is None or tracker is None:
         return result, fast
     named = [
-        recognised(moment, result.classes, found.get(window), first, tracker.person)
-        for window, moment in of_moments.items()
+        recognised(moment, result.classes, found.get(window), first, tracker.person) for window, moment in of_moments
     ]
     return replace(result, moments=tuple(sorted(named, key=lambda moment: moment.onset))), fast
 

@@ -11,6 +11,7 @@ from harness.predict_scene import CLASSES, write_weights
 from mol_fast.data import render_video
 from mol_fast.predict import main
 from mol_fast.prediction.moments import too_slow
+from mol_fast.spotting import Moment
 from mol_fast.spotting.table import COLUMNS
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.video import FrameArray, rgb
@@ -75,3 +76,15 @@ def test_a_slow_video_says_what_it_cannot_show() -> None:
     assert sentence is not None
     assert sentence.startswith("a.mp4 has 5 frames per second, a micro-expression needs at least 15")
     assert too_slow(FrameArray(frames, "a.mp4", fps=25)) is None
+
+
+def test_two_moments_of_one_window_are_told(weights: Path, tmp_path: Path, finder: FaceFinder, monkeypatch) -> None:
+    """Both begin in the last 8 frames of the video, so that they are recognised from the same ones."""
+    video, last = film(tmp_path / "head.mp4", False), BEFORE + MOVING + AFTER - 1
+    moments = [
+        Moment(onset, onset + 1, onset + 2, onset / 30, (onset + 1) / 30, (onset + 2) / 30, "micro", 1.0, ())
+        for onset in (last - 5, last - 2)
+    ]
+    monkeypatch.setattr("mol_fast.predict.spot_moments", lambda *_: moments)
+    rows = predict(video, weights, tmp_path / "out", "--no-video", "--stride", "1s")
+    assert [int(row["onset"]) for row in rows] == [last - 5, last - 2]
