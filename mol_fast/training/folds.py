@@ -58,7 +58,8 @@ def _of_data(
                 f"--folds data holds out one set after the other, but there is only {min(parts)[0]}: give more"
             )
         return parts
-    tested, trained = set(), set()
+    tested: set[Subject] = set()
+    trained: set[Subject] = set()
     for video in videos:
         of = tested if _folder(video, settings.every_data()) in settings.test_data else trained
         of.add(video.id.person)
