@@ -190,6 +190,8 @@ def _run_one(
             "part": part,
             "faces": None if source.aligned else options.faces,
         }
+        for name in ("moments.csv", "annotated.mp4"):  # of an earlier prediction, which is replaced
+            (out / name).unlink(missing_ok=True)
         write_atomic(out / "prediction.json", to_json(result, about))
         if result.moments is not None:
             write_atomic(out / "moments.csv", moments_csv(result.moments))

@@ -20,7 +20,7 @@ from mol_fast.preparation.whole_set import CountMismatch, make_plan, prepare_set
 from mol_fast.preparation.workers import Outcome
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.limits import MOST_WORKERS
+from mol_fast.utils.limits import MOST_FPS, MOST_WORKERS
 from mol_fast.vision.face_models import face_models
 from mol_fast.vision.finders import Finders, least_score, open_finder
 
@@ -96,6 +96,8 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     workers = min(os.cpu_count() or 1, MOST_WORKERS) if options.workers is None else options.workers
     if not 1 <= workers <= MOST_WORKERS:
         raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, got {workers}")
+    if options.fps is not None and not 0 < options.fps <= MOST_FPS:
+        raise UserError(f"--fps is {options.fps}, must be positive and at most {MOST_FPS}")
     least = least_score(options.faces, options.min_score)
     settings = Settings(options.align, options.faces, least, str(choose_device(options.device)))
     protocol = None if options.protocol is None else get_protocol(options.protocol)

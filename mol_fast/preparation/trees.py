@@ -83,7 +83,7 @@ def list_tree(layout: TreeLayout, root: Path, sheet: Path | None) -> Listing:
     """
     found = _frame_folders(layout, root)
     path = find_sheet(root, layout.sheets, sheet)
-    listing = Listing(layout.source, notes=[f"{len(found)} folders like {layout.example}, sheet {path.name}"])
+    listing = Listing(layout.source, notes=[f"folders like {layout.example}: {len(found)}, sheet {path.name}"])
     used = set()
     for row in read_sheet(path):
         subject = "" if row.subject is None else layout.subject.format(row.subject)

@@ -100,7 +100,7 @@ def test_casme3(tmp_path: Path) -> None:
     assert listing.videos[2].frames[0] == tmp_path / "part_A/spNO.12/a/color/7.jpg"
     assert "after its offset, 0" in reasons(listing)["b_7"]
     assert listing.notes == [
-        "4 folders like part_A/spNO.1/a/color, sheet cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx",
+        "folders like part_A/spNO.1/a/color: 4, sheet cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx",
         "folders of frames without a row in the sheet, 1: part_A/spNO.1/k/color",
     ]
     assert [PROTOCOLS["casme3-7"].class_of(video) for video in listing.videos] == [1, 6, 3]

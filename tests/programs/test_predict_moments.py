@@ -70,6 +70,16 @@ def test_a_still_face_has_no_moment(weights: Path, tmp_path: Path, finder: FaceF
     assert "no movement of the face that looks like an expression" in capsys.readouterr().out
 
 
+def test_a_new_prediction_replaces_the_files_of_an_earlier_one(weights: Path, tmp_path: Path) -> None:
+    video, out = film(tmp_path / "head.mp4", False), tmp_path / "out"
+    out.mkdir()
+    for name in ("moments.csv", "annotated.mp4", "mine.txt"):
+        (out / name).write_text("old")
+    options = ["--weights", str(weights), "--out", str(out), "--aligned", "--no-video", "--stride", "2s"]
+    assert main([str(video), *options]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "prediction.json"]
+
+
 def test_a_slow_video_says_what_it_cannot_show() -> None:
     frames = np.zeros((9, 8, 8), dtype=np.uint8)
     sentence = too_slow(FrameArray(frames, "a.mp4", fps=5))

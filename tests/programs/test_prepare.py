@@ -301,6 +301,7 @@ def test_frames_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (["--fps", "nan"], "--fps is nan, must be positive and at most 100000"),
         (["--workers", "0"], "--workers must be from 1 to 256, got 0"),
         (["--device", "abacus"], "device 'abacus' is not available"),
         (["--device", "cpu:abc"], "device 'cpu:abc' is not available"),
