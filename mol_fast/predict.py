@@ -33,7 +33,7 @@ from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
-from mol_fast.vision.tracking import FaceTracker
+from mol_fast.vision.tracking import FaceTracker, Follower, Track
 from mol_fast.vision.video import FrameSource
 from mol_fast.vision.webcam import record
 
@@ -172,11 +172,14 @@ def _run_one(
     source.aligned = source.aligned or options.aligned
     check_length(source)
     windows, note = _plan(source, options, predictor.spans)
-    tracker = None if source.aligned else FaceTracker(finder(), options.person)
+    tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person)
     moments = None
     if options.moments and tracker is not None and source.times is not None and windows[0].anchor != windows[-1].anchor:
         with progress("frame") as begin:
-            moments = spot_moments(source, FaceTracker(finder(), options.person), begin("spotting", source.count))
+            track = Track(tracker)
+            moments = spot_moments(source, track, begin("spotting", source.count))
+            track.rewind()
+            tracker = track
         note += tuple(filter(None, [too_slow(source)]))
     out.mkdir(parents=True, exist_ok=True)
     first = first_frame(source)
@@ -241,7 +244,7 @@ def _predict(
     windows: list[Window],
     moments: list[Moment] | None,
     predictor: Predictor,
-    tracker: FaceTracker | None,
+    tracker: Follower | None,
     flow: FlowFile,
 ) -> tuple[Prediction, float]:
     """Predict all windows and moments, with flow on disk.

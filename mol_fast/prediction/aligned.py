@@ -16,7 +16,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, resize_matrix, warp
 from mol_fast.vision.faces import Face
 from mol_fast.vision.sizes import CROP, MARGIN
-from mol_fast.vision.tracking import NO_FACE, FaceTracker, Sight
+from mol_fast.vision.tracking import NO_FACE, Follower, Sight
 from mol_fast.vision.video import FrameSource, Picture, grey
 
 CUT = "cut"
@@ -48,7 +48,7 @@ class Skipped(NamedTuple):
 def aligned_windows(
     source: FrameSource,
     windows: list[Window],
-    tracker: FaceTracker | None,
+    tracker: Follower | None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> Iterator[AlignedWindow | Skipped]:
     """Read `source` once, and yield each window as soon as its last frame is read.
@@ -94,7 +94,7 @@ def describe(skipped: Iterable[Skipped]) -> str:
     return ", ".join(f"{why} in {n} {'window' if n == 1 else 'windows'}" for why, n in counts.most_common())
 
 
-def check_any(source: FrameSource, skipped: list[Skipped], tracker: FaceTracker | None) -> None:
+def check_any(source: FrameSource, skipped: list[Skipped], tracker: Follower | None) -> None:
     """Raise UserError because all windows of a source are skipped."""
     if tracker is not None:
         tracker.check(source.name)
@@ -134,7 +134,7 @@ class _Begun:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def _sight(frame: Picture, tracker: FaceTracker | None, wanted: bool) -> Sight:
+def _sight(frame: Picture, tracker: Follower | None, wanted: bool) -> Sight:
     if tracker is None:
         return Sight(None, 0, None)
     if wanted:

@@ -11,16 +11,14 @@ from mol_fast.spotting import LEAST_FPS, Moment, Spotter
 from mol_fast.utils.ahead import ahead
 from mol_fast.vision.align import Matrix, alignment, transform, warp
 from mol_fast.vision.sizes import FRAME
-from mol_fast.vision.tracking import FaceTracker
+from mol_fast.vision.tracking import Follower
 from mol_fast.vision.video import FrameSource, grey
 
 _AHEAD = 8  # frames that are decoded in advance
 _DRIFT = 0.05  # of the picture; when the face has moved further in it, the face is aligned anew
 
 
-def spot_moments(
-    source: FrameSource, tracker: FaceTracker, on_frame: Callable[[], object] = lambda: None
-) -> list[Moment]:
+def spot_moments(source: FrameSource, tracker: Follower, on_frame: Callable[[], object] = lambda: None) -> list[Moment]:
     """Spot the moments of the person that `tracker` follows. Reads the source once, with a few frames in memory.
 
     Frames are numbered from 0. A cut, and a gap without the face, end a stretch; nothing is spotted across it.

@@ -21,7 +21,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import centre_crop, inverse, transform
 from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, WINDOW
-from mol_fast.vision.tracking import FaceTracker
+from mol_fast.vision.tracking import FaceTracker, Follower
 from mol_fast.vision.video import FrameArray, FrameSource
 
 
@@ -62,7 +62,7 @@ class Predictor:
         self,
         source: FrameSource,
         windows: list[Window],
-        tracker: FaceTracker | None,
+        tracker: Follower | None,
         skipped: list[Skipped],
         on_frame: Callable[[], object] = lambda: None,
     ) -> Iterator[tuple[WindowPrediction, Flow | None]]:
@@ -174,7 +174,7 @@ def summarise(
     predictions: list[WindowPrediction],
     skipped: list[Skipped],
     flow: Sequence[Flow] | None,
-    tracker: FaceTracker | None,
+    tracker: Follower | None,
     fps: float | None,
     first: int = 0,
 ) -> Prediction:

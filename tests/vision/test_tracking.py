@@ -8,7 +8,7 @@ from harness.people import COLLINS, HOPPER, eye_distance, noisy, portrait, side_
 
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import Face, FaceFinder
-from mol_fast.vision.tracking import NO_FACE, OTHER_PERSON, FaceTracker, Sight
+from mol_fast.vision.tracking import NO_FACE, OTHER_PERSON, FaceTracker, Sight, Track
 
 WALL = np.full((360, 640), 90, dtype=np.uint8)
 
@@ -119,3 +119,37 @@ def test_who_is_not_there_is_said(finder: FaceFinder) -> None:
         tracker.check("talk.mp4")
     with pytest.raises(UserError, match="must be at least 1, got 0"):
         FaceTracker(finder, 0)
+
+
+class Counting:
+    """A follower that counts how often it looks, and sees a face on every second frame."""
+
+    person, people, looks = 2, 3, 0
+
+    def look(self, frame: np.ndarray) -> Sight:
+        self.looks += 1
+        face = Face((0, 0, 1, 1), 1.0, np.zeros((68, 2), np.float32), 1, np.zeros((468, 2), np.float32))
+        return Sight(face if self.looks % 2 else None, self.looks, None if self.looks % 2 else NO_FACE)
+
+    def pass_by(self, frame: np.ndarray) -> None:
+        raise AssertionError("a track looks at every frame")
+
+    def check(self, name: str) -> None:
+        raise UserError(name)
+
+
+def test_a_track_tells_again_what_was_seen() -> None:
+    follower = Counting()
+    track = Track(follower)
+    first = [track.look(WALL) for _ in range(3)]
+    track.pass_by(WALL)
+    track.rewind()
+    track.pass_by(WALL)
+    assert [track.look(WALL) for _ in range(2)] == first[1:]
+    assert track.look(WALL) == Sight(None, 4, NO_FACE)
+    assert follower.looks == 4
+    assert first[0].face is not None
+    assert first[0].face.mesh is None
+    assert (track.person, track.people) == (2, 3)
+    with pytest.raises(UserError, match=r"a\.mp4"):
+        track.check("a.mp4")
