@@ -4,29 +4,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness.fake_releases import Fake, write_casme2, write_frames, write_samm, write_sheet, write_smic
+from harness.fake_releases import (
+    Fake,
+    casme2,
+    only,
+    reasons,
+    write_casme2,
+    write_frames,
+    write_samm,
+    write_sheet,
+    write_smic,
+)
 from harness.videos import write_file
 
 from mol_fast.data import PROTOCOLS
-from mol_fast.preparation.layouts import CASME2, SAMM, list_smic, list_with_sheet
+from mol_fast.preparation.layouts import SAMM, list_smic, list_with_sheet
 from mol_fast.preparation.manifest import Entry, Manifest
 from mol_fast.preparation.one_video import Settings, _FrameReader
 from mol_fast.preparation.records import video_key
-from mol_fast.preparation.release import Listing, RawVideo
+from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
-
-
-def casme2(root: Path) -> Listing:
-    return list_with_sheet(CASME2, root, None)
-
-
-def only(listing: Listing) -> RawVideo:
-    assert len(listing.videos) == 1, listing
-    return listing.videos[0]
-
-
-def reasons(listing: Listing) -> dict[tuple[str, str], str]:
-    return {(item.subject, item.name): item.reason for item in listing.skipped}
 
 
 def test_raw_frames_are_used_however_deep_they_lie(tmp_path: Path) -> None:
