@@ -35,7 +35,6 @@ UNITS = {
     "flow": "(B, 2, 7, 128, 128), from each frame to the next, pixels of the crop; first x (columns), then y (rows)",
     "landmarks": "(B, 7, 68, 2), iBUG points (x, y) of frames 2 to 8, pixels of the crop",
 }
-_SHAPE = WINDOW, CROP, CROP
 Run = Callable[[npt.NDArray[np.uint8]], Sequence[npt.NDArray[np.float32]]]
 
 
