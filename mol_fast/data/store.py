@@ -1,7 +1,8 @@
 """The files of a prepared set: one safetensors file per video and an index table.
 
 DIR/set.json     {"format": 1, "name": ..., "size": 144, "videos": ..., ...}: what the set is and how it was made
-DIR/index.csv    subject,video,label,source,frames,file,fps: one row per video, `file` relative to DIR, `fps` or empty
+DIR/index.csv    subject,video,label,source,frames,file,fps,action_units: one row per video, `file` relative to DIR;
+                 `fps` and `action_units` are empty where they are unknown
 DIR/videos/SUBJECT/VIDEO.safetensors
     frames       uint8   (n, 144, 144)              aligned grey frames
     landmarks    float32 (n, 68, 2)                 (x, y) in pixels, iBUG 68-point order
@@ -31,8 +32,8 @@ from mol_fast.utils.user_tables import header_name, read_user_table, shown_heade
 from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
 
 FORMAT = 1
-_FPS = "fps"  # may be missing: earlier versions did not write it
-COLUMNS = ("subject", "video", "label", "source", "frames", "file", _FPS)
+_FPS, _UNITS = "fps", "action_units"  # may be missing: earlier versions did not write them
+COLUMNS = ("subject", "video", "label", "source", "frames", "file", _FPS, _UNITS)
 _METADATA = ("subject", "video", "label", "source")
 
 
@@ -61,7 +62,8 @@ class SetInfo(msgspec.Struct, frozen=True):
 class Video:
     """One video of a prepared set: its row of the index, and the path of its file.
 
-    Its rate `fps`, in frames per second, is None if it is unknown.
+    Its rate `fps`, in frames per second, is None if it is unknown. Its `action_units`, as the annotation writes them,
+    are empty if they are unknown.
     """
 
     subject: str
@@ -71,6 +73,7 @@ class Video:
     frames: int
     path: Path
     fps: float | None = None
+    action_units: str = ""
 
     @property
     def interval(self) -> int:
@@ -193,6 +196,7 @@ def write_video(
     label: str,
     source: str,
     fps: float | None = None,
+    action_units: str = "",
 ) -> Video:
     """Write one video atomically, and create its folder if needed.
 
@@ -202,6 +206,7 @@ def write_video(
         subject, video, label, source: stored in the header and, by `write_index`, in the index. `label` is the
             annotated emotion, `source` the data set that the video comes from.
         fps: frames per second, stored in the index; None if unknown.
+        action_units: as the annotation writes them, stored in the index; empty if unknown.
 
     Returns:
         The description of the video, for `write_index`.
@@ -221,7 +226,7 @@ def write_video(
     file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)}
     write_atomic(file, pack(data._asdict(), metadata))
-    return Video(subject, video, label, source, len(frames), file, fps)
+    return Video(subject, video, label, source, len(frames), file, fps, action_units)
 
 
 def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Mapping[str, Any]) -> None:
@@ -242,7 +247,7 @@ def write_index(path: str | os.PathLike[str], videos: Iterable[Video], info: Map
     for video in videos:
         file = video.path.relative_to(folder).as_posix()
         rate = "" if video.fps is None or video.fps > MOST_FPS else f"{video.fps:.6g}"
-        values = (video.subject, video.name, video.label, video.source, video.frames, file, rate)
+        values = (video.subject, video.name, video.label, video.source, video.frames, file, rate, video.action_units)
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     write_atomic(folder / "index.csv", csv_table(rows, COLUMNS))
     told = {"format": FORMAT, "size": FRAME, **info, "videos": len(rows)}
@@ -298,8 +303,8 @@ def _read_index(folder: Path, expected: int | None) -> list[Video]:
     if not path.is_file():
         raise UserError(f"{folder} is not a prepared set, it has no index.csv; prepare the set first")
     rows = read_user_table(path, "prepare the set again")
-    header = [header_name(cell) for cell in rows[0]] if rows else []
-    if sorted({*header, _FPS}) != sorted(COLUMNS) or len(set(header)) < len(header):
+    header = [header_name(cell).replace(" ", "_") for cell in rows[0]] if rows else []
+    if sorted({*header, _FPS, _UNITS}) != sorted(COLUMNS) or len(set(header)) < len(header):
         raise UserError(
             f"{path} has the columns {shown_header(header)}, must have {', '.join(COLUMNS)}; correct the first line"
         )
@@ -341,7 +346,7 @@ def _index_row(folder: Path, path: Path, line: int, header: list[str], cells: li
             f"{path} has fps {shown(rate)} in line {line}, must be empty, or positive and at most {MOST_FPS}; "
             "correct the line"
         )
-    empty = [column for column in header if column != _FPS and not row[column].strip()]
+    empty = [column for column in header if column not in (_FPS, _UNITS) and not row[column].strip()]
     if empty:
         raise UserError(f"{path} has no {empty[0]} in line {line}; fill it in")
     for kind in _METADATA:
@@ -351,4 +356,5 @@ def _index_row(folder: Path, path: Path, line: int, header: list[str], cells: li
         raise UserError(f"{path} names {shown(str(file))} in line {line}, which is not inside {folder}; move it there")
     if not os.path.isfile(folder / file):  # unlike Path.is_file, it does not raise for names that are too long
         raise UserError(f"{path} names {shown(str(file))} in line {line}, which does not exist; prepare the set again")
-    return Video(row["subject"], row["video"], row["label"], row["source"], frames, folder / file, fps)
+    names = (row[kind] for kind in _METADATA)
+    return Video(*names, frames, folder / file, fps, row.get(_UNITS, "").strip())

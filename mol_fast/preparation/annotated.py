@@ -67,7 +67,8 @@ def annotated_video(
     if len(frames) < WINDOW:
         return skipped(f"{len(frames)} frames from onset to offset, at least {WINDOW} are needed")
     fixes = (*fixes, *found.fixes, *cut_fixes)
-    return RawVideo(subject, name, label, release.source, frames, apex, fixes, row.fps or release.fps)
+    fps, units = row.fps or release.fps, row.action_units
+    return RawVideo(subject, name, label, release.source, frames, apex, fixes, fps, action_units=units)
 
 
 def _video_file(
@@ -85,4 +86,5 @@ def _video_file(
         apex = None
         fixes += (f"apex is {row.apex_text or 'empty'!r}, taken as not annotated",)
     numbers = row.onset, row.offset
-    return RawVideo(subject, name, label, release.source, (file,), apex, fixes, row.fps or release.fps, numbers)
+    fps, units = row.fps or release.fps, row.action_units
+    return RawVideo(subject, name, label, release.source, (file,), apex, fixes, fps, numbers, units)

@@ -19,6 +19,7 @@ class RawVideo:
         apex: index into the frames, None if not annotated.
         fps: frames per second of the camera; None if unknown, or if a video file tells it.
         fixes: problems that were fixed, one message each.
+        action_units: as the sheet has them; empty if unknown.
     """
 
     subject: str
@@ -30,6 +31,7 @@ class RawVideo:
     fixes: tuple[str, ...] = ()
     fps: float | None = None
     numbers: tuple[int, int] | None = None
+    action_units: str = ""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,13 @@ _COLUMNS = {
 }
 
 
-_RATE = "fps"  # column that a sheet may have as well
+_MORE = {
+    "Fps": ("fps",),
+    "Action Units": ("actionunits", "actionunit", "aus", "au"),
+    "Type": ("type", "expressiontype", "micro"),
+    "First Frame": ("firstframe", "firstf"),
+}
+"""Columns that a sheet may have as well."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,9 @@ class Row:
         apex_text: text of the apex cell.
         label: emotion, as written.
         fps: frames per second; None if the sheet does not tell.
+        action_units: as written; empty if the sheet does not tell.
+        kind: what kind of movement it is, as written, such as "Micro - 1/2"; empty if the sheet does not tell.
+        first: number of the first frame of the recording; None if the sheet does not tell.
     """
 
     line: int
@@ -52,6 +61,9 @@ class Row:
     apex_text: str
     label: str
     fps: float | None = None
+    action_units: str = ""
+    kind: str = ""
+    first: int | None = None
 
 
 def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
@@ -83,10 +95,14 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
     )
 
 
-def read_sheet(path: Path) -> list[Row]:
+def read_sheet(path: Path, absent: Collection[str] = ()) -> list[Row]:
     """Read the rows of an .xlsx, .xls or .csv sheet, from its first table that has all columns.
 
     Ignores text above the header, columns without a name, and empty rows.
+
+    Args:
+        path: the sheet.
+        absent: columns that the sheet need not have, such as "Apex Frame".
 
     Raises:
         UserError: the file cannot be read, or a column is missing.
@@ -99,7 +115,7 @@ def read_sheet(path: Path) -> list[Row]:
             columns = _columns(cells)
             if "Subject" not in columns and "Filename" not in columns:
                 continue
-            missing = [name for name in _COLUMNS if name not in columns]
+            missing = [name for name in _COLUMNS if name not in columns and name not in absent]
             if not missing:
                 return [_row(number, row, columns) for number, row in table[place + 1 :]]
             if closest is None or len(missing) < len(closest[0]):
@@ -174,19 +190,18 @@ def _columns(cells: Sequence[Any]) -> dict[str, int]:
     """Return the place of each known column, if these cells are a header."""
     words = [re.sub(r"[^a-z]", "", _text(cell).lower()) for cell in cells]
     places = {}
-    for name, aliases in _COLUMNS.items():
+    for name, aliases in (_COLUMNS | _MORE).items():
         found = [words.index(alias) for alias in aliases if alias in words]
         if found:
             places[name] = found[0]
-    if _RATE in words:
-        places[_RATE] = words.index(_RATE)
     return places
 
 
 def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
-    text = {name: _text(cells[place]) if place < len(cells) else "" for name, place in columns.items()}
+    text = dict.fromkeys(_COLUMNS | _MORE, "")
+    text |= {name: _text(cells[place]) for name, place in columns.items() if place < len(cells)}
     subject = re.search(r"\d+", text["Subject"])
-    rate = _number(text.get(_RATE, ""))
+    rate = _number(text["Fps"])
     return Row(
         line,
         _number(subject[0]) if subject else None,
@@ -197,6 +212,9 @@ def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
         text["Apex Frame"],
         text["Estimated Emotion"],
         float(rate) if rate and rate <= MOST_FPS else None,
+        " ".join(text["Action Units"].split()),
+        text["Type"],
+        _number(text["First Frame"]),
     )
 
 

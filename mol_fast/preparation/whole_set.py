@@ -219,6 +219,7 @@ def _write_set(out: Path, info: dict[str, Any], used: Sequence[tuple[RawVideo, O
             outcome.record.frames,
             video_file(out, raw),
             raw.fps or outcome.record.fps,
+            raw.action_units,
         )
         for raw, outcome in used
     ]

@@ -90,8 +90,8 @@ def test_set_round_trip(folder: Path):
     ]
     assert prepared.subjects == ["006"]
     assert (folder / "index.csv").read_text().splitlines()[:2] == [
-        "subject,video,label,source,frames,file,fps",
-        "006,a_1,surprise,test,17,videos/006/a_1.safetensors,",
+        "subject,video,label,source,frames,file,fps,action_units",
+        "006,a_1,surprise,test,17,videos/006/a_1.safetensors,,",
     ]
     assert torch.equal(prepared.videos[1].read().flow, content(8)["flow"])
 
@@ -228,11 +228,15 @@ def test_defect_07_wrong_set_json_is_refused_at_the_door(folder: Path, text: str
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("label,source", "source", "has the columns subject, video, source, frames, file, fps, must have"),
+        (
+            "label,source",
+            "source",
+            "has the columns subject, video, source, frames, file, fps, action_units, must have",
+        ),
         ("label,source", "label,emotion,source", "has the columns subject, video, label, emotion"),
         ("label,source", "source,source", "has the columns"),
-        ("surprise,test,17", "surprise,test", "6 fields in line 2"),
-        ("others,test,8", "others,test,8,1", "8 fields in line 3"),
+        ("surprise,test,17", "surprise,test", "7 fields in line 2"),
+        ("others,test,8", "others,test,8,1", "9 fields in line 3"),
         (",17,", ",x,", "has x frames in line 2"),
         (",17,", ",7,", "has 7 frames in line 2"),
         (",17,", ",-9,", "has -9 frames"),
@@ -329,18 +333,25 @@ def test_rate_is_kept_in_the_index(folder: Path):
     assert videos[0].span == 14 / 200  # 17 frames: the frames of a window are 2 apart
     for rate in ("0", "-25", "1e9", "nan", "fast"):
         write_index(folder, [first, second], {"name": "two"})
-        rewrite(folder, "a_2.safetensors,", f"a_2.safetensors,{rate}")
+        rewrite(folder, "a_2.safetensors,,", f"a_2.safetensors,{rate},")
         with pytest.raises(
             UserError, match=rf"has fps {rate} in line 3, must be empty, or positive and at most 100000"
         ):
             PreparedSet.open(folder)
 
 
-def test_index_of_an_earlier_version_has_no_rates(folder: Path):
+def test_action_units_are_kept_in_the_index(folder: Path):
+    first, second = PreparedSet.open(folder).videos
+    write_index(folder, [replace(first, action_units="R4+7, 12(k)"), replace(second, action_units="")], {"name": "two"})
+    assert [video.action_units for video in PreparedSet.open(folder).videos] == ["R4+7, 12(k)", ""]
+
+
+def test_index_of_an_earlier_version_has_no_rates_and_no_action_units(folder: Path):
     path = folder / "index.csv"
-    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
+    path.write_text("".join(line.rsplit(",", 2)[0] + "\n" for line in path.read_text().splitlines()))
     assert path.read_text().startswith("subject,video,label,source,frames,file\n")
     videos = PreparedSet.open(folder).videos
+    assert not any(video.action_units for video in videos)
     assert [(video.name, video.fps, video.span) for video in videos] == [("a_1", None, None), ("a_2", None, None)]
 
 

@@ -212,7 +212,7 @@ def test_samm_and_smic_from_tree_to_index(tmp_path: Path) -> None:
     assert run("samm", tmp_path / "samm", tmp_path / "a", "--protocol", "samm-5", "--allow-count-mismatch") == 0
     (video,) = PreparedSet.open(tmp_path / "a").videos
     assert (video.subject, video.name, video.label, video.source) == ("006", "006_1_2", "others", "samm")
-    assert video.fps == 200
+    assert (video.fps, video.action_units) == (200, "12")
     write_smic(tmp_path / "smic", [Fake(3, "s3_ne_01", "negative")])
     assert run("smic", tmp_path / "smic", tmp_path / "b") == 0
     (video,) = PreparedSet.open(tmp_path / "b").videos
