@@ -8,20 +8,21 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mol_fast.cli import fail, progress, run_program
 from mol_fast.prediction.aligned import Skipped, check_any
-from mol_fast.prediction.moments import moment_window, recognised, spot_moments, too_slow
+from mol_fast.prediction.moments import check_seen, moment_window, spot_moments, summarise_moments, too_slow
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.prediction.scenes import moment_scenes, window_scenes
 from mol_fast.prediction.terminal import print_prediction
 from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
 from mol_fast.spotting import Moment, moments_csv
@@ -36,9 +37,6 @@ from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.tracking import FaceTracker, Follower, Track
 from mol_fast.vision.video import FrameSource
 from mol_fast.vision.webcam import record
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 _UNKNOWN_SPAN = "0.5s"  # span of a window if the weights do not tell that of their training
 _FAR_SPAN = 1.5  # a span that is longer or shorter than all of the training by more than this factor gets a warning
@@ -80,8 +78,8 @@ class Options:
             have about 1 or more.
         max_flow: Flow length that is drawn in full colour, in pixels of the 128 x 128 crop. Default: the 99th
             percentile.
-        moments: In a video longer than a window, also spot the moments at which the face moves, and write moments.csv.
-        windows: Print the table of all windows beside the moments, too.
+        windows: Predict all windows of a longer video, instead of the moments at which its face moves; so do --window
+            and --stride.
         video: Write annotated.mp4.
         device: Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         batch_size: Number of windows in one batch. A smaller batch needs less memory.
@@ -100,7 +98,6 @@ class Options:
     faces: Finders = "mediapipe"
     min_score: float | None = None
     max_flow: float | None = None
-    moments: bool = True
     windows: bool = False
     video: bool = True
     device: str = "auto"
@@ -117,10 +114,10 @@ def main(argv: list[str] | None = None) -> int:
 def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     """Predict micro-expression, optical flow and landmarks of a person in a video, or in several ones.
 
-    One person is followed, by default the largest at the beginning. A window counts only if the face is there in all of
-    its frames. In a video longer than a window, spots the moments at which the face moves, and recognises and prints
-    them; a still face has none. Of a shorter video, or with --windows, prints the class probabilities of each window
-    and of the clip (the mean over windows), and the mean flow length in pixels of the 128 x 128 crop. Writes
+    One person is followed, by default the largest at the beginning. In a video longer than a window, spots the moments
+    at which the face moves, recognises them, and prints them; a still face has none. Of a shorter video, or with
+    --windows, prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow
+    length in pixels of the 128 x 128 crop; a window counts only if the face is there in all of its frames. Writes
     prediction.json, moments.csv and annotated.mp4. Weights that were trained without flow or landmarks (--tasks)
     predict only the other tasks. An input that cannot be used does not stop the others.
 
@@ -171,21 +168,33 @@ def _run_one(
     source = open_part(path, options.fps, *span)
     source.aligned = source.aligned or options.aligned
     check_length(source)
-    windows, note = _plan(source, options, predictor.spans)
-    tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person)
-    moments = None
-    if options.moments and tracker is not None and source.times is not None and windows[0].anchor != windows[-1].anchor:
-        with progress("frame") as begin:
-            track = Track(tracker)
-            moments = spot_moments(source, track, begin("spotting", source.count))
-            track.rewind()
-            tracker = track
-        note += tuple(filter(None, [too_slow(source)]))
-    out.mkdir(parents=True, exist_ok=True)
     first = first_frame(source)
-    part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
+    tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person)
+    windows, note = _plan(source, options, predictor.spans)
+    track: Track | None = None
+    moments: list[Moment] = []
+    if windows is None:
+        assert tracker is not None
+        tracker = track = Track(tracker)
+        with progress("frame") as begin:
+            moments = spot_moments(source, track, begin("spotting", source.count))
+        check_seen(source, track)
+        track.rewind()
+        windows = sorted({moment_window(moment, source) for moment in moments})
+        note += too_slow(source) + _compared(windows, predictor.spans)
+    out.mkdir(parents=True, exist_ok=True)
     with FlowFile(out) as flow:
-        result, fast = _predict(source, windows, moments, predictor, tracker, flow)
+        predictions, skipped, fast = _predict(source, windows, predictor, tracker, flow)
+        fields = flow if "flow" in predictor.tasks else None
+        if track is None:
+            if not predictions:
+                check_any(source, skipped, tracker)
+            result = summarise(predictor.classes, predictions, skipped, fields, tracker, source.fps, first)
+            scenes = window_scenes(result, windows, source)
+        else:
+            result = summarise_moments(moments, predictor.classes, predictions, skipped, fields, track, source, first)
+            scenes = moment_scenes(result, track, source)
+        part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
         about = {
             "input": str(path),
             "weights": str(options.weights),
@@ -201,12 +210,12 @@ def _run_one(
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
 
-            max_flow = options.max_flow or max(fast, _LEAST_MAX_FLOW)
+            max_flow = (options.max_flow or max(fast, _LEAST_MAX_FLOW)) if fields is not None else None
             sound = None if options.fps else sound_of(source)  # it would not fit to another rate
             with progress("frame") as begin:
                 advance = begin("drawing", source.count)
-                write_annotated(out / "annotated.mp4", source, windows, result, max_flow, sound, advance)
-    print_prediction(result, (*source.notes, *note), out, options.windows)
+                write_annotated(out / "annotated.mp4", source, scenes, result, max_flow, sound, advance)
+    print_prediction(result, (*source.notes, *note), out)
 
 
 def _webcam(path: Path) -> int | None:
@@ -240,69 +249,55 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
 
 def _predict(
-    source: FrameSource,
-    windows: list[Window],
-    moments: list[Moment] | None,
-    predictor: Predictor,
-    tracker: Follower | None,
-    flow: FlowFile,
-) -> tuple[Prediction, float]:
-    """Predict all windows and moments, with flow on disk.
+    source: FrameSource, windows: list[Window], predictor: Predictor, tracker: Follower | None, flow: FlowFile
+) -> tuple[list[WindowPrediction], list[Skipped], float]:
+    """Predict windows, with flow on disk.
 
-    Also return the largest 99th percentile of the flow of a window.
+    Returns:
+        The predictions, the windows that were skipped, the largest 99th percentile of the flow of a window.
     """
     predictions: list[WindowPrediction] = []
     skipped: list[Skipped] = []
     fast = 0.0
-    planned = set(windows)
-    of_moments = [(moment_window(moment, source), moment) for moment in moments or ()]
-    found: dict[Window, npt.NDArray[np.float32]] = {}
+    if not windows:
+        return predictions, skipped, fast
     with progress("frame") as begin:
         advance = begin("predicting", source.count)
-        every = sorted(planned.union(window for window, _ in of_moments))
-        for prediction, window_flow in predictor.run(source, every, tracker, skipped, advance):
-            found[prediction.window] = prediction.probabilities
-            if prediction.window not in planned:
-                continue
+        for prediction, window_flow in predictor.run(source, windows, tracker, skipped, advance):
             predictions.append(prediction)
             if window_flow is not None:
                 flow.append(window_flow)
                 fast = max(fast, float(np.quantile(np.hypot(*window_flow), 0.99)))
-    fields = flow if "flow" in predictor.tasks else None
-    skipped = [item for item in skipped if item.window in planned]
-    if not predictions:
-        check_any(source, skipped, tracker)
-    first = first_frame(source)
-    result = summarise(predictor.classes, predictions, skipped, fields, tracker, source.fps, first)
-    if moments is None or tracker is None:
-        return result, fast
-    named = [
-        recognised(moment, result.classes, found.get(window), first, tracker.person) for window, moment in of_moments
-    ]
-    return replace(result, moments=tuple(sorted(named, key=lambda moment: moment.onset))), fast
+    return predictions, skipped, fast
 
 
 def _plan(
     source: FrameSource, options: Options, spans: tuple[float, float, float] | None
-) -> tuple[list[Window], tuple[str, ...]]:
-    """Return the windows, and what should be known about their length beside that of the training."""
+) -> tuple[list[Window] | None, tuple[str, ...]]:
+    """Return the windows, and what should be known about their length. No windows: moments are to be spotted."""
     of_video = f"{spans[1]:.4g}s" if spans else _UNKNOWN_SPAN
-    text = options.window or (of_video if isinstance(whole(source), VideoFile) and source.times is not None else "all")
+    video = isinstance(whole(source), VideoFile) and source.times is not None
+    text = options.window or (of_video if video else "all")
     timed = source.times is not None
     length = None if text == "all" else _length(text, timed, "--window", WINDOW)
     stride = None if options.stride is None else _length(options.stride, timed, "--stride", 1)
-    if (length is None or is_one_clip(source.count, length, source.times)) and source.count > MAX_CLIP:
+    clip = length is None or is_one_clip(source.count, length, source.times)
+    if clip and source.count > MAX_CLIP:
         raise UserError(
             f"{source.name} has {source.count} frames, one clip may have at most {MAX_CLIP}: "
             "give --window, for example --window 100"
         )
+    if not (clip or source.aligned or options.windows or options.window or options.stride):
+        return None, ()
     windows = plan_windows(source.count, length, stride, source.times)
+    return windows, _compared(windows, spans)
+
+
+def _compared(windows: list[Window], spans: tuple[float, float, float] | None) -> tuple[str, ...]:
+    """Return a note about the spans of windows beside those of the training, in seconds."""
     seen = [end - start for start, end in (window.seconds for window in windows if window.seconds)]
-    return windows, _compared(seen, spans) if spans and seen else ()
-
-
-def _compared(seen: list[float], spans: tuple[float, float, float]) -> tuple[str, ...]:
-    """Return a note about the spans of the windows of a video beside those of the training, in seconds."""
+    if not seen or spans is None:
+        return ()
     low, _, high = spans
     trained = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
     span = float(np.median(seen))

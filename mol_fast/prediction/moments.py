@@ -1,17 +1,20 @@
-"""The moments of a video: when the face of the followed person moved, to be recognised like windows."""
+"""The moments of a video: when the face of the followed person moved. Each has a window, which is recognised."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.prediction.aligned import Skipped
+from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
 from mol_fast.prediction.windows import Window, spread
 from mol_fast.spotting import LEAST_FPS, Moment, Spotter
 from mol_fast.utils.ahead import ahead
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, transform, warp
-from mol_fast.vision.sizes import FRAME
-from mol_fast.vision.tracking import Follower
+from mol_fast.vision.sizes import FRAME, WINDOW
+from mol_fast.vision.tracking import Follower, Track
 from mol_fast.vision.video import FrameSource, grey
 
 _AHEAD = 8  # frames that are decoded in advance
@@ -58,7 +61,61 @@ def moment_window(moment: Moment, source: FrameSource) -> Window:
     return Window(tuple(frames), frames[0], (float(source.times[frames[0]]), float(source.times[frames[-1]])))
 
 
-def recognised(
+def check_seen(source: FrameSource, track: Track) -> None:
+    """Raise UserError if the person is seen in fewer than 8 frames of a source, too few for a window."""
+    track.check(source.name)
+    if track.seen < WINDOW:
+        raise UserError(
+            f"the face of person {track.person} is seen in only {track.seen} of {source.count} frames of "
+            f"{source.name}, at least {WINDOW} are needed; give a part that shows a face"
+        )
+
+
+def summarise_moments(
+    moments: list[Moment],
+    classes: tuple[str, ...],
+    predictions: list[WindowPrediction],
+    skipped: list[Skipped],
+    flow: Sequence[Flow] | None,
+    track: Track,
+    source: FrameSource,
+    first: int = 0,
+) -> Prediction:
+    """Combine the moments of a video and the predictions of their windows.
+
+    Args:
+        moments: the moments, in order of time.
+        classes: names of the classes.
+        predictions: predictions of windows from `moment_window`.
+        skipped: the other windows of moments.
+        flow: flow of each of `predictions`, None if the model has none.
+        track: the person in all frames of the source.
+        source: the frames.
+        first: index in the whole source of frame 0 of `source`.
+    """
+    assert source.times is not None
+    place = {item.window: k for k, item in enumerate(predictions)}
+    of_moments = tuple(place.get(moment_window(moment, source)) for moment in moments)
+    named = tuple(
+        _recognised(moment, classes, None if k is None else predictions[k].probabilities, first, track.person)
+        for moment, k in zip(moments, of_moments, strict=True)
+    )
+    searched = Search(float(source.times[-1] - source.times[0]), source.count, track.seen)
+    who = track.person, track.people
+    return Prediction(classes, None, predictions, flow, skipped, source.fps, first, *who, named, of_moments, searched)
+
+
+def too_slow(source: FrameSource) -> tuple[str, ...]:
+    """Return a note about a video with too few frames per second for micro-expressions."""
+    if source.fps is None or source.fps >= LEAST_FPS:
+        return ()
+    return (
+        f"{source.name} has {source.fps:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "
+        "only longer expressions are spotted",
+    )
+
+
+def _recognised(
     moment: Moment, classes: tuple[str, ...], probabilities: npt.NDArray[np.float32] | None, first: int, person: int
 ) -> Moment:
     """Return a moment with its class, its person, and frames that count from the beginning of the whole source.
@@ -82,16 +139,6 @@ def recognised(
         label=label,
         probability=probability,
         person=str(person),
-    )
-
-
-def too_slow(source: FrameSource) -> str | None:
-    """Return what to tell about a video with too few frames per second for micro-expressions, or None."""
-    if source.fps is None or source.fps >= LEAST_FPS:
-        return None
-    return (
-        f"{source.name} has {source.fps:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "
-        "only longer expressions are spotted"
     )
 
 

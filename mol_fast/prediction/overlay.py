@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 import cv2
@@ -10,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.prediction.result import Prediction
-from mol_fast.prediction.windows import Window
+from mol_fast.prediction.scenes import Scene, Scenes
 from mol_fast.utils.ahead import ahead
-from mol_fast.vision.align import Matrix, inverse, scale_of, transform
+from mol_fast.vision.align import Matrix, alignment, inverse, scale_of, transform
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
-from mol_fast.vision.sizes import CROP, PAIRS, WINDOW
+from mol_fast.vision.sizes import CROP
 from mol_fast.vision.video import FrameSource, Picture, rgb
 from mol_fast.vision.write_video import Sound, VideoWriter
 
@@ -31,58 +30,37 @@ _LANDMARK = (255, 225, 90)
 _SHADE, _TEXT, _DIM, _BAR = (24, 24, 28), (240, 240, 240), (165, 165, 170), (90, 170, 250)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """The prediction drawn on a frame: one pair of one window. Tasks that the model lacks are None."""
-
-    probabilities: npt.NDArray[np.float32]  # (K,), of the window
-    landmarks: npt.NDArray[np.float32] | None  # (68, 2) in pixels of the frame
-    flow: npt.NDArray[np.float32] | None  # (2, 128, 128) in pixels of the crop
-    matrix: Matrix  # (2, 3) from the frame to the crop
-
-
 def write_annotated(
     path: str | os.PathLike[str],
     source: FrameSource,
-    windows: list[Window],
+    scenes: Scenes,
     prediction: Prediction,
-    max_flow: float,
+    max_flow: float | None,
     sound: Sound | None = None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write the annotated video of all frames of `source`, with one frame in memory at a time.
+    """Write the annotated video of all frames of `source`, with a few frames in memory at a time.
 
     Args:
         path: mp4 file to write.
         source: the frames.
-        windows: all windows, also those without a prediction.
-        prediction: prediction for `windows`.
-        max_flow: flow length that gets full colour, in pixels of the crop.
+        scenes: what is shown on each of them.
+        prediction: prediction of the source.
+        max_flow: flow length that gets full colour, in pixels of the crop; None if there is no flow.
         sound: sound of the frames, None for a silent video.
         on_frame: called after each frame.
 
     Raises:
         UserError: the source cannot be read again, or the file cannot be written.
     """
-    place = {item.window: k for k, item in enumerate(prediction.windows)}
-    reasons = {item.window: item.reason for item in prediction.skipped}
-    pairs = shown_pairs(windows, source.count).tolist()
-    summary = _summary(prediction)
     frames = ahead(source, _AHEAD)
     first = next(frames)
-    fastest = None if prediction.flow is None else max_flow
-    annotator = Annotator(prediction.classes, first.shape[1::-1], fastest, summary)
+    annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, _summary(prediction))
 
     def pictures() -> Iterator[tuple[Picture, float | None]]:
         for index, frame in enumerate(chain([first], frames)):
-            number, pair = pairs[index]
-            window = windows[number]
-            shown = _shown(prediction, place[window], pair) if window in place else reasons[window]
             time = None if source.times is None else source.times[index] - source.times[0]
-            clock = "" if source.times is None else f"   {source.times[index]:.2f} s"
-            caption = f"frame {prediction.first + index}{clock}   window {number + 1} of {len(windows)}"
-            caption += _moment_at(prediction, prediction.first + index)
-            yield annotator.draw(frame, caption, shown), time
+            yield annotator.draw(frame, scenes(index)), time
 
     with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for picture, time in ahead(pictures(), _AHEAD):
@@ -91,49 +69,11 @@ def write_annotated(
 
 
 def _summary(prediction: Prediction) -> str:
-    if prediction.moments is None:
-        return f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
-    count = len(prediction.moments)
-    return "1 moment" if count == 1 else f"{count or 'no'} moments"
-
-
-def _moment_at(prediction: Prediction, frame: int) -> str:
-    for number, moment in enumerate(prediction.moments or (), start=1):
-        if moment.onset <= frame <= moment.offset:
-            return f"   moment {number}: {moment.kind}"
-    return ""
-
-
-def _shown(prediction: Prediction, k: int, pair: int) -> Shown:
-    window = prediction.windows[k]
-    landmarks = None if window.landmarks is None else window.landmarks[pair]
-    flow = None if prediction.flow is None else prediction.flow[k][:, pair]
-    return Shown(window.probabilities, landmarks, flow, window.matrix)
-
-
-def shown_pairs(windows: list[Window], count: int) -> npt.NDArray[np.int64]:
-    """Choose the window, and one of its 7 pairs, to show on each frame of a video.
-
-    If the video is one clip, choose the window that contains the frame. Otherwise choose the window whose middle is
-    nearest. The pair is the latest one that ends at or before the frame; the first pair if there is none.
-
-    Args:
-        windows: all windows of the video, from `plan_windows`.
-        count: number of frames of the video.
-
-    Returns:
-        (count, 2): index into `windows`, index of the pair.
-    """
-    index = np.arange(count)
-    frames = np.array([window.frames for window in windows])
-    if windows[0].anchor == windows[-1].anchor:
-        interval = len(windows)
-        k = np.where(index < WINDOW * interval, index % interval, interval - 1)
-    else:
-        middles = (frames[:, 0] + frames[:, -1]) / 2
-        k = np.searchsorted((middles[1:] + middles[:-1]) / 2, index)
-    pair = np.clip((frames[k] <= index[:, None]).sum(1) - 2, 0, PAIRS - 1)
-    return np.stack([k, pair], axis=1)
+    if prediction.moments is not None:
+        count = len(prediction.moments)
+        return "1 moment" if count == 1 else f"{count or 'no'} moments"
+    assert prediction.probabilities is not None
+    return f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
 
 
 class Annotator:
@@ -167,42 +107,43 @@ class Annotator:
         """
         return self._width, self._height + self._panel
 
-    def draw(self, frame: Picture, caption: str, shown: Shown | str) -> Picture:
+    def draw(self, frame: Picture, scene: Scene) -> Picture:
         """Draw an annotated frame, RGB (H', W', 3) of `size`.
 
         Args:
             frame: uint8 (H, W) or (H, W, 3).
-            caption: line of text about the frame.
-            shown: the prediction, or why there is none.
+            scene: what is shown on it.
         """
+        shown = scene.shown
         canvas = self._empty.copy()
         picture = canvas[: self._height]
         size = self._width, self._height
         picture[:] = rgb(frame) if self._zoom == 1 else cv2.resize(rgb(frame), size, interpolation=cv2.INTER_CUBIC)
-        if isinstance(shown, Shown):
-            self._draw_region(picture, shown)
-            if shown.landmarks is not None:
-                self._draw_landmarks(picture, shown.landmarks, shown.matrix)
-        self._draw_panel(canvas[self._height :], caption, shown)
+        if shown.matrix is not None:
+            self._draw_region(picture, shown.matrix, shown.flow)
+        if shown.landmarks is not None:
+            self._draw_landmarks(picture, shown.landmarks, shown.matrix)
+        self._draw_panel(canvas[self._height :], scene)
         return canvas
 
-    def _draw_region(self, picture: Picture, shown: Shown) -> None:
+    def _draw_region(self, picture: Picture, matrix: Matrix, flow: npt.NDArray[np.float32] | None) -> None:
         """Outline the region of the crop, and blend the flow into it."""
-        to_picture = inverse(shown.matrix)
+        to_picture = inverse(matrix)
         to_picture = np.column_stack([self._zoom * to_picture[:, :2], self._zoom * (to_picture[:, 2] + 0.5) - 0.5])
         corners = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
         left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, (self._width, self._height))
         right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (self._width, self._height))
         if right <= left or bottom <= top:
             return
-        if shown.flow is not None and self.max_flow is not None:
+        if flow is not None and self.max_flow is not None:
             local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
-            _blend_flow(picture[top:bottom, left:right], shown.flow, self.max_flow, shown.matrix, local)
+            _blend_flow(picture[top:bottom, left:right], flow, self.max_flow, matrix, local)
         cv2.polylines(picture, [_fixed_point(corners)], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
 
-    def _draw_landmarks(self, picture: Picture, landmarks: npt.NDArray[np.float32], matrix: Matrix) -> None:
+    def _draw_landmarks(self, picture: Picture, landmarks: npt.NDArray[np.float32], matrix: Matrix | None) -> None:
         points = (landmarks.astype(np.float64) + 0.5) * self._zoom - 0.5
-        pixel = self._zoom / scale_of(matrix)  # of the crop, in the picture
+        # of the crop, in the picture
+        pixel = self._zoom / scale_of(alignment(landmarks) if matrix is None else matrix)
         fixed = _fixed_point(points)
         for first, last, closed in _LINES:
             cv2.polylines(picture, [fixed[first : last + 1]], closed, _LANDMARK, 1, cv2.LINE_AA, _SUBPIXEL)
@@ -210,15 +151,15 @@ class Annotator:
         for x, y in fixed:
             cv2.circle(picture, (int(x), int(y)), radius, _LANDMARK, -1, cv2.LINE_AA, _SUBPIXEL)
 
-    def _draw_panel(self, panel: Picture, caption: str, shown: Shown | str) -> None:
+    def _draw_panel(self, panel: Picture, scene: Scene) -> None:
         line, margin = self._line, self._line // 2
         wheel = len(self._legend)
         right = self._width - wheel - 2 * margin
-        self._text(panel, caption, margin, line // 2, self._width - 2 * margin, _DIM)
-        if isinstance(shown, Shown):
-            self._draw_classes(panel, shown.probabilities, margin, right - margin)
+        self._text(panel, scene.caption, margin, line // 2, self._width - 2 * margin, _DIM)
+        if scene.shown.probabilities is not None:
+            self._draw_classes(panel, scene.shown.probabilities, margin, right - margin)
         else:
-            self._text(panel, shown, margin, line * 3 // 2, right - margin, _TEXT)
+            self._text(panel, scene.shown.remark, margin, line * 3 // 2, right - margin, _TEXT)
         bottom = self._panel - line * 5 // 4
         self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
         if self.max_flow is None:

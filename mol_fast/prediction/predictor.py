@@ -80,15 +80,12 @@ class Predictor:
             weights were not trained for are None.
 
         Raises:
-            UserError: all windows are skipped, a frame cannot be read, the model returns non-finite values, or a batch
-                does not fit into memory.
+            UserError: a frame cannot be read, the model returns non-finite values, or a batch does not fit into memory.
         """
         # While the model predicts a batch, threads find faces for the next one, and decode.
         read = _kept(ahead(aligned_windows(source, windows, tracker, on_frame), self.batch_size), skipped)
         for batch in _batched(read, self.batch_size):
             yield from self._predict(batch)
-        if len(skipped) == len(windows):
-            check_any(source, skipped, tracker)
 
     @torch.inference_mode()
     def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
@@ -164,7 +161,10 @@ def predict(
     predictor = Predictor(weights, device, batch_size)
     tracker = None if aligned else FaceTracker(open_finder(faces, min_score), person)
     skipped: list[Skipped] = []
-    predictions, flow = zip(*predictor.run(source, windows, tracker, skipped), strict=True)
+    done = list(predictor.run(source, windows, tracker, skipped))
+    if not done:
+        check_any(source, skipped, tracker)
+    predictions, flow = zip(*done, strict=True)
     fields = list(flow) if "flow" in predictor.tasks else None
     return summarise(predictor.classes, list(predictions), skipped, fields, tracker, fps)
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from mol_fast.vision.sizes import CROP, PAIRS
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FORMAT = 1
+FORMAT = 2
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 
 Flow = npt.NDArray[np.float32]
@@ -47,15 +47,24 @@ class WindowPrediction:
     remark: str | None = None  # why the prediction says nothing, see `remark`
 
 
+class Search(NamedTuple):
+    """What was searched for moments."""
+
+    seconds: float
+    frames: int
+    seen: int  # frames that show the person's face
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The prediction of a clip or video, or of a part of it. Flow is None if the weights were trained without it.
 
-    Windows count frames from the first one that was read, which is frame `first` of the source.
+    Windows count frames from the first one that was read, which is frame `first` of the source. If moments
+    were spotted, only they have windows, from onset to offset.
     """
 
     classes: tuple[str, ...]
-    probabilities: npt.NDArray[np.float32]  # (K,), mean over windows
+    probabilities: npt.NDArray[np.float32] | None  # (K,), mean over windows; None of a video with moments
     windows: list[WindowPrediction]
     flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`, one field per pair, in pixels of the crop
     skipped: list[Skipped]  # the other windows, with reasons
@@ -64,11 +73,13 @@ class Prediction:
     person: int | None = None  # number of the person that was followed, None if the source was already aligned
     people: int | None = None  # number of people that were seen
     moments: tuple[Moment, ...] | None = None  # when the face moved; None if this was not asked
+    of_moments: tuple[int | None, ...] = ()  # for each moment, the place of its window in `windows`; None if skipped
+    searched: Search | None = None  # for moments; None if this was not asked
 
     @property
-    def label(self) -> str:
-        """The most probable class."""
-        return self.classes[int(self.probabilities.argmax())]
+    def label(self) -> str | None:
+        """The most probable class of the clip; None of a video with moments."""
+        return None if self.probabilities is None else self.classes[int(self.probabilities.argmax())]
 
     def frames(self, window: Window) -> tuple[int, ...]:
         """Return the frames of a window, as indices in the whole source."""
@@ -157,27 +168,43 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     and the box of the face (left, top, right, bottom) are in pixels of the source's frames: upright, with square
     pixels, as a player shows them. mean_flow is in pixels of the crop. Times are the time stamps of the frames in
     seconds, or null if the source has none. Landmarks and mean_flow are null if the weights were trained without them.
-    A remark says why a window shows nothing, or is null. Moments have the columns of moments.csv.
+    A remark says why a window shows nothing, or is null.
+
+    Of a video with moments the clip is null, and the windows are those of the moments. Moments have the columns of
+    moments.csv and `window`, the place of their window among the windows, from 0; null if it was skipped.
 
     Args:
         prediction: prediction of a clip or video.
         about: plain values to put first, such as the origin of the frames.
     """
+    mean = prediction.probabilities
+    clip = None if mean is None else {"class": prediction.label, "probabilities": _named(prediction.classes, mean)}
     head = {
         "format": FORMAT,
         **about,
         "fps": prediction.fps,
         "versions": {"python": platform.python_version(), **versions()},
         "classes": list(prediction.classes),
-        "clip": {"class": prediction.label, "probabilities": _named(prediction.classes, prediction.probabilities)},
+        "clip": clip,
         "person": prediction.person,
         "people": prediction.people,
-        "moments": None if prediction.moments is None else [moment_row(moment) for moment in prediction.moments],
+        "searched": None if prediction.searched is None else _searched(prediction.searched),
+        "moments": None if prediction.moments is None else _moments(prediction, prediction.moments),
         "skipped": [{"reason": item.reason, **_span(prediction, item.window)} for item in prediction.skipped],
     }
     windows = (_window(prediction, window) for window in prediction.windows)  # one at a time: their lists are large
     lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
     return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
+
+
+def _moments(prediction: Prediction, moments: tuple[Moment, ...]) -> list[dict[str, Any]]:
+    return [
+        {**moment_row(moment), "window": place} for moment, place in zip(moments, prediction.of_moments, strict=True)
+    ]
+
+
+def _searched(search: Search) -> dict[str, Any]:
+    return {"seconds": round(search.seconds, 4), "frames": search.frames, "frames_with_face": search.seen}
 
 
 def _window(whole: Prediction, prediction: WindowPrediction) -> dict[str, Any]:

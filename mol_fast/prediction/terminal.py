@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mol_fast.prediction.aligned import describe
-from mol_fast.prediction.result import Prediction
+from mol_fast.prediction.result import Prediction, Search
 from mol_fast.utils.terminal import make_console
 
 if TYPE_CHECKING:
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 _TABLE_ROWS = 40
 
 
-def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path, windows: bool = False) -> None:
+def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path) -> None:
     """Print the moments or the table of windows, what was skipped, and notes.
 
     Args:
         result: the prediction.
         notes: further notes, one sentence each.
         out: folder that its files were written to.
-        windows: print the table of windows beside the moments, too.
     """
     console = make_console(width=None if sys.stdout.isatty() else 120)
     for note in notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    if result.moments is not None:
-        _print_moments(console, result)
-    if result.moments is None or windows:
+    if result.searched is not None:
+        _print_moments(console, result, result.searched)
+    else:
         console.print(_table(result))
         more = len(result.windows) - _TABLE_ROWS
         if more > 0:
@@ -49,21 +48,21 @@ def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path, wind
         count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"
         end = " ..." if len(empty) > 10 else ""
         console.print(f"{count}, from frame {', '.join(empty[:10])}{end}: {text}; ignore the probabilities")
-    missing = [
-        name for name, part in (("flow", result.flow), ("landmarks", result.windows[0].landmarks)) if part is None
-    ]
+    parts = [("flow", result.flow), *(("landmarks", item.landmarks) for item in result.windows[:1])]
+    missing = [name for name, part in parts if part is None]
     if missing:
         console.print(f"the weights were trained without {' and '.join(missing)} (--tasks)")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 
-def _print_moments(console: "Console", result: Prediction) -> None:
+def _print_moments(console: "Console", result: Prediction, searched: Search) -> None:
     from rich.table import Table
     from rich.text import Text
 
     moments = result.moments or ()
-    spans = [window.seconds for window in (item.window for item in result.windows) if window.seconds]
-    length = f" in {max(end for _, end in spans) - min(start for start, _ in spans):.0f} s" if spans else ""
+    length = f" in {searched.seconds:.0f} s"
+    if searched.seen < searched.frames:
+        console.print(f"the face is seen in {searched.seen} of {searched.frames} frames")
     if not moments:
         console.print(f"no movement of the face that looks like an expression{length}")
         return
@@ -94,6 +93,7 @@ def _table(result: Prediction) -> "Table":
     table.add_column("frames", justify="right", no_wrap=True)
     if result.windows[0].window.seconds is not None:
         table.add_column("seconds", justify="right", no_wrap=True)
+    assert result.probabilities is not None
     for name, probability in zip(result.classes, result.probabilities, strict=True):
         table.add_column(name, _probability(probability, result.probabilities), justify="right", overflow="fold")
     flows = [item.mean_flow for item in result.windows if item.mean_flow is not None]

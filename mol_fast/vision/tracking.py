@@ -177,6 +177,15 @@ class Track:
         """Number of people seen so far."""
         return self._follower.people
 
+    @property
+    def seen(self) -> int:
+        """Number of frames so far that show the person."""
+        return sum(sight.face is not None for sight in self._sights)
+
+    def __getitem__(self, index: int) -> Sight:
+        """Return what was seen on a frame."""
+        return self._sights[index]
+
     def look(self, frame: npt.NDArray[np.uint8]) -> Sight:
         """Return what is seen of the person on the next frame, uint8 (H, W)."""
         if self._next == len(self._sights):

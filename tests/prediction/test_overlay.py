@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mol_fast.data.embedded.photographs import load_photograph
-from mol_fast.prediction.overlay import Annotator, Shown, shown_pairs
+from mol_fast.prediction.overlay import Annotator
 from mol_fast.prediction.result import FlowFile
+from mol_fast.prediction.scenes import Scene, Shown, shown_pairs
 from mol_fast.prediction.windows import plan_windows
 from mol_fast.vision.align import resize_matrix
 
@@ -21,9 +22,9 @@ def shown(matrix: np.ndarray, flow: tuple[float, float] = (0, 0), landmarks: np.
     return Shown(np.array([0.2, 0.7, 0.1], dtype=np.float32), landmarks.astype(np.float32), field, matrix)
 
 
-def draw(size: tuple[int, int], item: Shown | str, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
+def draw(size: tuple[int, int], item: Shown, classes: tuple[str, ...] = CLASSES) -> np.ndarray:
     annotator = Annotator(classes, size, 1.0, "clip: positive 0.70")
-    picture = annotator.draw(np.full(size[::-1], GREY, dtype=np.uint8), "frame 3", item)
+    picture = annotator.draw(np.full(size[::-1], GREY, dtype=np.uint8), Scene("frame 3", item))
     assert picture.shape == (*annotator.size[::-1], 3)
     assert picture.dtype == np.uint8
     return picture
@@ -116,7 +117,7 @@ def test_the_bar_of_the_best_class_is_the_longest():
 
 
 def test_a_frame_without_prediction():
-    pictures = [draw((640, 480), reason) for reason in ("no face", "other person")]
+    pictures = [draw((640, 480), Shown(remark=reason)) for reason in ("no face", "other person")]
     assert (pictures[0][:480] == GREY).all()
     assert (pictures[0][480:] != pictures[1][480:]).any()
 

@@ -51,8 +51,8 @@ def video_run(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_json_of_a_video(video_run, weights):
     out, content = video_run
-    assert sorted(path.name for path in out.iterdir()) == ["annotated.mp4", "moments.csv", "prediction.json"]
-    assert (content["format"], content["frames"], content["fps"]) == (1, 48, 25)
+    assert sorted(path.name for path in out.iterdir()) == ["annotated.mp4", "prediction.json"]
+    assert (content["format"], content["frames"], content["fps"]) == (2, 48, 25)
     assert (content["faces"], content["person"], content["people"]) == ("mediapipe", 1, 1)
     assert content["weights"] == str(weights)
     assert content["classes"] == list(CLASSES)
@@ -136,7 +136,7 @@ def test_windows_are_as_long_as_in_training(weights, tmp_path, capsys, spans, wi
 def test_table_names_classes_and_windows(weights, tmp_path, capsys):
     path = write_head(tmp_path / "head.mp4", before=12)
     arguments = [str(path), "--weights", str(weights), "--out", str(tmp_path / "out"), "--window", "12"]
-    assert main([*arguments, "--no-video", "--no-moments"]) == 0
+    assert main([*arguments, "--no-video"]) == 0
     printed = capsys.readouterr().out
     for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "skipped no face in 2 windows", "1 person is seen"):
         assert text in printed

@@ -18,6 +18,7 @@ from mol_fast.nn.weights import save_weights
 from mol_fast.predict import main
 from mol_fast.prediction.predictor import Predictor, predict
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.video import rgb
 from mol_fast.vision.write_video import VideoWriter
 
 pytestmark = pytest.mark.usefixtures("finder")
@@ -86,6 +87,13 @@ def images(folder: Path, count: int) -> Path:
     return folder / "clip"
 
 
+def glimpse(folder: Path) -> Path:
+    with VideoWriter(folder / "glimpse.mp4", (240, 240), 25) as writer:
+        for frame in (*[np.full_like(head()[0], 90)] * 60, *head()[:5]):
+            writer.write(rgb(frame))
+    return folder / "glimpse.mp4"
+
+
 def short_folder(folder: Path) -> Path:
     return images(folder, 7)
 
@@ -116,6 +124,7 @@ def not_prepared(folder: Path) -> Path:
         (truncated_video, "cut.mp4 "),
         (short_video, "short.mp4 has 7 frames, at least 8 are needed"),
         (faceless_video, "no face found in "),
+        (glimpse, "the face of person 1 is seen in only 5 of 65 frames of "),
         (short_folder, "clip has 7 frames, at least 8 are needed"),
         (broken_image, "img8.jpg cannot be read as an image"),
         (faceless_folder, "clip can be predicted (no face in 1 window); give a part that shows a face"),
@@ -167,7 +176,7 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
     with torch.no_grad():
         next(model.parameters()).fill_(torch.nan)
     save_weights(tmp_path / "w.safetensors", model, {"classes": list(CLASSES)})
-    assert "non-finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--out", tmp_path / "out")
+    assert "non-finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--window", "all")
 
 
 @pytest.mark.parametrize(

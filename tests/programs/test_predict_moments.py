@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from harness.predict_scene import CLASSES, write_weights
 
+import mol_fast.predict
 from mol_fast.data import render_video
 from mol_fast.predict import main
 from mol_fast.prediction.moments import too_slow
 from mol_fast.spotting import Moment
 from mol_fast.spotting.table import COLUMNS
 from mol_fast.vision.faces import FaceFinder
-from mol_fast.vision.video import FrameArray, rgb
+from mol_fast.vision.read_video import VideoFile
+from mol_fast.vision.video import FrameArray, grey, rgb
 from mol_fast.vision.write_video import VideoWriter
 
 BEFORE, MOVING, AFTER = 25, 14, 25
@@ -46,7 +48,7 @@ def predict(video: Path, weights: Path, out: Path, *more: str) -> list[dict[str,
 
 def test_a_smile_is_one_moment(weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
     video, out = film(tmp_path / "head.mp4", True), tmp_path / "out"
-    (moment,) = predict(video, weights, out, "--stride", "1s")
+    (moment,) = predict(video, weights, out)
     assert BEFORE - 3 <= int(moment["onset"]) < int(moment["apex"]) < int(moment["offset"]) <= BEFORE + MOVING
     assert float(moment["onset_seconds"]) == pytest.approx(int(moment["onset"]) / 30, abs=1e-3)
     assert (moment["kind"], moment["person"]) == ("micro", "1")
@@ -54,20 +56,47 @@ def test_a_smile_is_one_moment(weights: Path, tmp_path: Path, finder: FaceFinder
     assert "mouth corner up" in moment["regions"]
     assert "brow" not in moment["regions"]
     told = json.loads((out / "prediction.json").read_text())
-    assert [row["onset"] for row in told["moments"]] == [int(moment["onset"])]
+    assert [(row["onset"], row["window"]) for row in told["moments"]] == [(int(moment["onset"]), 0)]
+    (window,) = told["windows"]
+    onset, offset = int(moment["onset"]), int(moment["offset"])
+    assert (window["start"], window["end"]) == (onset, max(offset, onset + 7))  # a window has at least 8 frames
+    assert max(window["probabilities"].values()) == pytest.approx(float(moment["probability"]), abs=1e-4)
+    assert told["clip"] is None
+    assert told["searched"] == {"seconds": 2.1, "frames": 64, "frames_with_face": 64}
     printed = capsys.readouterr().out
     assert "1 moment in 2 s\n" in printed
     assert "clip" not in printed
     assert "left mouth corner up" in printed
-    (part,) = predict(video, weights, tmp_path / "part", "--no-video", "--start", "0.3", "--stride", "2s")
+    (part,) = predict(video, weights, tmp_path / "part", "--no-video", "--start", "0.3")
     assert abs(int(part["onset"]) - int(moment["onset"])) <= 2  # frames count from the beginning of the video
 
 
 def test_a_still_face_has_no_moment(weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
     video = film(tmp_path / "head.mp4", False)
-    assert predict(video, weights, tmp_path / "out", "--no-video", "--stride", "1s") == []
+    assert predict(video, weights, tmp_path / "out") == []
     assert (tmp_path / "out/moments.csv").read_text() == ",".join(COLUMNS) + "\n"
-    assert "no movement of the face that looks like an expression" in capsys.readouterr().out
+    assert "no movement of the face that looks like an expression in 2 s\n" in capsys.readouterr().out
+    told = json.loads((tmp_path / "out/prediction.json").read_text())
+    assert (told["moments"], told["windows"], told["skipped"]) == ([], [], [])
+    plain, drawn = list(VideoFile(video)), list(VideoFile(tmp_path / "out/annotated.mp4"))
+    changed = np.abs(drawn[40][:320].astype(int) - plain[40]).max(-1) > 60
+    found = finder.find(grey(plain[40]))
+    assert found is not None
+    for x, y in np.rint(found.landmarks).astype(int):
+        assert changed[y - 1 : y + 2, x - 1 : x + 2].any()
+
+
+def test_windows_take_the_place_of_moments(weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
+    video, out = film(tmp_path / "head.mp4", False), tmp_path / "out"
+    options = ["--weights", str(weights), "--out", str(out), "--no-video"]
+    for more, starts in ((["--windows"], [0, 7, 15, 22, 30, 37, 45, 48]), (["--stride", "1s"], [0, 30, 48])):
+        assert main([str(video), *options, *more]) == 0
+        told = json.loads((out / "prediction.json").read_text())
+        assert (told["moments"], told["searched"]) == (None, None)
+        assert [window["start"] for window in told["windows"]] == starts
+        assert set(told["clip"]["probabilities"]) == set(CLASSES)
+        assert "moment" not in capsys.readouterr().out
+        assert not (out / "moments.csv").exists()
 
 
 def test_a_new_prediction_replaces_the_files_of_an_earlier_one(weights: Path, tmp_path: Path) -> None:
@@ -82,10 +111,9 @@ def test_a_new_prediction_replaces_the_files_of_an_earlier_one(weights: Path, tm
 
 def test_a_slow_video_says_what_it_cannot_show() -> None:
     frames = np.zeros((9, 8, 8), dtype=np.uint8)
-    sentence = too_slow(FrameArray(frames, "a.mp4", fps=5))
-    assert sentence is not None
+    (sentence,) = too_slow(FrameArray(frames, "a.mp4", fps=5))
     assert sentence.startswith("a.mp4 has 5 frames per second, a micro-expression needs at least 15")
-    assert too_slow(FrameArray(frames, "a.mp4", fps=25)) is None
+    assert too_slow(FrameArray(frames, "a.mp4", fps=25)) == ()
 
 
 def test_two_moments_of_one_window_are_told(weights: Path, tmp_path: Path, finder: FaceFinder, monkeypatch) -> None:
@@ -95,6 +123,8 @@ def test_two_moments_of_one_window_are_told(weights: Path, tmp_path: Path, finde
         Moment(onset, onset + 1, onset + 2, onset / 30, (onset + 1) / 30, (onset + 2) / 30, "micro", 1.0, ())
         for onset in (last - 5, last - 2)
     ]
-    monkeypatch.setattr("mol_fast.predict.spot_moments", lambda *_: moments)
-    rows = predict(video, weights, tmp_path / "out", "--no-video", "--stride", "1s")
+    spot = mol_fast.predict.spot_moments
+    monkeypatch.setattr("mol_fast.predict.spot_moments", lambda *arguments: spot(*arguments) or moments)
+    rows = predict(video, weights, tmp_path / "out", "--no-video")
     assert [int(row["onset"]) for row in rows] == [last - 5, last - 2]
+    assert [row["window"] for row in json.loads((tmp_path / "out/prediction.json").read_text())["moments"]] == [0, 0]
