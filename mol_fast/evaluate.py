@@ -198,8 +198,7 @@ def _table(settings: Options) -> None:
             {"table": [str(run.path) for run in runs]},
             {"table": [str(run.path.resolve()) for run in runs]},
         )
-        write_atomic(settings.out / "table.md", table.markdown())
-        write_atomic(settings.out / "table.tex", table.latex())
+        table.write(settings.out)
     print(table.markdown(), end="")
     for warning in (*table.notes, *(text for run in runs for text in run.warnings)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,9 @@ import msgspec
 
 from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
-from mol_fast.data.loading import check_videos, fingerprint, open_data, sources
+from mol_fast.data.loading import check_flow, check_videos, fingerprint, open_data, sources
 from mol_fast.training.fabric import fabric_precision, make_fabric
+from mol_fast.training.models import reads_flow
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.training.settings import TrainSettings, recipe_of
 from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
@@ -53,13 +55,41 @@ def run(settings: TrainSettings) -> None:
         UserError: an option cannot be used, or the loss of the only fold is not finite.
         FoldsFailed: the loss of one of several folds is not finite; the other folds are finished.
     """
+    settings.check()
+    check_processes(settings)
+    if len(settings.model) > 1:
+        _run_models(settings)
+    else:
+        _run_model(settings.of_model(settings.model[0]))
+
+
+def _run_models(settings: TrainSettings) -> None:
+    """Train each model as a run of its own in OUT/NAME, and write their table there."""
+    from mol_fast.report.paper_table import paper_table
+    from mol_fast.runs.folder import CONFIG
+    from mol_fast.runs.stored import read_run
+
+    path = settings.out / (settings.name or f"models-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    if (path / CONFIG).exists():
+        raise UserError(f"{path} is the run of one model: choose another --name for several")
+    for model in settings.model:
+        started = time.monotonic()
+        print(f"model {model}", flush=True)
+        _run_model(replace(settings.of_model(model), out=path, name=model))
+        print(f"model {model} took {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+    table = paper_table([read_run(path / model) for model in settings.model])
+    table.write(path)
+    print(table.markdown(), end="")
+    print(f"written to {path}: table.md, table.tex, and a folder for each model", flush=True)
+
+
+def _run_model(settings: TrainSettings) -> None:
+    """Train one model on all folds and score it, in OUT/NAME."""
     from mol_fast.runs.folder import open_run
     from mol_fast.training.fold import make_model
     from mol_fast.training.folds import make_folds
     from mol_fast.utils.environment import environment
 
-    settings.check()
-    check_processes(settings)
     fabric = make_fabric(settings.device, settings.precision, splits_batches(settings))
     with progress() as begin:
         made = begin("making the embedded set")
@@ -69,6 +99,8 @@ def run(settings: TrainSettings) -> None:
     subjects = list(label_subjects(video.id.person for video in videos).values())
     with progress() as begin:
         check_videos(videos, begin("checking the videos"))
+    if reads_flow(settings.model[0]):
+        check_flow(videos, f"--model {settings.model[0]}")
     started = datetime.now().astimezone()
     path = settings.out / (settings.name or _name(videos, started))
     about = {

@@ -65,6 +65,23 @@ def check_videos(videos: Sequence[Video], on_progress: Callable[[int, int], obje
         on_progress(done, len(videos))
 
 
+def check_flow(videos: Sequence[Video], reader: str) -> None:
+    """Check that the videos have flow, for a method that reads it.
+
+    Args:
+        videos: the videos.
+        reader: what reads the flow, for the message.
+
+    Raises:
+        UserError: the flow of every video is zero everywhere.
+    """
+    if not any(bool(video.read().flow.any()) for video in videos):
+        raise UserError(
+            f"{', '.join(sources(videos))} has no flow, it is zero in every video, and {reader} reads flow: prepare "
+            "the set with flow"
+        )
+
+
 def sources(videos: Iterable[Video]) -> list[str]:
     """Return the sources of `videos`, sorted."""
     return sorted({video.source for video in videos})

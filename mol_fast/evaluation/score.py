@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mol_fast.data import ClipDataset
 from mol_fast.metrics import Evaluation
-from mol_fast.nn.model import MOL, MOLOutput
+from mol_fast.nn.model import Estimator, MOLOutput
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.sample import SHOWN, Sample
 from mol_fast.utils.names import VideoId
@@ -18,7 +18,7 @@ from mol_fast.utils.names import VideoId
 Batch = dict[str, Tensor]
 
 
-def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
+def score(model: Estimator, clips: ClipDataset, fabric: Fabric, batch_size: int) -> FoldResults:
     """Predict all clips, and keep the first window of some videos as samples: the worst, and others."""
     pictures: dict[VideoId, dict[str, Any]] = {}
 
@@ -33,7 +33,7 @@ def score(model: MOL, clips: ClipDataset, fabric: Fabric, batch_size: int) -> Fo
 
 @torch.inference_mode()
 def evaluate(
-    model: MOL,
+    model: Estimator,
     clips: ClipDataset,
     fabric: Fabric,
     batch_size: int,
@@ -44,7 +44,7 @@ def evaluate(
     evaluation = Evaluation(clips.protocol.classes)
     for batch in DataLoader(clips, batch_size):
         with fabric.autocast():
-            output = model(batch["frames"].to(fabric.device))
+            output = model(*(batch[name].to(fabric.device) for name in model.reads))
         flow, landmarks = (None if value is None else value.float().cpu() for value in (output.flow, output.landmarks))
         output = MOLOutput(output.logits.float().cpu(), flow, landmarks)
         videos = [clips.videos[index].id for index in batch["video"].tolist()]

@@ -13,6 +13,8 @@ from mol_fast.vision.sizes import MAX_CLIP
 NORM_STATS = ("frame", "clip")
 TASKS = ("mer", "flow", "landmarks")
 """The tasks: micro-expression, optical flow, landmarks."""
+PARTS = ("fcc", "ccc")
+"""The layers of the F5C block."""
 _WIDEST = 16.0  # largest width of the flow head
 FEATURE_CHANNELS = 128
 FEATURE_SIZE = 16
@@ -37,6 +39,7 @@ class MOLConfig:
         flow_width: width of the flow head, relative to the paper.
         dropout: dropout probability of the expression head.
         backend: backend of the F5C blocks and the correlation.
+        parts: layers of `PARTS` that the F5C blocks have; fewer for ablations. Stored in the order of `PARTS`.
         tasks: tasks of `TASKS` that the model has heads for, always with "mer". Stored in the order of `TASKS`.
     """
 
@@ -51,16 +54,20 @@ class MOLConfig:
     flow_width: float = 1.0
     dropout: float = 0.5
     backend: str = "auto"
+    parts: tuple[str, ...] = PARTS
     tasks: tuple[str, ...] = TASKS
 
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, VARIANTS)
         check_choice("norm_stats", self.norm_stats, NORM_STATS)
         check_choice("backend", self.backend, BACKENDS)
+        for part in self.parts:
+            check_choice("parts", part, PARTS)
         for task in self.tasks:
             check_choice("tasks", task, TASKS)
         if "mer" not in self.tasks:
             raise ValueError(f"tasks must hold mer, which scores need, got {', '.join(self.tasks) or 'none'}")
+        object.__setattr__(self, "parts", tuple(part for part in PARTS if part in self.parts))
         object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
         if not 2 <= self.num_classes <= MOST_CLASSES:
             raise ValueError(f"num_classes must be from 2 to {MOST_CLASSES}, got {self.num_classes}")

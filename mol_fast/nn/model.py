@@ -6,16 +6,16 @@ Shapes: B clips, T frames, P = T - 1 pairs of consecutive frames. All frames for
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from mol_fast.nn import layout
+from mol_fast.nn.block import make_block
 from mol_fast.nn.cast_weights import CastWeights, casts
-from mol_fast.nn.config import FEATURE_CHANNELS, FEATURE_SIZE, MOLConfig
-from mol_fast.nn.f5c import F5C
+from mol_fast.nn.config import FEATURE_CHANNELS, MOLConfig
 from mol_fast.nn.flow_head import FlowHead, with_difference
 from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.heads import ExpressionHead, LandmarkHead, Stem
@@ -36,7 +36,19 @@ class MOLOutput(NamedTuple):
     "landmarks"."""
 
 
-class MOL(nn.Module):
+class Estimator(nn.Module):
+    """A model of clips: MOL, or a baseline of `mol_fast.baselines`. `forward` returns a `MOLOutput`.
+
+    Attributes:
+        reads: items of a clip that `forward` takes, see `mol_fast.data.ClipDataset`.
+        config: configuration of the model; its `to_dict` gives plain values.
+    """
+
+    reads: ClassVar[tuple[str, ...]]
+    config: Any
+
+
+class MOL(Estimator):
     """Joint estimation of micro-expression, optical flow and landmarks (MOL paper), `(B, 1, T, 128, 128) -> MOLOutput`.
 
     Args:
@@ -48,16 +60,17 @@ class MOL(nn.Module):
         ValueError: an option is not possible, or the clip has a wrong shape or dtype.
     """
 
+    reads = ("frames",)
+
     def __init__(self, num_classes: int | None = None, config: MOLConfig | None = None, **options: Any) -> None:
         super().__init__()
         if num_classes is not None:
             options["num_classes"] = num_classes
         self.config = config = replace(config or MOLConfig(), **options)
-        block = (FEATURE_CHANNELS, FEATURE_SIZE, config.neighbors, config.variant, config.backend)
         frame_stats = config.norm_stats == "frame"
         self.stem = Stem(activation=config.variant == "paper")
-        self.f5c_first = F5C(*block)
-        self.f5c_second = F5C(*block)
+        self.f5c_first = make_block(config)
+        self.f5c_second = make_block(config)
         self.flow_head: FlowHead | None = None
         self.landmark_head: LandmarkHead | None = None
         if "flow" in config.tasks:

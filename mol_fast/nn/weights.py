@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mol_fast.nn.config import MOLConfig
-from mol_fast.nn.model import MOL
+from mol_fast.nn.model import MOL, Estimator
 from mol_fast.nn.wrapped import bare_name
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_CLASSES
-from mol_fast.utils.names import Subject, check_classes
+from mol_fast.utils.names import Subject, check_classes, shown
 from mol_fast.utils.schema import Count, Text, parse_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
@@ -56,7 +56,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
         check_classes(self.classes)
 
 
-def save_weights(path: Path | str, model: MOL, info: dict[str, Any]) -> None:
+def save_weights(path: Path | str, model: Estimator, info: dict[str, Any]) -> None:
     """Write the weights of `model`, compiled or not, atomically to `path`.
 
     Args:
@@ -104,6 +104,11 @@ def _load(file: Path) -> tuple[MOL, WeightsHeader, str]:
             f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
         )
     told = parse_json(header, WeightsHeader, f"the header of {file}", _ADVICE)
+    if baseline := told.config.get("baseline"):
+        raise UserError(
+            f"{file} holds the baseline {shown(str(baseline))}, which only train scores: give weights of a run with "
+            "--model mol"
+        )
     try:
         config = MOLConfig.from_dict(told.config)
         with torch.device("meta"):  # only shapes: the header may ask for more memory than there is

@@ -3,11 +3,13 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mol_fast.report.spread import spread
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
 
 _NONE = "n/a"
 _FLOW, _LANDMARKS = "flow (px)", "landmarks (%)"
@@ -56,6 +58,11 @@ class PaperTable:
                 [name.replace("|", r"\|"), *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
             )
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def write(self, folder: Path) -> None:
+        """Write table.md and table.tex to `folder`."""
+        write_atomic(folder / "table.md", self.markdown())
+        write_atomic(folder / "table.tex", self.latex())
 
     def latex(self) -> str:
         """Return the table as a `tabular` of LaTeX with the rules of the package booktabs."""

@@ -14,11 +14,11 @@ import msgspec
 import torch
 from lightning_fabric import Fabric
 
+from mol_fast.baselines import Fitted
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.data.loading import fingerprint, sources
 from mol_fast.evaluation.score import evaluate, score
-from mol_fast.nn.config import MOLConfig
-from mol_fast.nn.model import MOL
+from mol_fast.nn.model import MOL, Estimator
 from mol_fast.nn.weights import FILE_NAME, save_weights
 from mol_fast.runs.fold_results import ADVICE, FoldResults
 from mol_fast.runs.folder import CONFIG, SCORES, STEPS, Fold
@@ -29,6 +29,7 @@ from mol_fast.training.checkpoints import Checkpoints, Resumed
 from mol_fast.training.fabric import fabric_precision
 from mol_fast.training.folds import split_clips
 from mol_fast.training.loop import LossNotFinite, train
+from mol_fast.training.models import make_estimator
 from mol_fast.training.parallel import first_alone, largest
 from mol_fast.training.settings import TrainSettings
 from mol_fast.training.step import StepRecord
@@ -46,7 +47,7 @@ def write_fold_config(
     settings: TrainSettings,
     precision: str,
     info: Mapping[str, Any],
-    model: MOLConfig,
+    model: Mapping[str, Any],
     resumed: Sequence[Resumed] = (),
 ) -> None:
     """Write config.json to the folder of a fold. It repeats nothing, and does not mention machine, paths or time.
@@ -56,13 +57,13 @@ def write_fold_config(
         settings: settings of the training, with the seed of the fold.
         precision: precision of the training.
         info: plain values that are also saved with the weights: classes, protocol, subjects.
-        model: configuration of the model.
+        model: configuration of the model, as plain values.
         resumed: resumes in another environment, which may have changed bits.
     """
     top = {"seed": settings.seed, "precision": precision, **info}
-    told = {*top, *model.to_dict(), *_OF_THE_RUN}
+    told = {*top, *model, *_OF_THE_RUN}
     rest = {name: value for name, value in settings.identity().items() if name not in told}
-    values = {**top, "settings": rest, "model": model.to_dict()}
+    values = {**top, "settings": rest, "model": dict(model)}
     if resumed:
         values["resumed"] = msgspec.to_builtins(resumed)
     write_atomic(folder / CONFIG, sealed_json(values))
@@ -107,7 +108,7 @@ def run_fold(
             "spans": clips.spans(),
         }
         if first:
-            write_fold_config(folder, settings, fabric_precision(fabric), info, model.config)
+            write_fold_config(folder, settings, fabric_precision(fabric), info, model.config.to_dict())
         scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
 
         def score_on_the_way(step: int) -> None:
@@ -120,7 +121,8 @@ def run_fold(
         _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
         if first:
             if checkpoints.resumed:
-                write_fold_config(folder, settings, fabric_precision(fabric), info, model.config, checkpoints.resumed)
+                model_values, resumed = model.config.to_dict(), checkpoints.resumed
+                write_fold_config(folder, settings, fabric_precision(fabric), info, model_values, resumed)
             _score_the_last(model, held_out, settings, fabric, folder, checkpoints.lines, scored)
         fabric.barrier()
 
@@ -192,7 +194,7 @@ def _checkpoints(folder: Path, settings: TrainSettings, fabric: Fabric, data: Se
 
 
 def _score_the_last(
-    model: MOL,
+    model: Estimator,
     held_out: ClipDataset,
     settings: TrainSettings,
     fabric: Fabric,
@@ -217,26 +219,25 @@ def _score_the_last(
         path.unlink(missing_ok=True)
 
 
-def _new_model(settings: TrainSettings, protocol: Protocol, clips: ClipDataset) -> MOL:
+def _new_model(settings: TrainSettings, protocol: Protocol, clips: ClipDataset) -> Estimator:
     """Draw the weights of a fold from its seed; landmarks start at the mean of its training clips."""
     torch.manual_seed(settings.seed)
     model = make_model(settings, protocol)
-    if model.landmark_head is not None:
+    if isinstance(model, MOL) and model.landmark_head is not None:
         model.landmark_head.start_at(clips.mean_landmarks())
     return model
 
 
-def make_model(settings: TrainSettings, protocol: Protocol) -> MOL:
+def make_model(settings: TrainSettings, protocol: Protocol) -> Estimator:
     """Make the model of a run. Weights are drawn from PyTorch's global random state.
 
     Raises:
         UserError: an option of the model is not possible.
     """
     try:
-        model = MOL(config=settings.model_config(len(protocol.classes)))
+        return make_estimator(settings.model[0], settings.model_config(len(protocol.classes)))
     except ValueError as error:
         raise UserError(str(error)) from error
-    return model
 
 
 def _warn_of_missing(fold: Fold, counts: Sequence[int], classes: Sequence[str]) -> None:
@@ -249,7 +250,7 @@ def _warn_of_missing(fold: Fold, counts: Sequence[int], classes: Sequence[str]) 
 
 
 def _fit(
-    model: MOL,
+    model: Estimator,
     clips: ClipDataset,
     settings: TrainSettings,
     fabric: Fabric,
@@ -260,6 +261,10 @@ def _fit(
     scored: Sequence[int],
     on_scored: Callable[[int], None],
 ) -> None:
+    if isinstance(model, Fitted):
+        model.fit(clips, settings.seed)
+        save_weights(folder / FILE_NAME, model, info | {"steps": 0})
+        return
     log: StepLog | None = None
 
     def record(step: StepRecord) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from mol_fast.data import ClipDataset
 from mol_fast.nn import layout
 from mol_fast.nn.losses import JointLoss
-from mol_fast.nn.model import MOL
+from mol_fast.nn.model import MOL, Estimator
 from mol_fast.nn.sync import synchronise
 from mol_fast.training.balance import balanced_order, class_counts, class_weights
 from mol_fast.training.checkpoints import Checkpoints
@@ -31,7 +31,7 @@ class LossNotFinite(Exception):
 
 
 def train(
-    model: MOL,
+    model: Estimator,
     clips: ClipDataset,
     settings: TrainSettings,
     fabric: Fabric,
@@ -65,7 +65,7 @@ def train(
     processes = fabric.world_size
     if processes > 1:
         synchronise(model)
-    if model.flow_head is not None:
+    if isinstance(model, MOL) and model.flow_head is not None:
         model.flow_head.recompute = settings.recompute
     if fabric.device.type == "cuda":
         layout.channels_last(model)

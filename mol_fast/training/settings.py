@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
+from mol_fast.training.models import MODELS, has_steps, is_baseline
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import MOST_BATCH, MOST_WORKERS
 from mol_fast.utils.names import check_folder_name
@@ -43,7 +44,7 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True}
+_ADDED = {"flip": True, "model": ("mol",)}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 
 
@@ -73,6 +74,10 @@ class TrainSettings:
     name: str | None = None
     """Name of the run, a folder in OUT. Default: data, date and time. The same command with the same name resumes an
     interrupted run."""
+    model: tuple[str, ...] = ("mol",)
+    """Model to train: mol; mol-without-fcc, mol-without-ccc, mol-without-flow or mol-without-landmarks, its ablations;
+    majority, histograms, ststnet or resnet3d, the baselines, which have no use for options of MOL's network. Several
+    names, or all, train one run each, OUT/NAME/MODEL, and write their table to OUT/NAME."""
     recipe: Recipe = "default"
     """Set of defaults for the other options; options you give override it. "released" trains like the code released
     with the paper: --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant
@@ -145,6 +150,8 @@ class TrainSettings:
     """Number of steps between two checkpoints. With 0, a checkpoint is written only when the run is stopped."""
 
     def __post_init__(self) -> None:
+        if self.model == ("all",):
+            object.__setattr__(self, "model", MODELS)
         if all(task in TASKS for task in self.tasks):
             object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
 
@@ -152,6 +159,7 @@ class TrainSettings:
         """Raise UserError if a number is out of range, a task is unknown, options conflict, or the name is a path."""
         if self.name is not None:
             check_folder_name(self.name, "--name")
+        self._check_models()
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
             raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}")
@@ -169,6 +177,24 @@ class TrainSettings:
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} must be at least 0 and finite, got {getattr(self, name)}")
+
+    def _check_models(self) -> None:
+        unknown = [name for name in self.model if name not in MODELS]
+        if unknown:
+            raise UserError(f"--model has no {', '.join(unknown)}: choose among {', '.join(MODELS)}, or all alone")
+        if len(set(self.model)) < len(self.model):
+            raise UserError(f"--model names a model twice ({', '.join(self.model)}): give each once")
+        if len(self.model) > 1 and world_size() > 1:
+            raise UserError("several models share no processes: start one run per --model, then evaluate --table")
+        if self.parallel == "batch" and (others := [name for name in self.model if is_baseline(name)]):
+            raise UserError(f"--parallel batch splits batches of MOL, not of {', '.join(others)}: use --parallel folds")
+        if self.selection != "last" and len(self.model) == 1 and not has_steps(*self.model):
+            raise UserError(f"--selection chooses a step, and --model {self.model[0]} has none: omit it")
+
+    def of_model(self, name: str) -> "TrainSettings":
+        """Return the settings of a run of one model; one that is fitted at once has no steps to choose from."""
+        alone = replace(self, model=(name,))
+        return alone if has_steps(name) else replace(alone, steps=0, selection="last")
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be equal to resume a run, as plain values.

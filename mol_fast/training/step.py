@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mol_fast.nn.losses import JointLoss, LossTerms
-from mol_fast.nn.model import MOL, MOLOutput
+from mol_fast.nn.model import Estimator, MOLOutput
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -93,14 +93,14 @@ class TrainingStep:
     def __init__(
         self,
         fabric: "Fabric",
-        model: MOL,
+        model: Estimator,
         network: nn.Module,
         optimizer: Any,
         criterion: JointLoss,
         clip_norm: float,
     ) -> None:
         self.fabric, self.network, self.optimizer, self.criterion = fabric, network, optimizer, criterion
-        self.limit = clip_norm or math.inf
+        self.reads, self.limit = model.reads, clip_norm or math.inf
         self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
         self.broken = torch.zeros((), device=fabric.device)
         optimizer.optimizer.found_inf = self.broken  # while it is 1, the fused optimiser changes nothing
@@ -108,7 +108,7 @@ class TrainingStep:
     def __call__(self, batch: Batch, lr: float) -> tuple[LossTerms, Tensor]:
         """Take the step, and return the loss terms and the norm of the gradient before clipping."""
         held = self.hold()
-        terms = self.losses(self.forward(batch["frames"]), batch)
+        terms = self.losses(self.forward(batch), batch)
         self.backward(terms.total)
         norm = self.clip()
         terms = terms.mean(self.fabric.all_reduce) if self.fabric.world_size > 1 else terms.detach()
@@ -120,8 +120,8 @@ class TrainingStep:
     def hold(self) -> Held:
         return Held(self.buffers)
 
-    def forward(self, frames: Tensor) -> MOLOutput:
-        output: MOLOutput = self.network(frames)
+    def forward(self, batch: Batch) -> MOLOutput:
+        output: MOLOutput = self.network(*(batch[name] for name in self.reads))
         return output
 
     def losses(self, output: MOLOutput, batch: Batch) -> LossTerms:

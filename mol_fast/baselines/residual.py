@@ -1,0 +1,55 @@
+"""A 3D residual network of 18 layers on the frames, from scratch.
+
+After Tran, Wang, Torresani, Ray, LeCun and Paluri, "A Closer Look at Spatiotemporal Convolutions for Action
+Recognition", CVPR 2018, network R3D-18. The layers are those of `torchvision.models.video.r3d_18`, except that the
+first reads one grey channel. torchvision itself is not used: its wheels do not load beside PyTorch without CUDA.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mol_fast.baselines.baseline import Baseline
+
+_WIDTHS = (64, 128, 256, 512)
+
+
+class ResNet3D(Baseline):
+    """R3D-18 on the grey frames of a clip, `(B, 1, T, H, W)`."""
+
+    name = "resnet3d"
+    reads = ("frames",)
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.stem = nn.Sequential(
+            nn.Conv3d(1, _WIDTHS[0], (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False), nn.BatchNorm3d(_WIDTHS[0]), nn.ReLU()
+        )
+        blocks: list[_Block] = []
+        before = _WIDTHS[0]
+        for stage, width in enumerate(_WIDTHS):
+            blocks += [_Block(before, width, 2 if stage else 1), _Block(width, width, 1)]
+            before = width
+        self.blocks = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(_WIDTHS[-1], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def logits(self, *inputs: Tensor) -> Tensor:
+        features: Tensor = self.blocks(self.stem(inputs[0]))
+        return self.classifier(features.mean((2, 3, 4)))
+
+
+class _Block(nn.Module):
+    """Two convolutions of 3 x 3 x 3 beside a shortcut, which is a convolution of 1 x 1 x 1 where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs))
+        self.second = nn.Sequential(nn.Conv3d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm3d(outputs))
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
