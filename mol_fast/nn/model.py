@@ -171,20 +171,22 @@ def optimized(model: MOL, dtype: torch.dtype, compile: bool) -> MOL:
     model.stem.to(dtype)
     model.expression_head.to(dtype)
     if compile:
-        model.compile(dynamic=False)
-        model._compiled_call_impl = _frozen(model._compiled_call_impl)  # type: ignore[arg-type]
+        compile_frozen(model)
     return model
 
 
-def _frozen(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a compiled call so that weights become constants of the graph.
+def compile_frozen(module: nn.Module) -> None:
+    """Compile a module at its first call, in place, one graph for each shape, with its weights as constants.
 
     The option of `torch.compile` for this applies too late: parameters have become inputs by then.
     """
     import torch._inductor.config as compiler  # which takes a second
 
+    module.compile(dynamic=False)
+    call: Callable[..., Any] = module._compiled_call_impl  # type: ignore[assignment]
+
     def run(*args: Any, **kwargs: Any) -> Any:
         with compiler.patch(freezing=True):
             return call(*args, **kwargs)
 
-    return run
+    module._compiled_call_impl = run  # type: ignore[assignment]
