@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mol_fast.cli import fail, progress, run_program
+from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped, check_any
 from mol_fast.prediction.moments import check_seen, moment_window, spot_moments, summarise_moments, too_slow
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
@@ -26,6 +28,7 @@ from mol_fast.prediction.scenes import moment_scenes, window_scenes
 from mol_fast.prediction.terminal import print_prediction
 from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
 from mol_fast.spotting import Moment, moments_csv
+from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import InputsFailed, UserError
 from mol_fast.utils.failures import explain
 from mol_fast.utils.files import write_atomic
@@ -57,7 +60,7 @@ class Options:
 
     Attributes:
         weights: Folder of a training run, or a weights file (.safetensors).
-        out: Folder for prediction.json and annotated.mp4; created if missing. Default: NAME-prediction in the current
+        out: Folder for prediction.json and the other files; created if missing. Default: NAME-prediction in the current
             folder. With several inputs, OUT is the folder that gets a folder NAME-prediction for each.
         seconds: How long a webcam is recorded, in seconds.
         start: Time where the part that is read begins: seconds (80.5), or minutes and seconds (1:20), from the
@@ -118,8 +121,8 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     at which the face moves, recognises them, and prints them; a still face has none. Of a shorter video, or with
     --windows, prints the class probabilities of each window and of the clip (the mean over windows), and the mean flow
     length in pixels of the 128 x 128 crop; a window counts only if the face is there in all of its frames. Writes
-    prediction.json, moments.csv and annotated.mp4. Weights that were trained without flow or landmarks (--tasks)
-    predict only the other tasks. An input that cannot be used does not stop the others.
+    prediction.json, moments.csv, report.html and annotated.mp4. Weights that were trained without flow or landmarks
+    (--tasks) predict only the other tasks. An input that cannot be used does not stop the others.
 
     Args:
         inputs: Video files, folders of images in the order of the numbers in their names, prepared .safetensors files,
@@ -172,12 +175,15 @@ def _run_one(
     tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person)
     windows, note = _plan(source, options, predictor.spans)
     track: Track | None = None
+    album: Album | None = None
     moments: list[Moment] = []
     if windows is None:
         assert tracker is not None
+        assert source.times is not None
         tracker = track = Track(tracker)
+        album = Album(float(source.times[0]), float(source.times[-1]))
         with progress("frame") as begin:
-            moments = spot_moments(source, track, begin("spotting", source.count))
+            moments = spot_moments(source, track, album, begin("spotting", source.count))
         check_seen(source, track)
         track.rewind()
         windows = sorted({moment_window(moment, source) for moment in moments})
@@ -202,11 +208,13 @@ def _run_one(
             "part": part,
             "faces": None if source.aligned else options.faces,
         }
-        for name in ("moments.csv", "annotated.mp4"):  # of an earlier prediction, which is replaced
+        for name in ("moments.csv", "report.html", "annotated.mp4"):  # of an earlier prediction, which is replaced
             (out / name).unlink(missing_ok=True)
         write_atomic(out / "prediction.json", to_json(result, about))
         if result.moments is not None:
             write_atomic(out / "moments.csv", moments_csv(result.moments))
+        if album is not None:
+            _write_report(out / "report.html", result, album, predictor, about, (*source.notes, *note))
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
 
@@ -246,6 +254,40 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
             raise UserError(f"{owners[folder]} and {path} would both be written to {folder}, give them one at a time")
         owners[folder] = path
     return list(owners)
+
+
+def _write_report(
+    path: Path, result: Prediction, album: Album, predictor: Predictor, about: dict[str, Any], notes: tuple[str, ...]
+) -> None:
+    from mol_fast.report.moments import ShownMoment, write_moments_report
+
+    shown = []
+    for moment, place in zip(result.moments or (), result.of_moments, strict=True):
+        values = None if place is None else result.windows[place].probabilities.tolist()
+        named = None if values is None else dict(zip(result.classes, values, strict=True))
+        shown.append(ShownMoment(moment, named, album.view(moment.onset - result.first)))
+    write_moments_report(
+        path,
+        name=Path(about["input"]).name,
+        date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
+        shown=shown,
+        motion=album.motion,
+        weights=predictor.header,
+        about=_told(result, about),
+        notes=notes,
+    )
+
+
+def _told(result: Prediction, about: dict[str, Any]) -> dict[str, object]:
+    """Return what the report tells about a prediction, beside the moments."""
+    told: dict[str, object] = {"video": about["input"], "weights": about["weights"]}
+    if about["part"] is not None:
+        told["part"] = "frames {first_frame} to {last_frame}".format(**about["part"])
+    if result.searched is not None:
+        told["face seen"] = f"in {result.searched.seen} of {result.searched.frames} frames"
+    told["person"] = f"{result.person} of {result.people}"
+    told["finder of faces"] = about["faces"]
+    return told | versions(("mol-fast", "torch", "opencv-python", "av"))
 
 
 def _predict(

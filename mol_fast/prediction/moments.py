@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
 from mol_fast.prediction.windows import Window, spread
@@ -21,7 +22,9 @@ _AHEAD = 8  # frames that are decoded in advance
 _DRIFT = 0.05  # of the picture; when the face has moved further in it, the face is aligned anew
 
 
-def spot_moments(source: FrameSource, tracker: Follower, on_frame: Callable[[], object] = lambda: None) -> list[Moment]:
+def spot_moments(
+    source: FrameSource, tracker: Follower, album: Album, on_frame: Callable[[], object] = lambda: None
+) -> list[Moment]:
     """Spot the moments of the person that `tracker` follows. Reads the source once, with a few frames in memory.
 
     Frames are numbered from 0. A cut, and a gap without the face, end a stretch; nothing is spotted across it.
@@ -29,6 +32,7 @@ def spot_moments(source: FrameSource, tracker: Follower, on_frame: Callable[[], 
     Args:
         source: the frames, with times.
         tracker: follower of the person, at the first frame of the source.
+        album: receives what a report shows of the video.
         on_frame: called after each frame.
 
     Raises:
@@ -36,22 +40,29 @@ def spot_moments(source: FrameSource, tracker: Follower, on_frame: Callable[[], 
     """
     assert source.times is not None
     moments: list[Moment] = []
-    spotter, shot, last = Spotter(), 0, -np.inf
+    spotter, shot, last = Spotter(album.motion), 0, -np.inf
     place: Matrix | None = None
     for index, picture in enumerate(ahead(source, _AHEAD)):
         frame = grey(picture)
         sight = tracker.look(frame)
         time = float(source.times[index])
+        told: list[Moment] = []
         if sight.shot != shot:
-            moments += spotter.finish()
-            spotter, shot, place = Spotter(), sight.shot, None
+            told += spotter.finish()
+            spotter, shot, place = Spotter(album.motion), sight.shot, None
         if sight.face is not None and time > last:  # frames of the same time stamp show nothing new
             points = sight.face.landmarks.astype(np.float64)
             place = _place(points, place)
-            moments += spotter.add(warp(frame, place), transform(points, place), time, index)
+            aligned, landmarks = warp(frame, place), transform(points, place)
+            album.add(index, time, aligned, landmarks, place)
+            told += spotter.add(aligned, landmarks, time, index)
             last = time
+        album.keep(told)
+        moments += told
         on_frame()
-    return moments + spotter.finish()
+    told = spotter.finish()
+    album.keep(told)
+    return moments + told
 
 
 def moment_window(moment: Moment, source: FrameSource) -> Window:

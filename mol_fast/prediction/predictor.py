@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.data.clips import normalise_frames
-from mol_fast.nn.weights import load_weights
+from mol_fast.nn.weights import find_weights, load_described
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
 from mol_fast.prediction.windows import Window, plan_windows
@@ -35,6 +35,7 @@ class Predictor:
 
     Attributes:
         classes, tasks: names of the classes, and what the model predicts.
+        header: what the weights say about their training.
         spans: shortest, median and longest span of a window in training, in seconds; None if unknown.
 
     Raises:
@@ -45,15 +46,14 @@ class Predictor:
     def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 8) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        model, info = load_weights(Path(weights))
+        model, self.header = load_described(find_weights(Path(weights)))
         if model.config.frames != WINDOW:
             raise UserError(
                 f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}: give other weights"
             )
-        self.classes: tuple[str, ...] = tuple(info["classes"])
+        self.classes = self.header.classes
         self.tasks = model.config.tasks
-        spans = info.get("spans")
-        self.spans: tuple[float, float, float] | None = tuple(spans) if spans else None
+        self.spans = self.header.spans
         self.device = choose_device(device)
         self.batch_size = batch_size
         self._model = model.to(self.device).optimize_for_inference()

@@ -6,9 +6,9 @@ from typing import Any
 
 from mol_fast.evaluation.compare import Comparison, Difference
 from mol_fast.metrics.jackknife import FEW
-from mol_fast.report.html import Html, element, section, table, write_page
+from mol_fast.report.html import Html, element, notice, section, table, write_page
 from mol_fast.report.labels import RECOGNITION, SYNTHETIC
-from mol_fast.report.sections import notice, synthetic_notice
+from mol_fast.report.sections import synthetic_notice
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.names import Subject, label_subjects
 

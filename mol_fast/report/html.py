@@ -4,6 +4,7 @@ import base64
 import html
 import os
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from mol_fast.report.style import STYLE
 from mol_fast.utils.files import write_atomic
@@ -35,6 +36,11 @@ def section(title: str, *content: Html) -> Html:
     return element("section", element("h2", title), *content)
 
 
+def notice(title: str, text: str) -> Html:
+    """Return a notice for the top of a report, which a reader cannot overlook."""
+    return element("p", element("strong", f"{title} "), text, class_="notice", role="note")
+
+
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], class_: str = "") -> Html:
     """Return a table. The first cell of each row is its heading. `head` may be empty."""
     body = [
@@ -52,10 +58,10 @@ def share_bar(value: float) -> Html:
     return element("span", element("span", style=f"width: {100 * value:.1f}%"), class_="share")
 
 
-def picture(png: bytes, alt: str, class_: str = "") -> Html:
-    """Return a PNG embedded in the page."""
-    data = base64.b64encode(png).decode("ascii")
-    return element("img", src=f"data:image/png;base64,{data}", alt=alt, class_=class_)
+def picture(data: bytes, alt: str, class_: str = "", kind: Literal["png", "jpeg"] = "png") -> Html:
+    """Return a picture embedded in the page."""
+    text = base64.b64encode(data).decode("ascii")
+    return element("img", src=f"data:image/{kind};base64,{text}", alt=alt, class_=class_)
 
 
 def captioned(content: Html, caption: object, class_: str = "") -> Html:

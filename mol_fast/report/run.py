@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 
 from mol_fast.metrics import Scores
-from mol_fast.report.html import Html, element, section, share_bar, table, write_page
+from mol_fast.report.html import Html, element, notice, section, share_bar, table, write_page
 from mol_fast.report.labels import BESIDE, LABELS, PARTS, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
 from mol_fast.report.samples import sample_section
 from mol_fast.report.sections import (
     class_section,
     loss_section,
-    notice,
     score_section,
     settings_section,
     synthetic_notice,
@@ -145,9 +144,8 @@ def _part_sections(pooled: PooledResults) -> list[Html]:
 def _chosen_sections(pooled: PooledResults) -> list[Html]:
     if pooled.chosen is None:
         return []
-    notice = element("p", element("strong", "Warning. "), WARNING, class_="notice", role="note")
     rows = table(BESIDE, chosen_rows(pooled, pooled.chosen))
-    return [section("Chosen on the test subjects", notice, *_seed_note(pooled), rows)]
+    return [section("Chosen on the test subjects", notice("Warning.", WARNING), *_seed_note(pooled), rows)]
 
 
 def _seed_section(pooled: PooledResults) -> Html:

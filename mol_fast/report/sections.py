@@ -11,7 +11,7 @@ import pandas as pd
 
 from mol_fast.metrics import FAILURE, MOVING, FlowScores, LandmarkScores, Recognition, Scores
 from mol_fast.report.figures import curves_png
-from mol_fast.report.html import Html, element, picture, section, table
+from mol_fast.report.html import Html, element, notice, picture, section, table
 from mol_fast.report.spread import count, over_seeds, spread
 
 _SYNTHETIC = (
@@ -23,11 +23,6 @@ _SYNTHETIC = (
 def synthetic_notice() -> Html:
     """Return the notice that must stand above every score of the embedded set."""
     return notice("Synthetic data.", _SYNTHETIC)
-
-
-def notice(title: str, text: str) -> Html:
-    """Return a notice for the top of a report, which a reader cannot overlook."""
-    return element("p", element("strong", f"{title} "), text, class_="notice", role="note")
 
 
 def score_section(scores: Mapping[int, Scores]) -> Html:
@@ -132,7 +127,8 @@ def _confusion(recognition: Sequence[Recognition]) -> Html:
 
 def _confusion_cell(counts: Sequence[int], total: int) -> Html:
     share = sum(counts) / total if total else 0.0
-    style = f"background: rgba(31, 95, 168, {0.06 + 0.94 * share:.2f}); color: {'#fff' if share > 0.5 else '#1d2530'}"
+    shade = ", ".join(str(round(255 + (0.06 + 0.94 * share) * (full - 255))) for full in (31, 95, 168))
+    style = f"background: rgb({shade}); color: {'#fff' if share > 0.5 else '#1d2530'}"
     return element("td", count(counts), element("small", f"{100 * share:.0f} %"), style=style)
 
 

@@ -63,6 +63,22 @@ class Movement:
         return bool(self.motion[list(EYELIDS), 1].min() > _BLINK * self.strength)
 
 
+class Course(NamedTuple):
+    """Where the regions of a face are at even times, without what turns of the head explain.
+
+    Attributes:
+        times: (n,) in seconds, `step` apart.
+        positions: (n, regions, 2) in distances of the eyes.
+        turns: (n, 2), yaw and pitch of the head in radians.
+        step: in seconds.
+    """
+
+    times: Array
+    positions: Array
+    turns: Array
+    step: float
+
+
 class _Candidate(NamedTuple):
     """A peak: its strength in distances of the eyes, its place on the time grid, its span in seconds, the noise."""
 
@@ -72,8 +88,8 @@ class _Candidate(NamedTuple):
     noise: Array
 
 
-def find_movements(times: Array, positions: Array, head: Array) -> list[Movement]:
-    """Find the movements of a face that are neither turns of the head nor speech, in order of time.
+def even_course(times: Array, positions: Array, head: Array) -> Course | None:
+    """Return the course of a face, smoothed a little, or None if fewer than 3 samples are known.
 
     Args:
         times: (n,) in seconds, ascending.
@@ -81,13 +97,18 @@ def find_movements(times: Array, positions: Array, head: Array) -> list[Movement
         head: (n, 6), see `Tracker`.
     """
     if len(times) < 3:
-        return []
+        return None
     step = float(np.median(np.diff(times)))
     grid = np.arange(times[0], times[-1], step)
     values = np.concatenate([positions.reshape(len(times), -1), head[:, 4:]], 1)
     even = _smooth(np.stack([np.interp(grid, times, column) for column in values.T], -1), _SMOOTH / step)
     turns = even[:, -2:]
-    track = without_turns(even[:, :-2].reshape(len(grid), len(REGIONS), 2), turns, step)
+    return Course(grid, without_turns(even[:, :-2].reshape(len(grid), len(REGIONS), 2), turns, step), turns, step)
+
+
+def find_movements(course: Course) -> list[Movement]:
+    """Find the movements of a face that are neither turns of the head nor speech, in order of time."""
+    grid, track, turns, step = course
     found: list[Movement] = []
     for candidate in sorted(_candidates(track, turns, step), reverse=True, key=lambda candidate: candidate.strength):
         movement = _trace(grid, track, candidate, step)

@@ -82,12 +82,25 @@ def layout(landmarks: npt.NDArray[np.floating]) -> Layout:
     left, right = eye_centres(landmarks)
     distance = float(np.hypot(*(right - left)))
     points = np.array([landmarks[list(place.at)].mean(0) + distance * np.array(place.shift) for place in _PLACES])
-    u, v = ((points - (left + right) / 2) / distance).T
+    return Layout(points, distance, head_pose(points, landmarks))
+
+
+def head_pose(points: Array, landmarks: npt.NDArray[np.floating]) -> Array:
+    """Return how points of a face move with the head, see `Layout.pose`.
+
+    Args:
+        points: (..., 2) in pixels of the aligned frame.
+        landmarks: (68, 2) in its pixels.
+
+    Returns:
+        (..., 2, 6).
+    """
+    left, right = eye_centres(landmarks)
+    across = (points - (left + right) / 2) / float(np.hypot(*(right - left)))
+    u, v = across[..., 0], across[..., 1]
     depth = _depth(u, v)
     zero, one = np.zeros_like(u), np.ones_like(u)
-    across = np.stack([one, zero, u, -v, depth, zero], -1)
-    down = np.stack([zero, one, v, u, zero, depth], -1)
-    return Layout(points, distance, np.stack([across, down], 1))
+    return np.stack([np.stack([one, zero, u, -v, depth, zero], -1), np.stack([zero, one, v, u, zero, depth], -1)], -2)
 
 
 def region_means(motion: Array) -> Array:

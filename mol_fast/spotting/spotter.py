@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.metrics.intervals import Interval, Kind, kind_of
-from mol_fast.spotting.movements import LONGEST, Movement, find_movements
+from mol_fast.spotting.movements import LONGEST, Movement, even_course, find_movements
+from mol_fast.spotting.region_motion import RegionMotion
 from mol_fast.spotting.regions import REGIONS
 from mol_fast.spotting.tracker import Sample, Tracker
 
@@ -15,6 +16,8 @@ LEAST_FPS = 15.0
 """Frames per second below which only macro-expressions are spotted: a micro-expression would show in too few frames."""
 _BLOCK = 60.0  # seconds that are searched together; noise and turns are learned in each block
 _MARGIN = LONGEST + 1.0  # seconds at both ends of a block in which the block beside it finds the moments
+LATEST = _BLOCK + 2 * _MARGIN + LONGEST
+"""Seconds after its onset within which a moment is told."""
 _MOVES = 0.5  # a region has moved if it moves by this share of the strongest
 _DIRECTIONS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")
 
@@ -79,9 +82,13 @@ class Spotter:
 
     Give every frame that shows the face to `add`, then call `finish`. Moments come at most 70 seconds late. A gap of
     more than 0.4 seconds between frames starts anew: nothing is spotted across it.
+
+    Args:
+        motion: receives how far the regions move over time, None if this is not wanted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, motion: RegionMotion | None = None) -> None:
+        self._motion = motion
         self._tracker = Tracker()
         self._samples: list[Sample] = []
         self._frames: list[tuple[float, int]] = []
@@ -143,8 +150,11 @@ class Spotter:
             np.array([getattr(sample, name) for sample in self._samples]) for name in ("time", "positions", "head")
         )
         slow = len(times) > 1 and float(np.median(np.diff(times))) > 1 / LEAST_FPS
+        course = even_course(times, positions, head)
         moments = []
-        for movement in find_movements(times, positions, head):
+        if course and self._motion:
+            self._motion.add(course, self._done, until)
+        for movement in find_movements(course) if course else ():
             if self._done < movement.apex <= until:
                 moment = self._moment(movement)
                 if moment and not (slow and moment.kind == "micro"):

@@ -51,10 +51,7 @@ class Tracker:
     """Follows the regions of one face. Keeps two frames, however long the video is."""
 
     def __init__(self) -> None:
-        import cv2
-
-        self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._flow.setFinestScale(0)  # full resolution: an error of 0.04 px over a second, instead of 0.09
+        self._flow = dense_flow()
         self._sum = np.zeros((0, 0))
         self._times: list[float] = []
         self._landmarks: npt.NDArray[np.floating] = np.zeros((68, 2))
@@ -97,14 +94,28 @@ class Tracker:
 
     def _motion(self, reference: npt.NDArray[np.uint8], frame: npt.NDArray[np.uint8], places: Layout) -> Array:
         """Return the motion (P, 2) of places from the reference to a frame, in pixels."""
-        import cv2
+        return motion_at(self._flow.calc(reference, frame, None), places)
 
-        side = max(1, round(_PATCH * places.distance))
-        flow = cv2.blur(self._flow.calc(reference, frame, None), (side, side))
-        points = places.points.astype(np.float32)[None]
-        nothing: Any = None
-        motion = cv2.remap(flow, points, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(motion[0], dtype=np.float64)
+
+def dense_flow() -> Any:
+    """Return OpenCV's flow of inverse search (DIS), at full resolution."""
+    import cv2
+
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow.setFinestScale(0)  # full resolution: an error of 0.04 px over a second, instead of 0.09
+    return flow
+
+
+def motion_at(flow: npt.NDArray[np.float32], places: Layout) -> Array:
+    """Return the motion (P, 2) of places, in pixels: flow (H, W, 2) averaged around each."""
+    import cv2
+
+    side = max(1, round(_PATCH * places.distance))
+    points = places.points.astype(np.float32)[None]
+    nothing: Any = None
+    smooth = cv2.blur(flow, (side, side))
+    motion = cv2.remap(smooth, points, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(motion[0], dtype=np.float64)
 
 
 def head_motion(motion: Array, places: Layout) -> Array:

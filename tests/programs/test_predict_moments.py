@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.page import Page
 from harness.predict_scene import CLASSES, write_weights
 
 import mol_fast.predict
@@ -67,8 +68,33 @@ def test_a_smile_is_one_moment(weights: Path, tmp_path: Path, finder: FaceFinder
     assert "1 moment in 2 s\n" in printed
     assert "clip" not in printed
     assert "left mouth corner up" in printed
+    _check_report(out, moment, window["probabilities"], 64)
     (part,) = predict(video, weights, tmp_path / "part", "--no-video", "--start", "0.3")
     assert abs(int(part["onset"]) - int(moment["onset"])) <= 2  # frames count from the beginning of the video
+    _check_report(tmp_path / "part", part, None, 55)
+
+
+def _check_report(out: Path, moment: dict[str, str], probabilities: dict[str, float] | None, frames: int) -> None:
+    source = (out / "report.html").read_text()
+    page = Page(source)
+    page.check_closed(source)
+    (mark,) = [attributes for attributes in page.named("rect") if attributes["class"] == "micro"]
+    column = 2.1 / 480 if probabilities else (frames - 1) / 30 / 480  # seconds
+    start = 0 if probabilities else 9 / 30
+    assert start + float(mark["x"]) * column == pytest.approx(float(moment["onset_seconds"]), abs=0.01)
+    ends = float(mark["x"]) + float(mark["width"])
+    assert start + ends * column == pytest.approx(float(moment["offset_seconds"]), abs=0.01)
+    assert f"onset: frame {moment['onset']}, {float(moment['onset_seconds']):.2f} s" in page.text
+    wheel, onset, apex, offset, flow = [np.asarray(picture.convert("RGB")).astype(int) for picture in page.pictures()]
+    assert onset.shape == apex.shape == offset.shape == flow.shape == (144, 144, 3)
+    assert (onset != apex).any()
+    colour = np.ptp(flow, axis=-1)  # white, where nothing moves
+    assert colour[90:120, 40:104].mean() > 1.5 * colour[15:38, 40:104].mean()  # the mouth, not the forehead
+    bars = [attributes["style"] for attributes in page.named("span") if "width" in attributes.get("style", "")]
+    if probabilities:
+        assert bars == [f"width: {100 * value:.1f}%" for value in probabilities.values()]
+    assert f"in {frames} of {frames} frames" in page.text
+    assert wheel.shape == (96, 96, 3)
 
 
 def test_a_still_face_has_no_moment(weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
@@ -76,6 +102,9 @@ def test_a_still_face_has_no_moment(weights: Path, tmp_path: Path, finder: FaceF
     assert predict(video, weights, tmp_path / "out") == []
     assert (tmp_path / "out/moments.csv").read_text() == ",".join(COLUMNS) + "\n"
     assert "no movement of the face that looks like an expression in 2 s\n" in capsys.readouterr().out
+    page = Page((tmp_path / "out/report.html").read_text())
+    assert "No movement of the face that looks like an expression in 2 s." in page.text
+    assert not [attributes for attributes in page.named("rect") if attributes["class"] in ("micro", "macro")]
     told = json.loads((tmp_path / "out/prediction.json").read_text())
     assert (told["moments"], told["windows"], told["skipped"]) == ([], [], [])
     plain, drawn = list(VideoFile(video)), list(VideoFile(tmp_path / "out/annotated.mp4"))
@@ -102,7 +131,7 @@ def test_windows_take_the_place_of_moments(weights: Path, tmp_path: Path, finder
 def test_a_new_prediction_replaces_the_files_of_an_earlier_one(weights: Path, tmp_path: Path) -> None:
     video, out = film(tmp_path / "head.mp4", False), tmp_path / "out"
     out.mkdir()
-    for name in ("moments.csv", "annotated.mp4", "mine.txt"):
+    for name in ("moments.csv", "report.html", "annotated.mp4", "mine.txt"):
         (out / name).write_text("old")
     options = ["--weights", str(weights), "--out", str(out), "--aligned", "--no-video", "--stride", "2s"]
     assert main([str(video), *options]) == 0

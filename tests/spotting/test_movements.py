@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mol_fast.data.embedded.motion import smooth_step
-from mol_fast.spotting.movements import Movement, find_movements
+from mol_fast.spotting.movements import Movement, even_course, find_movements
 from mol_fast.spotting.regions import EYELIDS, REGIONS, Array
 from mol_fast.spotting.turns import without_turns
 
@@ -29,7 +29,8 @@ class Course:
             self.positions[:, REGIONS.index(name)] += course[:, None] * [x, y]
 
     def found(self) -> list[Movement]:
-        return find_movements(self.times, self.positions, self.head)
+        course = even_course(self.times, self.positions, self.head)
+        return find_movements(course) if course else []
 
 
 BROWS = ("left inner brow", "right inner brow")
@@ -123,4 +124,5 @@ def test_turns_are_learned_and_expressions_are_not() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_few_samples_are_nothing(count: int) -> None:
     course = Course()
-    assert not find_movements(course.times[:count], course.positions[:count], course.head[:count])
+    course.times, course.positions, course.head = course.times[:count], course.positions[:count], course.head[:count]
+    assert not course.found()

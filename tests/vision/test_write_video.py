@@ -1,7 +1,6 @@
 """Written video files: what a browser needs, the sound, and what happens when the disk is full."""
 
 import resource
-import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -14,6 +13,7 @@ from threading import Thread
 import av
 import numpy as np
 import pytest
+from harness.browser import headless, needs_chromium
 
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
@@ -218,7 +218,6 @@ def test_writer_refuses(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGE = """<body><script>
 const video = document.createElement("video")
 video.muted = true
@@ -229,7 +228,7 @@ video.play()
 </script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs_chromium
 def test_chromium_plays_it(tmp_path):
     asked: Queue[str] = Queue()
 
@@ -240,10 +239,10 @@ def test_chromium_plays_it(tmp_path):
     source = with_sound(tmp_path / "source.mp4", "aac")
     write(tmp_path / "a.mp4", pictures(10), 25, Sound(source, 0, 0.4))
     (tmp_path / "page.html").write_text(PAGE)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'user'}"]
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        command = [CHROMIUM, *options, "--remote-debugging-port=0", f"http://127.0.0.1:{server.server_port}/page.html"]
+        address = f"http://127.0.0.1:{server.server_port}/page.html"
+        command = [*headless(tmp_path / "user"), "--remote-debugging-port=0", address]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
             try:
                 answer = ""

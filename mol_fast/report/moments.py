@@ -1,0 +1,182 @@
+"""The page of a prediction with moments: report.html."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.nn.weights import WeightsHeader
+from mol_fast.report.chart import MOST_MARKED, full_height, motion_chart, span
+from mol_fast.report.html import Html, captioned, element, notice, picture, section, share_bar, table, write_page
+from mol_fast.report.labels import SYNTHETIC
+from mol_fast.spotting import Moment, RegionMotion, View
+from mol_fast.spotting.region_motion import SPAN
+from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.pictures import encoded_png
+
+_LEAST_FLOW = 0.3  # pixels; shorter flow never gets full colour
+_QUALITY = 90  # of JPEG
+
+
+@dataclass(frozen=True)
+class ShownMoment:
+    """A moment and what is shown of it.
+
+    Attributes:
+        moment: the moment.
+        probabilities: of each class; None if its window was skipped.
+        view: its pictures; None if stronger moments are shown instead.
+    """
+
+    moment: Moment
+    probabilities: Mapping[str, float] | None
+    view: View | None
+
+
+def write_moments_report(
+    path: Path,
+    *,
+    name: str,
+    date: str,
+    shown: Sequence[ShownMoment],
+    motion: RegionMotion,
+    weights: WeightsHeader,
+    about: Mapping[str, object],
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report of a video, atomically. Its size is bounded: about 60 kB and 50 kB for each moment with a view.
+
+    Args:
+        path: HTML file to write.
+        name: name of the video.
+        date: date of the page.
+        shown: all moments, in order of time.
+        motion: motion of all regions over time.
+        weights: what the weights say about their training.
+        about: shown as a table.
+        notes: what should be known, one sentence each.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    count = len(shown)
+    summary = f"{moments_in_words(count)} in {motion.end - motion.start:.0f} s"
+    content = [
+        *([notice("Synthetic training data.", _EMBEDDED)] if SYNTHETIC in weights.sources else []),
+        *(notice("Note.", text) for text in notes),
+        _when(shown, motion, summary),
+        *([_moments(shown)] if count else []),
+        section("What this means", element("ul", *(element("li", text) for text in (*trained_on(weights), *_MEANING)))),
+        section("About", table((), about.items(), class_="settings")),
+    ]
+    write_page(path, name, f"{summary} · {date}", content)
+
+
+def moments_in_words(count: int) -> str:
+    """Say how many moments there are; none are no movement that looks like an expression."""
+    if not count:
+        return "no movement of the face that looks like an expression"
+    return "1 moment" if count == 1 else f"{count} moments"
+
+
+def trained_on(weights: WeightsHeader) -> list[str]:
+    """Say in plain words what weights were trained on."""
+    if not weights.sources:
+        return ["The weights do not tell what they were trained on."]
+    facts = [f"{len(weights.train_subjects)} subjects"] if weights.train_subjects else []
+    facts += [f"{weights.steps} steps"] if weights.steps is not None else []
+    told = f" ({', '.join(facts)})" if facts else ""
+    classes = f"{', '.join(weights.classes[:-1])} and {weights.classes[-1]}"
+    text = f"The weights were trained on {' and '.join(weights.sources)}{told}, to tell {classes} apart."
+    other = "Faces, cameras and light here are others than those of the training; how much worse that is, is not known."
+    return [text, other]
+
+
+_EMBEDDED = (
+    "The weights know synthetic motions on morphs of two photographs. Their classes show that the program works; they "
+    "do not show what a person feels."
+)
+_MEANING = (
+    "A moment is a movement of the face that goes somewhere and comes back within 4 seconds. Up to half a second it is "
+    "called micro, else macro. Blinks, gaze, turns of the head, light and speech should not count.",
+    "A movement is no proof of a feeling. Every moment gets one of the classes, since there is no class for anything "
+    "else.",
+    "The spotter was measured on synthetic videos only. Published methods find the moments of real long videos with an "
+    "F1 of a few hundredths: expect moments that are missing, and moments that are none.",
+)
+
+
+def _when(shown: Sequence[ShownMoment], motion: RegionMotion, summary: str) -> Html:
+    legend = element(
+        "p",
+        f"Each row shows how far a region of the face moves within {SPAN} seconds, without the motion of the head. "
+        f"The full height of a row is {full_height(motion):.1f} % of the distance of the eyes; lids may move more. "
+        "Left and right are those of the picture. ",
+        *(element("span", element("span", class_=f"swatch {kind}"), f" {text} ", class_="key") for kind, text in _KEYS),
+        class_="note",
+    )
+    linked = {place for place, item in enumerate(shown) if item.view is not None}
+    more = len(shown) - MOST_MARKED
+    left_out = [element("p", f"The {MOST_MARKED} strongest are marked, {more} others are not.")] if more > 0 else []
+    chart = motion_chart(motion, [item.moment for item in shown], linked)
+    return section("When the face moved", element("p", f"{summary[0].upper()}{summary[1:]}."), *left_out, chart, legend)
+
+
+_KEYS = (("micro", "micro-expression"), ("macro", "macro-expression"), ("unseen", "face not seen"))
+
+
+def _moments(shown: Sequence[ShownMoment]) -> Html:
+    with_views = [(number, item, item.view) for number, item in enumerate(shown, start=1) if item.view is not None]
+    legend = element(
+        "div",
+        picture(encoded_png(color_wheel_legend(96)), alt="Colour of each direction of flow"),
+        element(
+            "p",
+            "Flow goes from onset to apex, without the motion of the head. Its colour shows the direction, as on the "
+            "wheel; white is still, full colour is the length that stands below. Per cent are of the distance of the "
+            "eyes.",
+            class_="note",
+        ),
+        class_="wheel moments-legend",
+    )
+    more = len(shown) - len(with_views)
+    text = f"The {len(with_views)} strongest moments are shown; {more} weaker ones are in moments.csv."
+    left_out = [element("p", text)] if more else []
+    return section("Moments", *left_out, legend, *(_card(*item) for item in with_views))
+
+
+def _card(number: int, item: ShownMoment, view: View) -> Html:
+    moment = item.moment
+    seconds = moment.offset_seconds - moment.onset_seconds
+    heading = element("h3", f"Moment {number}: {span(moment)}, {moment.kind} ({seconds:.2f} s)", id=f"moment-{number}")
+    full = max(float(np.quantile(np.hypot(*view.flow), 0.99)), _LEAST_FLOW)
+    pictures = [
+        _photograph(view.onset, f"onset: frame {moment.onset}, {moment.onset_seconds:.2f} s"),
+        _photograph(view.apex, f"apex: frame {moment.apex}, {moment.apex_seconds:.2f} s"),
+        _photograph(view.offset, f"offset: frame {moment.offset}, {moment.offset_seconds:.2f} s"),
+        captioned(
+            picture(encoded_png(flow_to_color(view.flow, full)), alt="flow"), f"flow, full colour is {full:.1f} px"
+        ),
+    ]
+    regions = ", ".join(f"{region} ({np.hypot(region.x, region.y):.1f} %)" for region in moment.regions)
+    return element(
+        "article",
+        heading,
+        element("div", *pictures, class_="panels moment"),
+        element("p", f"What moves: {regions}."),
+        _classes(item.probabilities),
+    )
+
+
+def _classes(probabilities: Mapping[str, float] | None) -> Html:
+    if probabilities is None:
+        return element("p", "No class: the face cannot be seen well in its frames.")
+    return table((), [(name, share_bar(value), f"{value:.2f}") for name, value in probabilities.items()])
+
+
+def _photograph(pixels: npt.NDArray[np.uint8], caption: str) -> Html:
+    _, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
+    return captioned(picture(data.tobytes(), alt=caption, kind="jpeg"), caption)

@@ -1,0 +1,44 @@
+"""What a moment looks like: three pictures, and the motion of the face between the first two."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mol_fast.spotting.regions import head_pose, layout
+from mol_fast.spotting.tracker import dense_flow, head_motion, motion_at
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Pictures of a moment, all aligned alike.
+
+    Attributes:
+        onset, apex, offset: uint8 (size, size), grey.
+        flow: float32 (2, size, size) from onset to apex, (x, y) in pixels, without the motion of the head.
+    """
+
+    onset: npt.NDArray[np.uint8]
+    apex: npt.NDArray[np.uint8]
+    offset: npt.NDArray[np.uint8]
+    flow: npt.NDArray[np.float32]
+
+
+def face_flow(
+    first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Return the flow between two aligned frames without what the motion of the head explains.
+
+    Args:
+        first, second: uint8 (size, size), grey.
+        landmarks: (68, 2) in pixels of `first`.
+
+    Returns:
+        (2, size, size), (x, y) in pixels.
+    """
+    flow = dense_flow().calc(first, second, None)
+    places = layout(landmarks)
+    head = head_motion(motion_at(flow, places), places)
+    grid = np.stack(np.meshgrid(*map(np.arange, first.shape[::-1])), -1).astype(np.float64)
+    of_head = head_pose(grid, landmarks) @ head
+    return np.ascontiguousarray((flow - of_head).transpose(2, 0, 1), dtype=np.float32)
