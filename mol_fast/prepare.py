@@ -13,6 +13,8 @@ from mol_fast.cli import progress, run_program
 from mol_fast.data.protocols import PROTOCOLS, get_protocol
 from mol_fast.preparation.folders import list_folders, list_table
 from mol_fast.preparation.layouts import SHEET_LAYOUTS, list_smic, list_with_sheet
+from mol_fast.preparation.long_layouts import LONG_LAYOUTS, LongLayout, list_long
+from mol_fast.preparation.long_set import long_manifest, prepare_long_set
 from mol_fast.preparation.one_video import Align, Settings
 from mol_fast.preparation.release import Listing
 from mol_fast.preparation.trees import TREE_LAYOUTS, list_tree
@@ -24,7 +26,9 @@ from mol_fast.utils.limits import MOST_FPS, MOST_WORKERS
 from mol_fast.vision.face_models import face_models
 from mol_fast.vision.finders import Finders, least_score, open_finder
 
-Dataset = Literal["casme", "casme2", "casme3", "samm", "smic", "mmew", "4dme", "dfme", "folders"]
+_Clips = Literal["casme", "casme2", "casme3", "samm", "smic", "mmew", "4dme", "dfme", "folders"]
+_Long = Literal["casme-sq", "casme3-long", "samm-lv", "smic-long"]
+Dataset = _Clips | _Long
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Options:
         name: Name of the set. Default: the name of the data set, or of the root for "folders".
         fps: Frames per second of the videos. Default: 60 for casme, 200 for casme2 and samm, 30 for casme3, 100 for
             smic, that of the sheet for dfme; the rate of video files; else unknown. It tells predict how long a window
-            of the training was.
+            of the training was. Of long videos: 30 for casme-sq and casme3-long, 200 for samm-lv, 100 for smic-long.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
         faces: Finder of faces: mediapipe, or dlib with its 68-point predictor (its weights are not for commercial
@@ -81,11 +85,13 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
 
     OUT receives one file per video, index.csv, set.json, summary.txt, contact_sheet.png, and a manifest that lists
     every annotated video with its fixes and the reason if it is not used. The same command resumes an interrupted run.
-    The exit code is 3 if the counts differ from the protocol's.
+    The exit code is 3 if the counts differ from the protocol's. Long videos are kept whole, for spotting, beside the
+    clips of their annotated movements; recordings.csv and intervals.csv list them.
 
     Args:
         dataset: CASME, CASME II, part A of CAS(ME)^3, SAMM, SMIC-HS, MMEW, 4DME or DFME in the layout of their
-            releases, or folders CLASS/SUBJECT_CLIP of any set.
+            releases, or folders CLASS/SUBJECT_CLIP of any set; or the long videos of CAS(ME)^2 (casme-sq), CAS(ME)^3
+            (casme3-long), SAMM (samm-lv) or SMIC-E (smic-long).
         prepare: Options of the program.
 
     Raises:
@@ -100,11 +106,14 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         raise UserError(f"--fps is {options.fps}, must be positive and at most {MOST_FPS}")
     least = least_score(options.faces, options.min_score)
     settings = Settings(options.align, options.faces, least, str(choose_device(options.device)))
+    if options.out.resolve().is_relative_to(options.root.resolve()):
+        raise UserError(f"--out {options.out} is inside the release {options.root}; give a folder outside")
+    if dataset in LONG_LAYOUTS:
+        _prepare_long(LONG_LAYOUTS[dataset], options, settings, workers)
+        return
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
         raise UserError(f"the protocol {protocol.name} is not for {dataset}; choose {_choices(dataset)}")
-    if options.out.resolve().is_relative_to(options.root.resolve()):
-        raise UserError(f"--out {options.out} is inside the release {options.root}; give a folder outside")
     listing = list_videos(dataset, options)
     plan = make_plan(options.name or listing.source, listing, protocol)
     planned = plan.manifest()
@@ -134,6 +143,39 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     print(manifest.summary())
     _print_rate(outcomes, time.perf_counter() - started)
     print(f"written to {options.out}: look at {options.out / 'contact_sheet.png'}")
+
+
+def _prepare_long(layout: LongLayout, options: Options, settings: Settings, workers: int) -> None:
+    """Prepare a set of long videos."""
+    if options.protocol is not None:
+        raise UserError("--protocol does not apply to long videos: omit it, and give it to train")
+    if options.align != "clip":
+        raise UserError("--align does not apply to long videos: omit it")
+    listing = list_long(layout, options.root, options.sheet)
+    if options.fps is not None:
+        listing.recordings = [replace(recording, fps=options.fps) for recording in listing.recordings]
+    name = options.name or layout.name
+    if options.list_only:
+        print(long_manifest(name, listing).summary(limit=None), end="")
+        return
+    if not listing.recordings:
+        raise UserError(f"{options.root} has no usable recording; --list-only prints the reasons")
+    if options.faces == "mediapipe":
+        face_models()  # fetched once, before workers want them
+    started = time.perf_counter()
+    with progress("recording", every=10) as begin:
+        advance = begin("preparing", len(listing.recordings))
+        finder = partial(open_finder, options.faces, settings.min_score)
+        manifest, outcomes = prepare_long_set(
+            name, layout, listing, options.out, settings, finder, workers, lambda outcome: advance()
+        )
+    print(manifest.summary())
+    seconds = time.perf_counter() - started
+    made = [outcome.record for outcome in outcomes if outcome.made]
+    frames, kept = sum(record.frames for record in made), len(outcomes) - len(made)
+    rate = f"{len(made)} recordings in {seconds:.1f} s: {frames / seconds:.1f} frames/s"
+    print(rate + (f"; {kept} were done before" if kept else ""))
+    print(f"written to {options.out}")
 
 
 def list_videos(dataset: Dataset, options: Options) -> Listing:

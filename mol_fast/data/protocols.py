@@ -199,6 +199,8 @@ PROTOCOLS = {
             counts=(_counts(_THREE, (92, 26, 15), 28),),
         ),
         Protocol("casme-3", _THREE, _SEVEN_TO_THREE),
+        Protocol("casme-sq-3", _THREE, _same(_THREE, "others")),
+        Protocol("casme-sq-4", (*_THREE, "others"), _same((*_THREE, "others"))),
         Protocol(
             "casme3-7",
             _SEVEN_OTHERS,

@@ -47,6 +47,7 @@ class SetInfo(msgspec.Struct, frozen=True):
         source: data set that the videos come from, if it is only one.
         protocol: protocol that the set was prepared for.
         generator: version of the generator of the embedded set.
+        recordings: number of long videos of the set, see `mol_fast.data.recordings`.
     """
 
     name: Text
@@ -56,6 +57,7 @@ class SetInfo(msgspec.Struct, frozen=True):
     source: Text | None = None
     protocol: Text | None = None
     generator: Count | None = None
+    recordings: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +316,8 @@ def _read_index(folder: Path, expected: int | None) -> list[Video]:
         if row
     ]
     if not videos:
-        raise UserError(f"{path} lists no video; prepare the set again")
+        advice = "its annotation has no emotions to train on, prepare it with a sheet that has them"
+        raise UserError(f"{path} lists no video; {advice if expected == 0 else 'prepare the set again'}")
     seen: set[VideoId] = set()
     for video in videos:
         if video.id in seen:
@@ -356,5 +359,5 @@ def _index_row(folder: Path, path: Path, line: int, header: list[str], cells: li
         raise UserError(f"{path} names {shown(str(file))} in line {line}, which is not inside {folder}; move it there")
     if not os.path.isfile(folder / file):  # unlike Path.is_file, it does not raise for names that are too long
         raise UserError(f"{path} names {shown(str(file))} in line {line}, which does not exist; prepare the set again")
-    names = (row[kind] for kind in _METADATA)
-    return Video(*names, frames, folder / file, fps, row.get(_UNITS, "").strip())
+    subject, name, label, source = (row[kind] for kind in _METADATA)
+    return Video(subject, name, label, source, frames, folder / file, fps, row.get(_UNITS, "").strip())

@@ -13,13 +13,12 @@ from mol_fast.prediction.windows import Window, spread
 from mol_fast.spotting import LEAST_FPS, Moment, Spotter
 from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.align import Matrix, alignment, transform, warp
-from mol_fast.vision.sizes import FRAME, WINDOW
+from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
+from mol_fast.vision.sizes import WINDOW
 from mol_fast.vision.tracking import Follower, Track
 from mol_fast.vision.video import FrameSource, grey
 
 _AHEAD = 8  # frames that are decoded in advance
-_DRIFT = 0.05  # of the picture; when the face has moved further in it, the face is aligned anew
 
 
 def spot_moments(
@@ -52,7 +51,7 @@ def spot_moments(
             spotter, shot, place = Spotter(album.motion), sight.shot, None
         if sight.face is not None and time > last:  # frames of the same time stamp show nothing new
             points = sight.face.landmarks.astype(np.float64)
-            place = _place(points, place)
+            place = steady_alignment(points, place)
             aligned, landmarks = warp(frame, place), transform(points, place)
             album.add(index, time, aligned, landmarks, place)
             told += spotter.add(aligned, landmarks, time, index)
@@ -151,12 +150,3 @@ def _recognised(
         probability=probability,
         person=str(person),
     )
-
-
-def _place(points: npt.NDArray[np.float64], place: Matrix | None) -> Matrix:
-    """Return the alignment of a face; the last one as long as the face stays near its place."""
-    own = alignment(points)
-    if place is None:
-        return own
-    moved = np.abs(transform(points, own) - transform(points, place)).mean()
-    return place if moved < _DRIFT * FRAME else own

@@ -89,14 +89,14 @@ def prepare_video(video: RawVideo, finder: FaceFinder, settings: Settings) -> Pr
         read = f"only {len(frames)} of {reader.count} frames can be read, at least {LEAST_PRESENT:.0%} are needed"
         raise UserError("; ".join((read, *fixes)))
     stacked = torch.from_numpy(np.stack(frames))
-    data = VideoData(stacked, torch.from_numpy(np.stack(landmarks)), _flow(stacked, settings.device))
+    data = VideoData(stacked, torch.from_numpy(np.stack(landmarks)), clip_flow(stacked, settings.device))
     problem = value_problem(data)
     if problem is not None:
         raise UserError("; ".join((problem, *fixes)))
     return Prepared(data, reader.apex(), reader.fps, aligner.score, fixes)
 
 
-def _flow(frames: torch.Tensor, device: str) -> torch.Tensor:
+def clip_flow(frames: torch.Tensor, device: str) -> torch.Tensor:
     """Return TV-L1 flow (7 interval, 2, H, W), float16, from each frame to the frame one interval later."""
     from mol_fast import tvl1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.preparation.one_video import Settings
-from mol_fast.preparation.release import RawVideo
+from mol_fast.preparation.release import RawRecording, RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.schema import read_json
@@ -45,9 +45,47 @@ class Record:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class ClipRecord:
+    """Outcome of the clip of a movement: see `Record`."""
+
+    name: str
+    reason: str = ""
+    fixes: tuple[str, ...] = ()
+    frames: int = 0
+    apex: int | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class RecordingRecord:
+    """Outcome of one recording.
+
+    Attributes:
+        key: key of the frames and settings, see `recording_key`.
+        reason: reason why the recording was skipped; empty if it was prepared.
+        fixes: problems that were fixed.
+        first, frames: number of the first frame, and how many follow up to the last.
+        fps: frames per second.
+        score: detection score of the face where it is first seen.
+        sha256: checksum of its file.
+        clips: of the movements with a label.
+    """
+
+    key: str
+    reason: str = ""
+    fixes: tuple[str, ...] = ()
+    first: int = 0
+    frames: int = 0
+    fps: float = 0.0
+    score: float = 0.0
+    sha256: str = ""
+    clips: tuple[ClipRecord, ...] = ()
+
+
 def video_file(out: Path, video: RawVideo) -> Path:
     """Return the path of a video in the prepared set."""
-    return _file(out / "videos", video, ".safetensors")
+    return stored_file(out / "videos", video.subject, video.name)
 
 
 def video_key(video: RawVideo, settings: Settings) -> str:
@@ -66,13 +104,18 @@ def video_key(video: RawVideo, settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def write_record(out: Path, video: RawVideo, record: Record) -> None:
-    """Write the record of a video.
+def record_file(out: Path, video: RawVideo | RawRecording) -> Path:
+    """Return the path of the record of a video or a recording."""
+    return stored_file(out / "records", video.subject, video.name, ".json")
+
+
+def write_record(out: Path, video: RawVideo | RawRecording, record: "Record | RecordingRecord") -> None:
+    """Write the record of a video or a recording.
 
     Raises:
         OSError: the record cannot be written.
     """
-    path = _file(out / "records", video, ".json")
+    path = record_file(out, video)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(asdict(record), indent=1) + "\n")
 
@@ -80,13 +123,51 @@ def write_record(out: Path, video: RawVideo, record: Record) -> None:
 def done_record(out: Path, video: RawVideo, key: str) -> Record | None:
     """Return the record of a video that is done, or None if the video must be prepared."""
     try:
-        record = read_json(_file(out / "records", video, ".json"), Record, "prepare the set again")
+        record = read_json(record_file(out, video), Record, "prepare the set again")
         if record.key != key:
             return None
         whole = bool(record.reason) or file_sha256(video_file(out, video)) == record.sha256
     except (OSError, UserError):
         return None
     return record if whole else None
+
+
+def recording_key(recording: RawRecording, settings: Settings) -> str:
+    """Return a digest of what the outcome depends on: annotation, settings, and names, sizes and times of the frames.
+
+    The content of the frames is not read: it may be hundreds of gigabytes.
+    """
+    told: list[Any] = [_VERSION, settings.faces, settings.min_score, *recording.key, recording.source, recording.fps]
+    told += [recording.numbers, [asdict(movement) for movement in recording.movements]]
+    digest = hashlib.sha256(json.dumps(told).encode())
+    for path in recording.frames:
+        state = path.stat()
+        digest.update(json.dumps([path.name, state.st_size, state.st_mtime_ns]).encode())
+    return digest.hexdigest()
+
+
+def done_recording(out: Path, recording: RawRecording, key: str) -> RecordingRecord | None:
+    """Return the record of a recording that is done, or None if it must be prepared."""
+    try:
+        record = read_json(record_file(out, recording), RecordingRecord, "prepare the set again")
+        if record.key != key:
+            return None
+        files = [] if record.reason else [(recording_file(out, recording), record.sha256)]
+        files += [(clip_file(out, recording, clip.name), clip.sha256) for clip in record.clips if not clip.reason]
+        whole = all(file_sha256(file) == checksum for file, checksum in files)
+    except (OSError, UserError):
+        return None
+    return record if whole else None
+
+
+def recording_file(out: Path, recording: RawRecording) -> Path:
+    """Return the path of a recording in the prepared set."""
+    return stored_file(out / "recordings", recording.subject, recording.name)
+
+
+def clip_file(out: Path, recording: RawRecording, name: str) -> Path:
+    """Return the path of the clip of a movement in the prepared set."""
+    return stored_file(out / "videos", recording.subject, name)
 
 
 def remove_leftovers(out: Path) -> None:
@@ -102,8 +183,9 @@ def _content(path: Path) -> str:
         return "unreadable"
 
 
-def _file(folder: Path, video: RawVideo, suffix: str) -> Path:
-    return folder / _file_name(video.subject) / (_file_name(video.name) + suffix)
+def stored_file(folder: Path, subject: str, name: str, suffix: str = ".safetensors") -> Path:
+    """Return the path of a file of a set in the folder of its kind."""
+    return folder / _file_name(subject) / (_file_name(name) + suffix)
 
 
 def _file_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mol_fast.data.recordings import Movement
 from mol_fast.preparation.frame_files import is_video, named, subfolders
 from mol_fast.utils.names import name_problem
 
@@ -40,6 +41,38 @@ class RawVideo:
 
 
 @dataclass(frozen=True)
+class RawRecording:
+    """A long video whose frames were found.
+
+    Attributes:
+        subject, name, source: as stored in the set.
+        frames: all images in order, or one video file, whose frames count from 1.
+        numbers: their numbers in the release; empty for a video file.
+        fps: frames per second of the camera; None if the video file tells it.
+        movements: what is annotated, in order of time, in numbers of frames.
+        fixes: problems that were fixed; those of a movement by its onset.
+    """
+
+    subject: str
+    name: str
+    source: str
+    frames: tuple[Path, ...]
+    numbers: tuple[int, ...]
+    fps: float | None
+    movements: tuple[Movement, ...] = ()
+    fixes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(subject, name), unique in the set."""
+        return self.subject, self.name
+
+    def clip_name(self, movement: Movement) -> str:
+        """Return the name of the clip of a movement: RECORDING_KIND_ONSET."""
+        return f"{self.name}_{movement.interval.kind}_{movement.interval.onset}"
+
+
+@dataclass(frozen=True)
 class Skipped:
     """An annotated video that is skipped, with the reason."""
 
@@ -56,12 +89,14 @@ class Listing:
     Attributes:
         source: name of the set.
         videos: sorted by subject and name.
+        recordings: long videos instead, sorted by subject and name.
         skipped: in the order found.
         notes: anomalies of folders and sheet that concern no single video.
     """
 
     source: str
     videos: list[RawVideo] = field(default_factory=list)
+    recordings: list[RawRecording] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -66,6 +66,15 @@ class Row:
     first: int | None = None
 
 
+def find_sheets(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the sheets under or beside `root` that fit the first pattern that any fits, as near to it as possible."""
+    for levels in ("", "*/", "*/*/", "../"):
+        for pattern in patterns:
+            if found := sorted(path for path in root.glob(levels + pattern) if _is_sheet(path)):
+                return found
+    return []
+
+
 def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
     """Find the sheet of a release: `given`, or the only one under or beside `root` that fits a pattern.
 
@@ -78,14 +87,12 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
         if not given.is_file():
             raise UserError(f"there is no sheet {given}; give the annotation sheet of the release with --sheet")
         return given
-    for levels in ("", "*/", "*/*/", "../"):
-        for pattern in patterns:
-            found = sorted(path for path in root.glob(levels + pattern) if _is_sheet(path))
-            if len(found) > 1:
-                names = ", ".join(str(path) for path in found)
-                raise UserError(f"there are several sheets, {names}; choose one with --sheet")
-            if found:
-                return found[0]
+    found = find_sheets(root, patterns)
+    if len(found) > 1:
+        names = ", ".join(str(path) for path in found)
+        raise UserError(f"there are several sheets, {names}; choose one with --sheet")
+    if found:
+        return found[0]
     sheets = sorted(
         path.name for level in ("", "*/") for end in ("xls*", "csv") for path in root.glob(f"{level}*.{end}")
     )
@@ -127,6 +134,20 @@ def read_sheet(path: Path, absent: Collection[str] = ()) -> list[Row]:
         )
     missing, found = closest
     raise UserError(f"{path} has no column {', '.join(missing)}, only {shown_header(found)}; add or rename it")
+
+
+def read_tables(path: Path) -> list[list[list[str]]]:
+    """Read all tables of a sheet without a header, as text: their rows that are not empty.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    return [[[*map(_text, cells)] for _, cells in table] for table in _tables(path)]
+
+
+def frame_number(text: str) -> int | None:
+    """Return the number in a cell; None if there is none."""
+    return _number(text)
 
 
 def _is_sheet(path: Path) -> bool:

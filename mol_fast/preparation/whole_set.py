@@ -10,6 +10,7 @@ import msgspec
 
 from mol_fast.data.counts import compare
 from mol_fast.data.protocols import PROTOCOLS, Protocol
+from mol_fast.data.recordings import FILES
 from mol_fast.data.store import Video, write_index
 from mol_fast.preparation.contact_sheet import contact_sheet
 from mol_fast.preparation.manifest import Entry, Manifest
@@ -26,6 +27,8 @@ from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.pictures import encoded_png
 
 _INDEX = ("index.csv", "set.json")
+RECORDINGS = "recordings"
+"""Folder of the recordings of a set."""
 
 
 class _Made(msgspec.Struct):
@@ -146,9 +149,9 @@ def prepare_set(
         CountMismatch: some videos cannot be used, so the counts differ from the protocol's. Then the manifest is
             written, but not the index.
     """
-    _make_folder(out)
+    make_folder(out)
     with locked(out / "records" / ".lock", f"--out {out} is being prepared"):
-        _clear_folder(out, plan.listing.source)
+        clear_folder(out, plan.listing.source, plan.listing.source)
         outcomes = prepare_all(plan.chosen, Worker(out, settings, make_finder), workers, on_done)
         return _account(plan, out, settings, outcomes, allow_count_mismatch), outcomes
 
@@ -182,7 +185,12 @@ def _entry(video: RawVideo, outcome: Outcome, out: Path) -> Entry:
     return Entry(*_told(video), "used", "", record.fixes, record.frames, record.apex, record.score, file, record.sha256)
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Create the folder of a set, or check that it holds one.
+
+    Raises:
+        UserError: it is no folder, or holds something else.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is not a folder; give another one")
     if out.exists() and any(out.iterdir()) and not (out / "records").is_dir():
@@ -190,12 +198,25 @@ def _make_folder(out: Path) -> None:
     (out / "records").mkdir(parents=True, exist_ok=True)
 
 
-def _clear_folder(out: Path, source: str) -> None:
-    """Remove the index, and temporary files of killed runs."""
+def clear_folder(out: Path, name: str, source: str, recordings: bool = False) -> None:
+    """Remove the index, and temporary files of killed runs.
+
+    Args:
+        out: folder of the set.
+        name: name of the data set, for messages.
+        source: source of its videos.
+        recordings: it has recordings beside clips.
+
+    Raises:
+        UserError: the folder holds another set.
+    """
     held = _source(out)
-    if held not in (None, source):
-        raise UserError(f"--out {out} holds videos of {held}, not of {source}; give another folder")
-    for name in _INDEX:
+    if held is not None and (held != source or recordings != (out / RECORDINGS).is_dir()):
+        kind = "recordings" if (out / RECORDINGS).is_dir() else "videos"
+        raise UserError(f"--out {out} holds {kind} of {held}, not those of {name}; give another folder")
+    if recordings:
+        (out / RECORDINGS).mkdir(exist_ok=True)
+    for name in (*_INDEX, *FILES):
         (out / name).unlink(missing_ok=True)
     remove_leftovers(out)
 

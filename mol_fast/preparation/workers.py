@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -24,6 +24,9 @@ from mol_fast.utils.files import file_sha256
 from mol_fast.utils.processes import obey_parent, signals_blocked
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.sizes import PAIRS, interval
+
+V = TypeVar("V")
+O = TypeVar("O")
 
 
 class Outcome(NamedTuple):
@@ -96,11 +99,11 @@ class Worker:
 
 
 def prepare_all(
-    videos: Sequence[RawVideo],
-    worker: Worker,
+    videos: Sequence[V],
+    worker: Callable[[V], O],
     workers: int = 1,
-    on_done: Callable[[Outcome], object] = lambda outcome: None,
-) -> list[Outcome]:
+    on_done: Callable[[O], object] = lambda outcome: None,
+) -> list[O]:
     """Prepare videos in `workers` processes, or in this process if `workers` is 1.
 
     Every process uses one thread, so results do not depend on the number of processes.
@@ -131,12 +134,10 @@ def prepare_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _collect(
-    pool: ProcessPoolExecutor, videos: Sequence[RawVideo], ahead: int, on_done: Callable[[Outcome], object]
-) -> list[Outcome]:
+def _collect(pool: ProcessPoolExecutor, videos: Sequence[V], ahead: int, on_done: Callable[[O], object]) -> list[O]:
     """Return the outcomes of all videos, with at most `ahead` videos submitted at a time."""
-    outcomes: dict[int, Outcome] = {}
-    pending: dict[Future[Outcome], int] = {}
+    outcomes: dict[int, O] = {}
+    pending: dict[Future[O], int] = {}
     waiting = iter(enumerate(videos))
     while len(outcomes) < len(videos):
         while len(pending) < ahead and (following := next(waiting, None)) is not None:
@@ -149,10 +150,10 @@ def _collect(
     return [outcomes[index] for index in range(len(videos))]
 
 
-_worker: Worker | None = None  # the worker of this process
+_worker: Callable[[Any], Any] | None = None  # the worker of this process
 
 
-def _start(worker: Worker) -> None:
+def _start(worker: Callable[[Any], Any]) -> None:
     global _worker
     _worker = worker
     torch.set_num_threads(1)
@@ -160,7 +161,7 @@ def _start(worker: Worker) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _prepare(video: RawVideo) -> Outcome:
+def _prepare(video: Any) -> Any:
     assert _worker is not None
     return _worker(video)
 

@@ -4,25 +4,39 @@ import contextlib
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write `data` to `path` in one step that survives a crash, replacing an existing file.
+    """Write `data` to `path` in one step that survives a crash, see `replacing`.
 
-    The data go to a temporary file in the same folder. The file is flushed to disk and renamed, then the folder is
-    flushed, so that the new name survives too. Text is encoded as UTF-8 and keeps its line ends. If anything fails,
-    the temporary file is removed and `path` is unchanged.
+    Text is encoded as UTF-8 and keeps its line ends.
+
+    Raises:
+        OSError: the folder does not exist, cannot be written, or the disk is full.
+    """
+    with replacing(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a file to write and read that replaces `path` at the end of the context, in one step that survives a crash.
+
+    It is a temporary file in the same folder. It is flushed to disk and renamed, then the folder is flushed, so that
+    the new name survives too. If anything fails, the temporary file is removed and `path` is unchanged.
 
     Raises:
         OSError: the folder does not exist, cannot be written, or the disk is full.
     """
     target = Path(path)
-    content = data.encode("utf-8") if isinstance(data, str) else data
     temporary = target.with_name(f".write-{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
+        with open(temporary, "x+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import replacing
 from mol_fast.utils.schema import read_json
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ _ENTRY = re.compile(rb'"digest": ?"(sha256:[0-9a-f]{64})"')
 _TRACE = re.compile(rb'"digest"|"sha256:')
 """Remains of a damaged entry: no single flipped bit destroys both."""
 _PIECE = 1 << 20
+_LONG_HEAD = 1 << 13
+"""Bytes of the header of a file that is written in pieces; names of 200 bytes may have 2400 bytes as escapes."""
 
 
 class DamagedFile(ValueError):
@@ -50,6 +53,53 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
     return _seal(len(text).to_bytes(8, "little") + text, memoryview(content)[end:])
+
+
+def write_in_pieces(
+    path: Path,
+    name: str,
+    pieces: Iterable[Tensor],
+    others: Callable[[], Mapping[str, Tensor]],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file with a digest, of which one tensor is never whole in memory. Replaces `path`.
+
+    Args:
+        path: file to write; its folder must exist.
+        name: name of the tensor that comes in pieces.
+        pieces: parts of it along the first axis, at least one, of a size that is a multiple of 8 bytes each.
+        others: returns the other tensors by name; called after the last piece.
+        metadata: entries of the header.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: there is no piece, or the metadata are too long.
+    """
+    with replacing(path) as file:
+        file.write(bytes(_LONG_HEAD))
+        rows, last = 0, None
+        for last in pieces:
+            file.write(last.contiguous().numpy().tobytes())
+            rows += len(last)
+        if last is None:
+            raise ValueError(f"there is no piece of {name}")
+        size = file.tell() - _LONG_HEAD
+        content = save({name: last[:0].contiguous(), **{key: value.contiguous() for key, value in others().items()}})
+        end = 8 + int.from_bytes(content[:8], "little")
+        header: dict[str, Any] = {"__metadata__": {KEY: _BLANK, **metadata}, name: None}
+        for key, value in json.loads(content[8:end]).items():
+            header[key] = {**value, "data_offsets": [size + offset for offset in value["data_offsets"]]}
+        header[name] |= {"shape": [rows, *last.shape[1:]], "data_offsets": [0, size]}
+        file.write(content[end:])
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > _LONG_HEAD - 8:
+            raise ValueError(f"the metadata have {len(text)} bytes, at most {_LONG_HEAD - 8} are possible")
+        file.seek(0)
+        file.write((_LONG_HEAD - 8).to_bytes(8, "little") + text.ljust(_LONG_HEAD - 8))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(8 + text.index(_BLANK.encode()))
+        file.write(f"sha256:{digest}".encode())
 
 
 def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

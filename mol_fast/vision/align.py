@@ -17,6 +17,8 @@ from mol_fast.vision.sizes import FRAME
 BOX_SCALE = 2.5
 _NOSE_AND_MOUTH = [30, 48, 54]
 
+_DRIFT = 0.05  # of the crop; when a face in a stream has moved further in it, the face is aligned anew
+
 Matrix = npt.NDArray[np.float64]
 
 
@@ -70,6 +72,23 @@ def alignment(landmarks: npt.NDArray[np.floating], size: int = FRAME, box_scale:
     scale = size / (box_scale * (high - low).max())
     shift = (size - 1) / 2 - scale * (low + high) / 2
     return np.column_stack([scale * rotation, shift])
+
+
+def steady_alignment(landmarks: npt.NDArray[np.floating], last: Matrix | None) -> Matrix:
+    """Return the alignment of a face in a stream of frames: `last` as long as the face stays near its place in it.
+
+    Args:
+        landmarks: (68, 2) in pixels of the frame.
+        last: alignment of the frame before, None if there is none.
+
+    Raises:
+        ValueError: see `alignment`.
+    """
+    own = alignment(landmarks)
+    if last is None:
+        return own
+    moved = np.abs(transform(landmarks, own) - transform(landmarks, last)).mean()
+    return last if moved < _DRIFT * FRAME else own
 
 
 def resize_matrix(height: int, width: int, size: int = FRAME) -> Matrix:
