@@ -213,7 +213,7 @@ def clear_folder(out: Path, name: str, source: str, recordings: bool = False) ->
     held = _source(out)
     if held is not None and (held != source or recordings != (out / RECORDINGS).is_dir()):
         kind = "recordings" if (out / RECORDINGS).is_dir() else "videos"
-        raise UserError(f"--out {out} holds {kind} of {held}, not those of {name}; give another folder")
+        raise UserError(f"--out {out} holds {kind} of {held}, not of {name}; give another folder")
     if recordings:
         (out / RECORDINGS).mkdir(exist_ok=True)
     for name in (*_INDEX, *FILES):

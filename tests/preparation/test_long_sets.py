@@ -99,7 +99,7 @@ def test_other_sets_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str
     root, out = WRITERS["samm-lv"](tmp_path / "release"), tmp_path / "out"
     assert run("samm-lv", root, out) == 0
     assert run("smic-long", WRITERS["smic-long"](tmp_path / "smic", faces=False), out) == 2
-    assert "holds recordings of samm, not those of smic-long; give another folder" in capsys.readouterr().err
+    assert "holds recordings of samm, not of smic-long; give another folder" in capsys.readouterr().err
     assert run("samm-lv", root, tmp_path / "b", "--protocol", "samm-3") == 2
     assert "--protocol does not apply to long videos" in capsys.readouterr().err
 
