@@ -27,7 +27,8 @@ from mol_fast.runs.step_log import StepLog
 from mol_fast.training.balance import class_counts, missing_classes
 from mol_fast.training.checkpoints import Checkpoints, Resumed
 from mol_fast.training.fabric import fabric_precision
-from mol_fast.training.folds import split_clips
+from mol_fast.training.folds import split_clips, split_inner
+from mol_fast.training.inner import InnerChoice
 from mol_fast.training.loop import LossNotFinite, train
 from mol_fast.training.models import make_estimator
 from mol_fast.training.parallel import first_alone, largest
@@ -97,7 +98,6 @@ def run_fold(
         clips, held_out = split_clips(fold, videos, protocol, settings.flip)
         if first:
             _warn_of_missing(fold, class_counts(clips), protocol.classes)
-        model = _new_model(settings, protocol, clips)
         info = {
             "classes": list(protocol.classes),
             "preset": settings.preset,
@@ -107,12 +107,20 @@ def run_fold(
             "test_subjects": held_out.subjects(),
             "spans": clips.spans(),
         }
+        scored = scored_steps(settings.steps, settings.score_every) if settings.selection != "last" else []
+        choice = None
+        if settings.selection == "inner":
+            clips, inner = split_inner(clips)
+            choice = InnerChoice(folder, inner, scored)
+            info["inner_subjects"] = inner.subjects()
+        model = _new_model(settings, protocol, clips)
         if first:
             write_fold_config(folder, settings, fabric_precision(fabric), info, model.config.to_dict())
-        scored = scored_steps(settings.steps, settings.score_every) if by_test else ()
 
         def score_on_the_way(step: int) -> None:
-            if first and step < settings.steps:
+            if first and choice:
+                choice.score(model, step, fabric, settings.batch_size)
+            elif first and step < settings.steps:
                 write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
                 model.train()
 
@@ -120,10 +128,15 @@ def run_fold(
         checkpoints = _checkpoints(folder, settings, fabric, data)
         _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
         if first:
-            if checkpoints.resumed:
+            if choice:
+                info["chosen_step"] = choice.restore(model)
+                save_weights(folder / FILE_NAME, model, info | {"steps": info["chosen_step"]})
+            if checkpoints.resumed or choice:
                 model_values, resumed = model.config.to_dict(), checkpoints.resumed
                 write_fold_config(folder, settings, fabric_precision(fabric), info, model_values, resumed)
-            _score_the_last(model, held_out, settings, fabric, folder, checkpoints.lines, scored)
+            _score_the_kept(model, held_out, settings, fabric, folder, checkpoints.lines, scored if by_test else ())
+            if choice:
+                choice.forget()
         fabric.barrier()
 
 
@@ -193,7 +206,7 @@ def _checkpoints(folder: Path, settings: TrainSettings, fabric: Fabric, data: Se
     return Checkpoints(folder / "checkpoints", settings.checkpoint_every, digest, environment, fabric)
 
 
-def _score_the_last(
+def _score_the_kept(
     model: Estimator,
     held_out: ClipDataset,
     settings: TrainSettings,
@@ -202,7 +215,7 @@ def _score_the_last(
     lines: list[str],
     scored: Sequence[int],
 ) -> None:
-    """Score the weights of the last step, and write the results, which mark the fold as finished."""
+    """Score the weights that are kept, and write the results, which mark the fold as finished."""
     results = score(model, held_out, fabric, settings.batch_size)
     if scored:
         write_scoring(folder, Scoring(settings.steps, results.evaluation))

@@ -6,6 +6,7 @@ from pathlib import Path
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.data.loading import sources
 from mol_fast.runs.folder import Fold
+from mol_fast.training.inner import inner_subjects
 from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject, find_subjects, label_subjects
@@ -92,3 +93,15 @@ def split_clips(
     train = [video for video in videos if video.id.person not in fold.subjects]
     test = [video for video in videos if video.id.person in fold.subjects]
     return ClipDataset(train, protocol, "random", flip, fold.seed), ClipDataset(test, protocol)
+
+
+def split_inner(clips: ClipDataset) -> tuple[ClipDataset, ClipDataset]:
+    """Return the training `clips` without some subjects, and the clips of these subjects, to choose a step on.
+
+    Raises:
+        UserError: there is only one training subject.
+    """
+    chosen = inner_subjects(clips.subjects(), clips.seed)
+    rest = [video for video in clips.videos if video.id.person not in chosen]
+    inner = [video for video in clips.videos if video.id.person in chosen]
+    return ClipDataset(rest, clips.protocol, "random", clips.flip, clips.seed), ClipDataset(inner, clips.protocol)

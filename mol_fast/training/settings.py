@@ -122,12 +122,14 @@ class TrainSettings:
     balance: Literal["none", "loss", "sampler"] = "none"
     """Remedy for unequal classes. loss: weight the cross-entropy of a clip by the inverse number of training clips of
     its class. sampler: draw equally many clips of each class in an epoch, so that clips of rare classes repeat."""
-    selection: Literal["last", "test"] = "last"
-    """Step to score. last: score the held-out subjects once, after the last step. test: also score them during
-    training, as published code does, and report the best step BESIDE the last one; such scores are optimistic. The
-    kept weights are always those of the last step."""
+    selection: Literal["last", "inner", "test"] = "last"
+    """Step to score. last: score the held-out subjects once, after the last step. inner: hold a fifth of the training
+    subjects out of the training, too, keep the weights of the step that is best on them, and score the held-out
+    subjects once, with these weights. test: also score the held-out subjects during training, as published code does,
+    and report the best step BESIDE the last one; such scores are optimistic, and the kept weights are those of the last
+    step."""
     score_every: int = 50
-    """Number of steps between two scorings of the held-out subjects, with --selection test."""
+    """Number of steps between two scorings, with --selection inner or test."""
     seed: int = 0
     """Seed of weights, order and augmentation. The same seed on the same machine gives identical losses."""
     precision: Precision = "auto"

@@ -2,10 +2,11 @@
 
     python tests/shows/leak_runs.py --data-dir FOLDER
 
-The embedded set gets labels drawn at random, and every subject is held out once (--tasks mer, --selection test). The
-scores of the last weights must lie within the 95 % interval of chance, those of the step that is chosen on the held-out
-subject above it. Chance is what the same predictions score against labels drawn again. It exits with 1 when either does
-not hold. The tests do not collect this program: it takes minutes.
+The embedded set gets labels drawn at random, and every subject is held out once (--tasks mer), with --selection test
+and inner. The scores of the last weights, and those of the step that is chosen on training subjects, must
+lie within the 95 % interval of chance; those of the step that is chosen on the held-out subject above it. Chance is
+what the same predictions score against labels drawn again. It exits with 1 when any does not hold. The tests do not
+collect this program: it takes minutes.
 """
 
 import argparse
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, help="where the embedded set is kept, as for train")
     parser.add_argument("--repeats", type=int, default=1, help="sets of random labels")
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--model", default="mol", help="as for train")
     parser.add_argument("--processes", type=int, default=1, help="processes that share the folds")
     options = parser.parse_args()
     wrong = 0
@@ -42,12 +44,15 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             random_labels(options.data_dir, folder / "set", repeat)
-            last, chosen, (low, high) = run(folder, options.steps, options.processes)
-        honest, leaks = low <= last <= high, chosen > high
-        wrong += not (honest and leaks)
+            last, chosen, (low, high) = run(folder, options, "test")
+            inner, _, (inner_low, inner_high) = run(folder, options, "inner")
+        honest, leaks, inside = low <= last <= high, chosen > high, inner_low <= inner <= inner_high
+        wrong += not (honest and leaks and inside)
         print(f"labels {repeat + 1}: UF1 of chance {low:.3f} to {high:.3f}", end="; ")
         print(f"last weights {last:.3f}{'' if honest else ' NOT WITHIN'}", end="; ")
-        print(f"chosen on the test subject {chosen:.3f}{'' if leaks else ' NOT ABOVE'}", flush=True)
+        print(f"chosen on the test subject {chosen:.3f}{'' if leaks else ' NOT ABOVE'}", end="; ")
+        print(f"chosen on training subjects {inner:.3f}{'' if inside else ' NOT WITHIN'}", end=" ")
+        print(f"({inner_low:.3f} to {inner_high:.3f})", flush=True)
     return 1 if wrong else 0
 
 
@@ -65,21 +70,23 @@ def random_labels(data_dir: Path | None, folder: Path, seed: int) -> None:
     write_index(folder, videos, {"name": "random labels", "source": "embedded"})
 
 
-def run(folder: Path, steps: int, processes: int) -> tuple[float, float, tuple[float, float]]:
-    """UF1 of the last weights and of the steps chosen on the test subjects, and the interval of chance."""
-    train = ["-m", "mol_fast.train", "--data", str(folder / "set"), "--out", str(folder), "--name", "run"]
-    train += ["--protocol", "embedded-3", "--folds", "all", "--tasks", "mer", "--selection", "test"]
+def run(folder: Path, options: argparse.Namespace, selection: str) -> tuple[float, float, tuple[float, float]]:
+    """UF1 of the kept weights and of the steps chosen on the test subjects, if any, and the interval of chance."""
+    steps, processes = options.steps, options.processes
+    train = ["-m", "mol_fast.train", "--data", str(folder / "set"), "--out", str(folder), "--name", selection]
+    train += ["--protocol", "embedded-3", "--folds", "all", "--tasks", "mer", "--selection", selection]
+    train += ["--model", options.model]
     train += ["--steps", str(steps), "--score-every", str(max(1, steps // 50))]
     train += ["--lr", "3e-3", "--schedule", "constant"]  # steps that differ, for the test to choose among
     start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
     done = subprocess.run([sys.executable, *start, *train], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    scores = json.loads((folder / "run" / "scores.json").read_text())
-    table = pd.read_csv(folder / "run" / "predictions.csv")
+    scores = json.loads((folder / selection / "scores.json").read_text())
+    table = pd.read_csv(folder / selection / "predictions.csv")
     interval = interval_of_chance(table["label"], table["predicted"])
-    last, chosen = (part["seeds"]["0"]["recognition"]["uf1"] for part in (scores, scores["chosen_on_test"]))
-    return last, chosen, interval
+    kept, chosen = (part["seeds"]["0"]["recognition"]["uf1"] for part in (scores, scores.get("chosen_on_test", scores)))
+    return kept, chosen, interval
 
 
 def interval_of_chance(labels: "pd.Series[str]", predicted: "pd.Series[str]") -> tuple[float, float]:
