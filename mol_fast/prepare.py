@@ -121,11 +121,13 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         print(planned.summary(limit=None), end="")
         if not options.allow_count_mismatch and not plan.agrees(planned):
             raise CountMismatch  # the summary has told the differences
+        if not plan.chosen:
+            raise UserError(_nothing(options, "video", listing))
         return
     if not options.allow_count_mismatch:
         plan.check(planned)
     if not plan.chosen:
-        raise UserError(f"{options.root} has no usable video; --list-only prints the reasons")
+        raise UserError(_nothing(options, "video", listing))
     if options.faces == "mediapipe":
         face_models()  # fetched once, before workers want them
     started = time.perf_counter()
@@ -157,9 +159,11 @@ def _prepare_long(layout: LongLayout, options: Options, settings: Settings, work
     name = options.name or layout.name
     if options.list_only:
         print(long_manifest(name, listing).summary(limit=None), end="")
+        if not listing.recordings:
+            raise UserError(_nothing(options, "recording", listing))
         return
     if not listing.recordings:
-        raise UserError(f"{options.root} has no usable recording; --list-only prints the reasons")
+        raise UserError(_nothing(options, "recording", listing))
     if options.faces == "mediapipe":
         face_models()  # fetched once, before workers want them
     started = time.perf_counter()
@@ -200,6 +204,14 @@ def _list_videos(dataset: Dataset, options: Options) -> Listing:
         return list_with_sheet(SHEET_LAYOUTS[dataset], root, options.sheet)
     source = options.name or root.resolve().stem
     return list_table(root, source) if root.suffix.lower() == ".csv" else list_folders(root, source)
+
+
+def _nothing(options: Options, what: str, listing: Listing) -> str:
+    """Return the sentence for a release without anything to prepare."""
+    if not (listing.skipped or listing.videos):
+        return f"{options.root} has no {what}: sheet and folders list none; check --root and --sheet"
+    reasons = "the list above has the reasons" if options.list_only else "--list-only prints the reasons"
+    return f"{options.root} has no usable {what}; {reasons}"
 
 
 def _choices(source: str) -> str:

@@ -92,6 +92,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         crop: "random" (new offsets in every epoch) or "center".
         flip: mirror half of the clips, chosen anew in every epoch.
         seed: seed of offsets and flips.
+        crops: number of items of each window, which differ in their random offsets.
 
     Raises:
         UserError: the protocol does not know the label of a video. When an item is read: a video file is missing or
@@ -106,6 +107,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         crop: Literal["random", "center"] = "center",
         flip: bool = False,
         seed: int = 0,
+        crops: int = 1,
     ) -> None:
         if crop not in ("random", "center"):
             raise ValueError(f"crop is {crop!r}, must be 'random' or 'center'")
@@ -120,6 +122,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             for index, video in enumerate(self.videos)
             if (label := protocol.class_of(video)) is not None
             for window in range(video.interval)
+            for _ in range(crops)
         ]
 
     def set_epoch(self, epoch: int) -> None:

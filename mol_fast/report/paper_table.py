@@ -12,7 +12,10 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 
 _NONE = "n/a"
+_SCORES = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
 _FLOW, _LANDMARKS = "flow (px)", "landmarks (%)"
+_Column = tuple[str | None, str]
+"""The source, None for all videos, and the score."""
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -52,11 +55,9 @@ class PaperTable:
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
-        lines = [["run", *self.columns], ["---"] * (len(self.columns) + 1)]
+        lines = [["run", *map(_escaped, self.columns)], ["---"] * (len(self.columns) + 1)]
         for name, cells in self.rows:
-            lines.append(
-                [name.replace("|", r"\|"), *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
-            )
+            lines.append([_escaped(name), *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)])
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def write(self, folder: Path) -> None:
@@ -95,18 +96,18 @@ def paper_table(runs: Sequence[StoredRun]) -> PaperTable:
     if len(set(paths)) < len(paths):
         raise UserError("a run is given twice: give every run once")
     scores = [_scores(PooledResults(run.folds)) for run in runs]
-    columns = sorted({name for row in scores for name in row}, key=_place)
-    table = [[row.get(name, []) for name in columns] for row in scores]
-    best = [_best(name, [row[place] for row in table]) for place, name in enumerate(columns)]
+    columns = sorted({column for row in scores for column in row}, key=_place)
+    table = [[row.get(column, []) for column in columns] for row in scores]
+    best = [_best(score, [row[place] for row in table]) for place, (_, score) in enumerate(columns)]
     rows = [
         tuple(
-            Cell(_text(name, values), index in best[place])
-            for place, (name, values) in enumerate(zip(columns, row, strict=True))
+            Cell(_text(score, values), index in best[place])
+            for place, ((_, score), values) in enumerate(zip(columns, row, strict=True))
         )
         for index, row in enumerate(table)
     ]
     names = _names(runs)
-    return PaperTable(tuple(columns), tuple(zip(names, rows, strict=True)), _notes(runs, names))
+    return PaperTable(_titles(columns), tuple(zip(names, rows, strict=True)), _notes(runs, names))
 
 
 def _notes(runs: Sequence[StoredRun], names: Sequence[str]) -> tuple[str, ...]:
@@ -119,40 +120,51 @@ def _notes(runs: Sequence[StoredRun], names: Sequence[str]) -> tuple[str, ...]:
     return (f"{', '.join(others)} held out other videos than {names[0]}: their scores cannot be compared",)
 
 
-def _scores(pooled: PooledResults) -> dict[str, list[float]]:
-    """Return the values of each column by name, one per seed."""
-    parts = pooled.parts()
-    full = "full " if parts else ""
-    found: dict[str, list[float]] = {}
+def _scores(pooled: PooledResults) -> dict[_Column, list[float]]:
+    """Return the values of each column, one per seed."""
+    found: dict[_Column, list[float]] = {}
     for scores in pooled.scores.values():
         values = scores.summary()
-        for name, label in (("uf1", "UF1"), ("uar", "UAR"), ("accuracy", "accuracy")):
-            found.setdefault(full + label, []).append(values[name])
-        for name, label in (("end_point_error_moving", _FLOW), ("landmark_error", _LANDMARKS)):
+        for name in (*_SCORES, "end_point_error_moving", "landmark_error"):
+            label = _SCORES.get(name, _FLOW if name == "end_point_error_moving" else _LANDMARKS)
             if name in values:
-                found.setdefault(label, []).append(values[name])
-    for source, seeds in parts.items():
-        for name, label in (("uf1", "UF1"), ("uar", "UAR")):
-            found[f"{source} {label}"] = [getattr(item, name) for item in seeds.values()]
+                found.setdefault((None, label), []).append(values[name])
+    for source, seeds in pooled.parts().items():
+        for name in ("uf1", "uar"):
+            found[source, _SCORES[name]] = [getattr(item, name) for item in seeds.values()]
     return found
 
 
-def _place(name: str) -> tuple[int, str, int]:
+def _place(column: _Column) -> tuple[int, str, int]:
     """Return a key that sorts columns: all videos, then each source, then the errors."""
-    if name in (_FLOW, _LANDMARKS):
-        return 2, name, 0
-    source, _, score = name.rpartition(" ")
-    return (0 if source in ("", "full") else 1), source, ("UF1", "UAR", "accuracy").index(score)
+    source, score = column
+    if score in (_FLOW, _LANDMARKS):
+        return 2, score, 0
+    return int(source is not None), source or "", [*_SCORES.values()].index(score)
 
 
-def _text(name: str, values: Sequence[float]) -> str:
-    return spread(values, ".2f" if name == _LANDMARKS else ".3f") if values else _NONE
+def _titles(columns: Sequence[_Column]) -> tuple[str, ...]:
+    """Return the titles of columns; with parts, those of all videos are called full, as in MEGC 2019."""
+    parts = {source for source, _ in columns if source is not None}
+    full = "" if not parts else "all " if "full" in parts else "full "
+    return tuple(
+        score if score in (_FLOW, _LANDMARKS) else full + score if source is None else f"{source} {score}"
+        for source, score in columns
+    )
 
 
-def _best(name: str, column: Sequence[Sequence[float]]) -> set[int]:
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _text(score: str, values: Sequence[float]) -> str:
+    return spread(values, ".2f" if score == _LANDMARKS else ".3f") if values else _NONE
+
+
+def _best(score: str, column: Sequence[Sequence[float]]) -> set[int]:
     """Return the rows with the best mean as it is printed; none if there are fewer than two values."""
-    sign = -1 if name in (_FLOW, _LANDMARKS) else 1
-    digits = 2 if name == _LANDMARKS else 3
+    sign = -1 if score in (_FLOW, _LANDMARKS) else 1
+    digits = 2 if score == _LANDMARKS else 3
     means = {row: sign * round(statistics.fmean(values), digits) for row, values in enumerate(column) if values}
     return {row for row, mean in means.items() if mean == max(means.values())} if len(means) > 1 else set()
 

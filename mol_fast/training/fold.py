@@ -95,10 +95,10 @@ def run_fold(
         if first:
             _forget_damaged(folder)
         settings = replace(settings, seed=fold.seed)
-        clips, held_out = split_clips(fold, videos, protocol, settings.flip)
+        clips, held_out = split_clips(fold, videos, protocol, settings.flip, settings.crops)
         if first:
             _warn_of_missing(fold, class_counts(clips), protocol.classes)
-        info = {
+        info: dict[str, Any] = {
             "classes": list(protocol.classes),
             "preset": settings.preset,
             "protocol": protocol.name,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.data.loading import sources
@@ -80,19 +81,22 @@ def _folder(video: Video, folders: Sequence[Path]) -> Path:
 
 
 def split_clips(
-    fold: Fold, videos: Sequence[Video], protocol: Protocol, flip: bool = True
+    fold: Fold, videos: Sequence[Video], protocol: Protocol, flip: bool = True, crops: int = 1
 ) -> tuple[ClipDataset, ClipDataset]:
     """Return clips to train on and to test on.
 
     Args:
-        fold: it names the held-out subjects, whose clips are centre crops; all other clips are random crops.
+        fold: it names the held-out subjects; the clips of all others are random crops.
         videos: all videos.
         protocol: maps their labels to classes.
         flip: mirror half of the training clips.
+        crops: number of random crops of each clip to test on; 1 for the centre crop.
     """
     train = [video for video in videos if video.id.person not in fold.subjects]
     test = [video for video in videos if video.id.person in fold.subjects]
-    return ClipDataset(train, protocol, "random", flip, fold.seed), ClipDataset(test, protocol)
+    crop: Literal["random", "center"] = "random" if crops > 1 else "center"
+    tested = ClipDataset(test, protocol, crop, seed=fold.seed, crops=crops)
+    return ClipDataset(train, protocol, "random", flip, fold.seed), tested
 
 
 def split_inner(clips: ClipDataset) -> tuple[ClipDataset, ClipDataset]:

@@ -24,6 +24,7 @@ RANGES = {
     "seeds": (1, 1000),
     "batch_size": (1, MOST_BATCH),
     "score_every": (1, 10**8),
+    "crops": (1, 100),
     "warmup": (0, 10**8),
     "workers": (0, MOST_WORKERS),
     "checkpoint_every": (0, 10**8),
@@ -44,7 +45,7 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True, "model": ("mol",)}
+_ADDED = {"flip": True, "crops": 1, "model": ("mol",)}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 
 
@@ -82,10 +83,13 @@ class TrainSettings:
     """Set of defaults for the other options; options you give override it. "released" trains like the code released
     with the paper: --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant
     --weight-decay 1e-3 --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test
-    --precision float32 --no-flip. mol_fast/training/README.md lists what is not repeated. For frames aligned one by one
-    use prepare --align frame."""
+    --precision float32 --no-flip --crops 5. mol_fast/training/README.md lists what is not repeated. For frames aligned
+    one by one use prepare --align frame."""
     flip: bool = True
     """Mirror half of the training clips."""
+    crops: int = 1
+    """Number of random crops of each window of the held-out subjects, whose probabilities are averaged; 1 for the
+    centre crop."""
     preset: Preset = "small"
     """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
     (the official code)."""
@@ -256,6 +260,7 @@ RECIPES: dict[str, TrainSettings] = {
         selection="test",
         precision="float32",
         flip=False,
+        crops=5,
     ),
 }
 """Settings of each recipe.

@@ -367,7 +367,14 @@ def test_disk_full(
 def test_no_video_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = write_casme2(tmp_path / "a", [Fake(1, "a", "fear", frames=7)], faces=False)
     assert run("casme2", root, tmp_path / "out") == 2
-    assert "has no usable video" in capfd.readouterr().err
+    assert "has no usable video; --list-only prints the reasons" in capfd.readouterr().err
+    assert run("casme2", root, tmp_path / "out", "--list-only") == 2
+    assert "has no usable video; the list above has the reasons" in capfd.readouterr().err
+    (tmp_path / "none" / "CASME2_RAW_selected" / "sub01").mkdir(parents=True)
+    root = write_casme2(tmp_path / "none", [], faces=False)
+    for more in ([], ["--list-only"]):
+        assert run("casme2", root, tmp_path / "out", *more) == 2
+        assert f"error: {root} has no video: sheet and folders list none; check" in capfd.readouterr().err
     root = write_casme2(tmp_path / "b", [Fake(1, "a", "fear")], faces=False)
     assert run("casme2", root, tmp_path / "out") == 2
     assert "none of the 1 videos can be used" in capfd.readouterr().err

@@ -90,3 +90,12 @@ def test_runs_that_do_not_fit_are_refused() -> None:
         paper_table([first, run("b", {"s": 2}, classes=("a", "b", "c"))])
     with pytest.raises(UserError, match="a run is given twice"):
         paper_table([first, run("b/../a", {"s": 1})])
+
+
+def test_a_set_called_full_keeps_its_columns() -> None:
+    """All videos are called all then, and a name with a bar stays one cell."""
+    table = paper_table([run("x", {"full": 4, "a|b": 2})])
+    assert table.columns == ("all UF1", "all UAR", "all accuracy", "a|b UF1", "a|b UAR", "full UF1", "full UAR")
+    texts = dict(zip(table.columns, (cell.text for cell in table.rows[0][1]), strict=True))
+    assert (texts["all UAR"], texts["full UAR"], texts["a|b UAR"]) == ("0.750", "1.000", "0.500")
+    assert table.markdown().startswith(r"| run | all UF1 | all UAR | all accuracy | a\|b UF1 | a\|b UAR | full UF1 |")

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mol_fast import train
-from mol_fast.data import get_protocol
+from mol_fast.data import PreparedSet, get_protocol
+from mol_fast.runs.folder import Fold
 from mol_fast.train import main
 from mol_fast.training.fold import make_model
+from mol_fast.training.folds import split_clips
 from mol_fast.training.settings import RECIPES, TrainSettings
 from mol_fast.utils.errors import UserError
 
@@ -40,7 +43,24 @@ def test_the_released_settings(parse: Parse, given: tuple[str, ...]) -> None:
     assert (settings.expression_weight, settings.flow_weight, settings.landmark_weight) == (1, 10, 0.5)
     assert (settings.lr, settings.weight_decay, settings.batch_size, settings.steps) == (1e-4, 1e-3, 32, 1000)
     assert (settings.warmup, settings.clip_norm, settings.precision) == (0, 0, "float32")
+    assert (settings.flip, settings.crops) == (False, 5)
     settings.check()
+
+
+def test_crops_of_held_out_windows(embedded_small: PreparedSet) -> None:
+    """Five different crops of each window, the same in every run, with the flow and landmarks of the crop."""
+    protocol = get_protocol("embedded-3")
+    videos = protocol.select(embedded_small.videos)
+    fold = Fold.of([videos[0].id.person], 7)
+    _, centre = split_clips(fold, videos, protocol)
+    (_, five), (_, again) = (split_clips(fold, videos, protocol, crops=5) for _ in range(2))
+    assert five.windows == [window for window in centre.windows for _ in range(5)]
+    items = [five[place] for place in range(5)]
+    assert len({item["frames"].numpy().tobytes() for item in items}) == 5
+    assert all(torch.equal(item["flow"], again[place]["flow"]) for place, item in enumerate(items))
+    shifts = torch.stack([item["landmarks"] - centre[0]["landmarks"] for item in items])
+    assert torch.equal(shifts.round(), shifts[:, :1, :1].round().expand_as(shifts)), "whole pixels, none is mirrored"
+    assert set(five.subjects()) == {videos[0].id.person}
 
 
 def test_options_win(parse: Parse) -> None:
