@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -15,9 +15,6 @@ from mol_fast.training.settings import Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.limits import MOST_BATCH
-
-if TYPE_CHECKING:
-    from mol_fast.runs.stored import StoredRun
 
 MODES = {
     "run": ("out", "partial"),
@@ -37,17 +34,16 @@ class Options:
     weights: Path | None = None
     """Folder of a fold, or weights file, to score on prepared sets."""
     compare: tuple[Path, Path] | None = None
-    """Folders of two runs, A and B, to compare over the subjects that both hold out. One may be a table (.csv) of
-    another program's predictions, with the columns video and predicted."""
+    """Folders of two runs, A and B, to compare over the subjects that both hold out."""
     table: tuple[Path, ...] = ()
-    """Folders of runs of the same protocol, and tables of predictions (.csv), for a table in Markdown; with --out also
-    in LaTeX."""
+    """Folders of runs of the same protocol, for a table in Markdown; with --out also in LaTeX."""
     out: Path | None = None
     """New folder for scores, tables and report. Default: --run writes to the run itself, the other modes only print."""
     partial: bool = False
     """Accept runs with unfinished folds, and use the finished ones."""
     data: tuple[Path, ...] = ()
-    """Folders of prepared sets, used as one set. Default: the embedded set."""
+    """Folders of prepared sets, used as one set; embedded and heads are the generated sets. Default: the embedded
+    set."""
     data_dir: Path | None = None
     """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
     protocol: str | None = None
@@ -121,7 +117,7 @@ def _score_run(settings: Options) -> None:
 
 
 def _score_weights(settings: Options) -> None:
-    from mol_fast.data.loading import check_videos, open_data, sources
+    from mol_fast.data.loading import check_videos, data_folders, open_data, sources
     from mol_fast.evaluation.score_weights import Weights, choose_subjects, score_folds
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
@@ -134,8 +130,9 @@ def _score_weights(settings: Options) -> None:
     fabric = make_fabric(settings.device, settings.precision)
     weights = Weights.load(settings.weights)
     with progress() as begin:
-        made = begin("making the embedded set")
-        videos, protocol = open_data(settings.data, settings.protocol, settings.data_dir, made)
+        made = begin("making the videos")
+        folders = data_folders(settings.data, settings.data_dir, made)
+        videos, protocol = open_data(folders, settings.protocol, settings.data_dir, made)
     weights.check_protocol(protocol)
     choice = choose_subjects(weights, videos, settings.subjects)
     with progress() as begin:
@@ -175,9 +172,10 @@ def _compare(settings: Options) -> None:
     from mol_fast.evaluation.compare import compare_runs
     from mol_fast.report.comparison import write_comparison
     from mol_fast.report.terminal import print_comparison
+    from mol_fast.runs.stored import read_run
 
     assert settings.compare is not None
-    a, b = _read_runs(settings.compare, settings.partial)
+    a, b = (read_run(path, settings.partial) for path in settings.compare)
     comparison = compare_runs(a, b)
     about = {"A": str(a.path), "B": str(b.path)}
     if settings.out is not None:
@@ -192,8 +190,9 @@ def _compare(settings: Options) -> None:
 
 def _table(settings: Options) -> None:
     from mol_fast.report.paper_table import paper_table
+    from mol_fast.runs.stored import read_run
 
-    runs = _read_runs(settings.table, settings.partial)
+    runs = [read_run(path, settings.partial) for path in settings.table]
     table = paper_table(runs)
     if settings.out is not None:
         _open_out(
@@ -207,22 +206,6 @@ def _table(settings: Options) -> None:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     if settings.out is not None:
         print(f"written to {settings.out}: table.md, table.tex", flush=True)
-
-
-def _read_runs(paths: Sequence[Path], partial: bool) -> list["StoredRun"]:
-    """Read runs, and tables of predictions for the held-out videos of the first run.
-
-    Raises:
-        UserError: a run or a table cannot be used, or there are tables alone.
-    """
-    from mol_fast.runs.foreign import is_table, read_foreign
-    from mol_fast.runs.stored import read_run
-
-    runs = {path: read_run(path, partial) for path in paths if not is_table(path)}
-    if not runs:
-        raise UserError("there are only tables of predictions: add a run, which tells the videos and their labels")
-    first = next(iter(runs.values()))
-    return [runs.get(path) or read_foreign(path, first) for path in paths]
 
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""The program that draws a prepared video as a picture: `python -m mol_fast.show VIDEO`."""
+"""The program that draws a prepared video, or the faces of a set: `python -m mol_fast.show VIDEO`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from mol_fast.cli import run_program
 from mol_fast.data.clips import Clip, crop_clip, cut_window, normalise_frames
-from mol_fast.data.store import Video
+from mol_fast.data.store import PreparedSet, Video
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.vision.pictures import (
@@ -25,6 +26,8 @@ from mol_fast.vision.pictures import (
 )
 from mol_fast.vision.sizes import MARGIN, WINDOW
 
+_FACES, _ROW = 40, 8
+"""Most faces of a picture of a set, and faces in a row."""
 _ZOOM = 2
 """Zoom of a picture with predictions, to tell true and predicted landmarks apart."""
 
@@ -37,17 +40,26 @@ def main(argv: list[str] | None = None) -> int:
 def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path | None = None) -> None:
     """Draw the frames of a window of a prepared video with their landmarks, and the flow between them in colour.
 
-    With --weights, predicted landmarks and flow are drawn beside the true ones.
+    With --weights, predicted landmarks and flow are drawn beside the true ones. Of a prepared set, draw the first
+    frames of up to 40 videos.
 
     Args:
-        video: Prepared .safetensors file.
+        video: Prepared .safetensors file, or folder of a prepared set.
         weights: Folder of a run or fold, or weights file (.safetensors), of the model that predicts the window.
         window: Number of the window, counted from 0.
         out: PNG file to write. Default: NAME.png in the current folder.
 
     Raises:
-        UserError: the file is not a prepared video, has no such window, or the weights cannot be used.
+        UserError: the file is not a prepared video, has no such window, or the weights cannot be used; or the folder is
+            not a prepared set.
     """
+    if video.is_dir():
+        if weights is not None or window:
+            raise UserError(f"{video} is a folder: --weights and --window need one of its videos; give its file")
+        target = out or Path(f"{video.resolve().name}.png")
+        write_atomic(target, encoded_png(faces_picture(PreparedSet.open(video).videos)))
+        print(f"written to {target}")
+        return
     described = Video.from_file(video)
     if not 0 <= window < described.interval:
         raise UserError(f"--window is {window}, must be from 0 to {described.interval - 1} for {video}")
@@ -63,6 +75,22 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
     picture = true_picture(clip, indices) if weights is None else predicted_picture(clip, indices, weights)
     write_atomic(target, encoded_png(picture))
     print(f"written to {target}")
+
+
+def faces_picture(videos: Sequence[Video]) -> Picture:
+    """Draw the first frames of up to 40 videos, spread evenly over `videos`, with their landmarks.
+
+    Raises:
+        UserError: a video cannot be read.
+    """
+    count = min(_FACES, len(videos))
+    tiles = []
+    for place in range(count):
+        video = videos[place * len(videos) // count]
+        data = video.read()
+        face = frame_picture(data.frames[0], data.landmarks[0])
+        tiles.append(captioned(face, f"{video.subject} {video.label}"))
+    return grid([tiles[first : first + _ROW] for first in range(0, count, _ROW)])
 
 
 def true_picture(clip: Clip, indices: range) -> Picture:

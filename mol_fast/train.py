@@ -13,7 +13,7 @@ import msgspec
 
 from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
-from mol_fast.data.loading import check_flow, check_videos, fingerprint, open_data, sources
+from mol_fast.data.loading import check_flow, check_videos, data_folders, fingerprint, open_data, sources
 from mol_fast.training.fabric import fabric_precision, make_fabric
 from mol_fast.training.models import reads_flow
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
@@ -92,7 +92,9 @@ def _run_model(settings: TrainSettings) -> None:
 
     fabric = make_fabric(settings.device, settings.precision, splits_batches(settings))
     with progress() as begin:
-        made = begin("making the embedded set")
+        made = begin("making the videos")
+        data, tested = (data_folders(part, settings.data_dir, made) for part in (settings.data, settings.test_data))
+        settings = replace(settings, data=data, test_data=tested)
         videos, protocol = open_data(settings.every_data(), settings.protocol, settings.data_dir, made)
     model = make_model(settings, protocol).config.to_dict()
     folds = make_folds(videos, settings)

@@ -9,10 +9,41 @@ from pathlib import Path
 
 from mol_fast.data.counts import compare
 from mol_fast.data.embedded.generate import EMBEDDED, embedded_order, embedded_set
+from mol_fast.data.heads import HEADS
 from mol_fast.data.protocols import Protocol, get_protocol, label_protocol
 from mol_fast.data.store import Video, open_sets, read_info
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.processes import rank
+
+
+def data_folders(
+    given: Sequence[Path],
+    data_dir: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+) -> tuple[Path, ...]:
+    """Return the folders of prepared sets, in which `embedded` and `heads` stand for the generated sets.
+
+    A folder of this name in the current folder goes before. The sets are generated on first use.
+
+    Args:
+        given: folders and names.
+        data_dir: folder of the embedded set. Default: a folder in the user's cache.
+        on_progress: called with (videos done, all videos) while a set is generated.
+
+    Raises:
+        UserError: a set cannot be generated.
+    """
+
+    def folder(path: Path) -> Path:
+        if path.exists() or str(path) not in (EMBEDDED, HEADS):
+            return path
+        if str(path) == EMBEDDED:
+            return embedded_set(data_dir, on_progress).path
+        from mol_fast.data.heads.generate import heads_set
+
+        return heads_set(on_progress).path
+
+    return tuple(map(folder, given))
 
 
 def open_data(
@@ -107,7 +138,7 @@ def _choose_protocol(folders: Sequence[Path], name: str | None, videos: list[Vid
         )
     if prepared:
         return get_protocol(prepared.pop())
-    return get_protocol("embedded-3") if sources(videos) == [EMBEDDED] else label_protocol(videos)
+    return get_protocol("embedded-3") if set(sources(videos)) <= {EMBEDDED, HEADS} else label_protocol(videos)
 
 
 def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:

@@ -199,6 +199,7 @@ def write_video(
     source: str,
     fps: float | None = None,
     action_units: str = "",
+    more: Mapping[str, Tensor] | None = None,
 ) -> Video:
     """Write one video atomically, and create its folder if needed.
 
@@ -209,6 +210,7 @@ def write_video(
             annotated emotion, `source` the data set that the video comes from.
         fps: frames per second, stored in the index; None if unknown.
         action_units: as the annotation writes them, stored in the index; empty if unknown.
+        more: further tensors to keep in the file, which `Video.read` ignores.
 
     Returns:
         The description of the video, for `write_index`.
@@ -227,7 +229,7 @@ def write_video(
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"subject": subject, "video": video, "label": label, "source": source, "format": str(FORMAT)}
-    write_atomic(file, pack(data._asdict(), metadata))
+    write_atomic(file, pack({**data._asdict(), **(more or {})}, metadata))
     return Video(subject, video, label, source, len(frames), file, fps, action_units)
 
 

@@ -54,7 +54,8 @@ class TrainSettings:
     """Options of the program."""
 
     data: tuple[Path, ...] = ()
-    """Folders of prepared sets, used as one set. Default: the embedded set."""
+    """Folders of prepared sets, used as one set; embedded and heads are the generated sets. Default: the embedded
+    set."""
     test_data: tuple[Path, ...] = ()
     """Folders of prepared sets whose subjects are all held out, to test across data sets. Not trained on."""
     data_dir: Path | None = None

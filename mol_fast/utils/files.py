@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +51,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     _flush_folder(target.parent)
 
 
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder`, which takes its place once the context ends without an error.
+
+    An old folder stays as it is until then. What killed runs left behind is removed after an hour.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary, old = (folder.with_name(f".{folder.name}-{secrets.token_hex(8)}") for _ in range(2))
+    _remove_leftovers(folder)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        temporary.rename(folder)
+    finally:
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 checksum of a file, as hexadecimal digits.
 
@@ -62,6 +86,12 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def cache_folder() -> Path:
     """Return our folder in the user's cache, which may not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mol-fast"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > 3600:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _flush_folder(folder: Path) -> None:

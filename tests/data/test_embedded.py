@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -254,7 +255,7 @@ def test_interrupted_generation_is_no_set(step: str, tmp_path: Path, monkeypatch
 
 def test_killed_generation_is_no_set(small: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as context:
-        context.setattr(embedded.shutil, "rmtree", lambda *args, **options: None)
+        context.setattr(shutil, "rmtree", lambda *args, **options: None)
         context.setattr(embedded, "write_index", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embedded_set(tmp_path / "set")

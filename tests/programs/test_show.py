@@ -40,6 +40,21 @@ def test_a_window_is_drawn(embedded_small: PreparedSet, tmp_path: Path, capsys: 
     assert picture.shape == (2 * (144 + 16), 8 * 144, 3)
 
 
+def test_the_faces_of_a_set_are_drawn(embedded_small: PreparedSet, tmp_path: Path) -> None:
+    out = tmp_path / "faces.png"
+    assert main([str(embedded_small.path), "--out", str(out)]) == 0
+    picture = cv2.imread(str(out))
+    assert picture.shape == (2 * (144 + 16), 8 * 144, 3)
+    shown = picture[:144, 144:288]  # the second video
+    x, y = embedded_small.videos[1].read().landmarks[0, 30].round().int().tolist()
+    assert shown[y, x].tolist() == [40, 60, 255]  # red, the colours of OpenCV are blue, green, red
+
+
+def test_a_set_has_no_window(embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(embedded_small.path), "--window", "1"]) == 2
+    assert "--window need one of its videos" in capsys.readouterr().err
+
+
 def test_predictions_lie_beside_the_truth(
     embedded_small: PreparedSet, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

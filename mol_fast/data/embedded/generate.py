@@ -4,12 +4,8 @@ Training, tests and demonstrations run on it without licensed data. Scores on it
 real micro-expressions.
 """
 
-import contextlib
 import itertools
 import os
-import secrets
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +19,11 @@ from mol_fast.data.embedded.motion import make_motion
 from mol_fast.data.embedded.photographs import CREDITS
 from mol_fast.data.embedded.rendering import moving_face, render_clip, render_frames
 from mol_fast.data.embedded.subjects import Subject, make_subject
-from mol_fast.data.store import PreparedSet, Video, read_info, write_index, write_video
+from mol_fast.data.kept import kept_set
+from mol_fast.data.store import PreparedSet, Video, write_index, write_video
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.files import cache_folder
+from mol_fast.utils.files import cache_folder, replaced_folder
 from mol_fast.vision.sizes import FRAME, interval
 
 EMBEDDED = "embedded"
@@ -56,15 +53,7 @@ def embedded_set(
         UserError: the folder holds something else, cannot be written, or scikit-image or matplotlib is missing.
     """
     folder = Path(data_dir) if data_dir is not None else _default_folder()
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return generate_embedded(folder, on_progress=on_progress)
-    info = read_info(folder)
-    if info.generator is None:
-        raise UserError(f"{folder} holds the set {info.name}; give another folder for the embedded set")
-    if info.generator == VERSION:
-        with contextlib.suppress(UserError):
-            return PreparedSet.open(folder)
-    return generate_embedded(folder, on_progress=on_progress)
+    return kept_set(folder, EMBEDDED, VERSION, lambda path: generate_embedded(path, on_progress=on_progress))
 
 
 def generate_embedded(
@@ -91,24 +80,16 @@ def generate_embedded(
         UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
     """
     folder = Path(path).resolve()
-    temporary, old = (folder.with_name(f".{folder.name}-{secrets.token_hex(8)}") for _ in range(2))
     videos: list[Video] = []
-    _remove_leftovers(folder)
     try:
-        temporary.mkdir(parents=True)
-        for index in range(subjects):
-            for video in _write_subject(temporary, make_subject(seed, index, _MARGIN), index, repeats, seed):
-                videos.append(video)
-                on_progress(len(videos), subjects * repeats * len(EMOTIONS))
-        write_index(temporary, videos, _info(seed))
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(old)
-        temporary.rename(folder)
+        with replaced_folder(folder) as temporary:
+            for index in range(subjects):
+                for video in _write_subject(temporary, make_subject(seed, index, _MARGIN), index, repeats, seed):
+                    videos.append(video)
+                    on_progress(len(videos), subjects * repeats * len(EMOTIONS))
+            write_index(temporary, videos, _info(seed))
     except OSError as error:
         raise UserError(f"the embedded set cannot be written to {folder} ({error}); give another folder") from None
-    finally:
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
     return PreparedSet.open(path)
 
 
@@ -148,13 +129,6 @@ def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, see
         name = f"{emotion}_{number + 1}"
         file = folder / "videos" / subject.name / f"{name}.safetensors"
         yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source=EMBEDDED, fps=FPS)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary folders of killed runs that are older than an hour."""
-    for leftover in folder.parent.glob(f".{folder.name}-*"):
-        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > 3600:
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _info(seed: int) -> dict[str, Any]:

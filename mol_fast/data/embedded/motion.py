@@ -43,12 +43,12 @@ def make_motion(rng: np.random.Generator, emotion: str, frames: int) -> Motion:
         frames: n, at least 8.
     """
     time = np.arange(frames) / (interval(frames) * WINDOW - 1)
-    light = _drift(rng, time, 0.015)
+    light = drift(rng, time, 0.015)
     return Motion(
         torch.from_numpy(_strength(rng, emotion, time)),
         _pose(rng, time),
         torch.from_numpy(1 + light),
-        torch.from_numpy(_drift(rng, time, 0.01)),
+        torch.from_numpy(drift(rng, time, 0.01)),
         rng.uniform(0.8, 1.8),
     )
 
@@ -67,11 +67,11 @@ def _strength(rng: np.random.Generator, emotion: str, time: np.ndarray) -> np.nd
     apex = onset + rng.uniform(0.2, 0.35)
     for unit, share in combination.items():
         late = rng.normal(0, 0.03)
-        add(unit, share * peak * rng.uniform(0.8, 1.2), _course(rng, time, onset + late, apex + late))
+        add(unit, share * peak * rng.uniform(0.8, 1.2), course(rng, time, onset + late, apex + late))
     if rng.random() < 0.5:  # another unit takes part a little
         unit = rng.choice([u for u in _UNITS if u not in combination and u != BLINK])
         start = rng.uniform(0, 0.5)
-        add(int(unit), peak * rng.uniform(0.1, 0.3), _course(rng, time, start, start + rng.uniform(0.2, 0.5)))
+        add(int(unit), peak * rng.uniform(0.1, 0.3), course(rng, time, start, start + rng.uniform(0.2, 0.5)))
     if rng.random() < 0.25:
         start = rng.uniform(0, 0.8)
         add(
@@ -82,7 +82,7 @@ def _strength(rng: np.random.Generator, emotion: str, time: np.ndarray) -> np.nd
     return strength.reshape(len(time), -1)
 
 
-def _course(rng: np.random.Generator, time: np.ndarray, onset: float, apex: float) -> np.ndarray:
+def course(rng: np.random.Generator, time: np.ndarray, onset: float, apex: float) -> np.ndarray:
     """Return a time course: rise from onset to apex, short hold, fall that may be incomplete at the end."""
     hold = apex + rng.uniform(0, 0.1)
     left = rng.uniform(0, 0.4)
@@ -95,7 +95,7 @@ def smooth_step(time: np.ndarray, start: float, end: float) -> np.ndarray:
     return u * u * (3 - 2 * u)
 
 
-def _drift(rng: np.random.Generator, time: np.ndarray, amount: float) -> np.ndarray:
+def drift(rng: np.random.Generator, time: np.ndarray, amount: float) -> np.ndarray:
     """Draw a slow change that starts at 0."""
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * time + phase) - np.sin(phase)
@@ -105,9 +105,9 @@ def _drift(rng: np.random.Generator, time: np.ndarray, amount: float) -> np.ndar
 def _pose(rng: np.random.Generator, time: np.ndarray) -> Similarity:
     """Draw the small error of the alignment, and the drift of the head."""
     unrest = np.exp(rng.normal(0, 0.5))
-    scale = np.exp(rng.normal(0, 0.015) + _drift(rng, time, 0.001 * unrest))
-    angle = np.radians(rng.normal(0, 0.8) + _drift(rng, time, 0.08 * unrest))
-    x, y = (_MIDDLE + rng.normal(0, 1.0) + _drift(rng, time, 0.1 * unrest) for _ in "xy")
+    scale = np.exp(rng.normal(0, 0.015) + drift(rng, time, 0.001 * unrest))
+    angle = np.radians(rng.normal(0, 0.8) + drift(rng, time, 0.08 * unrest))
+    x, y = (_MIDDLE + rng.normal(0, 1.0) + drift(rng, time, 0.1 * unrest) for _ in "xy")
     centre = torch.full((2,), _MIDDLE, dtype=torch.float64)
     target = torch.from_numpy(np.stack([x, y], -1))
     return similarity(torch.from_numpy(scale), torch.from_numpy(angle), centre, target)

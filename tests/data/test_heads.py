@@ -1,0 +1,271 @@
+"""Heads: exact flow, visibility and landmarks, action units, determinism, and one sentence for bad input."""
+
+import importlib.util
+import json
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from harness.sharing import made_once
+
+from mol_fast.data import PreparedSet
+from mol_fast.data.embedded.action_units import EMOTIONS
+from mol_fast.data.embedded.geometry import pixel_grid, sample
+from mol_fast.data.heads import assets
+from mol_fast.data.heads.actions import UNITS, Expression, action_weights, draw_expression
+from mol_fast.data.heads.assets import load_head
+from mol_fast.data.heads.camera import Pose
+from mol_fast.data.heads.generate import generate_heads, read_clip, render_head
+from mol_fast.data.heads.identity import AVERAGE, draw_changes, draw_phenotype, phenotype_vertices
+from mol_fast.data.heads.landmarks import landmark_vertices
+from mol_fast.data.heads.light import harmonics
+from mol_fast.data.heads.person import make_person
+from mol_fast.data.heads.picture import mean_of_samples
+from mol_fast.data.heads.raster import draw
+from mol_fast.data.heads.render import Scene, render_scene
+from mol_fast.utils.errors import UserError
+from mol_fast.vision.ibug import LEFT_EYE, MIRROR
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="anny is not installed")
+PIXELS = pixel_grid(144, 144)
+AMBIENT = np.array([3.5, *[0.0] * 8])
+"""Light from everywhere: grey levels belong to points of the skin, and move with them."""
+
+
+@pytest.fixture(scope="session")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    """A set of 5 people with one video each; tests must not change it."""
+    make = partial(generate_heads, people=5, videos=1)
+    return PreparedSet.open(made_once(tmp_path_factory, "heads", make))
+
+
+def expression(units: dict[int, float], frames: int = 8) -> Expression:
+    """Units that grow to their strength over all frames."""
+    strength = np.zeros((frames, len(UNITS), 2))
+    for unit, most in units.items():
+        strength[:, list(UNITS).index(unit)] = most * np.linspace(0, 1, frames)[:, None]
+    return Expression(strength, np.zeros((frames, 2)), np.zeros(frames), ())
+
+
+def turning(degrees: float, frames: int = 8) -> Pose:
+    turns = np.zeros((frames, 3))
+    turns[:, 0] = np.radians(np.linspace(0, degrees, frames))
+    return Pose(turns, np.zeros((frames, 3)), 10.0)
+
+
+def rest_of_motion(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grey levels (7, 144, 144), of 1, by which consecutive frames differ, and differ still once flow is undone."""
+    frames = torch.from_numpy(mean_of_samples(*scene.light)).double()
+    frames = frames / frames.max()
+    flow = scene.motion.flow.double()
+    moved = sample(frames[1:, None], PIXELS + flow.flatten(2).mT, "bicubic").view(-1, 144, 144)
+    return (frames[1:] - frames[:-1]).abs(), (moved - frames[:-1]).abs()
+
+
+def test_set(heads: PreparedSet):
+    assert Counter(video.label for video in heads.videos) == dict.fromkeys(EMOTIONS, 1)
+    assert {video.source for video in heads.videos} == {"heads"}
+    assert json.loads((heads.path / "set.json").read_text())["units"] == list(UNITS)
+    for video in heads.videos:
+        video.check()
+        clip = read_clip(video)
+        assert 12 <= video.frames <= 20
+        assert clip.data.frames.float().std((1, 2)).min() > 8
+        assert 0 < clip.data.landmarks[:, 17:].min() < clip.data.landmarks[:, 17:].max() < 144
+        assert clip.visible.shape == (len(clip.data.flow), 144, 144)
+        assert clip.visible.float().mean() > 0.9
+        assert video.action_units == "+".join(map(str, sorted({interval.unit for interval in clip.intervals})))
+        assert clip.units.shape == (video.frames, len(UNITS), 2)
+
+
+def test_units_move_in_their_intervals(heads: PreparedSet):
+    for clip in map(read_clip, heads.videos):
+        moving = {unit: clip.units[:, place].float().sum(-1) for place, unit in enumerate(UNITS)}
+        for unit in UNITS:
+            own = [interval for interval in clip.intervals if interval.unit == unit]
+            inside = torch.zeros(len(clip.units), dtype=torch.bool)
+            for interval in own:
+                inside[interval.onset : interval.offset + 1] = True
+                assert interval.onset <= interval.apex <= interval.offset
+            still = moving[unit][~inside]
+            assert not len(still) or still.max() - still.min() < 1e-3
+            assert bool(own) == bool(moving[unit].max() - moving[unit].min() > 1e-3)
+
+
+def test_a_person_depends_on_seed_and_number_only(heads: PreparedSet, tmp_path: Path):
+    again = generate_heads(tmp_path / "again", people=1, videos=1)
+    assert again.videos[0].path.read_bytes() == heads.videos[0].path.read_bytes()
+    other = generate_heads(tmp_path / "other", people=1, videos=1, seed=1)
+    assert other.videos[0].path.read_bytes() != heads.videos[0].path.read_bytes()
+
+
+def test_flow_explains_the_next_frame():
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        scene = render_scene(rng, make_person(rng), expression({12: 0.3, 1: 0.5, 26: 0.2}), turning(20), AMBIENT)
+        before, after = rest_of_motion(scene)
+        shown = torch.from_numpy(scene.shown[0, :7, :144, :144].copy())
+        moving = shown & (scene.motion.flow.float().norm(dim=1) > 0.3)
+        seen, hidden = moving & scene.motion.visible, moving & ~scene.motion.visible
+        hidden[:, :20] = hidden[:, 120:] = hidden[:, :, :20] = hidden[:, :, 120:] = False  # these leave the frame
+        assert seen.sum() > 80_000
+        assert hidden.sum() > 10
+        assert before[seen].mean() > 0.02
+        assert after[seen].mean() < 0.3 * before[seen].mean()
+        assert after[hidden].mean() > 5 * after[seen].mean()
+
+
+def test_landmarks_follow_the_flow(heads: PreparedSet):
+    for video in heads.videos:
+        data = video.read()
+        count = len(data.flow)
+        here, there = data.landmarks[:count, 17:], data.landmarks[video.interval :][:count, 17:]
+        off = (here + sample(data.flow.float(), here).mT - there).norm(dim=-1)
+        assert off.median() < 0.01  # at rims the pixel beside a landmark may belong to what lies behind
+
+
+def test_background_stands_still():
+    rng = np.random.default_rng(0)
+    scene = render_scene(rng, make_person(rng), expression({}), turning(5), AMBIENT)
+    behind = torch.from_numpy(~scene.shown[0, :7, :144, :144])
+    assert behind.float().mean() > 0.05
+    assert scene.motion.flow.norm(dim=1)[behind].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("unit", "landmark", "direction"),
+    [
+        (1, 21, (0, 1)),  # inner brow up
+        (2, 18, (0, 1)),  # outer brow up
+        (4, 21, (0, -1)),  # brow down
+        (5, 37, (0, 1)),  # upper lid up
+        (6, 41, (0, 1)),  # lower lid up
+        (7, 41, (0, 1)),  # lower lid up
+        (9, 31, (0, 1)),  # wing of the nose up
+        (10, 50, (0, 1)),  # upper lip up
+        (12, 48, (-1, 1)),  # corner of the mouth out and up
+        (15, 48, (0, -1)),  # corner of the mouth down
+        (16, 57, (0, -1)),  # lower lip down
+        (17, 57, (0, 1)),  # lower lip up
+        (18, 48, (1, 0)),  # corner of the mouth in
+        (20, 48, (-1, 0)),  # corner of the mouth out
+        (26, 8, (0, -1)),  # chin down
+        (45, 37, (0, -1)),  # upper lid down
+    ],
+)
+def test_action_units_move_their_landmarks(unit: int, landmark: int, direction: tuple[int, int]):
+    head = load_head()
+    weights = action_weights(expression({unit: 1.0}, 2))[1]
+    shapes = [head.shape(name) for name in head.names if name.startswith("action/")]
+    moved = np.einsum("a,avi->vi", weights, np.stack(shapes))[landmark_vertices()]
+    toward = np.array(direction) / np.hypot(*direction)
+    assert moved[landmark, :2] @ toward > 0.005  # decimetres
+    assert moved[landmark, :2] @ toward > 0.7 * np.hypot(*moved[landmark, :2])
+    mirrored = moved[list(MIRROR)] * [-1, 1, 1]
+    assert np.abs(moved - mirrored).max() < 0.03
+
+
+def test_an_emotion_shows_its_units():
+    for seed in range(5):
+        drawn = draw_expression(np.random.default_rng(seed), "happiness", 16, 0.03)
+        assert {6, 12} & {interval.unit for interval in drawn.intervals}
+        assert drawn.units.min() >= 0
+        assert drawn.units.max() <= 1
+
+
+def test_people_differ():
+    rng = np.random.default_rng(0)
+    marks = landmark_vertices()
+    people = np.stack([(phenotype_vertices(draw_phenotype(rng)) + draw_changes(rng))[marks] for _ in range(8)])
+    people -= people[:, LEFT_EYE].mean(1, keepdims=True)
+    apart = np.linalg.norm(people[:, None] - people[None], axis=-1).mean(-1)
+    assert apart[~np.eye(8, dtype=bool)].min() > 0.02  # decimetres
+    average = phenotype_vertices(AVERAGE)[marks]
+    assert np.abs(average - average[list(MIRROR)] * [-1, 1, 1]).max() < 1e-3
+
+
+def test_harmonics_are_orthonormal():
+    height, weights = np.polynomial.legendre.leggauss(8)
+    turn = np.arange(16) * (2 * np.pi / 16)
+    z, angle = np.meshgrid(height, turn, indexing="ij")
+    flat = np.sqrt(1 - z**2)
+    basis = harmonics(np.stack([flat * np.cos(angle), flat * np.sin(angle), z], axis=-1))
+    products = np.einsum("h,hta,htb->ab", weights * 2 * np.pi / 16, basis, basis)
+    np.testing.assert_allclose(products, np.eye(9), atol=1e-5)
+
+
+def test_drawing_finds_the_nearest_triangle_at_every_sample():
+    rng = np.random.default_rng(0)
+    side, points = 12, rng.uniform(-3, 15, (2, 20, 2)).astype(np.float32)
+    nearness = rng.uniform(0.5, 1, (2, 20)).astype(np.float32)
+    triangles = rng.integers(0, 20, (15, 3))
+    surface = draw(points, nearness, triangles, side)
+    found = {
+        int(at): (corners, weights)
+        for at, corners, weights in zip(*surface[:1], surface.corners.T, surface.weights.T, strict=True)
+    }
+    for picture in range(2):
+        for y in range(side):
+            for x in range(side):
+                best = 0.0
+                for corners in triangles:
+                    a, b, c = points[picture, corners].astype(np.float64)
+                    area = np.linalg.det(np.stack([b - a, c - a]))
+                    if area < -1e-4:
+                        second, third = np.linalg.solve(np.stack([b - a, c - a], axis=1), [x - a[0], y - a[1]])
+                        inside = np.array([1 - second - third, second, third])
+                        if inside.min() >= 0:
+                            best = max(best, float(inside @ nearness[picture, corners]))
+                at = (picture * side + y) * side + x
+                if at in found:
+                    corners, weights = found[at]
+                    near = nearness.reshape(-1)[corners].astype(np.float64)
+                    assert 1 / float(weights @ (1 / near)) == pytest.approx(best, abs=1e-4)
+                else:
+                    assert best == 0
+
+
+def test_numbers_out_of_range(tmp_path: Path):
+    with pytest.raises(ValueError, match="people must be from 1 to 100000, got 0"):
+        generate_heads(tmp_path / "set", people=0)
+    with pytest.raises(ValueError, match="yaw must be from 0 to 25, got 40"):
+        generate_heads(tmp_path / "set", yaw=40)
+    with pytest.raises(ValueError, match="pitch must be from 0 to 15, got -1"):
+        generate_heads(tmp_path / "set", pitch=-1)
+    person = make_person(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="frames must be from 8 to 64, got 7"):
+        render_head(np.random.default_rng(0), person, "surprise", 7)
+    with pytest.raises(ValueError, match="emotion is 'joy', must be one of surprise"):
+        render_head(np.random.default_rng(0), person, "joy", 8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_videos_of_others_tell_no_units(embedded_small: PreparedSet):
+    with pytest.raises(UserError, match="is no video of heads"):
+        read_clip(embedded_small.videos[0])
+
+
+def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    load_head.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'mol-fast\[heads\]'"):
+        generate_heads(tmp_path / "set", people=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = load_head()
+    file = next(assets.cache_folder().glob("head-*.safetensors"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    broken = tmp_path / "mol-fast" / file.name
+    broken.parent.mkdir()
+    shutil.copy(file, broken)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    monkeypatch.setattr(assets, "_read", lambda folder: whole)
+    load_head.cache_clear()
+    assert np.array_equal(load_head().shapes, whole.shapes)
+    assert broken.read_bytes() == file.read_bytes()
