@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,9 @@ from mol_fast.training.settings import Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.limits import MOST_BATCH
+
+if TYPE_CHECKING:
+    from mol_fast.runs.stored import StoredRun
 
 MODES = {
     "run": ("out", "partial"),
@@ -34,9 +37,11 @@ class Options:
     weights: Path | None = None
     """Folder of a fold, or weights file, to score on prepared sets."""
     compare: tuple[Path, Path] | None = None
-    """Folders of two runs, A and B, to compare over the subjects that both hold out."""
+    """Folders of two runs, A and B, to compare over the subjects that both hold out. One may be a table (.csv) of
+    another program's predictions, with the columns video and predicted."""
     table: tuple[Path, ...] = ()
-    """Folders of runs of the same protocol, for a table in Markdown; with --out also in LaTeX."""
+    """Folders of runs of the same protocol, and tables of predictions (.csv), for a table in Markdown; with --out also
+    in LaTeX."""
     out: Path | None = None
     """New folder for scores, tables and report. Default: --run writes to the run itself, the other modes only print."""
     partial: bool = False
@@ -172,10 +177,9 @@ def _compare(settings: Options) -> None:
     from mol_fast.evaluation.compare import compare_runs
     from mol_fast.report.comparison import write_comparison
     from mol_fast.report.terminal import print_comparison
-    from mol_fast.runs.stored import read_run
 
     assert settings.compare is not None
-    a, b = (read_run(path, settings.partial) for path in settings.compare)
+    a, b = _read_runs(settings.compare, settings.partial)
     comparison = compare_runs(a, b)
     about = {"A": str(a.path), "B": str(b.path)}
     if settings.out is not None:
@@ -190,9 +194,8 @@ def _compare(settings: Options) -> None:
 
 def _table(settings: Options) -> None:
     from mol_fast.report.paper_table import paper_table
-    from mol_fast.runs.stored import read_run
 
-    runs = [read_run(path, settings.partial) for path in settings.table]
+    runs = _read_runs(settings.table, settings.partial)
     table = paper_table(runs)
     if settings.out is not None:
         _open_out(
@@ -206,6 +209,22 @@ def _table(settings: Options) -> None:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     if settings.out is not None:
         print(f"written to {settings.out}: table.md, table.tex", flush=True)
+
+
+def _read_runs(paths: Sequence[Path], partial: bool) -> list["StoredRun"]:
+    """Read runs, and tables of predictions for the held-out videos of the first run.
+
+    Raises:
+        UserError: a run or a table cannot be used, or there are tables alone.
+    """
+    from mol_fast.runs.foreign import is_table, read_foreign
+    from mol_fast.runs.stored import read_run
+
+    runs = {path: read_run(path, partial) for path in paths if not is_table(path)}
+    if not runs:
+        raise UserError("there are only tables of predictions: add a run, which tells the videos and their labels")
+    first = next(iter(runs.values()))
+    return [runs.get(path) or read_foreign(path, first) for path in paths]
 
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

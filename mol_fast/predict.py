@@ -4,6 +4,7 @@ For frames in memory call `mol_fast.predict(frames, weights)`, which is `mol_fas
 After this module is imported, `mol_fast.predict` is the module, so the module can be called like the function.
 """
 
+import contextlib
 import os
 import re
 import sys
@@ -20,7 +21,7 @@ import numpy as np
 from mol_fast.cli import fail, progress, run_program
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped, check_any
-from mol_fast.prediction.moments import check_seen, moment_window, spot_moments, summarise_moments, too_slow
+from mol_fast.prediction.moments import check_seen, moment_window, rest_of, spot_moments, summarise_moments, too_slow
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
@@ -111,6 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program and return the exit code."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # print no messages beside the one error
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(1)  # decoding, finding, spotting, drawing and encoding run side by side instead
     return run_program(run, argv, "predict", "faces")
 
 
@@ -172,8 +177,9 @@ def _run_one(
     source.aligned = source.aligned or options.aligned
     check_length(source)
     first = first_frame(source)
-    tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person)
     windows, note = _plan(source, options, predictor.spans)
+    rest = rest_of(source) if windows is None else 0
+    tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person, rest)
     track: Track | None = None
     album: Album | None = None
     moments: list[Moment] = []

@@ -26,17 +26,23 @@ def _pair(size: Size) -> tuple[int, int]:
     return pair
 
 
+def _normal(channels: int, length: int, deviation: float) -> Tensor:
+    """Return random values (channels, length); on the meta device, where they would take a second, only their shape."""
+    values = torch.empty(channels, length)
+    return values if values.is_meta else values.normal_() * deviation
+
+
 class _Branch(HoldsNorm):
     """Parameters of one FCC branch with c channels: convolutions of length L1, then L2. A call returns those six."""
 
     def __init__(self, channels: int, length1: int, length2: int) -> None:
         super().__init__()
         self.norm = FrameBatchNorm2d(channels)
-        self.kernel1 = nn.Parameter(torch.randn(channels, length1) * length1**-0.5)
-        self.pos1 = nn.Parameter(torch.randn(channels, length1) * 0.02)
+        self.kernel1 = nn.Parameter(_normal(channels, length1, length1**-0.5))
+        self.pos1 = nn.Parameter(_normal(channels, length1, 0.02))
         self.bias1 = nn.Parameter(torch.zeros(channels))
         self.kernel2 = nn.Parameter(torch.zeros(channels, length2))
-        self.pos2 = nn.Parameter(torch.randn(channels, length2) * 0.02)
+        self.pos2 = nn.Parameter(_normal(channels, length2, 0.02))
         self.bias2 = nn.Parameter(torch.zeros(channels))
 
     def forward(self) -> Six:

@@ -1,6 +1,6 @@
 """The moments of a video: when the face of the followed person moved. Each has a window, which is recognised."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +15,11 @@ from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
 from mol_fast.vision.sizes import WINDOW
-from mol_fast.vision.tracking import Follower, Track
-from mol_fast.vision.video import FrameSource, grey
+from mol_fast.vision.tracking import Follower, Sight, Track
+from mol_fast.vision.video import FrameSource, Picture, grey
 
-_AHEAD = 8  # frames that are decoded in advance
+_AHEAD = 4  # frames that are decoded while others are searched, and searched while others are spotted
+_REST = 0.15  # seconds after which the landmarks of a face that does not move are found again
 
 
 def spot_moments(
@@ -41,9 +42,7 @@ def spot_moments(
     moments: list[Moment] = []
     spotter, shot, last = Spotter(album.motion), 0, -np.inf
     place: Matrix | None = None
-    for index, picture in enumerate(ahead(source, _AHEAD)):
-        frame = grey(picture)
-        sight = tracker.look(frame)
+    for index, (frame, sight) in enumerate(ahead(_looks(source, tracker), _AHEAD)):
         time = float(source.times[index])
         told: list[Moment] = []
         if sight.shot != shot:
@@ -62,6 +61,18 @@ def spot_moments(
     told = spotter.finish()
     album.keep(told)
     return moments + told
+
+
+def _looks(source: FrameSource, tracker: Follower) -> Iterator[tuple[Picture, Sight]]:
+    """Yield every frame in grey with what is seen of the person, while others are decoded."""
+    for picture in ahead(source, _AHEAD):
+        frame = grey(picture)
+        yield frame, tracker.look(frame)
+
+
+def rest_of(source: FrameSource) -> int:
+    """Return for how many frames the finder need not look at a face that does not move, see `FaceTracker`."""
+    return 0 if source.fps is None else max(0, round(_REST * source.fps) - 1)
 
 
 def moment_window(moment: Moment, source: FrameSource) -> Window:

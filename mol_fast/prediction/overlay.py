@@ -12,10 +12,10 @@ from mol_fast.prediction.result import Prediction
 from mol_fast.prediction.scenes import Scene, Scenes
 from mol_fast.utils.ahead import ahead
 from mol_fast.vision.align import Matrix, alignment, inverse, scale_of, transform
-from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.flow_color import color_wheel_legend, full_color
 from mol_fast.vision.sizes import CROP
 from mol_fast.vision.video import FrameSource, Picture, rgb
-from mol_fast.vision.write_video import Sound, VideoWriter
+from mol_fast.vision.write_video import Sound, VideoWriter, to_yuv
 
 _SMALLEST_SIDE = 320  # smaller frames are enlarged, to make text and points visible
 _AHEAD = 2  # frames that are read while others are drawn, and drawn while others are encoded
@@ -57,14 +57,14 @@ def write_annotated(
     first = next(frames)
     annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, _summary(prediction))
 
-    def pictures() -> Iterator[tuple[Picture, float | None]]:
+    def pictures() -> Iterator[tuple[Picture, float | None]]:  # in YUV, half as large
         for index, frame in enumerate(chain([first], frames)):
             time = None if source.times is None else source.times[index] - source.times[0]
-            yield annotator.draw(frame, scenes(index)), time
+            yield to_yuv(annotator.draw(frame, scenes(index))), time
 
     with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for picture, time in ahead(pictures(), _AHEAD):
-            writer.write(picture, time)
+            writer.write_yuv(picture, time)
             on_frame()
 
 
@@ -94,7 +94,8 @@ class Annotator:
         self._width, self._height = size[0] * self._zoom, size[1] * self._zoom
         self._line = round(min(max(self._width / 26, 18), 48))  # height of a line of text
         self._panel = self._line * (len(classes) + 3)
-        self._empty = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+        self._canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+        self._in_panel: tuple[npt.NDArray[np.float32] | None, str | None] = (None, None)  # what is drawn there now
         wheel = self._line * len(classes)
         self._legend = color_wheel_legend(wheel)
         self._disc = np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2
@@ -108,23 +109,24 @@ class Annotator:
         return self._width, self._height + self._panel
 
     def draw(self, frame: Picture, scene: Scene) -> Picture:
-        """Draw an annotated frame, RGB (H', W', 3) of `size`.
+        """Draw an annotated frame, RGB (H', W', 3) of `size`. The next call draws into the same picture.
 
         Args:
             frame: uint8 (H, W) or (H, W, 3).
             scene: what is shown on it.
         """
         shown = scene.shown
-        canvas = self._empty.copy()
-        picture = canvas[: self._height]
-        size = self._width, self._height
-        picture[:] = rgb(frame) if self._zoom == 1 else cv2.resize(rgb(frame), size, interpolation=cv2.INTER_CUBIC)
+        picture = self._canvas[: self._height]
+        if self._zoom == 1:
+            picture[:] = frame if frame.ndim == 3 else frame[..., None]
+        else:
+            cv2.resize(rgb(frame), (self._width, self._height), picture, interpolation=cv2.INTER_CUBIC)
         if shown.matrix is not None:
             self._draw_region(picture, shown.matrix, shown.flow)
         if shown.landmarks is not None:
             self._draw_landmarks(picture, shown.landmarks, shown.matrix)
-        self._draw_panel(canvas[self._height :], scene)
-        return canvas
+        self._draw_panel(self._canvas[self._height :], scene)
+        return self._canvas
 
     def _draw_region(self, picture: Picture, matrix: Matrix, flow: npt.NDArray[np.float32] | None) -> None:
         """Outline the region of the crop, and blend the flow into it."""
@@ -153,13 +155,20 @@ class Annotator:
 
     def _draw_panel(self, panel: Picture, scene: Scene) -> None:
         line, margin = self._line, self._line // 2
+        shown = scene.shown
+        panel[: line * 3 // 2] = _SHADE
+        self._text(panel, scene.caption, margin, line // 2, self._width - 2 * margin, _DIM)
+        probabilities, remark = self._in_panel
+        if shown.probabilities is probabilities and shown.remark == remark:  # only the caption is new
+            return
+        self._in_panel = shown.probabilities, shown.remark
+        panel[line * 3 // 2 :] = _SHADE
         wheel = len(self._legend)
         right = self._width - wheel - 2 * margin
-        self._text(panel, scene.caption, margin, line // 2, self._width - 2 * margin, _DIM)
-        if scene.shown.probabilities is not None:
-            self._draw_classes(panel, scene.shown.probabilities, margin, right - margin)
+        if shown.probabilities is not None:
+            self._draw_classes(panel, shown.probabilities, margin, right - margin)
         else:
-            self._text(panel, scene.shown.remark, margin, line * 3 // 2, right - margin, _TEXT)
+            self._text(panel, shown.remark, margin, line * 3 // 2, right - margin, _TEXT)
         bottom = self._panel - line * 5 // 4
         self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
         if self.max_flow is None:
@@ -209,10 +218,10 @@ def _blend_flow(region: Picture, flow: npt.NDArray[np.float32], max_flow: float,
     `local` maps the crop to the region. `matrix` maps the frame to the crop; it turns directions back to the frame's.
     """
     upright = inverse(matrix)[:, :2] * scale_of(matrix)  # a rotation: lengths stay those of the crop
-    flow = np.einsum("ij,jhw->ihw", upright, flow)
-    opacity = _OPACITY * np.minimum(np.hypot(*flow) / max_flow, 1)
-    hue = flow_to_color(flow / np.maximum(np.hypot(*flow) / max_flow, 1e-6), max_flow)
+    x, y = np.tensordot(upright.astype(np.float32), flow, 1)
+    length, angle = cv2.cartToPolar(x, y)
+    opacity = np.minimum(length * (_OPACITY / max_flow), _OPACITY)
     place = region.shape[1::-1]
-    alpha = cv2.warpAffine(opacity.astype(np.float32), local, place)[..., None]
-    color = cv2.warpAffine(hue, local, place, borderMode=cv2.BORDER_REPLICATE)
-    region[:] = np.rint(region + alpha * (color.astype(np.float32) - region)).astype(np.uint8)
+    alpha = cv2.warpAffine(opacity, local, place)
+    color = cv2.warpAffine(full_color(angle), local, place, borderMode=cv2.BORDER_REPLICATE)
+    region[:] = cv2.blendLinear(color, region, alpha, 1 - alpha)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -58,11 +59,12 @@ def window_scenes(prediction: Prediction, windows: list[Window], source: FrameSo
     place = {item.window: k for k, item in enumerate(prediction.windows)}
     reasons = {item.window: item.reason for item in prediction.skipped}
     pairs = shown_pairs(windows, source.count)
+    pair_of = _pairs(prediction)
 
     def scene(index: int) -> Scene:
         number, pair = pairs[index].tolist()
         window = windows[number]
-        shown = _pair(prediction, place[window], pair) if window in place else Shown(remark=reasons[window])
+        shown = pair_of(place[window], pair) if window in place else Shown(remark=reasons[window])
         return Scene(f"{_caption(prediction, source, index)}   window {number + 1} of {len(windows)}", shown)
 
     return scene
@@ -77,6 +79,7 @@ def moment_scenes(prediction: Prediction, track: Track, source: FrameSource) -> 
         source: the frames.
     """
     moments = prediction.moments or ()
+    pair_of = _pairs(prediction)
     at: dict[int, int] = {}
     for number, moment in enumerate(moments):
         at.update(dict.fromkeys(range(moment.onset - prediction.first, moment.offset - prediction.first + 1), number))
@@ -88,7 +91,7 @@ def moment_scenes(prediction: Prediction, track: Track, source: FrameSource) -> 
             caption += f"   moment {at[index] + 1}: {moment.kind}"
             if k is not None:
                 pair = int(_pair_at(np.array(prediction.windows[k].window.frames), np.array(index)))
-                return Scene(caption, _pair(prediction, k, pair))
+                return Scene(caption, pair_of(k, pair))
         face = track[index].face
         if face is None:
             return Scene(caption, Shown(remark=track[index].reason or NO_FACE))
@@ -126,11 +129,16 @@ def _pair_at(frames: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> npt
     return np.clip((frames <= index).sum(-1) - 2, 0, PAIRS - 1)
 
 
-def _pair(prediction: Prediction, k: int, pair: int) -> Shown:
-    window = prediction.windows[k]
-    landmarks = None if window.landmarks is None else window.landmarks[pair]
-    flow = None if prediction.flow is None else prediction.flow[k][:, pair]
-    return Shown(window.probabilities, landmarks, flow, window.matrix)
+def _pairs(prediction: Prediction) -> Callable[[int, int], Shown]:
+    """Return a function of the place of a window and a pair in it. Frames in order read the flow of a window once."""
+    flow_of = lru_cache(1)(lambda k: None if prediction.flow is None else prediction.flow[k])
+
+    def shown(k: int, pair: int) -> Shown:
+        window, flow = prediction.windows[k], flow_of(k)
+        landmarks = None if window.landmarks is None else window.landmarks[pair]
+        return Shown(window.probabilities, landmarks, None if flow is None else flow[:, pair], window.matrix)
+
+    return shown
 
 
 def _caption(prediction: Prediction, source: FrameSource, index: int) -> str:

@@ -54,6 +54,19 @@ def flow_to_color(
     return np.floor(color).astype(np.uint8)
 
 
+def full_color(angle: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return the full colour of each direction, to a quarter of a degree: much faster than `flow_to_color`.
+
+    Args:
+        angle: (...) in radians from 0 to 2 pi, clockwise from the right as rows grow downwards.
+
+    Returns:
+        uint8 RGB (..., 3).
+    """
+    steps = len(_full_colors())
+    return np.asarray(_full_colors()[(angle * (steps / (2 * np.pi)) + 0.5).astype(np.intp) % steps])
+
+
 def color_wheel_legend(size: int = 96) -> npt.NDArray[np.uint8]:
     """Return the colour wheel: each point has the colour of the flow from the centre to that point.
 
@@ -85,6 +98,13 @@ def _hue(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> npt.NDArray[
     share = (place - low)[..., None]
     index = low.astype(np.intp)
     return (1 - share) * wheel[index] + share * wheel[(index + 1) % len(wheel)]
+
+
+@cache
+def _full_colors() -> npt.NDArray[np.uint8]:
+    """Return the full colours (1440, 3) of directions that are evenly spaced, clockwise from the right."""
+    angle = np.linspace(0, 2 * np.pi, 1440, endpoint=False)
+    return flow_to_color(np.stack([np.cos(angle), np.sin(angle)])[..., None], 1.0)[:, 0]
 
 
 @cache

@@ -26,6 +26,7 @@ _LOOK = 64  # pixels of the aligned face whose edges are compared
 _LOOK_SCALE = 1.9  # side of that picture / longer side of eyes, nose and mouth: no hair, no background
 _LIKE = 0.55  # likeness of faces of the same person; 99 % of pairs of different people have less than 0.6
 _BROKEN = 0.4  # likeness of a face to itself in the frame before; below, the follower has slipped to something else
+_UNMOVED = 0.99  # likeness of a face to what is seen in its place later; less if it moves by 1.5 % of its eye distance
 _NEW_VIEW = 0.85  # a face that is less like the known views of its person is a new view
 _MOST_VIEWS = 8
 _NEAR = 0.3  # overlap of a face with its last place
@@ -63,15 +64,18 @@ class FaceTracker:
     Args:
         finder: finder of faces.
         person: number of the person to follow, from 1.
+        rest: most frames, one after the other, for which a face that has not moved is taken from the frame before.
 
     Raises:
         UserError: `person` is less than 1.
     """
 
-    def __init__(self, finder: FaceFinder, person: int = 1) -> None:
+    def __init__(self, finder: FaceFinder, person: int = 1, rest: int = 0) -> None:
         if person < 1:
             raise UserError(f"the number of the person to follow must be at least 1, got {person}")
         self.person = person
+        self._rest = rest
+        self._rested = 0  # frames since the finder has seen the person
         self._finder = finder
         self._shots = _Shots()
         self._people: list[_Person] = []
@@ -86,7 +90,7 @@ class FaceTracker:
     def look(self, frame: npt.NDArray[np.uint8]) -> Sight:
         """Return what is seen of the person on the next frame, uint8 (H, W)."""
         self.pass_by(frame)
-        face = self._follow(frame)
+        face = self._unmoved(frame) or self._follow(frame)
         self._since_search += 1
         others = False
         if face is None or self._since_search >= _COUNT_AGAIN:
@@ -114,6 +118,17 @@ class FaceTracker:
     def _followed(self) -> "_Person | None":
         return self._people[self.person - 1] if self.person <= len(self._people) else None
 
+    def _unmoved(self, frame: npt.NDArray[np.uint8]) -> Face | None:
+        """Return the person's last face if it may rest and the frame still shows it there; that takes a tenth."""
+        person = self._followed
+        if person is None or person.face is None or self._rested >= self._rest:
+            return None
+        look = _look(frame, person.face)
+        if look is None or float(look @ person.look) < _UNMOVED:
+            return None
+        self._rested += 1
+        return person.face
+
     def _follow(self, frame: npt.NDArray[np.uint8]) -> Face | None:
         """Return the person's face if it is still near its last place, and still looks the same."""
         person = self._followed
@@ -125,6 +140,7 @@ class FaceTracker:
             person.face = None
             return None
         person.seen(face, look)
+        self._rested = 0
         return face
 
     def _search(self, frame: npt.NDArray[np.uint8], followed: Face | None) -> bool:

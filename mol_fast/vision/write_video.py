@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 _PLAYBACK_FPS = 25.0  # default frame rate of written video
 _CLOCK = 90_000  # ticks in a second; the usual rates are whole numbers of ticks
+_COLORS = np.array(  # of RGB: the blue and the red difference of ITU-R BT.601, in 16..240
+    [(-0.14822, -0.29099, 0.43922, 128), (0.43922, -0.36779, -0.07143, 128)], dtype=np.float32
+)
 _COPIED = frozenset(("aac", "flac", "mp3", "opus"))  # codecs of sound that browsers play in MP4
+_THREADS = 2  # of the encoder; more need more memory and would take the cores of those who make the pictures
 _SOUND_RATE = 48_000  # samples per second of encoded sound
 
 
@@ -74,6 +78,7 @@ class VideoWriter:
             stream = self._container.add_stream(
                 "libx264", rate=_rate(self._fps), options={"preset": "veryfast", "crf": str(crf), "bf": "0"}
             )
+            stream.codec_context.thread_count = _THREADS
             stream.width, stream.height = (side + side % 2 for side in size)
             stream.pix_fmt = "yuv420p"
             stream.time_base = stream.codec_context.time_base = Fraction(1, _CLOCK)
@@ -93,16 +98,18 @@ class VideoWriter:
             ValueError: the picture has another size or is not RGB.
             UserError: the disk is full, or the file cannot be written.
         """
-        from av import VideoFrame
-
         width, height = self._size
         if picture.shape != (height, width, 3):
             raise ValueError(f"picture must be ({height}, {width}, 3), got {picture.shape}")
-        if width % 2 or height % 2:
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        self.write_yuv(to_yuv(picture), time)
+
+    def write_yuv(self, picture: Picture, time: float | None = None) -> None:
+        """Add a frame that `to_yuv` has converted, see `write`."""
+        from av import VideoFrame
+
         time = self._count / self._fps if time is None else time
         self._tick = max(self._tick + 1, round(time * _CLOCK))
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = VideoFrame.from_ndarray(picture, format="yuv420p")
         frame.pts, frame.time_base = self._tick, Fraction(1, _CLOCK)
         frame.duration = max(1, round(_CLOCK / self._fps))
         with self._errors_named():
@@ -160,6 +167,25 @@ class VideoWriter:
             raise UserError(
                 f"{self.path} cannot be written ({reason}): free space, or choose another folder"
             ) from error
+
+
+def to_yuv(picture: Picture) -> Picture:
+    """Convert a picture, uint8 RGB (H, W, 3), to YUV 4:2:0, in half the time that FFmpeg takes.
+
+    Returns:
+        uint8 (H * 3 / 2, W): the brightness, then both planes of colour, one value for four pixels. An odd side grows
+        by a pixel, which repeats the last one.
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    if width % 2 or height % 2:
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        height, width = picture.shape[:2]
+    planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)  # colours of every fourth pixel
+    small = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    planes[height:] = cv2.transform(small, _COLORS).transpose(2, 0, 1).reshape(-1, width)
+    return planes
 
 
 class _SoundTrack:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color, full_color
 
 
 def color(x: float, y: float, max_flow: float | None = None) -> tuple[int, ...]:
@@ -93,3 +93,9 @@ def test_legend_shows_each_direction_where_it_points() -> None:
         assert abs(difference).max() <= 2  # the rim's pixel centre is half a pixel inside
     with pytest.raises(ValueError, match="size"):
         color_wheel_legend(0)
+
+
+def test_full_colors_of_directions() -> None:
+    angle = np.linspace(0, 2 * np.pi, 77, dtype=np.float32).reshape(7, 11)
+    exact = flow_to_color(np.stack([np.cos(angle), np.sin(angle)]), max_flow=1)
+    assert np.abs(full_color(angle).astype(int) - exact).max() <= 3

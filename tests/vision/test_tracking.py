@@ -153,3 +153,22 @@ def test_a_track_tells_again_what_was_seen() -> None:
     assert (track.person, track.people) == (2, 3)
     with pytest.raises(UserError, match=r"a\.mp4"):
         track.check("a.mp4")
+
+
+def test_a_face_that_does_not_move_may_rest(finder: FaceFinder) -> None:
+    """It rests for 3 frames at most, and is seen to move, go and come back as without a rest."""
+    still = portrait(COLLINS)[0]
+    faces = [sight.face for sight in watch(FaceTracker(finder, rest=3), [still] * 9)]
+    new = [k for k in range(1, 9) if faces[k] is not faces[k - 1]]
+    assert new == [4, 8]
+    moving = [portrait(COLLINS, (300 + 1.2 * k, 150))[0] for k in range(6)]  # by 3 % of the eye distance
+    rested, looked = (watch(FaceTracker(finder, rest=rest), [*moving, *[WALL] * 2, *moving[:2]]) for rest in (3, 0))
+    assert of(rested) == of(looked)
+    for one, other in zip(rested, looked, strict=True):
+        if one.face is not None and other.face is not None:
+            np.testing.assert_array_equal(one.face.landmarks, other.face.landmarks)
+    slow = [portrait(COLLINS, (300 + 0.2 * k, 150))[0] for k in range(12)]
+    for one, other in zip(*(watch(FaceTracker(finder, rest=rest), slow) for rest in (3, 0)), strict=True):
+        assert one.face is not None
+        assert other.face is not None
+        assert np.abs(one.face.landmarks - other.face.landmarks).mean() < 0.02 * 40

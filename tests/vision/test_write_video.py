@@ -17,7 +17,7 @@ from harness.browser import headless, needs_chromium
 
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
-from mol_fast.vision.write_video import Sound, VideoWriter
+from mol_fast.vision.write_video import Sound, VideoWriter, to_yuv
 
 
 def pictures(count: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -66,6 +66,21 @@ def heard(path: Path) -> tuple[str, float, float, float]:
     time, level = np.concatenate(times), np.concatenate(levels)
     loud = time[level > 0.1]
     return codec, time[-1], loud[0], loud[-1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
+def test_colours_are_those_of_ffmpeg(height: int, width: int) -> None:
+    rows, columns = np.mgrid[:height, :width]
+    picture = np.stack([4 * columns, 5 * rows, 128 + 60 * np.sin((rows + columns) / 20)], axis=-1).astype(np.uint8)
+    expected = av.VideoFrame.from_ndarray(picture[: height // 2 * 2, : width // 2 * 2].copy(), format="rgb24")
+    expected = expected.reformat(format="yuv420p")
+    ours = av.VideoFrame.from_ndarray(to_yuv(picture), format="yuv420p")
+    for plane in range(3):
+        one, other = (np.frombuffer(frame.planes[plane], np.uint8).astype(int) for frame in (ours, expected))
+        one = one.reshape(-1, ours.planes[plane].line_size)
+        other = other.reshape(-1, expected.planes[plane].line_size)
+        h, w = (height // 2 * 2, width // 2 * 2) if plane == 0 else (height // 2, width // 2)
+        assert np.abs(one[:h, :w] - other[:h, :w]).max() <= (1 if plane == 0 else 3)
 
 
 def test_file_is_what_browsers_play(tmp_path):
