@@ -12,6 +12,7 @@ from mol_fast.nn.wrapped import load_into
 from mol_fast.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from mol_fast.explain.explainer import explain
     from mol_fast.prediction.predictor import predict
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "MOLConfig",
     "MOLOutput",
     "UserError",
+    "explain",
     "functional",
     "load_into",
     "load_official",
@@ -35,9 +37,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `predict` on first use: it needs OpenCV, unlike everything else here."""
-    if name != "predict":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mol_fast.prediction.predictor import predict
+    """Import `explain` and `predict` on first use: they need OpenCV, unlike everything else here."""
+    if name == "explain":
+        from mol_fast.explain.explainer import explain
 
-    return predict
+        return explain
+    if name == "predict":
+        from mol_fast.prediction.predictor import predict
+
+        return predict
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,13 @@ from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped, check_any
 from mol_fast.prediction.moments import check_seen, moment_window, rest_of, spot_moments, summarise_moments, too_slow
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
-from mol_fast.prediction.predictor import Predictor, check_length, predict, summarise
+from mol_fast.prediction.predictor import Predictor, predict, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.prediction.scenes import moment_scenes, window_scenes
 from mol_fast.prediction.terminal import print_prediction
 from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
 from mol_fast.spotting import Moment, moments_csv
+from mol_fast.utils.callable_module import call_module
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import InputsFailed, UserError
 from mol_fast.utils.failures import explain
@@ -39,7 +39,7 @@ from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.tracking import FaceTracker, Follower, Track
-from mol_fast.vision.video import FrameSource
+from mol_fast.vision.video import FrameSource, check_length
 from mol_fast.vision.webcam import record
 
 _UNKNOWN_SPAN = "0.5s"  # span of a window if the weights do not tell that of their training
@@ -47,12 +47,7 @@ _FAR_SPAN = 1.5  # a span that is longer or shorter than all of the training by 
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 
-class _CallableModule(ModuleType):
-    def __call__(self, *args: Any, **options: Any) -> Prediction:
-        return predict(*args, **options)
-
-
-sys.modules[__name__].__class__ = _CallableModule
+call_module(sys.modules[__name__], predict)
 
 
 @dataclass(frozen=True)

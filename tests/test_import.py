@@ -35,7 +35,7 @@ def stages() -> list[str]:
     return python(
         "import sys, torch; before = set(sys.modules)\n"
         "import mol_fast\n"
-        "for name in set(mol_fast.__all__) - {'predict'}: getattr(mol_fast, name)\n"
+        "for name in set(mol_fast.__all__) - {'explain', 'predict'}: getattr(mol_fast, name)\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(*sorted(new - set(sys.stdlib_module_names)))\n"
         "print(*[name for name in sys.modules if name.startswith('mol_fast.')])\n"
@@ -45,7 +45,9 @@ def stages() -> list[str]:
         "print({'matplotlib', 'skimage', 'cv2', 'dlib', 'pandas'} & set(sys.modules))\n"
         "import mol_fast.predict\n"
         "from mol_fast.prediction.predictor import predict\n"
-        "for call in (mol_fast.predict, mol_fast.predict.predict, predict):\n"
+        "import mol_fast.explain\n"
+        "calls = mol_fast.predict, mol_fast.predict.predict, predict, mol_fast.explain, mol_fast.explain.explain\n"
+        "for call in calls:\n"
         "    try: call([1], weights='nowhere')\n"
         "    except ValueError as error: print(error)"
     ).splitlines()
@@ -54,8 +56,8 @@ def stages() -> list[str]:
 def test_import_is_light(stages: list[str]) -> None:
     """Beyond torch, only the modules that the public names are made of.
 
-    No program, data set, kernel or reference, and none of the packages that only those need (`mol_fast.predict` is
-    imported when it is first used); no device is touched.
+    No program, data set, kernel or reference, and none of the packages that only those need (`mol_fast.explain` and
+    `mol_fast.predict` are imported when they are first used); no device is touched.
     """
     packages, modules, heavy, device = stages[:4]
     assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "einops", "safetensors", "msgspec"}
@@ -69,8 +71,8 @@ def test_data_needs_none_of_the_extras(stages: list[str]) -> None:
     assert stages[4] == "set()"
 
 
-def test_predict_is_a_function_before_and_after_its_module_is_imported(stages: list[str]) -> None:
-    assert stages[5:] == ["frames must be a numpy array, uint8 (n, H, W, 3), got list"] * 3
+def test_explain_and_predict_are_functions_before_and_after_their_modules_are_imported(stages: list[str]) -> None:
+    assert stages[5:] == ["frames must be a numpy array, uint8 (n, H, W, 3), got list"] * 5
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from mol_fast.metrics.intervals import (
     match_intervals,
 )
 from mol_fast.metrics.landmarks import FAILURE, LandmarkScores, LandmarkSums, landmark_errors, landmark_sums
+from mol_fast.metrics.places import PlaceScores, moving_region, score_places
 from mol_fast.metrics.recognition import (
     ClassScores,
     Recognition,
@@ -50,6 +51,7 @@ __all__ = [
     "LandmarkScores",
     "LandmarkSums",
     "Match",
+    "PlaceScores",
     "Recognition",
     "Scores",
     "SpottedVideo",
@@ -65,8 +67,10 @@ __all__ = [
     "landmark_sums",
     "match_intervals",
     "megc_log",
+    "moving_region",
     "recognition_ratios",
     "recognition_scores",
+    "score_places",
     "spotting_scores",
     "strs_score",
     "video_scores",

@@ -22,7 +22,7 @@ from mol_fast.vision.align import centre_crop, inverse, transform
 from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, WINDOW
 from mol_fast.vision.tracking import FaceTracker, Follower
-from mol_fast.vision.video import FrameArray, FrameSource
+from mol_fast.vision.video import FrameArray, FrameSource, check_length
 
 
 class Predictor:
@@ -192,13 +192,6 @@ def summarise(
     mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
     who = (None, None) if tracker is None else (tracker.person, tracker.people)
     return Prediction(classes, mean, predictions, flow, skipped, fps, first, *who)
-
-
-def check_length(source: FrameSource) -> None:
-    """Raise UserError if a source has fewer than 8 frames, too few for a window."""
-    if source.count < WINDOW:
-        frames = "frame" if source.count == 1 else "frames"
-        raise UserError(f"{source.name} has {source.count} {frames}, at least {WINDOW} are needed")
 
 
 def _to_source(

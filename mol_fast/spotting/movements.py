@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mol_fast.spotting.regions import EYELIDS, MOUTH, REGIONS, Array
+from mol_fast.spotting.moved import strength_of
+from mol_fast.spotting.regions import EXPRESS, EYELIDS, MOUTH, REGIONS, Array
 from mol_fast.spotting.turns import without_turns
 
 SHORTEST, LONGEST = 0.1, 4.0
@@ -29,7 +30,6 @@ _BACK = 0.4  # least share of a movement that both sides show
 _OF_MOUTH = 0.6  # least share of mouth and chin in a movement that may be speech
 _WORD, _PAUSE = 1.5, 1.0  # seconds; shorter movements of the mouth after shorter pauses are speech
 _BLINK = 1.5  # in a blink, both lids go down by so many times what any other region moves
-_EXPRESS = np.setdiff1d(np.arange(len(REGIONS)), EYELIDS)
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Movement:
     @property
     def strength(self) -> float:
         """Displacement of the expressing region that moves most, in distances of the eyes."""
-        return float(np.linalg.norm(self.motion[_EXPRESS], axis=-1).max())
+        return strength_of(self.motion)
 
     @property
     def of_mouth(self) -> float:
         """Share of mouth and chin in the squared displacements of the expressing regions, 0..1."""
         energy = np.square(self.motion).sum(-1)
-        return float(energy[list(MOUTH)].sum() / energy[_EXPRESS].sum())
+        return float(energy[list(MOUTH)].sum() / energy[EXPRESS].sum())
 
     @property
     def is_blink(self) -> bool:
@@ -125,8 +125,8 @@ def _candidates(track: Array, turns: Array, step: float) -> list[_Candidate]:
             continue
         before, after = _changes(track, lag)
         noise = np.maximum(np.median(np.linalg.norm(before, axis=-1), 0) / 1.1774, _FLOOR)
-        product = (before * after).sum(-1)[:, _EXPRESS]
-        score = np.sqrt(np.maximum((product / noise[_EXPRESS] ** 2).sum(1), 0))
+        product = (before * after).sum(-1)[:, EXPRESS]
+        score = np.sqrt(np.maximum((product / noise[EXPRESS] ** 2).sum(1), 0))
         strength = np.sqrt(np.maximum(product, 0).max(1))
         turned = np.linalg.norm(_changes(turns, lag), axis=-1).max(0)
         highest = sliding_window_view(np.pad(score, lag, mode="edge"), 2 * lag + 1).max(-1)
@@ -153,7 +153,7 @@ def _trace(grid: Array, track: Array, candidate: _Candidate, step: float) -> Mov
         flanks = track[max(0, place - lag)] + track[min(len(track) - 1, place + lag)]
         motion = track[place] - flanks / 2
         weight = np.zeros_like(motion)
-        weight[_EXPRESS] = motion[_EXPRESS] / candidate.noise[_EXPRESS, None] ** 2
+        weight[EXPRESS] = motion[EXPRESS] / candidate.noise[EXPRESS, None] ** 2
         size = float((motion * weight).sum())
         course = ((track[first : last + 1] - track[place]) * weight).sum((1, 2)) / size  # 0 at the apex, -1 at rest
         course = _smooth(course[:, None], float(np.clip(0.05 * span, 0.008, 0.08)) / step)[:, 0]

@@ -38,6 +38,8 @@ _REGIONS: dict[str, tuple[Place, ...]] = {
 REGIONS: Final = tuple(_REGIONS)
 """Names of the regions, in the order of all arrays; left and right are those of the picture."""
 EYELIDS: Final = tuple(REGIONS.index(name) for name in ("left eyelids", "right eyelids"))
+EXPRESS: Final = np.setdiff1d(np.arange(len(REGIONS)), EYELIDS)
+"""Regions that show expressions: all but the eyelids, which blink."""
 MOUTH: Final = tuple(
     REGIONS.index(name) for name in ("left mouth corner", "right mouth corner", "upper lip", "lower lip", "chin")
 )
@@ -53,6 +55,7 @@ _SKULL = (
 )
 _PLACES = (*(place for places in _REGIONS.values() for place in places), *_SKULL)
 _OWNER = np.repeat(np.arange(len(REGIONS)), [len(places) for places in _REGIONS.values()])
+_REACH = 0.25  # largest distance of a pixel from a place of its region, in distances of the eyes
 _MEAN = (np.arange(len(REGIONS))[:, None] == _OWNER) / np.bincount(_OWNER)[:, None]
 OF_SKULL: Final = np.arange(len(_PLACES)) >= len(_OWNER)
 """Which of the places move with the skull."""
@@ -101,6 +104,25 @@ def head_pose(points: Array, landmarks: npt.NDArray[np.floating]) -> Array:
     depth = _depth(u, v)
     zero, one = np.zeros_like(u), np.ones_like(u)
     return np.stack([np.stack([one, zero, u, -v, depth, zero], -1), np.stack([zero, one, v, u, zero, depth], -1)], -2)
+
+
+def region_of_pixels(landmarks: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.int64]:
+    """Return the region of each pixel of a face.
+
+    A pixel belongs to the region that has the nearest place, unless none is near, or a place of the skull is nearer.
+
+    Args:
+        landmarks: (68, 2) in pixels of the picture.
+        size: width and height of the picture.
+
+    Returns:
+        (size, size), index into `REGIONS`; -1 for pixels of no region.
+    """
+    places = layout(landmarks)
+    down, across = np.indices((size, size))
+    away = np.hypot(across[..., None] - places.points[:, 0], down[..., None] - places.points[:, 1])
+    owner = np.where(OF_SKULL, -1, np.resize(_OWNER, len(_PLACES)))
+    return np.where(away.min(-1) <= _REACH * places.distance, owner[away.argmin(-1)], -1)
 
 
 def region_means(motion: Array) -> Array:

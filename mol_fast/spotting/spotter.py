@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.metrics.intervals import Interval, Kind, kind_of
+from mol_fast.spotting.moved import Region, moved_regions
 from mol_fast.spotting.movements import LONGEST, Movement, even_course, find_movements
 from mol_fast.spotting.region_motion import RegionMotion
-from mol_fast.spotting.regions import REGIONS
 from mol_fast.spotting.tracker import Sample, Tracker
 
 LEAST_FPS = 15.0
@@ -18,30 +18,6 @@ _BLOCK = 60.0  # seconds that are searched together; noise and turns are learned
 _MARGIN = LONGEST + 1.0  # seconds at both ends of a block in which the block beside it finds the moments
 LATEST = _BLOCK + 2 * _MARGIN + LONGEST
 """Seconds after its onset within which a moment is told."""
-_MOVES = 0.5  # a region has moved if it moves by this share of the strongest
-_DIRECTIONS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")
-
-
-@dataclass(frozen=True)
-class Region:
-    """A region of the face that moved; left and right are those of the picture.
-
-    Attributes:
-        name: see `REGIONS`.
-        x, y: displacement from onset to apex to the right and down, in per cent of the distance of the eyes.
-    """
-
-    name: str
-    x: float
-    y: float
-
-    @property
-    def direction(self) -> str:
-        """One of eight directions: up, up right, right and so on."""
-        return _DIRECTIONS[round(np.arctan2(self.y, self.x) / (np.pi / 4)) % 8]
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.direction}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +150,7 @@ class Spotter:
             return None
         kind = kind_of(round(offset_seconds - onset_seconds, 6))
         seconds = onset_seconds, apex_seconds, offset_seconds
-        return Moment(onset, apex, offset, *seconds, kind, 100 * movement.strength, _regions(movement))
+        return Moment(onset, apex, offset, *seconds, kind, 100 * movement.strength, moved_regions(movement.motion))
 
 
 def spot(
@@ -197,9 +173,3 @@ def spot(
     for number, (frame, points, time) in enumerate(zip(frames, landmarks, times, strict=True)):
         moments += spotter.add(frame, points, time, number)
     return moments + spotter.finish()
-
-
-def _regions(movement: Movement) -> tuple[Region, ...]:
-    sizes = np.linalg.norm(movement.motion, axis=-1)
-    moved = [place for place in np.argsort(-sizes) if sizes[place] >= _MOVES * movement.strength]
-    return tuple(Region(REGIONS[place], *(100 * movement.motion[place]).tolist()) for place in moved)

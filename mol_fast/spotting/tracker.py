@@ -84,17 +84,11 @@ class Tracker:
             self._reference = _Reference(frame, layout(self._landmarks), self._last)
             return self._last
         places, start = self._reference.places, self._reference.sample
-        motion = self._motion(self._reference.frame, frame, places)
-        head = head_motion(motion, places)
-        moved = region_means(motion - places.pose @ head) / places.distance
+        moved, head = face_motion(self._flow.calc(self._reference.frame, frame, None), places)
         self._last = Sample(time, start.segment, start.positions + moved, start.head + head / places.distance)
         if time - start.time >= _RENEW:
             self._reference = _Reference(frame, layout(self._landmarks), self._last)
         return self._last
-
-    def _motion(self, reference: npt.NDArray[np.uint8], frame: npt.NDArray[np.uint8], places: Layout) -> Array:
-        """Return the motion (P, 2) of places from the reference to a frame, in pixels."""
-        return motion_at(self._flow.calc(reference, frame, None), places)
 
 
 def dense_flow() -> Any:
@@ -116,6 +110,21 @@ def motion_at(flow: npt.NDArray[np.float32], places: Layout) -> Array:
     smooth = cv2.blur(flow, (side, side))
     motion = cv2.remap(smooth, points, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(motion[0], dtype=np.float64)
+
+
+def face_motion(flow: npt.NDArray[np.float32], places: Layout) -> tuple[Array, Array]:
+    """Return the motion of the regions without that of the head, and the motion of the head.
+
+    Args:
+        flow: (H, W, 2) in pixels.
+        places: the face in the frame that the flow starts from.
+
+    Returns:
+        (regions, 2) in distances of the eyes, and (6,) as from `head_motion`.
+    """
+    motion = motion_at(flow, places)
+    head = head_motion(motion, places)
+    return region_means(motion - places.pose @ head) / places.distance, head
 
 
 def head_motion(motion: Array, places: Layout) -> Array:

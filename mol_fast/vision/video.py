@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.frame_numbers import number_files
+from mol_fast.vision.sizes import WINDOW
 
 Picture = npt.NDArray[np.uint8]
 Times = npt.NDArray[np.float64]
@@ -138,6 +139,13 @@ class FrameArray:
 
     def frame_name(self, index: int) -> str:
         return f"frame {index} of {self.name}"
+
+
+def check_length(source: FrameSource) -> None:
+    """Raise UserError if a source has fewer than 8 frames, too few for a window."""
+    if source.count < WINDOW:
+        frames = "frame" if source.count == 1 else "frames"
+        raise UserError(f"{source.name} has {source.count} {frames}, at least {WINDOW} are needed")
 
 
 def read_image(path: str | os.PathLike[str], bits: int = 16) -> Picture:

@@ -13,7 +13,7 @@ from pathlib import Path
 LAYERS = (
     ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces", "export"),
     ("cli", "report", "training", "prediction", "preparation", "checks"),
-    ("evaluation", "baselines"),
+    ("evaluation", "baselines", "explain"),
     ("runs", "data", "nn", "spotting"),
     ("functional", "metrics", "tvl1"),
     ("ops", "vision"),
