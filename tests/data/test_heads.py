@@ -16,6 +16,7 @@ from mol_fast.data import PreparedSet
 from mol_fast.data.embedded.action_units import EMOTIONS
 from mol_fast.data.embedded.geometry import pixel_grid, sample
 from mol_fast.data.heads import assets
+from mol_fast.data.heads import generate as generate_module
 from mol_fast.data.heads.actions import UNITS, Expression, action_weights, draw_expression
 from mol_fast.data.heads.assets import load_head
 from mol_fast.data.heads.camera import Pose
@@ -27,6 +28,7 @@ from mol_fast.data.heads.person import make_person
 from mol_fast.data.heads.picture import mean_of_samples
 from mol_fast.data.heads.raster import draw
 from mol_fast.data.heads.render import Scene, render_scene
+from mol_fast.data.loading import data_folders, open_data
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR
 
@@ -59,7 +61,7 @@ def turning(degrees: float, frames: int = 8) -> Pose:
 
 def rest_of_motion(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
     """Grey levels (7, 144, 144), of 1, by which consecutive frames differ, and differ still once flow is undone."""
-    frames = torch.from_numpy(mean_of_samples(*scene.light)).double()
+    frames = torch.from_numpy(mean_of_samples(scene.middles.light, scene.corners.light)).double()
     frames = frames / frames.max()
     flow = scene.motion.flow.double()
     moved = sample(frames[1:, None], PIXELS + flow.flatten(2).mT, "bicubic").view(-1, 144, 144)
@@ -103,12 +105,47 @@ def test_a_person_depends_on_seed_and_number_only(heads: PreparedSet, tmp_path: 
     assert other.videos[0].path.read_bytes() != heads.videos[0].path.read_bytes()
 
 
+@pytest.fixture
+def small(heads: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Makes `heads_set` copy a small set to an empty cache, and lists the folders it made."""
+    made = []
+
+    def generate(path: Path, **options: object) -> PreparedSet:
+        made.append(path)
+        return PreparedSet.open(shutil.copytree(heads.path, path, dirs_exist_ok=True))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(generate_module, "generate_heads", generate)
+    return made
+
+
+def test_heads_is_the_name_of_a_set_that_is_made_once(small: list[Path], tmp_path: Path):
+    folder = tmp_path / "mol-fast" / "heads"
+    for _ in range(2):
+        assert data_folders([Path("other"), Path("heads")]) == (Path("other"), folder)
+    assert small == [folder]
+    videos, protocol = open_data([folder])
+    assert protocol.name == "embedded-3"
+    assert sorted(video.label for video in videos) == ["disgust", "happiness", "repression", "surprise"]
+    info = json.loads((folder / "set.json").read_text())
+    (folder / "set.json").write_text(json.dumps({**info, "generator": 0}))
+    data_folders([Path("heads")])
+    assert small == [folder, folder]
+
+
+def test_a_folder_goes_before_the_generated_set(small: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("heads").mkdir()
+    assert data_folders([Path("heads")]) == (Path("heads"),)
+    assert not small
+
+
 def test_flow_explains_the_next_frame():
     for seed in range(2):
         rng = np.random.default_rng(seed)
         scene = render_scene(rng, make_person(rng), expression({12: 0.3, 1: 0.5, 26: 0.2}), turning(20), AMBIENT)
         before, after = rest_of_motion(scene)
-        shown = torch.from_numpy(scene.shown[0, :7, :144, :144].copy())
+        shown = torch.from_numpy(scene.middles.shown[:7])
         moving = shown & (scene.motion.flow.float().norm(dim=1) > 0.3)
         seen, hidden = moving & scene.motion.visible, moving & ~scene.motion.visible
         hidden[:, :20] = hidden[:, 120:] = hidden[:, :, :20] = hidden[:, :, 120:] = False  # these leave the frame
@@ -131,7 +168,7 @@ def test_landmarks_follow_the_flow(heads: PreparedSet):
 def test_background_stands_still():
     rng = np.random.default_rng(0)
     scene = render_scene(rng, make_person(rng), expression({}), turning(5), AMBIENT)
-    behind = torch.from_numpy(~scene.shown[0, :7, :144, :144])
+    behind = torch.from_numpy(~scene.middles.shown[:7])
     assert behind.float().mean() > 0.05
     assert scene.motion.flow.norm(dim=1)[behind].max() == 0
 

@@ -40,12 +40,12 @@ def main(clips: int) -> None:
         person = make_person(rng)
         expression = draw_expression(rng, list(EMOTIONS)[clip % len(EMOTIONS)], FRAMES, 0.03)
         scene = render_scene(rng, person, expression, draw_pose(rng, FRAMES, 25, 15), AMBIENT)
-        frames = torch.from_numpy(mean_of_samples(*scene.light)).double()
+        frames = torch.from_numpy(mean_of_samples(scene.middles.light, scene.corners.light)).double()
         frames *= 255 / frames.max()
         flow, visible = scene.motion.flow.double(), scene.motion.visible
         count, step = len(flow), FRAMES // 8
         moved = sample(frames[step:, None], PIXELS + flow.flatten(2).mT, "bicubic").view(count, 144, 144)
-        moving = (flow.norm(dim=1) > 0.1) & torch.from_numpy(scene.shown[0, :count, :144, :144].copy())
+        moving = (flow.norm(dim=1) > 0.1) & torch.from_numpy(scene.middles.shown[:count])
         before.append((frames[step:] - frames[:count]).abs()[moving & visible])
         after.append((moved - frames[:count]).abs()[moving & visible])
         hidden.append((~visible).double().mean())

@@ -65,7 +65,7 @@ def look(points: Array, pose: Pose, rng: np.random.Generator, size: int) -> View
 
     The alignment is as inexact as landmarks that a finder finds.
     """
-    turned = np.einsum("nij,nvj->nvi", _rotations(pose.turns), points - _PIVOT)
+    turned = (points - _PIVOT) @ _rotations(pose.turns).transpose(0, 2, 1)
     space = turned + _PIVOT + pose.places[:, None]
     nearness = 1 / (pose.distance - space[..., 2])
     plane = space[..., :2] * [1, -1] * nearness[..., None]

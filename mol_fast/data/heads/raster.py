@@ -30,10 +30,6 @@ class Surface(NamedTuple):
         a += c
         return np.asarray(a, np.float32)
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> "Surface":
-        """Return the samples that `kept` (S,) marks."""
-        return Surface(self.samples[kept], self.corners[:, kept], self.weights[:, kept])
-
 
 def draw(points: Floats, nearness: Floats, triangles: Ints, side: int) -> Surface:
     """Find what every sample shows: the nearest triangle that faces the camera.

@@ -18,10 +18,9 @@ from mol_fast.data.heads.camera import Pose, View, look
 from mol_fast.data.heads.landmarks import landmark_vertices
 from mol_fast.data.heads.light import normals, shades
 from mol_fast.data.heads.person import Person
-from mol_fast.data.heads.raster import Floats, Ints, Surface, draw
+from mol_fast.data.heads.raster import Floats, Surface, draw
 from mol_fast.vision.sizes import FRAME, PAIRS, interval
 
-_SIDE = FRAME + 1  # samples: sample j of the first picture lies at pixel j, that of the second at j - 1 / 2
 _THIN = 0.03  # decimetres by which a point may lie behind what is seen, and is still seen
 
 
@@ -34,18 +33,18 @@ class Motion(NamedTuple):
     visible: Tensor
 
 
-class Scene(NamedTuple):
-    """What was drawn.
-
-    Attributes:
-        light: float32 (2, n, 145, 145), light scattered to the camera: at the middles of pixels (the last row and
-            column lie outside of the frame), and at the corners of pixels, from the top left one.
-        shown: bool (2, n, 145, 145), where there is a surface.
-        motion: how it moves.
-    """
+class Drawn(NamedTuple):
+    """Light scattered to the camera, float32 (n, side, side), and where there is a surface, bool."""
 
     light: Floats
     shown: npt.NDArray[np.bool_]
+
+
+class Scene(NamedTuple):
+    """What was drawn at the middles of pixels, 144 x 144, and at their corners, 145 x 145; and how it moves."""
+
+    middles: Drawn
+    corners: Drawn
     motion: Motion
 
 
@@ -64,21 +63,15 @@ def render_scene(rng: np.random.Generator, person: Person, expression: Expressio
     things = np.broadcast_to(person.things, (len(head), *person.things.shape))
     view = look(np.concatenate([head, things], axis=1), pose, rng, FRAME)
     bright = _bright(person, view, light)
-    middles, corners = (_draw(view, person, shift) for shift in (0.0, 0.5))
-    shown = np.zeros((2, len(head) * _SIDE * _SIDE), bool)
-    scattered = np.zeros(shown.shape, np.float32)
-    for place, surface in enumerate((middles, corners)):
-        shown[place, surface.samples] = True
-        scattered[place, surface.samples] = _scattered(person, bright, surface)
-    grid = 2, len(head), _SIDE, _SIDE
+    points, nearness = view.pixels.astype(np.float32), view.nearness.astype(np.float32)
+    middles = draw(points, nearness, person.triangles, FRAME)
+    corners = draw(points + np.float32(0.5), nearness, person.triangles, FRAME + 1)
     landmarks = torch.from_numpy(view.pixels[:, landmark_vertices()]).float()
-    flow, visible = _flow(view, middles)
-    return Scene(scattered.reshape(grid), shown.reshape(grid), Motion(landmarks, flow, visible))
-
-
-def _draw(view: View, person: Person, shift: float) -> Surface:
-    points, nearness = (view.pixels + shift).astype(np.float32), view.nearness.astype(np.float32)
-    return draw(points, nearness, person.triangles, _SIDE)
+    return Scene(
+        _lit(person, bright, middles, FRAME),
+        _lit(person, bright, corners, FRAME + 1),
+        Motion(landmarks, *_flow(view, middles)),
+    )
 
 
 def _actions() -> Array:
@@ -99,8 +92,8 @@ def _bright(person: Person, view: View, light: Array) -> Floats:
     return result
 
 
-def _scattered(person: Person, bright: Floats, surface: Surface) -> Floats:
-    """Return the light that the samples of a surface scatter to the camera."""
+def _lit(person: Person, bright: Floats, surface: Surface, side: int) -> Drawn:
+    """Return the light that a surface scatters to the camera."""
     frames = bright.shape[1]
     height, width = person.texture.shape
     x, y = (surface.of(np.tile(place, frames)) for place in person.places.T)
@@ -108,41 +101,37 @@ def _scattered(person: Person, bright: Floats, surface: Surface) -> Floats:
     picture = torch.from_numpy(person.texture)[None, None]
     texels = torch.nn.functional.grid_sample(picture, grid[None, None], padding_mode="border", align_corners=True)
     brightness, shining = (surface.of(values.reshape(-1)) for values in bright)
-    return np.asarray(texels[0, 0, 0].numpy() * brightness + shining, np.float32)
+    light = np.zeros((frames, side, side), np.float32)
+    light.reshape(-1)[surface.samples] = texels[0, 0, 0].numpy() * brightness + shining
+    shown = np.zeros((frames, side, side), bool)
+    shown.reshape(-1)[surface.samples] = True
+    return Drawn(light, shown)
 
 
 def _flow(view: View, surface: Surface) -> tuple[Tensor, Tensor]:
-    """Return flow and visibility, see `Motion`."""
+    """Return flow and visibility, see `Motion`, of a surface that was drawn at the middles of pixels."""
     frames, count = view.nearness.shape
-    step = interval(frames)
+    step, pixels = interval(frames), FRAME * FRAME
     pairs = PAIRS * step
-    frame, row, column = _places(surface)
-    inner = (frame < pairs) & (row < FRAME) & (column < FRAME)
-    surface_of_pixels = surface.where(inner)
-    frame, row, column = frame[inner], row[inner], column[inner]
+    distance = (1 / view.nearness).astype(np.float32)
+    nearest = np.full(frames * pixels, np.inf, np.float32)  # distance of what every pixel shows
+    nearest[surface.samples] = surface.of(distance.reshape(-1))
 
-    distance = 1 / view.nearness
-    later = surface_of_pixels._replace(corners=surface_of_pixels.corners + step * count)
-    depth = later.of(distance.reshape(-1).astype(np.float32))
+    first = slice(np.searchsorted(surface.samples, pairs * pixels))  # pixels of frames that have a later one
+    samples = surface.samples[first]
+    later = Surface(samples, surface.corners[:, first] + step * count, surface.weights[:, first])
+    depth = later.of(distance.reshape(-1))
     x, y = (later.of((view.pixels[..., k] * distance).reshape(-1)) / depth for k in (0, 1))
-
+    frame, row, column = np.unravel_index(samples, (pairs, FRAME, FRAME))
     flow = np.zeros((pairs, 2, FRAME, FRAME), np.float16)
     flow[frame, 0, row, column], flow[frame, 1, row, column] = x - column, y - row
-    nearest = np.full(frames * _SIDE * _SIDE, 1e9, np.float32)  # distance of what every sample shows
-    nearest[surface.samples] = surface.of(distance.reshape(-1).astype(np.float32))
-    nearest = nearest.reshape(frames, _SIDE, _SIDE)
+
     inside = (x >= 0) & (x <= FRAME - 1) & (y >= 0) & (y <= FRAME - 1)
-    left, top = (np.where(inside, value, 0).astype(np.int64) for value in (x, y))
-    around = [nearest[frame + step, top + dy, left + dx] for dy in (0, 1) for dx in (0, 1)]
-    visible = np.zeros((pairs, FRAME, FRAME), bool)
-    visible[frame, row, column] = inside & (depth < np.max(around, axis=0) + _THIN)
-    background = nearest[:, :FRAME, :FRAME] > 1e8
-    visible |= background[:pairs] & background[step : step + pairs]
-    return torch.from_numpy(flow), torch.from_numpy(visible)
-
-
-def _places(surface: Surface) -> tuple[Ints, Ints, Ints]:
-    """Return frame, row and column of samples."""
-    frame, rest = np.divmod(surface.samples, _SIDE * _SIDE)
-    row, column = np.divmod(rest, _SIDE)
-    return frame, row, column
+    left, top = (np.clip(value, 0, FRAME - 2).astype(np.int64) for value in (x, y))
+    corner = (frame + step) * pixels + top * FRAME + left
+    around = [np.take(nearest, corner + offset) for offset in (0, 1, FRAME, FRAME + 1)]
+    visible = np.zeros(pairs * pixels, bool)
+    visible[samples] = inside & (depth < np.max(around, axis=0) + _THIN)
+    background = np.isinf(nearest)
+    visible |= background[: pairs * pixels] & background[step * pixels : (step + pairs) * pixels]
+    return torch.from_numpy(flow), torch.from_numpy(visible.reshape(pairs, FRAME, FRAME))
