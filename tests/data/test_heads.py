@@ -119,14 +119,14 @@ def small(heads: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return made
 
 
-def test_heads_is_the_name_of_a_set_that_is_made_once(small: list[Path], tmp_path: Path):
+def test_heads_is_the_name_of_a_set_that_is_made_once(small: list[Path], embedded_small: PreparedSet, tmp_path: Path):
     folder = tmp_path / "mol-fast" / "heads"
     for _ in range(2):
         assert data_folders([Path("other"), Path("heads")]) == (Path("other"), folder)
     assert small == [folder]
-    videos, protocol = open_data([folder])
+    videos, protocol = open_data([folder, embedded_small.path])
     assert protocol.name == "embedded-3"
-    assert sorted(video.label for video in videos) == ["disgust", "happiness", "repression", "surprise"]
+    assert Counter(video.source for video in videos) == {"heads": 4, "embedded": 12}  # the label others is ignored
     info = json.loads((folder / "set.json").read_text())
     (folder / "set.json").write_text(json.dumps({**info, "generator": 0}))
     data_folders([Path("heads")])

@@ -52,7 +52,7 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats]:
     cover = np.zeros((SKIN, SKIN), np.float32)
     thick = rng.uniform(2, 4) + 3 * male * rng.uniform(0.3, 1)
     lift, arch = rng.normal(0, 2), rng.normal(0, 2.5)
-    dense = rng.uniform(0.4, 1)
+    dense = rng.uniform(0.6, 1.2)
     for brow, side in ((marks[17:22], -1), (marks[26:21:-1], 1)):
         for _ in range(int(130 * dense)):
             along = rng.beta(1.3, 1.0)  # 0 at the temple, 1 at the nose

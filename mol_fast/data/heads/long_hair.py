@@ -23,7 +23,7 @@ def make_long_hair(rng: np.random.Generator, scalp: Array, ears: Array) -> tuple
     middle = ears.mean(0)
     own = np.arctan2(scalp[:, 0] - middle[0], scalp[:, 2] - middle[2])
     radius = np.hypot(scalp[:, 0] - middle[0], scalp[:, 2] - middle[2])
-    top, low = middle[1] + rng.uniform(0.3, 0.7), middle[1] - rng.uniform(0.3, 2.6)
+    top, low = middle[1] + rng.uniform(0.3, 0.7), middle[1] - rng.uniform(0.9, 2.6)
     edge, slant = np.radians(rng.uniform(62, 92)), np.radians(rng.normal(0, 8))
     away, flare, wave = rng.uniform(0.05, 0.25), rng.uniform(0.0, 0.25), rng.uniform(0, 0.05)
     meshes, places = [], []
