@@ -1,4 +1,4 @@
-"""The program that scores runs or weights again, compares two runs, or makes a table: `python -m mol_fast.evaluate`."""
+"""The program that scores runs, weights or spotting, and compares or tabulates runs: `python -m mol_fast.evaluate`."""
 
 import json
 import sys
@@ -24,24 +24,28 @@ MODES = {
     "weights": ("out", "data", "data_dir", "protocol", "subjects", "device", "precision", "batch_size"),
     "compare": ("out", "partial"),
     "table": ("out", "partial"),
+    "spotting": ("out", "weights", "device", "precision", "batch_size"),
 }
 """The modes, and the options that apply to each."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the program. Give exactly one of run, weights, compare and table."""
+    """Options of the program. Give exactly one of run, weights, compare, table and spotting."""
 
     run: Path | None = None
     """Folder of a run to score again from its tables of windows. Needs no data and no model."""
     weights: Path | None = None
-    """Folder of a fold, or weights file, to score on prepared sets."""
+    """Folder of a fold, or weights file, to score on prepared sets. With --spotting also the folder of a run, whose
+    folds recognise what is spotted of the subjects that they hold out."""
     compare: tuple[Path, Path] | None = None
     """Folders of two runs, A and B, to compare over the subjects that both hold out. One may be a table (.csv) of
     another program's predictions, with the columns video and predicted."""
     table: tuple[Path, ...] = ()
     """Folders of runs of the same protocol, and tables of predictions (.csv), for a table in Markdown; with --out also
     in LaTeX."""
+    spotting: Path | None = None
+    """Folder of a prepared set of long videos, to score spotting; with --weights also recognition."""
     out: Path | None = None
     """New folder for scores, tables and report. Default: --run writes to the run itself, the other modes only print."""
     partial: bool = False
@@ -69,10 +73,10 @@ class Options:
         Raises:
             UserError: not exactly one mode is given, an option does not apply to it, or a number is out of range.
         """
-        modes = [name for name in MODES if getattr(self, name)]
+        modes = ["spotting"] if self.spotting else [name for name in MODES if getattr(self, name)]
         if len(modes) != 1:
             given = " and ".join(f"--{name}" for name in modes) or "none"
-            raise UserError(f"give one of --run, --weights, --compare and --table, got {given}")
+            raise UserError(f"give one of --run, --weights, --compare, --table and --spotting, got {given}")
         for field in fields(self):
             if field.name not in (*modes, *MODES[modes[0]]) and getattr(self, field.name) != field.default:
                 raise UserError(f"--{field.name.replace('_', '-')} does not apply to --{modes[0]}: omit it")
@@ -87,17 +91,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(settings: Options) -> None:
-    """Score a run again, score trained weights on prepared sets, compare two runs, or make a table of runs.
+    """Score a run again, weights on prepared sets, or spotting; compare two runs, or make a table of runs.
 
     --run reads the tables of windows in the folder of a run, and writes scores, tables and report again.
     --weights scores a model, by default on the subjects that it was not trained on.
     --compare shows the differences of two runs, with 95 % intervals over subjects.
     --table shows the scores of several runs as a table for a paper.
+    --spotting scores spotting in long videos beside a baseline, and with --weights what is spotted and recognised
+    (STRS). It writes spotting.json and the log of the MEGC challenges.
 
     Raises:
         UserError: an option cannot be used.
     """
-    modes = {"run": _score_run, "weights": _score_weights, "compare": _compare, "table": _table}
+    modes = {"run": _score_run, "weights": _score_weights, "compare": _compare, "table": _table, "spotting": _spotting}
     modes[settings.check()](settings)
 
 
@@ -225,6 +231,37 @@ def _read_runs(paths: Sequence[Path], partial: bool) -> list["StoredRun"]:
         raise UserError("there are only tables of predictions: add a run, which tells the videos and their labels")
     first = next(iter(runs.values()))
     return [runs.get(path) or read_foreign(path, first) for path in paths]
+
+
+def _spotting(settings: Options) -> None:
+    from mol_fast.data.recordings import open_recordings
+    from mol_fast.evaluation.spotting import find_recognisers, recognise, spot_recordings
+    from mol_fast.report.spotting import print_spotting
+    from mol_fast.training.fabric import make_fabric
+
+    assert settings.spotting is not None
+    recordings = open_recordings(settings.spotting)
+    if not recordings:
+        raise UserError(f"{settings.spotting} has no long videos: give a set such as prepare samm-lv makes")
+    recognisers, warnings = find_recognisers(settings.weights, recordings) if settings.weights else ([], [])
+    if settings.out is not None:
+        about = {"spotting": str(settings.spotting), "weights": settings.weights and str(settings.weights)}
+        files = [file_sha256(item.file) for item in recognisers]
+        _open_out(settings.out, about, {"spotting": str(settings.spotting.resolve()), "weights": files})
+    with progress("frame", every=20_000) as begin:
+        results = spot_recordings(recordings, begin("spotting", sum(recording.frames for recording in recordings)))
+    if recognisers:
+        fabric = make_fabric(settings.device, settings.precision)
+        with progress() as begin:
+            count = sum(recording.person in item.subjects for item in recognisers for recording in recordings)
+            results = recognise(results, recognisers, fabric, settings.batch_size, begin("recognising", count))
+    if settings.out is not None:
+        results.write(settings.out)
+    print_spotting(results)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    if settings.out is not None:
+        print(f"written to {settings.out}: spotting.json, megc_spotting.log, megc_spotting_baseline.log", flush=True)
 
 
 def _open_out(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from mol_fast.data.clips import Clip, ClipDataset, crop_clip, cut_window, flip_clip, normalise_frames
 from mol_fast.data.embedded.generate import embedded_set, generate_embedded, render_video
+from mol_fast.data.embedded.long_set import generate_long_set
 from mol_fast.data.embedded.long_video import LongChunk, LongVideo, generate_long
 from mol_fast.data.protocols import PROTOCOLS, Counts, Protocol, get_protocol, label_protocol
 from mol_fast.data.store import PreparedSet, Video, VideoData, open_sets, write_index, write_video
@@ -35,6 +36,7 @@ __all__ = [
     "flip_clip",
     "generate_embedded",
     "generate_long",
+    "generate_long_set",
     "get_protocol",
     "label_protocol",
     "normalise_frames",

@@ -21,8 +21,9 @@ class SpottedVideo:
     Attributes:
         name: the video, as the log names it.
         true, found: intervals in any order; those of one kind share no frame.
-        frames: length of the video.
+        frames: number of the last frame plus 1.
         fps: frames per second.
+        first: number of the first frame.
 
     Raises:
         UserError: an interval runs backwards, lies outside the video or overlaps another of its kind.
@@ -34,6 +35,7 @@ class SpottedVideo:
     found: tuple[Interval, ...]
     frames: int
     fps: float
+    first: int = 0
 
     def __post_init__(self) -> None:
         if not self.fps > 0:
@@ -105,7 +107,7 @@ class StrsScore:
 
     Attributes:
         spotting: F1 of spotting.
-        recognition: scores over the intervals that were spotted; None if none was.
+        recognition: scores over the intervals with a label that were spotted; None if none was.
         strs: the product; 0 if nothing was spotted.
     """
 
@@ -120,7 +122,7 @@ def spotting_scores(videos: Sequence[SpottedVideo]) -> SpottingScores:
     Raises:
         ValueError: there is no video, or all are empty.
     """
-    minutes = sum(video.frames / video.fps for video in videos) / 60
+    minutes = sum((video.frames - video.first) / video.fps for video in videos) / 60
     if not minutes > 0:
         raise ValueError("there is no video to score")
     matches = [match for video in videos for match in video.matches]
@@ -133,18 +135,23 @@ def strs_score(videos: Sequence[SpottedVideo], kinds: Iterable[Kind] = KINDS) ->
     """Return the score of spotting and recognition together (STRS, MEGC 2022).
 
     Args:
-        videos: with a label for every true and every found interval of `kinds`.
+        videos: with a label for every found interval of `kinds` that is right. A true interval without a label counts
+            in spotting, not in recognition.
         kinds: kinds that count.
 
     Raises:
-        ValueError: an interval has no label, or there is no interval.
+        ValueError: a found interval has no label, or there is no interval.
     """
     kinds = tuple(kinds)
     matches = [match for video in videos for match in video.matches if _kind(match) in kinds]
     spotting = sum((_counts(matches, kind) for kind in kinds), SpottingCounts()).f1
     if spotting is None:
         raise ValueError("there is no interval to score")
-    labels = [(_label(match.true), _label(match.found)) for match in matches if match.true and match.found]
+    labels = [
+        (_label(match.true), _label(match.found))
+        for match in matches
+        if match.true and match.found and match.true.label
+    ]
     if not labels:
         return StrsScore(spotting, None, 0.0)
     classes = sorted({label for pair in labels for label in pair})

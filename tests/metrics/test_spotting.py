@@ -59,7 +59,13 @@ def test_strs_needs_intervals_and_labels() -> None:
     with pytest.raises(ValueError, match="there is no interval to score"):
         strs_score([video((), ())])
     with pytest.raises(ValueError, match="the micro interval 0 to 10 has no label"):
-        strs_score([video(micro((0, 10)), micro((0, 10), label="a"))])
+        strs_score([video(micro((0, 10), label="a"), micro((0, 10)))])
+
+
+def test_true_intervals_without_a_label_count_in_spotting_alone() -> None:
+    true = (*micro((0, 10), label="a"), *micro((20, 30)))
+    score = strs_score([video(true, micro((0, 10), (20, 30), (40, 50), label="a"))])
+    assert (score.spotting, score.strs) == (pytest.approx(0.8), pytest.approx(0.8))
 
 
 def test_overlap_counts_onset_and_offset() -> None:
@@ -100,6 +106,7 @@ def test_f1_is_over_the_whole_set_by_kind() -> None:
 def test_ratios_without_a_denominator_are_none() -> None:
     scores = spotting_scores([video((), ())])
     assert (scores.both.f1, scores.both.precision, scores.both.recall) == (None, None, None)
+    assert spotting_scores([SpottedVideo("v", (), (), 1900, 30.0, first=100)]).minutes == 1
     with pytest.raises(ValueError, match="there is no video to score"):
         spotting_scores([])
 
