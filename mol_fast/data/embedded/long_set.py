@@ -93,5 +93,6 @@ def _write_clips(folder: Path, video: LongVideo, recording: Recording) -> Iterat
         flow: Tensor = torch.stack([video.flow(first, first + step) for first in pairs]).half()
         name, label = f"{video.name}_{span.kind}_{span.onset}", str(span.label)
         file = folder / "videos" / recording.subject / f"{name}.safetensors"
-        names = {"subject": recording.subject, "video": name, "label": label, "source": EMBEDDED}
-        yield write_video(file, frames, landmarks, flow, **names, fps=video.fps)
+        content = frames, landmarks, flow
+        subject = recording.subject
+        yield write_video(file, *content, subject=subject, video=name, label=label, source=EMBEDDED, fps=video.fps)
