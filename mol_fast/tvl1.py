@@ -68,10 +68,9 @@ def flow(
         return torch.cat(pyramid[0], dim=1)
     for size in _sizes(previous.shape[1:], scheme):
         pyramid.append((_resize(pyramid[-1][0], size), _resize(pyramid[-1][1], size)))
-    step = _compiled_step() if compile else _step
     u = torch.zeros_like(torch.cat(pyramid[-1], dim=1))
     for images in reversed(pyramid):
-        u = _refine(u, *images, scheme, step)
+        u = _refine(u, *images, scheme, compile)
     return u
 
 
@@ -119,6 +118,36 @@ class _Data(NamedTuple):
 
 
 _Step = Callable[[_State, _Data, float, float], _State]
+"""The compiled form of an iteration; `_Iterations` is the eager one."""
+
+
+class _Iterations:
+    """The iterations of `_step`, bit for bit, in place: buffers are made once for all warps of a level.
+
+    The dual has a border of zeros before the first and behind the last pixel, so that its divergence needs no copies.
+
+    Attributes:
+        u: the flow (B, 2, H, W), which changes in place.
+    """
+
+    def __init__(self, u: Tensor) -> None:
+        b, _, height, width = u.shape
+        self.u = u
+        self._q_x, self._q_y = u.new_zeros(b, 2, height, width + 1), u.new_zeros(b, 2, height + 1, width)
+        self._d_x, self._d_y, self._divisor = torch.zeros_like(u), torch.zeros_like(u), torch.empty_like(u)
+        self._threshold = u.new_empty(b, 1, height, width)
+
+    def __call__(self, data: _Data, tau: float, damping: float) -> None:
+        u, d_x, d_y = self.u, self._d_x, self._d_y
+        q_x, q_y = self._q_x[..., 1:], self._q_y[..., 1:, :]
+        threshold = torch.addcmul(data.offset, data.slope[:, :1], u[:, :1], out=self._threshold)
+        u.addcmul_(data.pull, threshold.addcmul_(data.slope[:, 1:], u[:, 1:]).clamp_(-1, 1)).add_(q_x).add_(q_y)
+        u.sub_(self._q_x[..., :-1]).sub_(self._q_y[..., :-1, :])
+        torch.sub(u[..., 1:], u[..., :-1], out=d_x[..., :-1])  # the last column of d_x and row of d_y stay 0
+        torch.sub(u[..., 1:, :], u[..., :-1, :], out=d_y[..., :-1, :])
+        divisor = torch.mul(d_x, d_x, out=self._divisor).addcmul_(d_y, d_y).sqrt_().mul_(damping).add_(1)
+        torch.div(d_x.mul_(tau).add_(q_x), divisor, out=q_x)
+        torch.div(d_y.mul_(tau).add_(q_y), divisor, out=q_y)
 
 
 def _sizes(size: torch.Size, scheme: _Scheme) -> Iterator[torch.Size]:
@@ -130,23 +159,31 @@ def _sizes(size: torch.Size, scheme: _Scheme) -> Iterator[torch.Size]:
         yield size
 
 
-def _refine(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
+def _refine(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, compile: bool) -> Tensor:
     """Return the flow (B, 2, H, W) of one level from the flow of the next coarser one, chunk by chunk."""
     pairs = max(1, _CHUNK.get(next.device.type, _CHUNK["cuda"]) // (next.shape[-2] * next.shape[-1]))
     chunks = zip(u.split(pairs), previous.split(pairs), next.split(pairs), strict=True)
-    return torch.cat([_refine_chunk(*chunk, scheme, step) for chunk in chunks])
+    return torch.cat([_refine_chunk(*chunk, scheme, compile) for chunk in chunks])
 
 
-def _refine_chunk(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, step: _Step) -> Tensor:
+def _refine_chunk(u: Tensor, previous: Tensor, next: Tensor, scheme: _Scheme, compile: bool) -> Tensor:
     """Run all warps of a level. The dual variable is kept between warps."""
     u = _enlarge(u, next.shape[-2:])
     stack = torch.cat([next, *_central_gradient(next)], dim=1)
-    state = _State(u, torch.zeros_like(u), torch.zeros_like(u))
+    damping = scheme.tau / scheme.theta
+    if compile:
+        step, state = _compiled_step(), _State(u, torch.zeros_like(u), torch.zeros_like(u))
+        for _ in range(scheme.warps):
+            data = _linearise(state.u, previous, _warp(stack, state.u), scheme.lambda_ * scheme.theta)
+            for _ in range(scheme.iterations):
+                state = step(state, data, scheme.tau, damping)
+        return state.u
+    iterate = _Iterations(u)
     for _ in range(scheme.warps):
-        data = _linearise(state.u, previous, _warp(stack, state.u), scheme.lambda_ * scheme.theta)
+        data = _linearise(u, previous, _warp(stack, u), scheme.lambda_ * scheme.theta)
         for _ in range(scheme.iterations):
-            state = step(state, data, scheme.tau, scheme.tau / scheme.theta)
-    return state.u
+            iterate(data, scheme.tau, damping)
+    return u
 
 
 def _linearise(u: Tensor, previous: Tensor, warped: Tensor, reach: float) -> _Data:
