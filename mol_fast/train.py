@@ -195,6 +195,7 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     from mol_fast.runs.fold_results import FoldResults
     from mol_fast.runs.folder import fold_folder
     from mol_fast.runs.pooled import PooledResults
+    from mol_fast.training.temperatures import store_temperatures
 
     results = {fold: FoldResults.read(fold_folder(path, fold)) for fold in folds}
     finished = {fold: result for fold, result in results.items() if result is not None}
@@ -208,6 +209,7 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
         print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
         return
     pooled = PooledResults(finished)
+    store_temperatures(path, pooled)
     pooled.write(path)
     write_run_report(path, pooled, about, date)
     print_scores(pooled, about)

@@ -4,6 +4,7 @@ Ratios are computed in float64 from counts and sums pooled over all batches and 
 batches or folds.
 """
 
+from mol_fast.metrics.calibration import BINS, Reliability, fit_temperature, reliability, temper
 from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums
 from mol_fast.metrics.intervals import (
     KINDS,
@@ -37,6 +38,7 @@ from mol_fast.metrics.spotting import (
 )
 
 __all__ = [
+    "BINS",
     "FAILURE",
     "KINDS",
     "LONGEST_MICRO",
@@ -53,6 +55,7 @@ __all__ = [
     "Match",
     "PlaceScores",
     "Recognition",
+    "Reliability",
     "Scores",
     "SpottedVideo",
     "SpottingCounts",
@@ -61,6 +64,7 @@ __all__ = [
     "VideoPrediction",
     "check_intervals",
     "confusion_matrix",
+    "fit_temperature",
     "flow_sums",
     "kind_of",
     "landmark_errors",
@@ -70,8 +74,10 @@ __all__ = [
     "moving_region",
     "recognition_ratios",
     "recognition_scores",
+    "reliability",
     "score_places",
     "spotting_scores",
     "strs_score",
+    "temper",
     "video_scores",
 ]

@@ -40,6 +40,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
         train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
         steps: number of optimiser steps.
         spans: shortest, median and longest span of a window in training, from its first to its last frame, in seconds.
+        temperature: temperature that calibrates the probabilities, fitted on held-out subjects; None if not fitted.
     """
 
     config: dict[str, Any]
@@ -51,6 +52,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
     test_subjects: tuple[Subject | Text, ...] = ()
     steps: Count | None = None
     spans: tuple[Span, Span, Span] | None = None
+    temperature: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         check_classes(self.classes)
@@ -67,6 +69,16 @@ def save_weights(path: Path | str, model: Estimator, info: dict[str, Any]) -> No
     header = {_KEY: json.dumps({**info, "config": model.config.to_dict()})}
     tensors = {bare_name(name): value for name, value in model.state_dict().items()}
     write_atomic(Path(path), pack(tensors, header))
+
+
+def with_temperature(file: Path, temperature: float) -> bytes:
+    """Return the content of a weights file that also tells its temperature.
+
+    Raises:
+        UserError: it is not a weights file of this project.
+    """
+    tensors, header = _read(file)
+    return pack(tensors, {_KEY: json.dumps({**json.loads(header), "temperature": temperature})})
 
 
 def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
@@ -92,8 +104,8 @@ def load_described(file: Path) -> tuple[MOL, WeightsHeader]:
     return model, told
 
 
-def _load(file: Path) -> tuple[MOL, WeightsHeader, str]:
-    """Return the model, its header, and the text of the header."""
+def _read(file: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a weights file, and the text of its header."""
     try:
         tensors, metadata = unpack(file)
     except (DamagedFile, OSError) as error:
@@ -103,6 +115,12 @@ def _load(file: Path) -> tuple[MOL, WeightsHeader, str]:
         raise UserError(
             f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
         )
+    return tensors, header
+
+
+def _load(file: Path) -> tuple[MOL, WeightsHeader, str]:
+    """Return the model, its header, and the text of the header."""
+    tensors, header = _read(file)
     told = parse_json(header, WeightsHeader, f"the header of {file}", _ADVICE)
     if baseline := told.config.get("baseline"):
         raise UserError(

@@ -11,6 +11,8 @@ from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from mol_fast.metrics import Reliability
+
 TRUE_COLOR = "#2ee6ff"
 PREDICTED_COLOR = "#ff7a1a"
 _METADATA = {"Software": "mol-fast"}
@@ -66,6 +68,36 @@ def curves_png(rows: pd.DataFrame) -> bytes:
         axes.tick_params(which="both", labelsize=8)
         axes.grid(color="#e3e8ee", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def reliability_png(before: Reliability, after: Reliability | None) -> bytes:
+    """Draw a reliability diagram: accuracy over confidence, the area of a point for the videos of its bin."""
+    figure = Figure(figsize=(4.6, 4.2), dpi=110, layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08))
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#9aa6b3", linewidth=1)
+    pairs = [(before, "o", "#c94f00", "as the model gives it"), (after, "s", "#1f5fa8", "with temperature")]
+    for shown, marker, color, label in pairs:
+        if shown is None:
+            continue
+        known = [place for place, count in enumerate(shown.count) if count]
+        x, y = (np.array(values, dtype=np.float64)[known] for values in (shown.confidence, shown.accuracy))
+        sizes = [20 + 280 * shown.count[place] / sum(shown.count) for place in known]
+        axes.plot(x, y, color=color, linewidth=1, alpha=0.6)
+        axes.scatter(
+            x, y, sizes, color=color, marker=marker, alpha=0.6, linewidths=0, label=f"{label}: {shown.error:.3f}"
+        )
+    axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="accuracy")
+    axes.grid(color="#e3e8ee", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        loc="upper left",
+        fontsize=8,
+        markerscale=0.5,
+        frameon=False,
+        title="expected calibration error",
+        title_fontsize=8,
+    )
     return _png(figure)
 
 

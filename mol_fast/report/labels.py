@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from mol_fast.metrics import FAILURE
+from mol_fast.metrics import BINS, FAILURE
 from mol_fast.report.spread import count, spread
+from mol_fast.runs.calibration import NOT_CALIBRATED
 from mol_fast.runs.pooled import PooledResults
 
 SYNTHETIC = "embedded"
@@ -41,6 +42,17 @@ def part_rows(pooled: PooledResults) -> list[tuple[str, ...]]:
         )
         for name, seeds in (("full", full), *parts.items())
     ]
+
+
+def calibration_text(pooled: PooledResults) -> str:
+    """Say how far confidence is from accuracy, as it is and with temperatures."""
+    calibrations = pooled.calibrations.values()
+    text = f"{spread([item.before.error for item in calibrations])} ({BINS} bins)"
+    after = [item.after.error for item in calibrations if item.after is not None]
+    if not after:
+        return f"{text}, {NOT_CALIBRATED}"
+    found = [value for item in calibrations for value in item.temperatures.values()]
+    return f"{text}, {spread(after)} with temperature {min(found):.2f} to {max(found):.2f}"
 
 
 def chosen_rows(pooled: PooledResults, chosen: PooledResults) -> list[tuple[str, str, str]]:

@@ -9,8 +9,19 @@ from typing import Any
 import pandas as pd
 
 from mol_fast.metrics import Scores
-from mol_fast.report.html import Html, element, notice, section, share_bar, table, write_page
-from mol_fast.report.labels import BESIDE, LABELS, PARTS, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
+from mol_fast.report.figures import reliability_png
+from mol_fast.report.html import Html, element, notice, picture, section, share_bar, table, write_page
+from mol_fast.report.labels import (
+    BESIDE,
+    LABELS,
+    PARTS,
+    RECOGNITION,
+    SUBJECTS,
+    SYNTHETIC,
+    calibration_text,
+    chosen_rows,
+    part_rows,
+)
 from mol_fast.report.samples import sample_section
 from mol_fast.report.sections import (
     class_section,
@@ -27,6 +38,20 @@ from mol_fast.runs.selection import WARNING
 _INTERVALS = (
     "What the scores might be for other subjects of the same kind. The intervals come from leaving out one subject at "
     "a time (jackknife, Student's t)."
+)
+
+_CALIBRATION = (
+    "Confidence is the largest probability of a video. The error is the mean distance of confidence and accuracy in "
+    "bins of confidence (Guo et al. 2017)."
+)
+_TEMPERED = (
+    "Dividing the logits by a temperature changes confidence, but no class, so the scores stay. The temperature of a "
+    "fold is fitted on the subjects that the other folds hold out, so that no subject calibrates itself. Training "
+    "stores it in the weights of the fold, and predict uses it."
+)
+_SINGLE = (
+    "A run with a single fold has no held-out subjects to fit a temperature on, other than those it is scored on. Its "
+    "weights have none, and predict says so."
 )
 
 
@@ -68,6 +93,7 @@ def write_run_report(
         environment=about["environment"],
         more=[
             *_interval_sections(pooled),
+            _calibration_section(pooled),
             *_part_sections(pooled),
             *_chosen_sections(pooled),
             *([_seed_section(pooled)] if len(pooled.scores) > 1 else []),
@@ -146,6 +172,24 @@ def _chosen_sections(pooled: PooledResults) -> list[Html]:
         return []
     rows = table(BESIDE, chosen_rows(pooled, pooled.chosen))
     return [section("Chosen on the test subjects", notice("Warning.", WARNING), *_seed_note(pooled), rows)]
+
+
+def _calibration_section(pooled: PooledResults) -> Html:
+    """Show how far confidence is from accuracy: of the first seed as a diagram, of all seeds in words."""
+    calibration = pooled.calibrations[pooled.first]
+    diagram = picture(
+        reliability_png(calibration.before, calibration.after), alt="Accuracy over confidence", class_="diagram"
+    )
+    after = _TEMPERED if calibration.after else _SINGLE
+    note = element(
+        "p",
+        f"{_CALIBRATION} {after}",
+        *([f" The diagram is of seed {pooled.first}."] if len(pooled.scores) > 1 else []),
+        class_="note",
+    )
+    return section(
+        "Calibration", element("p", f"Expected calibration error: {calibration_text(pooled)}."), note, diagram
+    )
 
 
 def _seed_section(pooled: PooledResults) -> Html:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 from mol_fast.evaluation.compare import Comparison
 from mol_fast.metrics import FAILURE
 from mol_fast.report.comparison import HEAD, is_synthetic, remarks, score_rows, summary
-from mol_fast.report.labels import BESIDE, PARTS, RECOGNITION, SUBJECTS, SYNTHETIC, chosen_rows, part_rows
+from mol_fast.report.labels import (
+    BESIDE,
+    PARTS,
+    RECOGNITION,
+    SUBJECTS,
+    SYNTHETIC,
+    calibration_text,
+    chosen_rows,
+    part_rows,
+)
 from mol_fast.report.spread import count, over_seeds
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.selection import WARNING
@@ -48,6 +57,7 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
     intervals = pooled.intervals()
     for name, label in RECOGNITION.items():
         rows.add_row(label, value(name) + _interval_text(intervals.get(name)))
+    rows.add_row("calibration error", calibration_text(pooled))
     if "end_point_error" in found:
         text = f"{value('end_point_error')} {zero('end_point_error_zero_flow')}"
         rows.add_row("end-point error, all pixels", text)

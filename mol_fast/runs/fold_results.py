@@ -38,6 +38,7 @@ class FoldResults:
         samples: some clips as pictures.
         chosen: scoring at the step chosen by --selection test, or None.
         weights: SHA-256 checksum of the weights file of the fold; None if nothing was trained.
+        calibrated: the same once the file tells its temperature; None if the run was not calibrated.
         steps: SHA-256 checksum of metrics.csv; None if nothing was trained.
     """
 
@@ -46,6 +47,7 @@ class FoldResults:
     chosen: Scoring | None = None
     weights: str | None = None
     steps: str | None = None
+    calibrated: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write all files to `folder`. scores.json comes last and marks the fold as finished."""
@@ -59,7 +61,12 @@ class FoldResults:
             "scores": evaluation.compute().to_dict(),
             "sums": evaluation.sums(),
         }
-        checksums = {"windows": hashlib.sha256(windows).hexdigest(), "weights": self.weights, "steps": self.steps}
+        checksums = {
+            "windows": hashlib.sha256(windows).hexdigest(),
+            "weights": self.weights,
+            "calibrated": self.calibrated,
+            "steps": self.steps,
+        }
         scores |= {name: f"{_KIND}{value}" for name, value in checksums.items() if value}
         if self.chosen:
             scores["chosen_step"] = self.chosen.step
@@ -87,7 +94,9 @@ class FoldResults:
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / WINDOWS}: {error}; {ADVICE}") from None
         chosen = None if stored.chosen_step is None else read_scoring(folder, stored.chosen_step)
-        return cls(evaluation, _unpack_samples(folder / SAMPLES), chosen, stored.weights, stored.steps)
+        return cls(
+            evaluation, _unpack_samples(folder / SAMPLES), chosen, stored.weights, stored.steps, stored.calibrated
+        )
 
 
 class _Sums(msgspec.Struct):
@@ -104,12 +113,13 @@ class _Stored(msgspec.Struct):
     fold: str | None = None
     windows: str | None = None
     weights: str | None = None
+    calibrated: str | None = None
     steps: str | None = None
     chosen_step: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def __post_init__(self) -> None:
         check_classes(self.classes)
-        for name in ("windows", "weights", "steps"):
+        for name in ("windows", "weights", "calibrated", "steps"):
             if value := getattr(self, name):
                 setattr(self, name, value.removeprefix(_KIND))
 

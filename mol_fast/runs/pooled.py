@@ -15,6 +15,7 @@ import pandas as pd
 
 from mol_fast.metrics import Evaluation, Recognition, Scores, recognition_ratios
 from mol_fast.metrics.jackknife import FEW, interval, leave_one_out
+from mol_fast.runs.calibration import Calibration, calibrate
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import STEPS, Fold, fold_folder
 from mol_fast.runs.megc2019 import fold_log
@@ -46,6 +47,10 @@ class PooledResults:
             seed.merge(results.evaluation)
         self.scores: dict[int, Scores] = {seed: item.compute() for seed, item in self.evaluations.items()}
         self.first = min(self.scores)
+        self.calibrations: dict[int, Calibration] = {
+            seed: calibrate({fold: item.evaluation for fold, item in self.folds.items() if fold.seed == seed})
+            for seed in self.scores
+        }
         chosen = {fold: FoldResults(item.chosen.evaluation, ()) for fold, item in self.folds.items() if item.chosen}
         self.chosen = PooledResults(chosen) if len(chosen) == len(self.folds) else None
         """The same folds, each at the step chosen on its held-out subjects (--selection test), or None."""
@@ -94,6 +99,7 @@ class PooledResults:
         """
         scores = {str(seed): item.to_dict() for seed, item in self.scores.items()}
         values: dict[str, Any] = {"seeds": scores, "statistics": self.statistics()}
+        values["calibration"] = {str(seed): item.to_dict() for seed, item in self.calibrations.items()}
         if intervals := self.intervals():
             values["intervals"] = {name: list(pair) for name, pair in intervals.items()}
         if parts := self.parts():

@@ -193,7 +193,7 @@ def _read_finished(folder: Path) -> FoldResults | None:
         checksum = file_sha256(weights)
     except OSError as error:
         raise UserError(f"{weights}: {(error.strerror or str(error)).lower()}; {ADVICE}") from None
-    if results.weights not in (None, checksum):
+    if results.weights is not None and checksum not in (results.weights, results.calibrated):
         raise UserError(f"{weights}: not the file that {SCORES} was written with; {ADVICE}")
     return results
 
