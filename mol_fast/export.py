@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from mol_fast.cli import run_program
-from mol_fast.nn.weights import find_weights, load_weights
+from mol_fast.nn.weights import find_weights, load_described
 from mol_fast.prediction.exported import SUFFIXES, UNITS, Format, export_model
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
@@ -19,8 +19,9 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
     """Write the model of trained weights as one file, which reads aligned frames and needs no other code of ours.
 
     The input is uint8 (B, 8, 128, 128): 8 grey frames of an aligned face, for any number B of clips. The model
-    normalises them itself. Outputs are class probabilities, optical flow and landmarks, as far as the model was trained
-    for them. The file holds the names of the classes and the units. It is written only if it agrees with the model.
+    normalises them itself. Outputs are class probabilities (with the temperature of the weights, if they tell one),
+    optical flow and landmarks, as far as the model was trained for them. The file holds the names of the classes and
+    the units. It is written only if it agrees with the model.
 
     Args:
         weights: Folder of a run or fold, or weights file (.safetensors).
@@ -38,13 +39,15 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
         raise UserError(f"OUT is {out}, which is a folder: give the name of a file")
     if not out.parent.is_dir():
         raise UserError(f"there is no folder {out.parent}, create it first")
-    model, info = load_weights(weights)
+    file = find_weights(weights)
+    model, header = load_described(file)
     about = {
-        "classes": info["classes"],
-        "spans": info.get("spans"),
-        "weights": file_sha256(find_weights(weights)),
+        "classes": header.classes,
+        "spans": header.spans,
+        "temperature": header.temperature,
+        "weights": file_sha256(file),
     }
-    export_model(model, out, format, about)
+    export_model(model, out, format, about, header.temperature or 1.0)
     parts = ", ".join(name for name in UNITS if name == "probabilities" or name in model.config.tasks)
     print(f"written to {out}: {parts}; {out.stat().st_size / 1e6:.1f} MB; it agrees with the model")
 

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -23,10 +23,10 @@ from mol_fast.prediction.aligned import Skipped, check_any
 from mol_fast.prediction.moments import check_seen, moment_window, rest_of, spot_moments, summarise_moments, too_slow
 from mol_fast.prediction.part import Part, first_frame, open_part, parse_time, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, predict, summarise
-from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.prediction.result import CONFIDENCE, FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.prediction.scenes import moment_scenes, window_scenes
 from mol_fast.prediction.terminal import print_prediction
-from mol_fast.prediction.windows import Seconds, Window, is_one_clip, plan_windows
+from mol_fast.prediction.windows import Window, is_one_clip, parse_length, plan_windows
 from mol_fast.spotting import Moment, moments_csv
 from mol_fast.utils.callable_module import call_module
 from mol_fast.utils.environment import versions
@@ -62,10 +62,10 @@ class Options:
         start: Time where the part that is read begins: seconds (80.5), or minutes and seconds (1:20), from the
             beginning of the input. Default: its beginning.
         end: Time where the part ends. Default: the end of the input, as is any later time.
+        clip: Treat the input as one annotated clip, from onset to offset of one expression. Always so for folders of
+            images and prepared files, unless --window is given, and for videos not longer than a window.
         window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
-            evenly spaced in time. With "all", the whole input is one clip; so is an input not longer than a window.
-            Default: for video files with time stamps the span of the windows in training, or 0.5s if the weights do
-            not tell it; else all.
+            evenly spaced in time. Default: the span of the windows in training, or 0.5s if the weights do not tell it.
         stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.
         fps: Frames per second. Replaces the time stamps of a video file; folders and prepared files have none.
         aligned: The frames are already aligned face crops: search no faces. Always on for prepared files.
@@ -79,6 +79,7 @@ class Options:
             percentile.
         windows: Predict all windows of a longer video, instead of the moments at which its face moves; so do --window
             and --stride.
+        confidence: Least probability of a class; below it, the class is said to be uncertain.
         video: Write annotated.mp4.
         device: Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         batch_size: Number of windows in one batch. A smaller batch needs less memory.
@@ -89,6 +90,7 @@ class Options:
     seconds: float = 10.0
     start: str | None = None
     end: str | None = None
+    clip: bool = False
     window: str | None = None
     stride: str | None = None
     fps: float | None = None
@@ -98,6 +100,7 @@ class Options:
     min_score: float | None = None
     max_flow: float | None = None
     windows: bool = False
+    confidence: float = CONFIDENCE
     video: bool = True
     device: str = "auto"
     batch_size: int = 8
@@ -196,11 +199,14 @@ def _run_one(
         if track is None:
             if not predictions:
                 check_any(source, skipped, tracker)
-            result = summarise(predictor.classes, predictions, skipped, fields, tracker, source.fps, first)
+            about_clip = fields, tracker, source.fps, first, predictor.temperature
+            result = summarise(predictor.classes, predictions, skipped, *about_clip)
             scenes = window_scenes(result, windows, source)
         else:
             result = summarise_moments(moments, predictor.classes, predictions, skipped, fields, track, source, first)
             scenes = moment_scenes(result, track, source)
+        result = replace(result, temperature=predictor.temperature, confidence=options.confidence)
+        note += _uncalibrated(result)
         part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
         about = {
             "input": str(path),
@@ -266,7 +272,7 @@ def _write_report(
     for moment, place in zip(result.moments or (), result.of_moments, strict=True):
         values = None if place is None else result.windows[place].probabilities.tolist()
         named = None if values is None else dict(zip(result.classes, values, strict=True))
-        shown.append(ShownMoment(moment, named, album.view(moment.onset - result.first)))
+        shown.append(ShownMoment(moment, named, album.view(moment.onset - result.first), result.verdict_of(moment)))
     write_moments_report(
         path,
         name=Path(about["input"]).name,
@@ -320,20 +326,27 @@ def _plan(
     """Return the windows, and what should be known about their length. No windows: moments are to be spotted."""
     of_video = f"{spans[1]:.4g}s" if spans else _UNKNOWN_SPAN
     video = isinstance(whole(source), VideoFile) and source.times is not None
-    text = options.window or (of_video if video else "all")
     timed = source.times is not None
-    length = None if text == "all" else _length(text, timed, "--window", WINDOW)
-    stride = None if options.stride is None else _length(options.stride, timed, "--stride", 1)
+    text = None if options.clip else options.window or (of_video if video else None)
+    length = None if text is None else parse_length(text, timed, "--window", WINDOW)
+    stride = None if options.stride is None else parse_length(options.stride, timed, "--stride", 1)
     clip = length is None or is_one_clip(source.count, length, source.times)
     if clip and source.count > MAX_CLIP:
         raise UserError(
             f"{source.name} has {source.count} frames, one clip may have at most {MAX_CLIP}: "
-            "give --window, for example --window 100"
+            + ("omit --clip" if options.clip else "give --window, for example --window 100")
         )
     if not (clip or source.aligned or options.windows or options.window or options.stride):
         return None, ()
     windows = plan_windows(source.count, length, stride, source.times)
     return windows, _compared(windows, spans)
+
+
+def _uncalibrated(result: Prediction) -> tuple[str, ...]:
+    """Return a note about probabilities without a temperature."""
+    if result.temperature is not None or not result.windows:
+        return ()
+    return ("the probabilities are not calibrated: the weights tell no temperature, which a run of several folds fits",)
 
 
 def _compared(windows: list[Window], spans: tuple[float, float, float] | None) -> tuple[str, ...]:
@@ -349,29 +362,15 @@ def _compared(windows: list[Window], spans: tuple[float, float, float] | None) -
     return (note + "; the model has never seen motion of this speed, see --window" if far else note,)
 
 
-def _length(text: str, timed: bool, option: str, least: int) -> int | Seconds:
-    """Parse "100" as a number of frames, at least `least`, or "0.5s" as seconds."""
-    seconds = text.endswith("s")
-    try:
-        value = float(text[:-1]) if seconds else int(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < float("inf"):
-        raise UserError(f"{option} is {text}, give seconds like 0.5s or frames like 100")
-    if not seconds:
-        if value < least:
-            raise UserError(f"{option} is {text} frames, at least {least} are needed")
-        return int(value)
-    if not timed:
-        raise UserError(f"{option} is {text}, but the times of the frames are unknown, give --fps as well")
-    return Seconds(value)
-
-
 def _check_numbers(options: Options) -> None:
     for name in ("seconds", "fps", "max_flow", "batch_size"):
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} is {value}, must be positive and finite")
+    if not 0 <= options.confidence <= 1:
+        raise UserError(f"--confidence is {options.confidence}, must be from 0 to 1")
+    if options.clip and (options.window or options.stride or options.windows):
+        raise UserError("--clip does not go with --window, --stride or --windows: omit one of them")
     if options.batch_size > MOST_BATCH:
         raise UserError(f"--batch-size is {options.batch_size}, must be at most {MOST_BATCH}")
 

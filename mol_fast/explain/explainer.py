@@ -13,9 +13,10 @@ from mol_fast.data.video_data import LEAST_EYE_DISTANCE
 from mol_fast.explain.attribution import Attribution, attribute, expression_model, import_captum
 from mol_fast.explain.result import ELSEWHERE, Channel, Explanation, Map
 from mol_fast.explain.units import describe, find_units
+from mol_fast.metrics import temper
 from mol_fast.nn.config import FEATURE_SIZE
 from mol_fast.nn.model import MOL
-from mol_fast.nn.weights import load_weights
+from mol_fast.nn.weights import find_weights, load_described
 from mol_fast.spotting.moved import moved_regions, strength_of
 from mol_fast.spotting.regions import REGIONS, Array, layout, region_of_pixels
 from mol_fast.spotting.tracker import face_motion
@@ -37,16 +38,19 @@ class Explainer:
         model: the model, which reads windows of 8 frames.
         classes: names of its classes.
         gradients: also compute integrated gradients on frames, which take most of the time.
+        temperature: temperature that calibrates the probabilities; None if the weights tell none.
 
     Raises:
         UserError: captum is not installed, or the model reads other windows.
     """
 
-    def __init__(self, model: MOL, classes: tuple[str, ...], gradients: bool = True) -> None:
+    def __init__(
+        self, model: MOL, classes: tuple[str, ...], gradients: bool = True, temperature: float | None = None
+    ) -> None:
         import_captum()
         if model.config.frames != WINDOW:
             raise UserError(f"the weights read clips of {model.config.frames} frames, explanations need {WINDOW}")
-        self.classes, self.gradients = classes, gradients
+        self.classes, self.gradients, self.temperature = classes, gradients, temperature or 1.0
         self._model, self._lean = model, expression_model(model)
 
     def windows(self, clips: Tensor, label: str | None = None) -> list[Explanation]:
@@ -76,7 +80,7 @@ class Explainer:
         flow, landmarks = (
             None if part is None else part.float().cpu().numpy() for part in (output.flow, output.landmarks)
         )
-        means = [probabilities[part].mean(0) for part in parts]
+        means = [temper(probabilities[part].mean(0), self.temperature) for part in parts]
         chosen = [int(mean.argmax()) if label is None else self.classes.index(label) for mean in means]
         labels = torch.tensor([number for number, part in zip(chosen, parts, strict=True) for _ in probabilities[part]])
         found = attribute(self._lean, clips, labels.to(clips.device), self.gradients)
@@ -114,9 +118,9 @@ def explain(
     """
     source = FrameArray(frames, aligned=True)
     check_length(source)
-    model, info = load_weights(Path(weights))
+    model, header = load_described(find_weights(Path(weights)))
     place = choose_device(device)
-    explainer = Explainer(model.to(place), tuple(info["classes"]))
+    explainer = Explainer(model.to(place), header.classes, temperature=header.temperature)
     square = slice(MARGIN, MARGIN + CROP)
     pictures = np.stack([warp(grey(frame), resize_matrix(*frame.shape[:2])) for frame in source])[:, square, square]
     step = interval(len(pictures))

@@ -39,21 +39,29 @@ Run = Callable[[npt.NDArray[np.uint8]], Sequence[npt.NDArray[np.float32]]]
 
 
 class AlignedFrames(nn.Module):
-    """A model that reads frames uint8 (B, 8, 128, 128) and returns a tuple of what it predicts, named in `outputs`."""
+    """A model that reads frames uint8 (B, 8, 128, 128) and returns a tuple of what it predicts, named in `outputs`.
 
-    def __init__(self, model: MOL) -> None:
+    Args:
+        model: the model.
+        temperature: temperature that calibrates the probabilities.
+    """
+
+    def __init__(self, model: MOL, temperature: float = 1.0) -> None:
         super().__init__()
         self.model = model
+        self.temperature = temperature
         tasks = model.config.tasks
         self.outputs = ("probabilities", *(name for name in ("flow", "landmarks") if name in tasks))
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         output = self.model(normalise_frames(frames)[:, None])
-        parts = (output.logits.softmax(-1), output.flow, output.landmarks)
+        parts = ((output.logits / self.temperature).softmax(-1), output.flow, output.landmarks)
         return tuple(part for part in parts if part is not None)
 
 
-def export_model(model: MOL, path: str | os.PathLike[str], format: Format, about: Mapping[str, Any]) -> None:
+def export_model(
+    model: MOL, path: str | os.PathLike[str], format: Format, about: Mapping[str, Any], temperature: float = 1.0
+) -> None:
     """Write a model as a file that runs batches of any size.
 
     Args:
@@ -62,6 +70,7 @@ def export_model(model: MOL, path: str | os.PathLike[str], format: Format, about
         format: "onnx" for ONNX runtimes, "pt2" for `torch.export.load`, "aoti" for code compiled for this kind of CPU,
             which `torch._inductor.aoti_load_package` reads.
         about: plain values for the metadata, including "classes".
+        temperature: temperature that calibrates the probabilities.
 
     Raises:
         ValueError: the model is in training mode.
@@ -72,7 +81,7 @@ def export_model(model: MOL, path: str | os.PathLike[str], format: Format, about
         raise ValueError("the model is in training mode, call model.eval() before the export")
     if target.suffix != SUFFIXES[format]:
         raise UserError(f"the file is {target}, the format {format} needs the ending {SUFFIXES[format]}")
-    module = AlignedFrames(model).eval()
+    module = AlignedFrames(model, temperature).eval()
     metadata = json.dumps(
         {**about, "frames": f"uint8 (B, {WINDOW}, {CROP}, {CROP}), grey, aligned", "units": _units(module)}
     )

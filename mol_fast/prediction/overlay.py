@@ -72,8 +72,9 @@ def _summary(prediction: Prediction) -> str:
     if prediction.moments is not None:
         count = len(prediction.moments)
         return "1 moment" if count == 1 else f"{count or 'no'} moments"
+    assert prediction.label is not None
     assert prediction.probabilities is not None
-    return f"clip: {prediction.label} {prediction.probabilities.max():.2f}"
+    return f"clip: {prediction.verdict(prediction.label, float(prediction.probabilities.max()))}"
 
 
 class Annotator:

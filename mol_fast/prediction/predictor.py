@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.data.clips import normalise_frames
+from mol_fast.metrics import temper
 from mol_fast.nn.weights import find_weights, load_described
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
@@ -36,6 +37,7 @@ class Predictor:
     Attributes:
         classes, tasks: names of the classes, and what the model predicts.
         header: what the weights say about their training.
+        temperature: temperature that calibrates the probabilities; None if the weights tell none.
         spans: shortest, median and longest span of a window in training, in seconds; None if unknown.
 
     Raises:
@@ -54,6 +56,7 @@ class Predictor:
         self.classes = self.header.classes
         self.tasks = model.config.tasks
         self.spans = self.header.spans
+        self.temperature = self.header.temperature
         self.device = choose_device(device)
         self.batch_size = batch_size
         self._model = model.to(self.device).optimize_for_inference()
@@ -103,6 +106,8 @@ class Predictor:
         if not all(np.isfinite(part).all() for part in (probabilities, flow, landmarks) if part is not None):
             start, end = batch[0].window.start, batch[-1].window.end
             raise UserError(f"the model returns non-finite values for frames {start} to {end}, train it again")
+        if self.temperature is not None:
+            probabilities = temper(probabilities, self.temperature).astype(np.float32)
         return [
             _to_source(
                 item,
@@ -166,7 +171,8 @@ def predict(
         check_any(source, skipped, tracker)
     predictions, flow = zip(*done, strict=True)
     fields = list(flow) if "flow" in predictor.tasks else None
-    return summarise(predictor.classes, list(predictions), skipped, fields, tracker, fps)
+    temperature = predictor.temperature
+    return summarise(predictor.classes, list(predictions), skipped, fields, tracker, fps, temperature=temperature)
 
 
 def summarise(
@@ -177,6 +183,7 @@ def summarise(
     tracker: Follower | None,
     fps: float | None,
     first: int = 0,
+    temperature: float | None = None,
 ) -> Prediction:
     """Combine `predictions` of windows into the prediction of a clip.
 
@@ -188,10 +195,11 @@ def summarise(
         tracker: follower of the person; None if the source was already aligned.
         fps: mean frames per second of the source, None if unknown.
         first: index in the source of frame 0 of the windows.
+        temperature: temperature that calibrates the probabilities; None if the weights tell none.
     """
-    mean = np.mean([prediction.probabilities for prediction in predictions], axis=0)
-    who = (None, None) if tracker is None else (tracker.person, tracker.people)
-    return Prediction(classes, mean, predictions, flow, skipped, fps, first, *who)
+    mean = _mean([prediction.probabilities for prediction in predictions], temperature)
+    person, people = (None, None) if tracker is None else (tracker.person, tracker.people)
+    return Prediction(classes, mean, predictions, flow, skipped, fps, first, person, people, temperature=temperature)
 
 
 def _to_source(
@@ -206,6 +214,16 @@ def _to_source(
     square = slice(MARGIN, MARGIN + CROP)
     seen = remark(item.frames[:, square, square])
     return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face, item.anchor, seen), flow
+
+
+def _mean(probabilities: list[npt.NDArray[np.float32]], temperature: float | None) -> npt.NDArray[np.float32]:
+    """Return the mean of probabilities (K,), which have this temperature already.
+
+    A run fits its temperature to means of probabilities without one, so it is taken away before the mean.
+    """
+    if temperature is None:
+        return np.asarray(np.mean(probabilities, axis=0))
+    return temper(temper(probabilities, 1 / temperature).mean(0), temperature).astype(np.float32)
 
 
 def _numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = 2
+CONFIDENCE = 0.5
+"""Below this probability a class is uncertain by default: if it is calibrated, it is more often wrong than right."""
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 
 Flow = npt.NDArray[np.float32]
@@ -64,7 +66,7 @@ class Prediction:
     """
 
     classes: tuple[str, ...]
-    probabilities: npt.NDArray[np.float32] | None  # (K,), mean over windows; None of a video with moments
+    probabilities: npt.NDArray[np.float32] | None  # (K,), mean over windows, calibrated; None of a video with moments
     windows: list[WindowPrediction]
     flow: Sequence[Flow] | None  # (2, 7, 128, 128) for each of `windows`, one field per pair, in pixels of the crop
     skipped: list[Skipped]  # the other windows, with reasons
@@ -75,11 +77,28 @@ class Prediction:
     moments: tuple[Moment, ...] | None = None  # when the face moved; None if this was not asked
     of_moments: tuple[int | None, ...] = ()  # for each moment, the place of its window in `windows`; None if skipped
     searched: Search | None = None  # for moments; None if this was not asked
+    temperature: float | None = None  # that calibrates all probabilities; None if the weights tell none
+    confidence: float = CONFIDENCE  # a class with a smaller probability is uncertain
 
     @property
     def label(self) -> str | None:
         """The most probable class of the clip; None of a video with moments."""
         return None if self.probabilities is None else self.classes[int(self.probabilities.argmax())]
+
+    def is_uncertain(self, probability: float) -> bool:
+        """Return whether the most probable class, with this probability, is uncertain."""
+        return probability < self.confidence
+
+    def verdict(self, label: str, probability: float) -> str:
+        """Say a class with its probability, or that it is uncertain: "positive 0.82", "uncertain (positive 0.41)"."""
+        text = f"{label} {probability:.2f}"
+        return f"uncertain ({text})" if self.is_uncertain(probability) else text
+
+    def verdict_of(self, moment: Moment) -> str:
+        """Say the class of a moment; "skipped" if its window was."""
+        if moment.label is None or moment.probability is None:
+            return "skipped"
+        return self.verdict(moment.label, moment.probability)
 
     def frames(self, window: Window) -> tuple[int, ...]:
         """Return the frames of a window, as indices in the whole source."""
@@ -168,17 +187,18 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     and the box of the face (left, top, right, bottom) are in pixels of the source's frames: upright, with square
     pixels, as a player shows them. mean_flow is in pixels of the crop. Times are the time stamps of the frames in
     seconds, or null if the source has none. Landmarks and mean_flow are null if the weights were trained without them.
-    A remark says why a window shows nothing, or is null.
+    temperature calibrates all probabilities; null if the weights tell none. A class is uncertain if its probability is
+    below `confidence`. A remark says why a window shows nothing, or is null.
 
     Of a video with moments the clip is null, and the windows are those of the moments. Moments have the columns of
-    moments.csv and `window`, the place of their window among the windows, from 0; null if it was skipped.
+    moments.csv, `uncertain`, and `window`, the place of their window among the windows, from 0; null if it was skipped.
 
     Args:
         prediction: prediction of a clip or video.
         about: plain values to put first, such as the origin of the frames.
     """
     mean = prediction.probabilities
-    clip = None if mean is None else {"class": prediction.label, "probabilities": _named(prediction.classes, mean)}
+    clip = None if mean is None else _clip(prediction, mean)
     head = {
         "format": FORMAT,
         **about,
@@ -186,6 +206,8 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
         "versions": {"python": platform.python_version(), **versions()},
         "classes": list(prediction.classes),
         "clip": clip,
+        "temperature": prediction.temperature,
+        "confidence": prediction.confidence,
         "person": prediction.person,
         "people": prediction.people,
         "searched": None if prediction.searched is None else _searched(prediction.searched),
@@ -197,10 +219,17 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
 
 
+def _clip(prediction: Prediction, mean: npt.NDArray[np.float32]) -> dict[str, Any]:
+    uncertain = prediction.is_uncertain(float(mean.max()))
+    return {"class": prediction.label, "uncertain": uncertain, "probabilities": _named(prediction.classes, mean)}
+
+
 def _moments(prediction: Prediction, moments: tuple[Moment, ...]) -> list[dict[str, Any]]:
-    return [
-        {**moment_row(moment), "window": place} for moment, place in zip(moments, prediction.of_moments, strict=True)
-    ]
+    rows = []
+    for moment, place in zip(moments, prediction.of_moments, strict=True):
+        uncertain = None if moment.probability is None else prediction.is_uncertain(moment.probability)
+        rows.append({**moment_row(moment), "uncertain": uncertain, "window": place})
+    return rows
 
 
 def _searched(search: Search) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path) -> N
         _print_moments(console, result, result.searched)
     else:
         console.print(_table(result))
+        _print_verdict(console, result)
         more = len(result.windows) - _TABLE_ROWS
         if more > 0:
             console.print(f"{more} more windows are in prediction.json")
@@ -71,18 +72,26 @@ def _print_moments(console: "Console", result: Prediction, searched: Search) -> 
     for name in ("moment", "seconds", "kind", "class", "strength", "regions"):
         table.add_column(name, justify="left" if name in ("kind", "class", "regions") else "right")
     for number, item in enumerate(moments[:_TABLE_ROWS], start=1):
-        label = "skipped" if item.label is None else f"{item.label} {item.probability:.2f}"
         table.add_row(
             str(number),
             f"{item.onset_seconds:.2f}-{item.offset_seconds:.2f}",
             item.kind,
-            Text(label),
+            Text(result.verdict_of(item)),
             f"{item.strength:.1f} %",
             ", ".join(map(str, item.regions)),
         )
     console.print(table)
     if len(moments) > _TABLE_ROWS:
         console.print(f"{len(moments) - _TABLE_ROWS} more moments are in moments.csv")
+
+
+def _print_verdict(console: "Console", result: Prediction) -> None:
+    """Say that the class of a clip is uncertain, if it is."""
+    if result.label is not None and result.probabilities is not None:
+        best = float(result.probabilities.max())
+        if result.is_uncertain(best):
+            text = f"clip: {result.verdict(result.label, best)}, no class reaches {result.confidence:.2f}"
+            console.print(text, markup=False, highlight=False)
 
 
 def _table(result: Prediction) -> "Table":

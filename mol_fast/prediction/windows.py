@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import Times
 
@@ -83,6 +84,35 @@ def plan_windows(
     step = interval(length)
     starts = _starts(last, stride or length // 2, times)
     return [_window(range(start, start + PAIRS * step + 1, step), start, times) for start in starts]
+
+
+def parse_length(text: str, timed: bool, option: str, least: int) -> int | Seconds:
+    """Parse "100" as a number of frames, at least `least`, or "0.5s" as seconds.
+
+    Args:
+        text: the length.
+        timed: the times of the frames are known, as seconds need.
+        option: name of the option that has it, for messages.
+        least: least number of frames.
+
+    Raises:
+        UserError: it is no length, or cannot be used.
+    """
+    seconds = text.endswith("s")
+    try:
+        value = float(text[:-1]) if seconds else int(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        clip = ", or --clip instead" if text == "all" else ""  # what --clip was called before
+        raise UserError(f"{option} is {text}, give seconds like 0.5s or frames like 100{clip}")
+    if not seconds:
+        if value < least:
+            raise UserError(f"{option} is {text} frames, at least {least} are needed")
+        return int(value)
+    if not timed:
+        raise UserError(f"{option} is {text}, but the times of the frames are unknown, give --fps as well")
+    return Seconds(value)
 
 
 def is_one_clip(count: int, length: int | Seconds, times: Times | None) -> bool:

@@ -29,11 +29,13 @@ class ShownMoment:
         moment: the moment.
         probabilities: of each class; None if its window was skipped.
         view: its pictures; None if stronger moments are shown instead.
+        verdict: its class in words.
     """
 
     moment: Moment
     probabilities: Mapping[str, float] | None
     view: View | None
+    verdict: str
 
 
 def write_moments_report(
@@ -47,7 +49,7 @@ def write_moments_report(
     about: Mapping[str, object],
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the report of a video, atomically. Its size is bounded: about 60 kB and 50 kB for each moment with a view.
+    """Write the report of a video, atomically. Its size is bounded: about 60 kB, and 70 kB for each moment with a view.
 
     Args:
         path: HTML file to write.
@@ -66,10 +68,10 @@ def write_moments_report(
     summary = f"{moments_in_words(count)} in {motion.end - motion.start:.0f} s"
     content = [
         *([notice("Synthetic training data.", _EMBEDDED)] if SYNTHETIC in weights.sources else []),
-        *(notice("Note.", text) for text in notes),
+        *([notice("Note.", "; ".join(notes))] if notes else []),
         _when(shown, motion, summary),
         *([_moments(shown)] if count else []),
-        section("What this means", element("ul", *(element("li", text) for text in (*trained_on(weights), *_MEANING)))),
+        section("What this means", element("ul", *(element("li", text) for text in _meaning(weights)))),
         section("About", table((), about.items(), class_="settings")),
     ]
     write_page(path, name, f"{summary} · {date}", content)
@@ -93,6 +95,17 @@ def trained_on(weights: WeightsHeader) -> list[str]:
     text = f"The weights were trained on {' and '.join(weights.sources)}{told}, to tell {classes} apart."
     other = "Faces, cameras and light here are others than those of the training; how much worse that is, is not known."
     return [text, other]
+
+
+def _meaning(weights: WeightsHeader) -> list[str]:
+    if weights.temperature is None:
+        calibrated = "The probabilities are not calibrated: read them as an order of the classes, not as chances."
+    else:
+        calibrated = (
+            f"The probabilities have the temperature {weights.temperature:.2f}, fitted on subjects of the same data "
+            "that the weights were not trained on. For those, a class with 0.70 is right in about 70 of 100 cases."
+        )
+    return [*trained_on(weights), calibrated, *_MEANING]
 
 
 _EMBEDDED = (
@@ -167,14 +180,15 @@ def _card(number: int, item: ShownMoment, view: View) -> Html:
         heading,
         element("div", *pictures, class_="panels moment"),
         element("p", f"What moves: {regions}."),
-        _classes(item.probabilities),
+        *_classes(item),
     )
 
 
-def _classes(probabilities: Mapping[str, float] | None) -> Html:
-    if probabilities is None:
-        return element("p", "No class: the face cannot be seen well in its frames.")
-    return table((), [(name, share_bar(value), f"{value:.2f}") for name, value in probabilities.items()])
+def _classes(item: ShownMoment) -> list[Html]:
+    if item.probabilities is None:
+        return [element("p", "No class: the face cannot be seen well in its frames.")]
+    rows = [(name, share_bar(value), f"{value:.2f}") for name, value in item.probabilities.items()]
+    return [element("p", f"Class: {item.verdict}."), table((), rows)]
 
 
 def _photograph(pixels: npt.NDArray[np.uint8], caption: str) -> Html:

@@ -29,7 +29,7 @@ def weights_of(folder: Path, landmarks: torch.Tensor, **options: object) -> Path
     model = MOL(num_classes=2, flow_width=0.0625, **options)
     if model.landmark_head is not None:
         model.landmark_head.start_at(landmarks)
-    save_weights(folder / "w.safetensors", model, {"classes": ["calm", "glad"]})
+    save_weights(folder / "w.safetensors", model, {"classes": ["calm", "glad"], "temperature": 1.7})
     return folder / "w.safetensors"
 
 

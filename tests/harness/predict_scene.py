@@ -31,12 +31,13 @@ def write_head(path: Path, repeats: int = 1, before: int = 0) -> Path:
     return path
 
 
-def write_weights(path: Path) -> Path:
+def write_weights(path: Path, temperature: float | None = None) -> Path:
     """Weights of a small model, of which no part that is zero at the start of training is zero."""
     torch.manual_seed(0)
     model = MOL(config=PRESETS["small"])
     for parameter in model.parameters():
         if not parameter.detach().any():
             torch.nn.init.normal_(parameter, std=0.05)
-    save_weights(path, model, {"classes": list(CLASSES), "preset": "small"})
+    told = {} if temperature is None else {"temperature": temperature}
+    save_weights(path, model, {"classes": list(CLASSES), "preset": "small", **told})
     return path

@@ -94,6 +94,11 @@ def glimpse(folder: Path) -> Path:
     return folder / "glimpse.mp4"
 
 
+def one_picture(folder: Path) -> Path:
+    cv2.imwrite(str(folder / "still.jpg"), head()[0])
+    return folder / "still.jpg"
+
+
 def short_folder(folder: Path) -> Path:
     return images(folder, 7)
 
@@ -125,6 +130,7 @@ def not_prepared(folder: Path) -> Path:
         (short_video, "short.mp4 has 7 frames, at least 8 are needed"),
         (faceless_video, "no face found in "),
         (glimpse, "the face of person 1 is seen in only 5 of 65 frames of "),
+        (one_picture, "still.jpg has 1 frame, at least 8 are needed"),
         (short_folder, "clip has 7 frames, at least 8 are needed"),
         (broken_image, "img8.jpg cannot be read as an image"),
         (faceless_folder, "clip can be predicted (no face in 1 window); give a part that shows a face"),
@@ -176,7 +182,7 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
     with torch.no_grad():
         next(model.parameters()).fill_(torch.nan)
     save_weights(tmp_path / "w.safetensors", model, {"classes": list(CLASSES)})
-    assert "non-finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--window", "all")
+    assert "non-finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--clip")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +191,9 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
         (["--window", "5"], "--window is 5 frames, at least 8"),
         (["--window", "soon"], "--window is soon"),
         (["--window", "-1s"], "--window is -1s"),
+        (["--window", "all"], "--window is all, give seconds like 0.5s or frames like 100, or --clip instead"),
+        (["--window", "16", "--clip"], "--clip does not go with --window, --stride or --windows"),
+        (["--confidence", "1.5"], "--confidence is 1.5, must be from 0 to 1"),
         (["--window", "8.5"], "--window is 8.5"),
         (["--stride", "0"], "--stride is 0"),
         (["--fps", "0"], "--fps is 0"),
@@ -214,7 +223,7 @@ def test_one_clip_has_an_end(capsys, tmp_path, weights):
     with VideoWriter(path, (16, 16), 25) as writer:
         for _ in range(4097):
             writer.write(np.zeros((16, 16, 3), dtype=np.uint8))
-    assert "long.mp4 has 4097 frames" in run(capsys, path, "--weights", weights, "--window", "all")
+    assert "long.mp4 has 4097 frames" in run(capsys, path, "--weights", weights, "--clip")
 
 
 def test_as_a_program(tmp_path, weights):

@@ -89,7 +89,7 @@ def test_a_part_has_the_times_of_the_source(weights, tmp_path, capsys):
 
 def test_the_face_of_a_part_is_named_by_its_frame_in_the_source(weights, tmp_path, finder):
     arguments = [str(write_head(tmp_path / "a.mp4", 2)), "--weights", str(weights), "--no-video", "--start", "0.48"]
-    assert main([*arguments, "--end", "0.84", "--window", "all", "--out", str(tmp_path / "out")]) == 0
+    assert main([*arguments, "--end", "0.84", "--clip", "--out", str(tmp_path / "out")]) == 0
     assert [item["face"]["frame"] for item in content(tmp_path / "out")["windows"]] == [12]
 
 

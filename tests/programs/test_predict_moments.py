@@ -29,13 +29,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_weights(tmp_path_factory.mktemp("run") / "weights.safetensors")
 
 
-def film(path: Path, moving: bool) -> Path:
+def film(path: Path, moving: bool, fps: int = 30) -> Path:
     """A head with the noise of a camera, which smiles once or not at all."""
     smile = render_video(1, "happiness", MOVING, 320).numpy()
     if not moving:
         smile = smile[:1].repeat(MOVING, axis=0)
     rng = np.random.default_rng(0)
-    with VideoWriter(path, (320, 320), 30, crf=10) as writer:
+    with VideoWriter(path, (320, 320), fps, crf=10) as writer:
         for frame in [smile[0]] * BEFORE + [*smile] + [smile[-1]] * AFTER:
             writer.write(rgb(np.clip(frame + rng.normal(0, 1, frame.shape), 0, 255).astype(np.uint8)))
     return path
@@ -67,7 +67,8 @@ def test_a_smile_is_one_moment(weights: Path, tmp_path: Path, finder: FaceFinder
     printed = capsys.readouterr().out
     assert "1 moment in 2 s\n" in printed
     assert "clip" not in printed
-    assert "left mouth corner up" in printed
+    assert "left mouth corner up" in " ".join(printed.replace("│", " ").split())
+    assert "uncertain (" in printed  # the weights were never trained
     _check_report(out, moment, window["probabilities"], 64)
     (part,) = predict(video, weights, tmp_path / "part", "--no-video", "--start", "0.3")
     assert abs(int(part["onset"]) - int(moment["onset"])) <= 2  # frames count from the beginning of the video
@@ -143,6 +144,30 @@ def test_a_slow_video_says_what_it_cannot_show() -> None:
     (sentence,) = too_slow(FrameArray(frames, "a.mp4", fps=5))
     assert sentence.startswith("a.mp4 has 5 frames per second, a micro-expression needs at least 15")
     assert too_slow(FrameArray(frames, "a.mp4", fps=25)) == ()
+
+
+def test_a_slow_video_has_macro_expressions_alone(weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
+    video, out = film(tmp_path / "head.mp4", True, fps=5), tmp_path / "out"
+    rows = predict(video, weights, out, "--no-video")
+    assert [row["kind"] for row in rows] == ["macro"]
+    sentence = (
+        "head.mp4 has 5 frames per second, a micro-expression needs at least 15: only longer expressions are spotted"
+    )
+    assert sentence in capsys.readouterr().out
+    assert sentence in Page((out / "report.html").read_text()).text
+
+
+def test_a_clip_is_not_searched_for_moments(weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
+    video, out = film(tmp_path / "head.mp4", True), tmp_path / "out"
+    assert main([str(video), "--weights", str(weights), "--out", str(out), "--clip", "--no-video"]) == 0
+    told = json.loads((out / "prediction.json").read_text())
+    assert (told["moments"], told["searched"]) == (None, None)
+    assert [window["start"] for window in told["windows"]] == list(range(8))  # 64 frames, every eighth
+    assert {window["end"] - window["start"] for window in told["windows"]} == {56}
+    assert sorted(path.name for path in out.iterdir()) == ["prediction.json"]
+    printed = capsys.readouterr().out
+    assert "note: the probabilities are not calibrated: the weights tell no temperature" in printed
+    assert "clip: uncertain (" in printed
 
 
 def test_two_moments_of_one_window_are_told(weights: Path, tmp_path: Path, finder: FaceFinder, monkeypatch) -> None:

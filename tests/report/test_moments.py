@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from harness.browser import needs_chromium, screenshot
 from harness.page import Page
+from msgspec import convert
+from msgspec.structs import asdict
 
 from mol_fast.nn.weights import WeightsHeader
 from mol_fast.report.chart import MOST_MARKED
@@ -44,9 +46,9 @@ def motion(seconds: float = 40) -> RegionMotion:
 
 
 SHOWN = (
-    ShownMoment(moment(10, 10.4), {"negative": 0.25, EVIL: 0.75}, view()),
-    ShownMoment(moment(20, 22), None, view(1)),
-    ShownMoment(moment(30, 30.3, 0.8), {"negative": 0.5, EVIL: 0.5}, None),
+    ShownMoment(moment(10, 10.4), {"negative": 0.25, EVIL: 0.75}, view(), "sure 0.75"),
+    ShownMoment(moment(20, 22), None, view(1), "skipped"),
+    ShownMoment(moment(30, 30.3, 0.8), {"negative": 0.5, EVIL: 0.5}, None, "sure 0.50"),
 )
 
 
@@ -112,6 +114,7 @@ def test_pictures_and_words_of_a_moment(tmp_path: Path) -> None:
     assert "What moves: left inner brow up (2.0 %), chin down right (1.4 %)." in page.text
     widths = [a["style"] for a in page.named("span") if "width" in a.get("style", "")]
     assert widths == ["width: 25.0%", "width: 75.0%"]
+    assert "Class: sure 0.75." in page.text
     assert "No class: the face cannot be seen well in its frames." in page.text
     assert all(a["alt"] for a in page.named("img"))
     page.check_closed(source)
@@ -119,7 +122,7 @@ def test_pictures_and_words_of_a_moment(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
-    many = tuple(ShownMoment(moment(t, t + 0.4, 1 + t / 1000), None, None) for t in np.arange(0, 600, 1.0))
+    many = tuple(ShownMoment(moment(t, t + 0.4, 1 + t / 1000), None, None, "") for t in np.arange(0, 600, 1.0))
     source, page = write(tmp_path, motion=motion(600), shown=(*many[:-1], replace(many[-1], view=view())))
     assert len([a for a in page.named("rect") if a["class"] == "micro"]) == MOST_MARKED
     assert "The 500 strongest are marked, 100 others are not." in page.text
@@ -140,6 +143,9 @@ def test_the_training_is_told_in_plain_words(tmp_path: Path) -> None:
     _, page = write(tmp_path)
     assert f"trained on casme2 (2 subjects, 300 steps), to tell negative and {EVIL} apart" in page.text
     assert "synthetic motions" not in page.text
+    assert "The probabilities are not calibrated" in page.text
+    _, page = write(tmp_path, weights=convert({**asdict(WEIGHTS), "temperature": 1.5}, WeightsHeader))
+    assert "temperature 1.50, fitted on subjects of the same data that the weights were not trained on" in page.text
     _, page = write(tmp_path, weights=WeightsHeader(config={}, classes=CLASSES, sources=("embedded",)))
     statement = "The weights know synthetic motions on morphs of two photographs."
     assert page.text.index(statement) < page.text.index("When the face moved")

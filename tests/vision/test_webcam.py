@@ -76,7 +76,7 @@ def test_a_webcam_that_is_missing_or_stops(tmp_path: Path, monkeypatch, device: 
 def test_predict_records_a_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = write_weights(tmp_path / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
-    assert main(["0", "--seconds", "0.8", "--weights", str(weights), "--aligned", "--no-video", "--window", "all"]) == 0
+    assert main(["0", "--seconds", "0.8", "--weights", str(weights), "--aligned", "--no-video", "--clip"]) == 0
     out = tmp_path / "webcam-0-prediction"
     assert sorted(path.name for path in out.iterdir()) == ["prediction.json", "webcam.mp4"]
     assert json.loads((out / "prediction.json").read_text())["frames"] == VideoFile(out / "webcam.mp4").count
