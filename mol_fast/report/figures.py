@@ -6,6 +6,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -44,6 +45,20 @@ def landmarks_png(
     axes.plot(*predicted.T, "+", color=PREDICTED_COLOR, markersize=6, markeredgewidth=1.4)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     return _png(figure)
+
+
+def places_png(frame: npt.NDArray[np.uint8], places: npt.NDArray[np.floating]) -> bytes:
+    """Draw a frame (H, W) with the cells (h, w) that matter laid over it; the largest share is brightest.
+
+    Args:
+        frame: grey, uint8.
+        places: share of each cell, at least 0.
+    """
+    rows, columns = (np.arange(size) * cells // size for size, cells in zip(frame.shape, places.shape, strict=True))
+    share = (places / max(float(places.max()), 1e-12))[rows[:, None], columns][..., None]
+    color = 255 * colormaps["inferno"](share[..., 0])[..., :3]
+    alpha = 0.7 * share
+    return pixels_png(np.rint((1 - alpha) * frame[..., None] + alpha * color).astype(np.uint8))
 
 
 def curves_png(rows: pd.DataFrame) -> bytes:

@@ -1,13 +1,13 @@
 """The section of sample clips: predictions beside the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
-from mol_fast.report.figures import landmarks_png, pixels_png
+from mol_fast.report.figures import landmarks_png, pixels_png, places_png
 from mol_fast.report.html import Html, captioned, element, picture, section, share_bar, table
 from mol_fast.runs.sample import Sample
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
@@ -34,7 +34,8 @@ def _article(sample: Sample) -> Html:
     verdict = element("span", "right" if right else "wrong", class_="right" if right else "wrong")
     heading = element("h3", f"Subject {sample.subject}, video {sample.video}", _origin(sample))
     classes = element("p", f"True class {sample.label}, predicted {sample.predicted}: ", verdict, _note(sample))
-    return element("article", heading, classes, _panels(sample), _probabilities(sample))
+    moves = [element("p", f"Motion: {sample.sentence}.")] if sample.sentence else []
+    return element("article", heading, classes, *moves, _panels(sample), _probabilities(sample))
 
 
 def _origin(sample: Sample) -> Html:
@@ -55,6 +56,9 @@ def _panels(sample: Sample) -> Html:
         panels.append((landmarks_png(frame, true, predicted), caption, ""))
     else:
         panels.append((pixels_png(frame), "Second frame of the pair", ""))
+    if sample.attribution is not None:
+        caption = f"Where {sample.predicted} comes from (Grad-CAM){_most(sample.regions)}"
+        panels.append((places_png(frame, np.asarray(sample.attribution)), caption, ""))
     if sample.flow_predicted is not None:
         true, predicted = np.asarray(sample.flow_true), np.asarray(sample.flow_predicted)
         errors = flow_sums(_batch(predicted), _batch(true)).scores()
@@ -66,6 +70,12 @@ def _panels(sample: Sample) -> Html:
         ]
     figures = (captioned(picture(png, alt=caption), caption, class_) for png, caption, class_ in panels)
     return element("div", *figures, class_="panels")
+
+
+def _most(regions: Mapping[str, float]) -> str:
+    """Return the three facial regions with the largest shares."""
+    best = sorted(regions.items(), key=lambda region: -region[1])[:3]
+    return ": " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in best) if best else ""
 
 
 def _flow_error(errors: FlowScores) -> str:

@@ -26,7 +26,10 @@ from mol_fast.utils.sealed import pack, read_sealed_json, sealed_json, unpack
 ADVICE = "repeat the command that made it, which makes this fold again"
 _KIND = "sha256:"
 """Stands before every checksum in scores.json."""
-_PICTURES = ("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted")
+_PICTURES = (
+    *("first_frame", "frame", "landmarks_true", "landmarks_predicted", "flow_true", "flow_predicted"),
+    "attribution",
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class _Stored(msgspec.Struct):
 
 
 class _Told(msgspec.Struct):
-    """What samples.safetensors tells of a sample. Earlier versions did not tell its source."""
+    """What samples.safetensors tells of a sample. Earlier versions told neither its source nor what explains it."""
 
     subject: str
     video: str
@@ -134,6 +137,8 @@ class _Told(msgspec.Struct):
     probabilities: dict[str, float]
     note: str = ""
     source: str = ""
+    regions: dict[str, float] = {}
+    sentence: str = ""
 
 
 class _Run(msgspec.Struct):

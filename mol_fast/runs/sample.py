@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.utils.names import VideoId
+
 SHOWN = 6
 """Number of samples that a fold keeps and a report shows."""
 
@@ -23,6 +25,9 @@ class Sample:
         landmarks_true, landmarks_predicted: (68, 2) as (x, y) in pixels of `frame`; the predicted may be None.
         flow_true, flow_predicted: (2, H, W) in pixels, from the frame before to `frame`; the predicted may be None.
         note: which frame this is, or why it is shown; may be empty.
+        attribution: (h, w), share of each cell of the picture in the Grad-CAM of the predicted class; None if unknown.
+        regions: share of each facial region in it; may be empty.
+        sentence: what moves in the predicted flow, in words; may be empty.
 
     Raises:
         ValueError: shapes do not fit, or a value is not finite.
@@ -41,6 +46,14 @@ class Sample:
     flow_true: npt.ArrayLike
     flow_predicted: npt.ArrayLike | None
     note: str = field(default="")
+    attribution: npt.ArrayLike | None = None
+    regions: Mapping[str, float] = field(default_factory=dict)
+    sentence: str = ""
+
+    @property
+    def id(self) -> VideoId:
+        """Identity of the video."""
+        return VideoId(self.source, self.subject, self.video)
 
     def __post_init__(self) -> None:
         size = np.shape(self.frame)
@@ -52,6 +65,9 @@ class Sample:
             "flow_true": (2, *size),
             "flow_predicted": (2, *size),
         }
+        if self.attribution is not None:
+            cells = np.shape(self.attribution)
+            expected["attribution"] = cells if len(cells) == 2 else ("h", "w")
         for name, shape in expected.items():
             value = getattr(self, name)
             if value is None and name.endswith("_predicted"):

@@ -18,6 +18,7 @@ from mol_fast.baselines import Fitted
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.data.loading import fingerprint, sources
 from mol_fast.evaluation.score import evaluate, score
+from mol_fast.explain.samples import explain_samples
 from mol_fast.nn.model import MOL, Estimator
 from mol_fast.nn.weights import FILE_NAME, save_weights
 from mol_fast.runs.fold_results import ADVICE, FoldResults
@@ -217,6 +218,8 @@ def _score_the_kept(
 ) -> None:
     """Score the weights that are kept, and write the results, which mark the fold as finished."""
     results = score(model, held_out, fabric, settings.batch_size)
+    if isinstance(model, MOL):
+        results = replace(results, samples=explain_samples(model, held_out, results.samples))
     if scored:
         write_scoring(folder, Scoring(settings.steps, results.evaluation))
         results = replace(results, chosen=choose([read_scoring(folder, step) for step in scored]))
