@@ -33,15 +33,15 @@ def explain_samples(model: MOL, clips: ClipDataset, samples: Sequence[Sample]) -
         with torch.enable_grad():
             (found,) = explainer.windows(frames, sample.predicted)
         blocks = [name for name in ("first block", "second block") if name in found.places]
-        shares = found.regions and {
-            region: sum(found.regions[name][region] for name in blocks) / len(blocks)
-            for region in found.regions[blocks[0]]
-        }
+        shares: dict[str, float] = {}
+        if found.regions is not None:
+            of_blocks = [found.regions[name] for name in blocks]
+            shares = {region: sum(of[region] for of in of_blocks) / len(blocks) for region in of_blocks[0]}
         explained.append(
             replace(
                 sample,
                 attribution=sum(found.places[name] for name in blocks) / len(blocks),
-                regions=shares or {},
+                regions=shares,
                 sentence=found.sentence or "",
             )
         )
