@@ -189,4 +189,4 @@ def compile_frozen(module: nn.Module) -> None:
         with compiler.patch(freezing=True):
             return call(*args, **kwargs)
 
-    module._compiled_call_impl = run  # type: ignore[assignment]
+    module._compiled_call_impl = run
