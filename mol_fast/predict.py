@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -192,8 +192,7 @@ def _run_one(
         track.rewind()
         windows = sorted({moment_window(moment, source) for moment in moments})
         note += too_slow(source) + _compared(windows, predictor.spans)
-    out.mkdir(parents=True, exist_ok=True)
-    with FlowFile(out) as flow:
+    with _folder(out), FlowFile(out) as flow:
         predictions, skipped, fast = _predict(source, windows, predictor, tracker, flow)
         fields = flow if "flow" in predictor.tasks else None
         if track is None:
@@ -231,6 +230,20 @@ def _run_one(
                 advance = begin("drawing", source.count)
                 write_annotated(out / "annotated.mp4", source, scenes, result, max_flow, sound, advance)
     print_prediction(result, (*source.notes, *note), out)
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make the folder of the results; it is removed if an error leaves it empty."""
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if made:
+                path.rmdir()
+        raise
 
 
 def _webcam(path: Path) -> int | None:

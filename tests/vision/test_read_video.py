@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from harness.people import COLLINS, eye_distance, portrait
 from harness.videos import corners, quarter_levels, write_file, write_sound
 
 from mol_fast.utils.errors import UserError
@@ -236,3 +237,31 @@ def test_frames_are_read_one_at_a_time(tmp_path, monkeypatch):
     frames = iter(source)
     next(frames)
     assert len(decoded) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "pixel_shape", "turn", "options"),
+    [
+        ("a.mp4", "libx264", "yuv420p", None, 0, {"x264-params": "tff=1"}),  # interlaced
+        ("a.ts", "mpeg2video", "yuv420p", None, 0, {"flags": "+ildct+ilme", "qmin": "1", "qmax": "2"}),
+        ("a.mov", "prores_ks", "yuv422p10le", None, 0, {"flags": "+ildct+ilme"}),
+        ("a.mp4", "libx264", "yuv420p", Fraction(4, 3), 0, {}),
+        ("a.mp4", "libx264", "yuv420p", None, 90, {}),
+        ("a.mkv", "ffv1", "gray12le", None, 0, {}),
+    ],
+)
+def test_landmarks_are_those_of_the_plain_picture(finder, tmp_path, name, codec, pixels, pixel_shape, turn, options):
+    """Within 3 % of the distance of the eyes, whatever is done to the picture in the file."""
+    picture, truth = portrait(COLLINS)
+    stored = cv2.resize(picture, (480, 360), interpolation=cv2.INTER_AREA) if pixel_shape else picture
+    stored = np.ascontiguousarray(np.rot90(stored, -turn // 90))
+    path = write_file(
+        tmp_path / name, [stored] * 4, codec, pixels=pixels, pixel_shape=pixel_shape, turn=turn, options=options
+    )
+    expected = finder.find(picture)
+    for frame in VideoFile(path):
+        found = finder.find(grey(frame))
+        assert frame.shape[:2] == picture.shape
+        assert found is not None
+        error = np.linalg.norm(found.landmarks - expected.landmarks, axis=1).mean()
+        assert error < 0.03 * eye_distance(truth)
