@@ -29,6 +29,7 @@ from mol_fast.explain.attribution import attribute, expression_model
 from mol_fast.metrics import moving_region, score_places
 from mol_fast.metrics.jackknife import Scale, interval, leave_one_out
 from mol_fast.nn.model import MOL
+from mol_fast.report.figures import lay_places, pixels_png
 from mol_fast.training.fabric import make_fabric
 from mol_fast.training.loop import train
 from mol_fast.training.settings import TrainSettings
@@ -97,6 +98,29 @@ def ask(model: MOL, clips: ClipDataset) -> list[dict[str, Any]]:
             places["predicted flow"] = torch.from_numpy(true_motion(output.flow[0]))
         rows.append(_row(clips, item, {name: maps.numpy() for name, maps in places.items()}, predicted))
     return rows
+
+
+def draw(model: MOL, clips: ClipDataset, file: Path) -> None:
+    """Write a picture of six clips: the three whose Grad-CAM has least of its energy where they move, and others.
+
+    A row is a clip: its last frame, the true motion, and the maps in the order of `METHODS`, laid over the first frame.
+    """
+    rows = ask(model, clips)
+    order = sorted(range(len(rows)), key=lambda place: rows[place]["scores"]["first block"]["energy"])
+    rest = order[3:]
+    chosen = order[:3] + [rest[round(k * (len(rest) - 1) / 2)] for k in range(3) if rest]
+    lean, lines = expression_model(model), []
+    for place in chosen:
+        item = clips[place]
+        clip = item["frames"][None]
+        with torch.inference_mode():
+            label = model(clip).logits.argmax(1)
+        maps = [places[0].numpy() for places in attribute(lean, clip, label).places().values()]
+        first, last = (cut_window(clips.videos[int(item["video"])].read(), 0).frames[k] for k in (0, -1))
+        first, last = (frame[MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP].numpy() for frame in (first, last))
+        laid = [lay_places(first, cells) for cells in (true_motion(item["flow"]), *maps)]
+        lines.append(np.concatenate([np.repeat(last[..., None], 3, 2), *laid], axis=1)[::2, ::2])
+    write_atomic(file, pixels_png(np.concatenate(lines)))
 
 
 def ask_no_model(clips: ClipDataset) -> list[dict[str, Any]]:
@@ -169,6 +193,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS, help="models to train and score")
     parser.add_argument("--steps", type=int, default=300, help="steps of each training")
     parser.add_argument("--batch-size", type=int, default=4, help="clips of a step")
+    parser.add_argument("--picture", type=Path, help="PNG to draw: what the whole model sees in six clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = options.out / "set"
@@ -184,15 +209,18 @@ def main() -> None:
     results = {NO_MODEL: [_kept(options.out / "no-model.json", lambda: ask_no_model(clips))]}
     for name in options.models:
         for seed in options.seeds:
-            settings = TrainSettings(
-                steps=options.steps, batch_size=options.batch_size, seed=seed, precision="float32", flip=True
-            )
+            settings = TrainSettings(steps=options.steps, batch_size=options.batch_size, seed=seed, precision="float32")
 
             def make(name: str = name, settings: TrainSettings = settings) -> list[dict[str, Any]]:
                 return ask(trained(name, settings, learned, protocol, options.out), clips)
 
             results.setdefault(name, []).append(_kept(options.out / f"{_stem(name, settings)}.json", make))
     print(*table(results), sep="\n")
+    if options.picture:
+        settings = TrainSettings(
+            steps=options.steps, batch_size=options.batch_size, seed=options.seeds[0], precision="float32"
+        )
+        draw(trained("whole", settings, learned, protocol, options.out), clips, options.picture)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def landmarks_png(
     return _png(figure)
 
 
-def places_png(frame: npt.NDArray[np.uint8], places: npt.NDArray[np.floating]) -> bytes:
-    """Draw a frame (H, W) with the cells (h, w) that matter laid over it; the largest share is brightest.
+def lay_places(frame: npt.NDArray[np.uint8], places: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Return a frame (H, W) in colour, with the cells (h, w) that matter laid over it; the largest share is brightest.
 
     Args:
         frame: grey, uint8.
@@ -58,7 +58,7 @@ def places_png(frame: npt.NDArray[np.uint8], places: npt.NDArray[np.floating]) -
     share = (places / max(float(places.max()), 1e-12))[rows[:, None], columns][..., None]
     color = 255 * colormaps["inferno"](share[..., 0])[..., :3]
     alpha = 0.7 * share
-    return pixels_png(np.rint((1 - alpha) * frame[..., None] + alpha * color).astype(np.uint8))
+    return np.asarray(np.rint((1 - alpha) * frame[..., None] + alpha * color).astype(np.uint8))
 
 
 def curves_png(rows: pd.DataFrame) -> bytes:

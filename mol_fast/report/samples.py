@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
-from mol_fast.report.figures import landmarks_png, pixels_png, places_png
+from mol_fast.report.figures import landmarks_png, lay_places, pixels_png
 from mol_fast.report.html import Html, captioned, element, picture, section, share_bar, table
 from mol_fast.runs.sample import Sample
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
@@ -58,7 +58,7 @@ def _panels(sample: Sample) -> Html:
         panels.append((pixels_png(frame), "Second frame of the pair", ""))
     if sample.attribution is not None:
         caption = f"Where {sample.predicted} comes from (Grad-CAM){_most(sample.regions)}"
-        panels.append((places_png(frame, np.asarray(sample.attribution)), caption, ""))
+        panels.append((pixels_png(lay_places(frame, np.asarray(sample.attribution))), caption, ""))
     if sample.flow_predicted is not None:
         true, predicted = np.asarray(sample.flow_true), np.asarray(sample.flow_predicted)
         errors = flow_sums(_batch(predicted), _batch(true)).scores()

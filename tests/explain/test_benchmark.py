@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from matplotlib.image import imread
 
 from mol_fast.data import ClipDataset, PreparedSet
 from mol_fast.data.protocols import get_protocol
@@ -47,6 +48,12 @@ def test_a_model_is_asked_for_every_map(benchmark_file: ModuleType, clips: ClipD
     (row,) = benchmark_file.ask(model, clips)
     assert list(row["scores"]) == ["first block", "second block", "frames", "predicted flow"]
     assert row["scores"]["predicted flow"]["rank"] == 0, "flow starts at zero"
+
+
+def test_the_picture_shows_every_map(benchmark_file: ModuleType, clips: ClipDataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    benchmark_file.draw(MOL(flow_width=0.0625).eval(), clips, tmp_path / "seen.png")
+    assert imread(tmp_path / "seen.png").shape[:2] == (64, 6 * 64)  # the frame, the motion and four maps
 
 
 def test_the_table_has_intervals_over_subjects(benchmark_file: ModuleType) -> None:

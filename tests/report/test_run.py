@@ -14,7 +14,7 @@ from harness.page import Page
 from PIL import Image
 
 from mol_fast import metrics
-from mol_fast.report.figures import landmarks_png, places_png
+from mol_fast.report.figures import landmarks_png, lay_places
 from mol_fast.report.html import Html, element
 from mol_fast.report.run import write_report
 from mol_fast.runs.sample import Sample
@@ -190,8 +190,8 @@ def test_pictures_of_a_sample(full: tuple[str, Page]) -> None:
     curves, first, landmarks, places, true, predicted, wheel = page.pictures()
     for image in (curves, first, landmarks, places, true, predicted, wheel):
         image.load()
-    laid = places_png(np.asarray(shown.frame), np.asarray(shown.attribution))
-    np.testing.assert_array_equal(np.asarray(places), np.asarray(Image.open(io.BytesIO(laid))))
+    laid = lay_places(np.asarray(shown.frame), np.asarray(shown.attribution))
+    np.testing.assert_array_equal(np.asarray(places.convert("RGB")), laid)
     assert "(Grad-CAM): upper lip 50 %, chin 25 %, elsewhere 15 %" in page.text
     assert "Motion: lifts the chin: AU17." in page.text
     np.testing.assert_array_equal(np.asarray(first.convert("L")), shown.first_frame)
