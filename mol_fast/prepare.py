@@ -112,7 +112,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         _prepare_long(LONG_LAYOUTS[dataset], options, settings, workers)
         return
     protocol = None if options.protocol is None else get_protocol(options.protocol)
-    if protocol is not None and dataset != "folders" and not protocol.part(dataset).name.startswith(f"{dataset}-"):
+    if protocol is not None and dataset != "folders" and not protocol.part(dataset).is_for(dataset):
         raise UserError(f"the protocol {protocol.name} is not for {dataset}; choose {_choices(dataset)}")
     listing = list_videos(dataset, options)
     plan = make_plan(options.name or listing.source, listing, protocol)
@@ -216,7 +216,7 @@ def _nothing(options: Options, what: str, listing: Listing) -> str:
 
 def _choices(source: str) -> str:
     """Name the protocols of a data set, including composites."""
-    names = [item.name for item in PROTOCOLS.values() if item.name.startswith(f"{source}-") or source in item.parts]
+    names = [item.name for item in PROTOCOLS.values() if item.is_for(source) or source in item.parts]
     return " or ".join(names)
 
 

@@ -55,6 +55,10 @@ class Protocol:
     counts: tuple[Counts, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
 
+    def is_for(self, data_set: str) -> bool:
+        """Return whether this is the protocol of a data set alone: its name is that of the set and one more word."""
+        return self.name.rpartition("-")[0] == data_set
+
     def class_index(self, label: str) -> int | None:
         """Return the index into `classes` for an annotated label, or None if the protocol ignores the label.
 

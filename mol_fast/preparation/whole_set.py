@@ -86,7 +86,7 @@ class Plan:
             entries: entries of the chosen videos.
             used: those of the chosen videos that are used.
         """
-        of_source = [item for item in PROTOCOLS.values() if item.name.startswith(f"{self.listing.source}-")]
+        of_source = [item for item in PROTOCOLS.values() if item.is_for(self.listing.source)]
         labels = {video.label for video in used}
         protocols = [self.protocol] if self.protocol else [item for item in of_source if labels <= set(item.mapping)]
         comparisons = [compare(item, used) for item in protocols]

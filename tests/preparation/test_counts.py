@@ -124,6 +124,10 @@ def test_protocol_of_another_set(releases: dict[str, Path], capfd: pytest.Captur
     assert main(given) == 2
     error = capfd.readouterr().err
     assert "the protocol samm-5 is not for casme2; choose casme2-5 or casme2-3 or cross-3 or megc2019" in error
+    given = ["casme", *given[1:]]
+    given[given.index("samm-5")] = "casme-sq-3"
+    assert main(given) == 2
+    assert "the protocol casme-sq-3 is not for casme; choose casme-3 or cross-3" in capfd.readouterr().err
 
 
 def test_all_suspects_are_named_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
