@@ -168,7 +168,10 @@ def write_recording(path: Path, parts: Iterable[RecordingData], *, subject: str,
     for kind, text in zip(_METADATA, (subject, recording, source), strict=True):
         if fault := name_problem(text):
             raise ValueError(f"{kind} is {shown(text)}, which cannot be used: {fault}")
-    small: list[RecordingData] = []
+    small = [
+        bytearray() for _ in RecordingData._fields[1:]
+    ]  # all but the frames; tensors between theirs split the heap
+    last: list[RecordingData] = []
 
     def frames() -> Iterator[Tensor]:
         count = 0
@@ -176,14 +179,19 @@ def write_recording(path: Path, parts: Iterable[RecordingData], *, subject: str,
             count += len(part.frames)
             if count > MOST_FRAMES:
                 raise ValueError(f"the recording has more than {MOST_FRAMES} frames; cut it")
-            small.append(part._replace(frames=part.frames[:0]))
+            last[:] = [RecordingData(*(tensor[:0].clone() for tensor in part))]
+            for grown, tensor in zip(small, part[1:], strict=True):
+                grown += tensor.contiguous().numpy().tobytes()
             yield part.frames
 
     def others() -> dict[str, Tensor]:
-        joined = RecordingData(*(torch.cat(list(columns)) for columns in zip(*small, strict=True)))
-        if problem := _problem(joined._replace(frames=torch.empty(len(joined.numbers), 0))):
+        joined = [
+            torch.frombuffer(grown, dtype=of.dtype).view(-1, *of.shape[1:])
+            for grown, of in zip(small, last[0][1:], strict=True)
+        ]
+        if problem := _problem(RecordingData(torch.empty(0), *joined)):
             raise ValueError(problem)
-        return {name: value for name, value in joined._asdict().items() if name != "frames"}
+        return dict(zip(RecordingData._fields[1:], joined, strict=True))
 
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"subject": subject, "recording": recording, "source": source, "format": str(FORMAT)}

@@ -1,6 +1,7 @@
 """Recordings of a prepared set: files written in pieces, tables, parts of them, and what is refused."""
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,26 @@ def test_a_file_in_pieces_is_sealed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no piece of x"):
         write_in_pieces(path, "x", [], dict, {})
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_one_part_is_in_memory_while_a_recording_is_written(tmp_path: Path) -> None:
+    parts_seen: list[weakref.ref[torch.Tensor]] = []
+
+    def given() -> Iterator[RecordingData]:
+        for start in range(0, 24, 8):
+            frames = torch.zeros(8, FRAME, FRAME, dtype=torch.uint8)
+            parts_seen.append(weakref.ref(frames))
+            yield content(8, 3 + start)._replace(frames=frames)
+            del frames
+
+    def watched() -> Iterator[RecordingData]:
+        for number, part in enumerate(given()):
+            yield part
+            del part
+            assert all(seen() is None for seen in parts_seen[:number]), number
+
+    write_recording(tmp_path / "a.safetensors", watched(), **NAMES)
+    assert len(parts_seen) == 3
 
 
 def test_short_movements_are_widened_to_a_clip() -> None:
