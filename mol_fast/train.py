@@ -88,6 +88,7 @@ def _run_model(settings: TrainSettings) -> None:
     from mol_fast.runs.folder import open_run
     from mol_fast.training.fold import make_model
     from mol_fast.training.folds import make_folds
+    from mol_fast.training.start import check_start
     from mol_fast.utils.environment import environment
 
     fabric = make_fabric(settings.device, settings.precision, splits_batches(settings))
@@ -96,8 +97,10 @@ def _run_model(settings: TrainSettings) -> None:
         data, tested = (data_folders(part, settings.data_dir, made) for part in (settings.data, settings.test_data))
         settings = replace(settings, data=data, test_data=tested)
         videos, protocol = open_data(settings.every_data(), settings.protocol, settings.data_dir, made)
-    model = make_model(settings, protocol).config.to_dict()
+    model = make_model(settings, protocol)
     folds = make_folds(videos, settings)
+    if settings.init is not None:
+        check_start(settings.init, model, folds)
     subjects = list(label_subjects(video.id.person for video in videos).values())
     with progress() as begin:
         check_videos(videos, begin("checking the videos"))
@@ -107,7 +110,7 @@ def _run_model(settings: TrainSettings) -> None:
     path = settings.out / (settings.name or _name(videos, started))
     about = {
         "settings": asdict(settings),
-        "model": model,
+        "model": model.config.to_dict(),
         "sources": sources(videos),
         "folds": msgspec.to_builtins(folds),
         "environment": environment(fabric.device),

@@ -34,6 +34,7 @@ from mol_fast.training.loop import LossNotFinite, train
 from mol_fast.training.models import make_estimator
 from mol_fast.training.parallel import first_alone, largest
 from mol_fast.training.settings import TrainSettings
+from mol_fast.training.start import start_from
 from mol_fast.training.step import StepRecord
 from mol_fast.utils.environment import bits_environment
 from mol_fast.utils.errors import Stopped, UserError
@@ -241,6 +242,8 @@ def _new_model(settings: TrainSettings, protocol: Protocol, clips: ClipDataset) 
     model = make_model(settings, protocol)
     if isinstance(model, MOL) and model.landmark_head is not None:
         model.landmark_head.start_at(clips.mean_landmarks())
+    if isinstance(model, MOL) and settings.init is not None:
+        start_from(model, settings.init, protocol)
     return model
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
 from mol_fast.training.models import MODELS, has_steps, is_baseline
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import file_sha256
 from mol_fast.utils.limits import MOST_BATCH, MOST_WORKERS
 from mol_fast.utils.names import check_folder_name
 from mol_fast.utils.processes import world_size
@@ -45,7 +46,7 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True, "crops": 1, "model": ("mol",)}
+_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 
 
@@ -91,6 +92,9 @@ class TrainSettings:
     crops: int = 1
     """Number of random crops of each window of the held-out subjects, whose probabilities are averaged; 1 for the
     centre crop."""
+    init: Path | None = None
+    """Weights to start from: a weights file, or the folder of a fold or run. Heads that it lacks, and the last layer if
+    the classes differ, start anew. Weights that were trained on held-out subjects are refused."""
     preset: Preset = "small"
     """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
     (the official code)."""
@@ -206,13 +210,18 @@ class TrainSettings:
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be equal to resume a run, as plain values.
 
-        They include the number of processes that split a batch, because it changes the rounding of sums.
+        They include the number of processes that split a batch, because it changes the rounding of sums, and the digest
+        of the weights to start from instead of their path.
         """
         values = {
             name: value
             for name, value in asdict(self).items()
             if name not in INCIDENTAL and not (name in _ADDED and value == _ADDED[name])
         }
+        if self.init is not None:
+            from mol_fast.nn.weights import find_weights
+
+            values["init"] = file_sha256(find_weights(self.init))
         return values | {"processes": world_size() if self.parallel == "batch" else 1}
 
     def every_data(self) -> tuple[Path, ...]:

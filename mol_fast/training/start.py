@@ -1,0 +1,71 @@
+"""Start a training from weights of another: `train --init`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mol_fast.data import Protocol
+from mol_fast.nn.model import MOL, Estimator
+from mol_fast.nn.weights import WeightsHeader, find_weights, load_described
+from mol_fast.runs.folder import Fold
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject, label_subjects
+from mol_fast.utils.processes import rank
+
+_FREE = ("num_classes", "tasks", "backend", "dropout", "norm_stats")
+"""What may differ between the weights and the new model."""
+_CLASSIFIER = "expression_head.fc2."
+
+
+def check_start(path: Path, model: Estimator, folds: Sequence[Fold]) -> None:
+    """Check that trainings of `folds` can start from the weights at `path`.
+
+    Raises:
+        UserError: the weights cannot be read, are of another kind of model, or were trained on a held-out subject.
+    """
+    weights, header = load_described(find_weights(path))
+    if not isinstance(model, MOL):
+        raise UserError("--init is for --model mol only: omit it, or train mol alone")
+    given, wanted = weights.config.to_dict(), model.config.to_dict()
+    for name in wanted:
+        if name not in _FREE and given[name] != wanted[name]:
+            raise UserError(
+                f"{path} holds another model, with {name} {given[name]} where this run has {wanted[name]}: give --init "
+                "weights of the same --preset and options"
+            )
+    seen = {subject for subject in header.train_subjects or () if isinstance(subject, Subject)}
+    if both := sorted(seen & {subject for fold in folds for subject in fold.subjects}):
+        names = ", ".join(label_subjects(both).values())
+        raise UserError(
+            f"{path} was trained on subjects that this run holds out: {names}; its scores would not be honest: hold "
+            "out others, or give weights that have not seen them"
+        )
+
+
+def start_from(model: MOL, path: Path, protocol: Protocol) -> None:
+    """Give a new model the weights at `path`, as far as both have the same heads. Say on stderr what is new.
+
+    The last layer of the expression head starts anew if the classes differ.
+    """
+    weights, header = load_described(find_weights(path))
+    tensors = weights.state_dict()
+    if header.classes != protocol.classes:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(_CLASSIFIER)}
+    own = model.state_dict()
+    model.load_state_dict({name: tensors.get(name, value) for name, value in own.items()})
+    if rank() == 0:
+        told = f"starting from {path}, trained for {_told(header)}{_anew(weights, model, header, protocol)}"
+        print(told, file=sys.stderr, flush=True)
+
+
+def _told(header: WeightsHeader) -> str:
+    steps = "an unknown number of" if header.steps is None else header.steps
+    return f"{steps} steps on {' and '.join(header.sources) or 'unknown data'}"
+
+
+def _anew(weights: MOL, model: MOL, header: WeightsHeader, protocol: Protocol) -> str:
+    """Return what of the model starts anew, as the end of a sentence."""
+    parts = [f"the head for {task}" for task in model.config.tasks if task not in weights.config.tasks]
+    if header.classes != protocol.classes:
+        parts.insert(0, f"the layer of the classes (they were {', '.join(header.classes)})")
+    return f"; new are {' and '.join(parts)}" if parts else ""

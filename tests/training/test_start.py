@@ -1,0 +1,82 @@
+"""Trainings that start from weights of another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from harness.trainings import options
+
+from mol_fast.data import PreparedSet
+from mol_fast.nn.weights import load_weights
+from mol_fast.train import main
+
+
+@pytest.fixture
+def weights(finished_run: Path) -> Path:
+    """Weights that have not seen subject s01."""
+    return finished_run / "folds" / "s01-seed0"
+
+
+def start(prepared: PreparedSet, out: Path, weights: Path, *more: str) -> int:
+    """Begin with the weights, hold out s01, and learn nothing in one step."""
+    still = ("--steps", "1", "--lr", "0", "--checkpoint-every", "0")
+    held_out = () if "--test-subjects" in more else ("--test-subjects", "s01")
+    return main(options(prepared, out, "--init", str(weights), *still, *held_out, *more))
+
+
+def differences(one: Path, two: Path) -> list[str]:
+    """Names of the parameters that differ between two folders."""
+    models = [load_weights(path)[0] for path in (one, two)]
+    pairs = zip(models[0].named_parameters(), models[1].parameters(), strict=True)
+    return [name for (name, a), b in pairs if a.shape != b.shape or not torch.equal(a, b)]
+
+
+def test_a_training_starts_from_weights(
+    embedded_small: PreparedSet, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert start(embedded_small, tmp_path, weights) == 0
+    assert f"starting from {weights}, trained for 1 steps on embedded\n" in capsys.readouterr().err
+    assert differences(weights, tmp_path / "run") == []
+
+
+def test_the_layer_of_other_classes_is_new(
+    embedded_small: PreparedSet, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert start(embedded_small, tmp_path, weights, "--protocol", "embedded-5") == 0
+    assert "; new are the layer of the classes (they were negative, positive, surprise)\n" in capsys.readouterr().err
+    assert differences(weights, tmp_path / "run") == ["expression_head.fc2.weight", "expression_head.fc2.bias"]
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (("--test-subjects", "s02"), "was trained on subjects that this run holds out: s02; its scores would not be"),
+        (("--neighbors", "3"), "holds another model, with neighbors 4 where this run has 3: give --init weights"),
+        (("--model", "majority"), "--init is for --model mol only"),
+    ],
+)
+def test_weights_that_do_not_fit(
+    more: tuple[str, ...],
+    error: str,
+    embedded_small: PreparedSet,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert start(embedded_small, tmp_path, weights, *more) == 2
+    assert error in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_weights(embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert start(embedded_small, tmp_path, tmp_path / "none") == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_does_not_resume_from_other_weights(
+    embedded_small: PreparedSet, finished_run: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert start(embedded_small, tmp_path, weights) == 0
+    assert start(embedded_small, tmp_path, finished_run / "folds" / "s01-seed1") == 2
+    assert "init" in capsys.readouterr().err
