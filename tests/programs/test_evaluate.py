@@ -295,7 +295,7 @@ def test_table_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "give one of --run, --weights, --compare and --table, got none"),
+        ([], "give one of --run, --weights, --compare, --table and --spotting, got none"),
         (["--run", "{run}", "--weights", "x"], "got --run and --weights"),
         (["--run", "{run}", "--subjects", "s01"], "--subjects does not apply to --run"),
         (["--run", "nowhere"], "there is no folder nowhere"),
