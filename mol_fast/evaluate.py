@@ -123,7 +123,7 @@ def _score_run(settings: Options) -> None:
     pooled = PooledResults(stored.folds)
     pooled.write(out, stored.unfinished)
     write_run_report(stored.path, pooled, stored.about, _now(), out=out, subjects=subjects, warnings=stored.warnings)
-    print_scores(pooled, stored.about, subjects)
+    print_scores(pooled, subjects)
     _conclude(stored.warnings, out / "report.html")
 
 
@@ -175,7 +175,7 @@ def _score_weights(settings: Options) -> None:
             item.write(folder)
         pooled.write(settings.out)
         write_run_report(settings.out, pooled, about, _now(), subjects=title, warnings=choice.warnings)
-    print_scores(pooled, about, title)
+    print_scores(pooled, title)
     _conclude(choice.warnings, settings.out and settings.out / "report.html")
 
 

@@ -215,7 +215,7 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     store_temperatures(path, pooled)
     pooled.write(path)
     write_run_report(path, pooled, about, date)
-    print_scores(pooled, about)
+    print_scores(pooled)
     print(f"written to {path}: open {path / 'report.html'}", flush=True)
 
 

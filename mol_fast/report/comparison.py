@@ -7,7 +7,7 @@ from typing import Any
 from mol_fast.evaluation.compare import Comparison, Difference
 from mol_fast.metrics.jackknife import FEW
 from mol_fast.report.html import Html, element, notice, section, table, write_page
-from mol_fast.report.labels import RECOGNITION, SYNTHETIC
+from mol_fast.report.labels import RECOGNITION, is_synthetic
 from mol_fast.report.sections import synthetic_notice
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.names import Subject, label_subjects
@@ -37,7 +37,7 @@ def write_comparison(
     """
     differing = settings_rows(a, b)
     content = [
-        *([synthetic_notice()] if is_synthetic(a, b) else []),
+        *([synthetic_notice()] if of_synthetic(a, b) else []),
         *(notice("Note.", text) for text in remarks(comparison, a, b)),
         section("Scores", element("p", _METHOD, class_="note"), table(HEAD, score_rows(comparison))),
         section("Settings that differ", _settings(differing)),
@@ -113,6 +113,6 @@ def _settings(rows: list[tuple[str, str, str]]) -> Html:
     return table(("setting", "A", "B"), rows, class_="settings") if rows else element("p", "None.")
 
 
-def is_synthetic(a: StoredRun, b: StoredRun) -> bool:
-    """Return True if one of the runs is scored on the embedded set."""
-    return any(SYNTHETIC in run.about["sources"] for run in (a, b))
+def of_synthetic(a: StoredRun, b: StoredRun) -> bool:
+    """Return True if one of the runs is scored on generated videos."""
+    return is_synthetic(item.evaluation for run in (a, b) for item in run.folds.values())

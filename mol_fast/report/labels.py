@@ -1,14 +1,16 @@
 """Labels of scores, in reports and on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from mol_fast.metrics import BINS, FAILURE
+from mol_fast.data.embedded.generate import EMBEDDED
+from mol_fast.data.heads import HEADS
+from mol_fast.metrics import BINS, FAILURE, Evaluation
 from mol_fast.report.spread import count, spread
 from mol_fast.runs.calibration import NOT_CALIBRATED
 from mol_fast.runs.pooled import PooledResults
 
-SYNTHETIC = "embedded"
-"""Source of synthetic videos, whose scores say nothing about real micro-expressions."""
+SYNTHETIC = frozenset((EMBEDDED, HEADS))
+"""Sources of generated videos, whose scores say nothing about real micro-expressions."""
 RECOGNITION = {"accuracy": "accuracy", "uf1": "UF1", "uar": "UAR", "wf1": "WF1"}
 """Labels of the recognition scores, by name."""
 LABELS = RECOGNITION | {
@@ -26,6 +28,11 @@ BESIDE = ("score", "last step", "chosen on test")
 
 
 PARTS = ("part", "videos", *RECOGNITION.values())
+
+
+def is_synthetic(evaluations: Iterable[Evaluation]) -> bool:
+    """Return whether some of the predicted videos are generated ones, whoever the weights were trained on."""
+    return any(video.video.person.source in SYNTHETIC for item in evaluations for video in item.videos())
 
 
 def part_rows(pooled: PooledResults) -> list[tuple[str, ...]]:

@@ -67,7 +67,7 @@ def write_moments_report(
     count = len(shown)
     summary = f"{moments_in_words(count)} in {motion.end - motion.start:.0f} s"
     content = [
-        *([notice("Synthetic training data.", _EMBEDDED)] if SYNTHETIC in weights.sources else []),
+        *([] if SYNTHETIC.isdisjoint(weights.sources) else [notice("Synthetic training data.", _SYNTHETIC)]),
         *([notice("Note.", "; ".join(notes))] if notes else []),
         _when(shown, motion, summary),
         *([_moments(shown)] if count else []),
@@ -108,9 +108,9 @@ def _meaning(weights: WeightsHeader) -> list[str]:
     return [*trained_on(weights), calibrated, *_MEANING]
 
 
-_EMBEDDED = (
-    "The weights know synthetic motions on morphs of two photographs. Their classes show that the program works; they "
-    "do not show what a person feels."
+_SYNTHETIC = (
+    "The weights know synthetic motions of generated faces. Their classes show that the program works; they do not "
+    "show what a person feels."
 )
 _MEANING = (
     "A moment is a movement of the face that goes somewhere and comes back within 4 seconds. Up to half a second it is "

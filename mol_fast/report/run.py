@@ -17,9 +17,9 @@ from mol_fast.report.labels import (
     PARTS,
     RECOGNITION,
     SUBJECTS,
-    SYNTHETIC,
     calibration_text,
     chosen_rows,
+    is_synthetic,
     part_rows,
 )
 from mol_fast.report.samples import sample_section
@@ -84,7 +84,7 @@ def write_run_report(
         date=date,
         summary=f"{about['settings']['steps']} steps, folds{seeds}: {len(pooled.folds)}, "
         f"{subjects}: {len(pooled.right())}",
-        synthetic=SYNTHETIC in about["sources"],
+        synthetic=is_synthetic(pooled.evaluations.values()),
         scores=pooled.scores,
         losses=losses or None,
         trainings=trainings,
@@ -124,7 +124,7 @@ def write_report(
     Args:
         path: HTML file to write.
         name, date, summary: text at the top; the summary says what was trained and what was held out.
-        synthetic: the scores come from the embedded set; then a notice is shown above them.
+        synthetic: the scores come from generated videos; then a notice is shown above them.
         scores: scores of the held-out videos, by seed. For several seeds, means over seeds are shown.
         losses: a row per recorded step with `step` and the loss terms, each drawn as a curve; None if nothing was
             trained.

@@ -15,13 +15,13 @@ from mol_fast.report.html import Html, element, notice, picture, section, table
 from mol_fast.report.spread import count, over_seeds, spread
 
 _SYNTHETIC = (
-    "These scores come from the embedded synthetic set: photographs moved by known motion. They show whether training "
-    "works; they are not micro-expression accuracy and must not be reported as such."
+    "These scores come from generated videos of known motion. They show whether training works; they are not "
+    "micro-expression accuracy and must not be reported as such."
 )
 
 
 def synthetic_notice() -> Html:
-    """Return the notice that must stand above every score of the embedded set."""
+    """Return the notice that must stand above every score of generated videos."""
     return notice("Synthetic data.", _SYNTHETIC)
 
 

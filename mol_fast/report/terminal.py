@@ -1,20 +1,20 @@
 """Print scores of a run, and differences of two runs, as tables."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mol_fast.evaluation.compare import Comparison
 from mol_fast.metrics import FAILURE
-from mol_fast.report.comparison import HEAD, is_synthetic, remarks, score_rows, summary
+from mol_fast.report.comparison import HEAD, of_synthetic, remarks, score_rows, summary
 from mol_fast.report.labels import (
     BESIDE,
     PARTS,
     RECOGNITION,
     SUBJECTS,
-    SYNTHETIC,
     calibration_text,
     chosen_rows,
+    is_synthetic,
     part_rows,
 )
 from mol_fast.report.spread import count, over_seeds
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str = SUBJECTS) -> None:
+def print_scores(pooled: PooledResults, subjects: str = SUBJECTS) -> None:
     """Print pooled scores as a table; for several seeds with mean and standard deviation.
 
     Args:
         pooled: the results.
-        about: content of config.json of the run.
         subjects: what to call the subjects in the title.
     """
     from rich.table import Table
@@ -47,7 +46,7 @@ def print_scores(pooled: PooledResults, about: Mapping[str, Any], subjects: str 
     def zero(name: str) -> str:
         return f"px, zero flow {found[name]['mean']:.3f} px"
 
-    synthetic = ", synthetic data: not micro-expression accuracy" if SYNTHETIC in about["sources"] else ""
+    synthetic = ", synthetic data: not micro-expression accuracy" if is_synthetic(pooled.evaluations.values()) else ""
     console = make_console(width=100)
     console.print(f"{subjects}{synthetic}")
     if len(pooled.scores) > 1:
@@ -100,7 +99,7 @@ def print_comparison(comparison: Comparison, a: StoredRun, b: StoredRun) -> None
     from rich.table import Table
 
     console = make_console(width=120)
-    synthetic = ", synthetic data: not micro-expression accuracy" if is_synthetic(a, b) else ""
+    synthetic = ", synthetic data: not micro-expression accuracy" if of_synthetic(a, b) else ""
     rows = Table(title=f"{summary(comparison)}{synthetic}", title_justify="left")
     for name in HEAD:
         rows.add_column(name)

@@ -146,9 +146,10 @@ def test_the_training_is_told_in_plain_words(tmp_path: Path) -> None:
     assert "The probabilities are not calibrated" in page.text
     _, page = write(tmp_path, weights=convert({**asdict(WEIGHTS), "temperature": 1.5}, WeightsHeader))
     assert "temperature 1.50, fitted on subjects of the same data that the weights were not trained on" in page.text
-    _, page = write(tmp_path, weights=WeightsHeader(config={}, classes=CLASSES, sources=("embedded",)))
-    statement = "The weights know synthetic motions on morphs of two photographs."
-    assert page.text.index(statement) < page.text.index("When the face moved")
+    for source in ("embedded", "heads"):
+        _, page = write(tmp_path, weights=WeightsHeader(config={}, classes=CLASSES, sources=("casme2", source)))
+        statement = "The weights know synthetic motions of generated faces."
+        assert page.text.index(statement) < page.text.index("When the face moved")
     _, page = write(tmp_path, weights=WeightsHeader(config={}, classes=CLASSES))
     assert "The weights do not tell what they were trained on." in page.text
 

@@ -72,7 +72,7 @@ def test_a_single_fold_is_not_calibrated(tmp_path: Path, capsys: pytest.CaptureF
     assert "(15 bins), not calibrated: only one fold." in page.text
     assert "no held-out subjects to fit a temperature on, other than those it is scored on" in page.text
     assert json.loads((tmp_path / "scores.json").read_text())["calibration"]["0"]["after"] is None
-    print_scores(run, ABOUT)
+    print_scores(run)
     assert "not calibrated: only one fold" in capsys.readouterr().out
 
 
@@ -88,7 +88,7 @@ def test_both_errors_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     told = json.loads((tmp_path / "scores.json").read_text())["calibration"]["0"]
     assert told["after"]["error"] == calibration.after.error
     assert told["temperatures"] == {fold.name: value for fold, value in calibration.temperatures.items()}
-    print_scores(run, ABOUT)
+    print_scores(run)
     assert f"{before} (15 bins), {after} with temperature" in capsys.readouterr().out
 
 

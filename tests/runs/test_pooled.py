@@ -161,7 +161,7 @@ def test_defect_19_a_run_has_intervals_over_subjects(tmp_path: Path, capsys: pyt
     odds = math.log(accuracy / (1 - accuracy))
     assert found["accuracy"] == pytest.approx([1 / (1 + math.exp(side * reach - odds)) for side in (1, -1)])
     assert list(found) == ["accuracy", "uf1", "uar", "wf1"]
-    print_scores(results, ABOUT)
+    print_scores(results)
     low, high = found["uf1"]
     text = f"95 % interval {low:.3f} to {high:.3f}"
     assert text in capsys.readouterr().out
@@ -174,13 +174,13 @@ def test_few_subjects_have_no_interval(tmp_path: Path) -> None:
 
 
 def test_printed_scores(capsys: pytest.CaptureFixture[str]) -> None:
-    print_scores(pooled(), ABOUT)
+    print_scores(pooled())
     printed = capsys.readouterr().out
     assert "mean ± standard deviation over 2 seeds (0, 1)" in printed
     assert "0.688 ± 0.265" in printed
     assert "0.275 ± 0.106 px, zero flow 0.600 px" in printed
     assert "0.344 ± 0.133 of the frames, over 10 %" in printed
-    print_scores(pooled(seeds=(0,)), ABOUT)
+    print_scores(pooled(seeds=(0,)))
     printed = capsys.readouterr().out
     assert "seed" not in printed
     assert "±" not in printed
