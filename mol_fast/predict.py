@@ -44,6 +44,7 @@ from mol_fast.vision.webcam import record
 
 _UNKNOWN_SPAN = "0.5s"  # span of a window if the weights do not tell that of their training
 _FAR_SPAN = 1.5  # a span that is longer or shorter than all of the training by more than this factor gets a warning
+_REPLACED = ("moments.csv", "report.html", "annotated.mp4")  # if they are of an earlier prediction
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 
@@ -103,7 +104,7 @@ class Options:
     confidence: float = CONFIDENCE
     video: bool = True
     device: str = "auto"
-    batch_size: int = 8
+    batch_size: int = 4
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -171,6 +172,8 @@ def _run_one(
         path = out / "webcam.mp4"
         with progress("second") as begin:
             record(device, options.seconds, path, begin(f"recording webcam {device}", int(options.seconds)))
+    if any(path.resolve() == (out / name).resolve() for name in _REPLACED):
+        raise UserError(f"{path} would be replaced by a file of its own prediction: give another --out")
     source = open_part(path, options.fps, *span)
     source.aligned = source.aligned or options.aligned
     check_length(source)
@@ -214,7 +217,7 @@ def _run_one(
             "part": part,
             "faces": None if source.aligned else options.faces,
         }
-        for name in ("moments.csv", "report.html", "annotated.mp4"):  # of an earlier prediction, which is replaced
+        for name in _REPLACED:
             (out / name).unlink(missing_ok=True)
         write_atomic(out / "prediction.json", to_json(result, about))
         if result.moments is not None:

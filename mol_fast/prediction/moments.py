@@ -10,7 +10,7 @@ from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
 from mol_fast.prediction.windows import Window, spread
-from mol_fast.spotting import LEAST_FPS, Moment, Spotter
+from mol_fast.spotting import LEAST_FPS, Moment, Spotter, is_slow
 from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
@@ -128,7 +128,7 @@ def summarise_moments(
 
 def too_slow(source: FrameSource) -> tuple[str, ...]:
     """Return a note about a video with too few frames per second for micro-expressions."""
-    if source.fps is None or source.fps >= LEAST_FPS:
+    if source.fps is None or not is_slow(source.fps):
         return ()
     return (
         f"{source.name} has {source.fps:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "

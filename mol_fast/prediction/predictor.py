@@ -45,7 +45,7 @@ class Predictor:
         ValueError: `batch_size` is less than 1.
     """
 
-    def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 8) -> None:
+    def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 4) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         model, self.header = load_described(find_weights(Path(weights)))
@@ -131,7 +131,7 @@ def predict(
     person: int = 1,
     min_score: float | None = None,
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: int = 4,
 ) -> Prediction:
     """Predict micro-expression, optical flow and landmarks of the face in frames.
 

@@ -113,7 +113,7 @@ def clock(time: float, end: float) -> str:
         return f"{time:.1f} s"
     minutes, seconds = divmod(round(time), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if end >= 3600 else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if round(end) >= 3600 else f"{minutes}:{seconds:02}"
 
 
 def span(moment: Moment) -> str:

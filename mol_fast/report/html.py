@@ -89,4 +89,5 @@ def write_page(path: str | os.PathLike[str], title: str, subtitle: str, content:
 
 
 def _escape(value: object) -> str:
-    return value if isinstance(value, Html) else html.escape(str(value))
+    """Escape text; what is no text in a file's name, and could not be encoded, becomes "?"."""
+    return value if isinstance(value, Html) else html.escape(str(value).encode(errors="replace").decode())

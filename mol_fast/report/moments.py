@@ -102,8 +102,9 @@ def _meaning(weights: WeightsHeader) -> list[str]:
         calibrated = "The probabilities are not calibrated: read them as an order of the classes, not as chances."
     else:
         calibrated = (
-            f"The probabilities have the temperature {weights.temperature:.2f}, fitted on subjects of the same data "
-            "that the weights were not trained on. For those, a class with 0.70 is right in about 70 of 100 cases."
+            f"The probabilities have the temperature {weights.temperature:.2f}, fitted on what the weights of other "
+            "folds of their run say about subjects that those were not trained on. Of such predictions with 0.70, "
+            "about 70 of 100 are right."
         )
     return [*trained_on(weights), calibrated, *_MEANING]
 

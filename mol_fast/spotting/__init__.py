@@ -4,7 +4,7 @@ from mol_fast.spotting.main_direction import MainDirection
 from mol_fast.spotting.moved import Region
 from mol_fast.spotting.region_motion import RegionMotion
 from mol_fast.spotting.regions import EYELIDS, REGIONS
-from mol_fast.spotting.spotter import LATEST, LEAST_FPS, Moment, Spotter, spot
+from mol_fast.spotting.spotter import LATEST, LEAST_FPS, Moment, Spotter, is_slow, spot
 from mol_fast.spotting.table import moment_row, moments_csv
 from mol_fast.spotting.view import View, face_flow
 
@@ -20,6 +20,7 @@ __all__ = [
     "Spotter",
     "View",
     "face_flow",
+    "is_slow",
     "moment_row",
     "moments_csv",
     "spot",

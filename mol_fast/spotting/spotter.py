@@ -14,6 +14,7 @@ from mol_fast.spotting.tracker import Sample, Tracker
 
 LEAST_FPS = 15.0
 """Frames per second below which only macro-expressions are spotted: a micro-expression would show in too few frames."""
+_ROUNDED = 1.01  # time stamps in whole milliseconds make 15 frames per second 14.93
 _BLOCK = 60.0  # seconds that are searched together; noise and turns are learned in each block
 _MARGIN = LONGEST + 1.0  # seconds at both ends of a block in which the block beside it finds the moments
 LATEST = _BLOCK + 2 * _MARGIN + LONGEST
@@ -125,7 +126,7 @@ class Spotter:
         times, positions, head = (
             np.array([getattr(sample, name) for sample in self._samples]) for name in ("time", "positions", "head")
         )
-        slow = len(times) > 1 and float(np.median(np.diff(times))) > 1 / LEAST_FPS
+        slow = len(times) > 1 and is_slow(1 / float(np.median(np.diff(times))))
         course = even_course(times, positions, head)
         moments = []
         if course and self._motion:
@@ -151,6 +152,11 @@ class Spotter:
         kind = kind_of(round(offset_seconds - onset_seconds, 6))
         seconds = onset_seconds, apex_seconds, offset_seconds
         return Moment(onset, apex, offset, *seconds, kind, 100 * movement.strength, moved_regions(movement.motion))
+
+
+def is_slow(fps: float) -> bool:
+    """Return whether only macro-expressions are spotted at so many frames per second."""
+    return fps * _ROUNDED < LEAST_FPS
 
 
 def spot(

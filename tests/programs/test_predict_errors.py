@@ -1,6 +1,7 @@
 """What cannot be predicted ends with one sentence and exit code 2."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -216,6 +217,12 @@ def test_seconds_need_a_rate(capsys, tmp_path, weights):
 def test_out_that_is_a_file(capsys, tmp_path, video, weights):
     (tmp_path / "out").write_text("")
     assert "out" in run(capsys, video, "--weights", weights, "--out", tmp_path / "out")
+
+
+def test_an_input_is_not_replaced(capsys, tmp_path, video, weights):
+    path = Path(shutil.copy(video, tmp_path / "annotated.mp4"))
+    assert "would be replaced" in run(capsys, path, "--weights", weights, "--out", tmp_path)
+    assert path.read_bytes() == video.read_bytes()
 
 
 def test_one_clip_has_an_end(capsys, tmp_path, weights):

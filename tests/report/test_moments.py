@@ -1,5 +1,6 @@
 """The report of a video: intervals at their places, pictures, words, a bounded size, and what a browser shows."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from msgspec import convert
 from msgspec.structs import asdict
 
 from mol_fast.nn.weights import WeightsHeader
-from mol_fast.report.chart import MOST_MARKED
+from mol_fast.report.chart import MOST_MARKED, clock
 from mol_fast.report.moments import ShownMoment, write_moments_report
 from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion, View
 from mol_fast.vision.flow_color import flow_to_color
@@ -139,13 +140,24 @@ def test_nothing_is_a_sentence(tmp_path: Path) -> None:
     assert not page.pictures()
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A name of a file may have bytes that are no UTF-8."""
+    _, page = write(tmp_path, name=os.fsdecode(b"a\xff.mp4"))
+    assert "a?.mp4" in page.text
+
+
+def test_the_last_hour_is_told() -> None:
+    assert [clock(time, 3599.6) for time in (0, 3599.6)] == ["0:00:00", "1:00:00"]
+    assert [clock(time, 75.0) for time in (0, 75.0)] == ["0:00", "1:15"]
+
+
 def test_the_training_is_told_in_plain_words(tmp_path: Path) -> None:
     _, page = write(tmp_path)
     assert f"trained on casme2 (2 subjects, 300 steps), to tell negative and {EVIL} apart" in page.text
     assert "synthetic motions" not in page.text
     assert "The probabilities are not calibrated" in page.text
     _, page = write(tmp_path, weights=convert({**asdict(WEIGHTS), "temperature": 1.5}, WeightsHeader))
-    assert "temperature 1.50, fitted on subjects of the same data that the weights were not trained on" in page.text
+    assert "temperature 1.50, fitted on what the weights of other folds of their run say" in page.text
     for source in ("embedded", "heads"):
         _, page = write(tmp_path, weights=WeightsHeader(config={}, classes=CLASSES, sources=("casme2", source)))
         statement = "The weights know synthetic motions of generated faces."

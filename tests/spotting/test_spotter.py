@@ -130,6 +130,8 @@ def test_a_slow_video_has_no_micro_expressions(written: type[Written]) -> None:
     written.apexes = (5.0, 12.0)
     assert not [one for some in moments_at(np.arange(0, 20, 0.1)) for one in some]
     assert len([one for some in moments_at(np.arange(0, 20, 1 / 16)) for one in some]) == 2
+    milliseconds = np.round(np.arange(0, 20, 1 / 15), 3)  # as WebM has them, mostly 0.067 s apart
+    assert len([one for some in moments_at(milliseconds) for one in some]) == 2
 
 
 @pytest.mark.parametrize(
