@@ -255,9 +255,12 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
     told: dict[Path, Weights] = {}
     unknown = False
     for file in folds or [find_weights(path)]:
+        try:
+            seed = Fold.of_earlier(file.parent.name).seed if folds else 0
+        except ValueError as error:
+            raise UserError(f"{file} is of no fold ({error}): move its folder out of {path}") from None
         weights = told[file] = Weights.load(file)
         unknown = unknown or weights.trained_on is None
-        seed = Fold.of_earlier(file.parent.name).seed if folds else 0
         for subject in subjects:
             names = {subject, str(subject)}
             if weights.trained_on is not None and not weights.trained_on.isdisjoint(names):

@@ -19,7 +19,7 @@ class Interval:
     """A movement of the face in a long video.
 
     Attributes:
-        onset, offset: first and last frame, counted from 0.
+        onset, offset: numbers of the first and last frame.
         kind: "micro" or "macro".
         apex: frame of the strongest expression, if it is known.
         label: its class, if it is known.

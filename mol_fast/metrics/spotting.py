@@ -164,8 +164,8 @@ def megc_log(videos: Iterable[SpottedVideo]) -> str:
     """Return the log of spotting that the MEGC challenges ask for.
 
     For each video a line with its name, then a line for each match, in order of frames, with tabs between: video, true
-    onset and offset, found onset and offset, and TP, FP or FN; "-" stands for none. Frames count from 0 as in
-    `Interval`.
+    onset and offset, found onset and offset, and TP, FP or FN; "-" stands for none. Frames have the numbers of the
+    intervals, which for a prepared set are those of the release.
     """
     return "".join(
         "".join([f"{video.name}\n", *(_log_line(video.name, match) for match in video.matches)]) for video in videos

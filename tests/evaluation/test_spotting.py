@@ -151,6 +151,14 @@ def test_subjects_are_recognised_by_weights_that_do_not_know_them(long_set: Path
     assert [(item.seed, len(item.subjects)) for item in found] == [(0, 1), (1, 1)]
 
 
+def test_a_folder_beside_the_folds_is_one_sentence(results: LongResults, tmp_path: Path) -> None:
+    file = tmp_path / "folds" / "backup" / "weights.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(UserError, match=r"is of no fold \(the fold backup does not end with a seed\): move its folder"):
+        find_recognisers(tmp_path, results.recordings)
+
+
 def test_a_set_without_recordings_is_one_sentence(
     embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
