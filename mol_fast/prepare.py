@@ -45,7 +45,8 @@ class Options:
         name: Name of the set. Default: the name of the data set, or of the root for "folders".
         fps: Frames per second of the videos. Default: 60 for casme, 200 for casme2 and samm, 30 for casme3, 100 for
             smic, that of the sheet for dfme; the rate of video files; else unknown. It tells predict how long a window
-            of the training was. Of long videos: 30 for casme-sq and casme3-long, 200 for samm-lv, 100 for smic-long.
+            of the training was. Of long videos: 30 for casme-sq and casme3-long, 200 for samm-lv, 100 for smic-long;
+            the rate of video files.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
         faces: Finder of faces: mediapipe, or dlib with its 68-point predictor (its weights are not for commercial

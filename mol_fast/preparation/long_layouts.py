@@ -132,10 +132,12 @@ def _add(layout: LongLayout, listing: Listing, number: int, place: Path, rows: S
     files = None if is_video(place) else frame_files(place)
     if fault := name_problem(name):
         listing.skipped.append(Skipped(subject, name, "", f"a name cannot be used: {fault}"))
+        listing.skipped += [_skipped(layout, row, "its video is skipped") for row in rows]
         return
     if files is not None and len(files.files) < WINDOW:
         reason = f"{len(files.files)} frames, at least {WINDOW} are needed"
         listing.skipped.append(Skipped(subject, name, "", reason))
+        listing.skipped += [_skipped(layout, row, "its video is skipped") for row in rows]
         return
     movements: list[Movement] = []
     fixes = list(files.fixes) if files else []
@@ -153,9 +155,8 @@ def _add(layout: LongLayout, listing: Listing, number: int, place: Path, rows: S
         numbers = tuple(files.files)
         gaps = numbers[-1] - numbers[0] + 1 - len(numbers)
         fixes += [f"frames missing from {numbers[0]} to {numbers[-1]}: {gaps}"] if gaps else []
-    recording = RawRecording(
-        subject, name, layout.source, tuple(files.files.values()) if files else (place,), numbers, layout.fps
-    )
+    frames, fps = ((place,), None) if files is None else (tuple(files.files.values()), layout.fps)
+    recording = RawRecording(subject, name, layout.source, frames, numbers, fps)
     if files is not None:
         chosen = usable(movements, numbers)
         listing.skipped += refused(recording, chosen.refused)
@@ -206,8 +207,9 @@ def _places(layout: LongLayout, root: Path, listing: Listing) -> dict[tuple[int,
     patterns = [re.compile(f"(?:.*/)?{path}", re.IGNORECASE) for path in layout.paths]
     found: dict[tuple[int, str], tuple[int, bool, str, Path]] = {}
     others = []
+    above = os.path.basename(os.path.abspath(root))  # the name of a root such as "."
     for place in _candidates(root):
-        path = place.relative_to(root.parent)
+        path = Path(above) / place.relative_to(root)
         text = (path.with_suffix("") if is_video(place) else path).as_posix()
         rank = next((i for i, pattern in enumerate(patterns) if pattern.fullmatch(text)), None)
         if rank is None:

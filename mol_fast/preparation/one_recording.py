@@ -81,7 +81,7 @@ class _Reader:
         self._raw = raw
         self._unreadable: list[str] = []
         self._notes: tuple[str, ...] = ()
-        self._video = None if raw.numbers else VideoFile(raw.frames[0])
+        self._video = None if raw.numbers else VideoFile(raw.frames[0], raw.fps)
         self.fps = raw.fps or _FPS
         self.read = 0
         if self._video is None:

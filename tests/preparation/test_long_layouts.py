@@ -49,7 +49,7 @@ def test_casme_sq(tmp_path: Path) -> None:
     assert found["15_0101disgustingteeth_macro_22"] == "3 of its frames 22 to 60 are there, the video has 1 to 24"
     assert "no folder of frames, and no video file, for happy9_1" in found["happy9_1_1"]
     film, (fixes, others) = listing.recordings[2], (item.fixes for item in listing.recordings[:2])
-    assert (film.frames[0].name, film.numbers) == ("16_0502funnyerrors.avi", ())
+    assert (film.frames[0].name, film.numbers, film.fps) == ("16_0502funnyerrors.avi", (), None)
     assert fixes == ("apex 0 of the movement at 12: its middle, 16, is taken",)
     assert others == ("offset 0 of the movement at 3: its apex, 10, is taken",)
     assert "release/rawpic/s16/15_0401girlcrashing lies in the folder of subject 16, taken as of 15" in listing.notes
@@ -109,6 +109,20 @@ def test_another_tree_and_another_workbook_are_one_sentence(tmp_path: Path) -> N
     write_tables(root / "CAS(ME)^2code_final.xlsx", [[(1, "a1_1")]])
     with pytest.raises(UserError, match=r"has 1 tables, must have 3: movements, subjects and names of videos"):
         list_long(LONG_LAYOUTS["casme-sq"], root, None)
+
+
+def test_a_short_recording_and_its_movements_are_told_and_the_root_may_be_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_casme_sq(tmp_path, faces=False)
+    for image in sorted((root / "rawpic/s16/15_0401girlcrashing").iterdir())[5:]:
+        image.unlink()
+    monkeypatch.chdir(root / "rawpic")
+    listing = list_long(LONG_LAYOUTS["casme-sq"], Path(), root / "CAS(ME)^2code_final.xlsx")
+    assert [item.name for item in listing.recordings] == ["15_0101disgustingteeth"]
+    found = reasons(listing)
+    assert found["15_0401girlcrashing"] == "5 frames, at least 8 are needed"
+    assert found["0401_3"] == "its video is skipped"
 
 
 def test_usable_movements_are_settled() -> None:

@@ -75,6 +75,9 @@ def test_a_film_is_fitted_once_its_length_is_known(tmp_path: Path) -> None:
     entries = json.loads((out / "manifest.json").read_text())["videos"]
     told = {entry["video"]: entry["reason"] for entry in entries}
     assert told["16_0502funnyerrors_macro_20"] == "5 of its frames 20 to 40 are there, the video has 1 to 24"
+    assert run("casme-sq", root, out, "--fps", "50") == 0
+    (film,) = open_recordings(out)
+    assert (film.fps, float(film.read().times[-1])) == (50, pytest.approx((FRAMES - 1) / 50))
 
 
 def test_a_damaged_recording_is_prepared_again_and_a_changed_one(
