@@ -1,8 +1,9 @@
-"""Choose a step of each fold by its score on the held-out subjects, as publications often do.
+"""Choose a step of each fold by its score on the held-out subjects, as publications often do, or on inner ones.
 
-The scores of that step are optimistic, because the test data chose it. They are shown beside the scores of the last
-step, only to compare with publications that do the same. Scorings during training are small files in the folder of the
-fold. They are written before the checkpoint of their step, so that a resumed run has the same scorings.
+Scores of a step that the held-out subjects chose are optimistic. They are shown beside the scores of the last step,
+only to compare with publications that do the same. `mol_fast.training.inner` chooses without these subjects. Scorings
+during training are small files in the folder of the fold. They are written before the checkpoint of their step, so that
+a resumed run has the same scorings.
 """
 
 from collections.abc import Sequence
@@ -27,14 +28,14 @@ _FOLDER = "scorings"
 
 @dataclass(frozen=True)
 class Scoring:
-    """Predictions of the held-out clips of a fold after `step` optimiser steps."""
+    """Predictions of the clips that choose the step of a fold, after `step` optimiser steps."""
 
     step: int
     evaluation: Evaluation
 
     @property
     def accuracy(self) -> float:
-        """Share of correct held-out videos, 0..1."""
+        """Share of correct videos, 0..1."""
         return self.evaluation.compute().recognition.accuracy
 
 
@@ -48,7 +49,7 @@ class _Stored(msgspec.Struct):
 
 
 def scored_steps(steps: int, every: int) -> list[int]:
-    """Return the steps after which held-out subjects are scored: every `every` steps, and the last step."""
+    """Return the steps after which the subjects that choose are scored: every `every` steps, and the last step."""
     return [step for step in range(1, steps + 1) if step % every == 0 or step == steps]
 
 
@@ -82,7 +83,7 @@ def read_scoring(folder: Path, step: int) -> Scoring:
 
 
 def choose(scorings: Sequence[Scoring]) -> Scoring:
-    """Return the scoring with the best accuracy on the held-out videos; the first one if several are equal."""
+    """Return the scoring with the best accuracy; the first one if several are equal."""
     return max(scorings, key=lambda scoring: scoring.accuracy)
 
 
