@@ -40,7 +40,7 @@ class WeightsHeader(msgspec.Struct, frozen=True):
         train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
         steps: number of optimiser steps.
         spans: shortest, median and longest span of a window in training, from its first to its last frame, in seconds.
-        temperature: temperature that calibrates the probabilities, fitted on held-out subjects; None if not fitted.
+        temperature: temperature that calibrates the probabilities, fitted on other folds; None if not fitted.
     """
 
     config: dict[str, Any]

@@ -145,7 +145,7 @@ def _sight(frame: Picture, tracker: Follower | None, wanted: bool) -> Sight:
 
 def _place(frame: Picture, face: Face | None, index: int) -> _Place:
     matrix = resize_matrix(*frame.shape) if face is None else alignment(face.landmarks)
-    return _Place(matrix, face, index)
+    return _Place(matrix, face and face._replace(mesh=None), index)  # it would stay with the prediction
 
 
 def _ended(window: Window, state: _Begun, place: _Place | None) -> AlignedWindow | Skipped:

@@ -1,4 +1,4 @@
-"""Calibration of a run: for each fold a temperature that its held-out subjects had no part in."""
+"""Calibration of a run: for each fold a temperature that is fitted without its held-out subjects."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,7 +38,10 @@ class Calibration:
 
 
 def calibrate(folds: Mapping[Fold, Evaluation]) -> Calibration:
-    """Calibrate the folds of one seed. No subject has a part in the temperature that it is scored with.
+    """Calibrate the folds of one seed. No subject is among those that its temperature is fitted on.
+
+    The temperature of a fold is fitted on what the weights of the other folds say. They were trained on its subjects,
+    but never asked about them.
 
     Args:
         folds: predictions of the held-out videos of each fold, at least one.

@@ -45,6 +45,7 @@ def test_clip_is_aligned_once_by_its_first_frame(finder: FaceFinder) -> None:
         np.testing.assert_array_equal(item.frames, [warp(frames[i], matrix) for i in item.window.frames])
         assert item.face is not None
         assert (item.face.box, item.anchor) == (face.box, 0)
+        assert item.face.mesh is None  # 6 kB of each window
 
 
 def test_each_sliding_window_is_aligned_by_its_own_first_frame(finder: FaceFinder) -> None:
