@@ -2,10 +2,10 @@
 
 from statistics import mean, stdev
 
-from mol_fast.data.embedded.generate import EMBEDDED
 from mol_fast.evaluation.spotting import METHODS, LongResults
 from mol_fast.metrics import Kind, SpottingCounts, StrsScore
 from mol_fast.metrics.intervals import KINDS
+from mol_fast.report.labels import SYNTHETIC
 from mol_fast.utils.terminal import make_console
 
 _BASELINE = "main direction (baseline)"
@@ -20,7 +20,7 @@ def print_spotting(results: LongResults) -> None:
     console = make_console(width=100)
     count = len(results.recordings)
     title = "1 recording" if count == 1 else f"{count} recordings"
-    if any(recording.source == EMBEDDED for recording in results.recordings):
+    if any(recording.source in SYNTHETIC for recording in results.recordings):
         title += ", synthetic data: published methods reach an F1 of a few hundredths on real videos"
     console.print(title, highlight=False, soft_wrap=True)
     table = Table()

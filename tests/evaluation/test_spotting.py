@@ -110,6 +110,9 @@ def test_scores_worked_out_by_hand(results: LongResults, tmp_path: Path, capsys:
     printed = capsys.readouterr().out
     assert "3, 1, 0" in printed
     assert "0.286" in printed
+    assert "synthetic data" not in printed
+    print_spotting(replace(results, recordings=tuple(replace(item, source="heads") for item in results.recordings)))
+    assert "synthetic data" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
