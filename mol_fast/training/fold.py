@@ -34,7 +34,7 @@ from mol_fast.training.loop import LossNotFinite, train
 from mol_fast.training.models import make_estimator
 from mol_fast.training.parallel import first_alone, largest
 from mol_fast.training.settings import TrainSettings
-from mol_fast.training.start import start_from
+from mol_fast.training.start import seen_subjects, start_from
 from mol_fast.training.step import StepRecord
 from mol_fast.utils.environment import bits_environment
 from mol_fast.utils.errors import Stopped, UserError
@@ -98,14 +98,12 @@ def run_fold(
             _forget_damaged(folder)
         settings = replace(settings, seed=fold.seed)
         clips, held_out = split_clips(fold, videos, protocol, settings.flip, settings.crops)
-        if first:
-            _warn_of_missing(fold, class_counts(clips), protocol.classes)
         info: dict[str, Any] = {
             "classes": list(protocol.classes),
             "preset": settings.preset,
             "protocol": protocol.name,
             "sources": sources(videos),
-            "train_subjects": clips.subjects(),
+            "train_subjects": seen_subjects(settings.init, clips.subjects()),
             "test_subjects": held_out.subjects(),
             "spans": clips.spans(),
         }
@@ -115,6 +113,8 @@ def run_fold(
             clips, inner = split_inner(clips)
             choice = InnerChoice(folder, inner, scored)
             info["inner_subjects"] = inner.subjects()
+        if first:
+            _warn_of_missing(fold, class_counts(clips), protocol.classes)
         model = _new_model(settings, protocol, clips)
         if first:
             write_fold_config(folder, settings, fabric_precision(fabric), info, model.config.to_dict())
@@ -282,6 +282,7 @@ def _fit(
 ) -> None:
     if isinstance(model, Fitted):
         model.fit(clips, settings.seed)
+        model.to(fabric.device)
         save_weights(folder / FILE_NAME, model, info | {"steps": 0})
         return
     log: StepLog | None = None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mol_fast.data import Protocol
+from mol_fast.evaluation.score_weights import Known, Weights
 from mol_fast.nn.model import MOL, Estimator
 from mol_fast.nn.weights import WeightsHeader, find_weights, load_described
 from mol_fast.runs.folder import Fold
@@ -21,25 +22,37 @@ def check_start(path: Path, model: Estimator, folds: Sequence[Fold]) -> None:
     """Check that trainings of `folds` can start from the weights at `path`.
 
     Raises:
-        UserError: the weights cannot be read, are of another kind of model, or were trained on a held-out subject.
+        UserError: the weights cannot be read, are of another kind of model, were trained on a held-out subject, or do
+            not tell what they were trained on.
     """
-    weights, header = load_described(find_weights(path))
+    weights = Weights.load(path)
     if not isinstance(model, MOL):
         raise UserError("--init is for --model mol only: omit it, or train mol alone")
-    given, wanted = weights.config.to_dict(), model.config.to_dict()
+    given, wanted = weights.model.config.to_dict(), model.config.to_dict()
     for name in wanted:
         if name not in _FREE and given[name] != wanted[name]:
             raise UserError(
                 f"{path} holds another model, with {name} {given[name]} where this run has {wanted[name]}: give --init "
                 "weights of the same --preset and options"
             )
-    seen = {subject for subject in header.train_subjects or () if isinstance(subject, Subject)}
-    if both := sorted(seen & {subject for fold in folds for subject in fold.subjects}):
+    if weights.trained_on is None:
+        raise UserError(
+            f"{path} does not tell which subjects it was trained on, so held-out ones may be among them: give weights "
+            "of a run of this version"
+        )
+    held_out = {subject for fold in folds for subject in fold.subjects}
+    if both := sorted(subject for subject in held_out if not weights.trained_on.isdisjoint((subject, str(subject)))):
         names = ", ".join(label_subjects(both).values())
         raise UserError(
             f"{path} was trained on subjects that this run holds out: {names}; its scores would not be honest: hold "
             "out others, or give weights that have not seen them"
         )
+
+
+def seen_subjects(path: Path | None, subjects: Sequence[Subject]) -> list[Known]:
+    """Return the `subjects` of a training, then those that the weights at `path`, from which it starts, have seen."""
+    seen = frozenset() if path is None else Weights.load(path).trained_on or frozenset()
+    return [*subjects, *sorted(seen - {*subjects}, key=str)]
 
 
 def start_from(model: MOL, path: Path, protocol: Protocol) -> None:

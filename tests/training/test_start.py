@@ -7,8 +7,14 @@ import torch
 from harness.trainings import options
 
 from mol_fast.data import PreparedSet
-from mol_fast.nn.weights import load_weights
+from mol_fast.nn.config import PRESETS
+from mol_fast.nn.model import MOL
+from mol_fast.nn.weights import load_weights, save_weights
+from mol_fast.runs.folder import Fold
 from mol_fast.train import main
+from mol_fast.training.start import check_start, seen_subjects
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.names import Subject
 
 
 @pytest.fixture
@@ -37,6 +43,7 @@ def test_a_training_starts_from_weights(
     assert start(embedded_small, tmp_path, weights) == 0
     assert f"starting from {weights}, trained for 1 steps on embedded\n" in capsys.readouterr().err
     assert differences(weights, tmp_path / "run") == []
+    assert load_weights(tmp_path / "run")[1]["train_subjects"] == [["embedded", "s02"], ["embedded", "s03"]]
 
 
 def test_the_layer_of_other_classes_is_new(
@@ -45,6 +52,23 @@ def test_the_layer_of_other_classes_is_new(
     assert start(embedded_small, tmp_path, weights, "--protocol", "embedded-5") == 0
     assert "; new are the layer of the classes (they were negative, positive, surprise)\n" in capsys.readouterr().err
     assert differences(weights, tmp_path / "run") == ["expression_head.fc2.weight", "expression_head.fc2.bias"]
+
+
+def test_subjects_of_the_first_training_are_remembered(tmp_path: Path):
+    """A subject that only the first training has seen is no new one for the second; weights tell their subjects."""
+    file, model = tmp_path / "first.safetensors", MOL(config=PRESETS["small"])
+    info = {"classes": ["negative", "positive", "surprise"]}
+    own, fold = [Subject("embedded", "s02")], Fold.of([Subject("embedded", "s01")], 0)
+    save_weights(file, model, {**info, "train_subjects": [["embedded", "s02"], ["casme2", "sub07"], "samm/006"]})
+    check_start(file, model, [fold])
+    assert seen_subjects(file, own) == [*own, Subject("casme2", "sub07"), "samm/006"]
+    assert seen_subjects(None, own) == own
+    save_weights(file, model, {**info, "train_subjects": ["embedded/s01"]})
+    with pytest.raises(UserError, match="was trained on subjects that this run holds out: s01"):
+        check_start(file, model, [fold])
+    save_weights(file, model, info)
+    with pytest.raises(UserError, match="does not tell which subjects it was trained on"):
+        check_start(file, model, [fold])
 
 
 @pytest.mark.parametrize(
