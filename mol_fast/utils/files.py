@@ -67,7 +67,12 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         yield temporary
         with contextlib.suppress(FileNotFoundError):
             folder.rename(old)
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                old.rename(folder)
+            raise
     finally:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
