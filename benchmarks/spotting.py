@@ -4,9 +4,10 @@
     python benchmarks/spotting.py --results spotting.jsonl --fps 200  only videos of 200 frames per second
 
 Twenty videos of 30 seconds at 30 and at 200 frames per second with micro- and macro-expressions, blinks, gaze, turns of
-the head and some speech; ten of still photographs, ten of neutral faces, and five of speaking ones. Landmarks get an
+the head and some speech; ten of still photographs, ten of neutral faces, and five of speaking ones. Landmarks have an
 error of 0.3 pixels. The baseline, flow in its main direction against a moving threshold, sees the same frames. Every
-video adds a line to the results; videos that are there already are not measured again.
+video adds a line to the results; videos that are there already are not measured again. The sets of videos stay in
+--sets; `python -m mol_fast.evaluate --spotting SET --weights RUN` scores those with expressions together with weights.
 """
 
 import argparse
@@ -21,57 +22,57 @@ import cv2
 import numpy as np
 import torch
 
-from mol_fast.data import generate_long
+from mol_fast.data import generate_long_set
 from mol_fast.data.embedded.long_video import Scene
+from mol_fast.data.recordings import Recording, open_recordings
 from mol_fast.metrics import Interval, SpottedVideo, spotting_scores
 from mol_fast.spotting import MainDirection, Spotter
 
 SECONDS = 30.0
 FIRST_SUBJECT = 20  # constants were chosen on subjects 0 to 7
-JITTER = 0.3  # error of the landmarks, pixels
 VIDEOS: tuple[tuple[Scene, int], ...] = (("expressions", 20), ("still", 10), ("neutral", 10), ("speech", 5))
 METHODS = ("spotter", "main direction")
 
 
-def videos(rates: list[float]) -> list[tuple[int, Scene, float]]:
-    """Return subject, scene and frame rate of the videos to measure."""
-    return [
-        (subject, scene, fps)
-        for fps in rates
-        for scene, count in (VIDEOS if fps == 30 else VIDEOS[:1])
-        for subject in range(FIRST_SUBJECT, FIRST_SUBJECT + count)
-    ]
-
-
-def measure(subject: int, scene: Scene, fps: float) -> dict[str, Any]:
+def measure(recording: Recording) -> dict[str, Any]:
     """Spot the moments of a video by both methods. Returns what the table needs."""
-    video = generate_long(subject, scene, SECONDS, fps)
-    rng = np.random.default_rng(video.seed)
+    data = recording.read()
     spotter, baseline = Spotter(), MainDirection()
     moments, spent = [], [0.0, 0.0]
-    for chunk in video.chunks():
-        landmarks = chunk.landmarks.numpy() + rng.normal(0, JITTER, chunk.landmarks.shape)
-        for place, frame in enumerate(chunk.frames.numpy()):
-            given = frame, landmarks[place], float(chunk.times[place]), chunk.first + place
-            started = time.process_time()
-            moments += spotter.add(*given)
-            between = time.process_time()
-            baseline.add(*given)
-            spent[0] += between - started
-            spent[1] += time.process_time() - between
+    for frame, landmarks, number, time_stamp in zip(*(tensor.numpy() for tensor in data[:4]), strict=True):
+        given = frame, landmarks, float(time_stamp), int(number)
+        started = time.process_time()
+        moments += spotter.add(*given)
+        between = time.process_time()
+        baseline.add(*given)
+        spent[0] += between - started
+        spent[1] += time.process_time() - between
     started = time.process_time()
     moments += spotter.finish()
     spent[0] += time.process_time() - started
     found = [moment.interval for moment in moments], baseline.finish()
     return {
-        "subject": subject,
-        "scene": scene,
-        "fps": fps,
-        "frames": video.frames,
-        "true": [asdict(interval) for interval in video.intervals],
+        "frames": recording.frames,
+        "true": [asdict(interval) for interval in recording.intervals],
         "found": {method: [asdict(one) for one in intervals] for method, intervals in zip(METHODS, found, strict=True)},
         "core_seconds": dict(zip(METHODS, spent, strict=True)),
     }
+
+
+def measure_scene(sets: Path, scene: Scene, fps: float, count: int, results: Path) -> None:
+    """Measure the videos of a scene that are missing in the results, and generate their set if it is missing."""
+    there = {(row["subject"], row["scene"], row["fps"]) for row in read(results)}
+    subjects = [FIRST_SUBJECT + place for place in range(count)]
+    if all((subject, scene, fps) in there for subject in subjects):
+        return
+    folder = sets / f"{scene}-{fps:g}"
+    if not (folder / "set.json").exists():
+        generate_long_set(folder, subjects, SECONDS, fps, scene)
+    for subject, recording in zip(subjects, open_recordings(folder), strict=True):
+        if (subject, scene, fps) not in there:
+            line = json.dumps({"subject": subject, "scene": scene, "fps": fps, **measure(recording)})
+            with results.open("a") as file:
+                file.write(line + "\n")
 
 
 def read(results: Path) -> list[dict[str, Any]]:
@@ -123,17 +124,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="file of results, one JSON object a line")
     parser.add_argument("--fps", type=float, nargs="*", default=[30.0, 200.0], help="frame rates to measure")
-    parser.add_argument("--part", type=int, nargs=2, default=[1, 1], metavar=("K", "N"), help="part K of N processes")
+    parser.add_argument("--sets", type=Path, default=Path("runs/long-sets"), help="folder of the sets of videos")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     options.results.touch()
-    part, parts = options.part
-    for video in videos(options.fps)[part - 1 :: parts]:
-        if video not in {(row["subject"], row["scene"], row["fps"]) for row in read(options.results)}:
-            line = json.dumps(measure(*video))
-            with options.results.open("a") as file:
-                file.write(line + "\n")
+    for fps in options.fps:
+        for scene, count in VIDEOS if fps == 30 else VIDEOS[:1]:
+            measure_scene(options.sets, scene, fps, count, options.results)
     print(*table(read(options.results)), sep="\n")
 
 

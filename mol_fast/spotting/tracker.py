@@ -96,7 +96,8 @@ def dense_flow() -> Any:
     import cv2
 
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow.setFinestScale(0)  # full resolution: an error of 0.04 px over a second, instead of 0.09
+    flow.setFinestScale(0)  # full resolution: half the error
+    flow.setVariationalRefinementIterations(2)  # instead of 5: the same error in two thirds of the time
     return flow
 
 

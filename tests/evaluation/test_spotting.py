@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.sharing import made_once
 
-from mol_fast.data import PreparedSet, generate_long_set
+from mol_fast.data import PreparedSet, generate_long, generate_long_set
 from mol_fast.data.recordings import Movement, Recording, open_recordings
 from mol_fast.evaluate import main
 from mol_fast.evaluation.spotting import LongResults, Recogniser, find_recognisers
@@ -33,6 +33,9 @@ def test_an_embedded_long_set_is_a_prepared_set(long_set: Path) -> None:
     assert sum(len(item.movements) for item in recordings) == len(videos) >= 1
     for video in videos:
         video.check()
+    for number, item in enumerate(recordings):
+        exact = generate_long(number, seconds=6, fps=15).landmarks(0, item.frames)
+        assert float((item.read().landmarks - exact).std()) == pytest.approx(0.3, rel=0.02)
     with pytest.raises(UserError, match="is not empty; give a new one"):
         generate_long_set(long_set, [0], 1)
 

@@ -28,7 +28,8 @@ def test_a_photograph_has_no_moment_and_is_measured_once(
     results = tmp_path / "results.jsonl"
     monkeypatch.setattr(benchmark_file, "VIDEOS", (("still", 1),))
     monkeypatch.setattr(benchmark_file, "FIRST_SUBJECT", 0)
-    monkeypatch.setattr(sys, "argv", ["spotting.py", "--results", str(results), "--fps", "30"])
+    options = ["--results", str(results), "--sets", str(tmp_path / "sets"), "--fps", "30"]
+    monkeypatch.setattr(sys, "argv", ["spotting.py", *options])
     benchmark_file.main()
     (row,) = map(json.loads, results.read_text().splitlines())
     assert row["found"]["spotter"] == row["true"] == []

@@ -79,8 +79,11 @@ class LongVideo:
             motion, face = self._moving_face(times)
             rng = np.random.default_rng([*self.seed, first])
             frames = render_frames(rng, self.subject, motion, face.inverse(grid), FRAME)
-            landmarks = face.forward(self.subject.landmarks.expand(len(times), -1, -1))
-            yield LongChunk(first, times, frames, landmarks)
+            yield LongChunk(first, times, frames, self._landmarks(face, len(times)))
+
+    def landmarks(self, first: int, last: int) -> Tensor:
+        """Return the exact landmarks of the frames from `first` to before `last`, float32 (last - first, 68, 2)."""
+        return self._landmarks(self._moving_face(np.arange(first, last) / self.fps)[1], last - first)
 
     def flow(self, first: int, second: int) -> Tensor:
         """Return the exact flow from one frame to another, float32 (2, 144, 144), in pixels.
@@ -93,6 +96,9 @@ class LongVideo:
         grid = pixel_grid(FRAME, FRAME).float()
         here, there = (self._moving_face(np.array([frame / self.fps]))[1] for frame in (first, second))
         return (there.forward(here.inverse(grid)) - grid)[0].T.reshape(2, FRAME, FRAME)
+
+    def _landmarks(self, face: MovingFace, count: int) -> Tensor:
+        return face.forward(self.subject.landmarks.expand(count, -1, -1))
 
     def _moving_face(self, times: Array) -> tuple[Motion, MovingFace]:
         values = torch.from_numpy(self.timeline.at(times)).float()
