@@ -1,9 +1,9 @@
 """Spot the movements in recordings, recognise them, and score both as the MEGC challenges do.
 
 The spotter has no parameter that is fitted on data: its constants were chosen on embedded subjects 0 to 7. Each found
-interval is recognised by weights that were not trained on its subject, by the rule of clips: all of its windows,
-averaged. The baseline, flow in its main direction against a moving threshold, sees the same frames, and what it finds
-is recognised by the same weights.
+interval is recognised by weights that were not trained on its subject, by one window, as `predict` does. The baseline,
+flow in its main direction against a moving threshold, sees the same frames, and what it finds is recognised by the same
+weights.
 """
 
 import json
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mol_fast.data import normalise_frames
+from mol_fast.data.clips import normalise_frames, spread
 from mol_fast.data.protocols import PROTOCOLS
 from mol_fast.data.recordings import Recording, RecordingData
 from mol_fast.evaluation.score_weights import Weights
@@ -39,7 +40,7 @@ from mol_fast.spotting import MainDirection, Spotter
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
 from mol_fast.utils.names import Subject, label_subjects
-from mol_fast.vision.sizes import CROP, MARGIN, PAIRS, interval
+from mol_fast.vision.sizes import CROP, MARGIN
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -312,7 +313,7 @@ def recognise(
             if recording.person in recogniser.subjects:
                 data = recording.read()
                 places[place] = {
-                    method: tuple(_class(model, recogniser, data, span, fabric, batch_size) for span in found)
+                    method: _classes(model, recogniser, data, found, fabric, batch_size)
                     for method, found in results.spotted[place].items()
                 }
                 on_recording()
@@ -321,24 +322,28 @@ def recognise(
 
 
 @torch.inference_mode()
-def _class(
-    model: MOL, recogniser: Recogniser, data: RecordingData, span: Interval, fabric: "Fabric", batch_size: int
-) -> str:
-    """Return the class of an interval: the mean over all windows of its clip, as in training."""
-    frames, _ = data.clip(data.rows(span.onset, span.offset))
-    step = interval(len(frames))
-    square = frames[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
-    total = torch.zeros(len(recogniser.classes))
-    for start in range(0, step, batch_size):
-        windows = [
-            square[first : first + PAIRS * step + 1 : step] for first in range(start, min(start + batch_size, step))
-        ]
+def _classes(
+    model: MOL, recogniser: Recogniser, data: RecordingData, spans: Sequence[Interval], fabric: "Fabric", batch: int
+) -> tuple[str, ...]:
+    """Return the class of each interval, by one window: 8 frames evenly spaced in time from onset to offset."""
+    classes: list[str] = []
+    for start in range(0, len(spans), batch):
+        windows = torch.stack([_window(data, span) for span in spans[start : start + batch]])
         with fabric.autocast():
-            output = model(normalise_frames(torch.stack(windows).to(fabric.device))[:, None])
-        total += output.logits.float().softmax(-1).sum(0).cpu()
-    if not torch.isfinite(total).all():
-        raise UserError(f"{recogniser.file} returns non-finite values: train it again")
-    return recogniser.classes[int(total.argmax())]
+            logits = model(normalise_frames(windows.to(fabric.device))[:, None]).logits
+        if not torch.isfinite(logits).all():
+            raise UserError(f"{recogniser.file} returns non-finite values: train it again")
+        classes += [recogniser.classes[best] for best in logits.argmax(-1).tolist()]
+    return tuple(classes)
+
+
+def _window(data: RecordingData, span: Interval) -> Tensor:
+    """Return the frames (8, 128, 128) of the window of an interval, the same that `predict` reads of a moment."""
+    numbers, times = data.numbers.numpy(), data.times.numpy()
+    first, last = np.searchsorted(numbers, span.onset), np.searchsorted(numbers, span.offset, "right") - 1
+    rows = spread(times, int(first), float(times[max(first, last)] - times[first]))
+    frames, _ = data.clip(slice(rows[0], rows[-1] + 1))
+    return frames[[row - rows[0] for row in rows], MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
 
 
 def _video(name: str, recording: Recording, true: Sequence[Interval], found: Sequence[Interval]) -> SpottedVideo:

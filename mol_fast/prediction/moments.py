@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.data.clips import spread
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
-from mol_fast.prediction.windows import Window, spread
+from mol_fast.prediction.windows import Window
 from mol_fast.spotting import LEAST_FPS, Moment, Spotter, is_slow
 from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError

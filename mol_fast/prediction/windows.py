@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mol_fast.data.clips import nearest, spread
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import Times
@@ -122,12 +123,6 @@ def is_one_clip(count: int, length: int | Seconds, times: Times | None) -> bool:
     return count <= length
 
 
-def nearest(times: Times, time: float) -> int:
-    """Return the index of the frame nearest to a time; the earlier one of two."""
-    after = min(int(np.searchsorted(times, time)), len(times) - 1)
-    return after - 1 if after and time - times[after - 1] <= times[after] - time else after
-
-
 def _window(frames: Iterable[int], anchor: int, times: Times | None) -> Window:
     chosen = tuple(frames)
     return Window(chosen, anchor, None if times is None else (float(times[chosen[0]]), float(times[chosen[-1]])))
@@ -144,11 +139,3 @@ def _starts(last: int, stride: int | Seconds, times: Times | None) -> list[int]:
         steps = math.floor((times[index] - times[0]) / stride.value + 0.5) + 1
         index = max(index + 1, nearest(times, times[0] + steps * stride.value))
     return [*starts, last]
-
-
-def spread(times: Times, start: int, length: float) -> list[int]:
-    """Return 8 different frames nearest to evenly spaced times over a stretch; consecutive ones if it has no more."""
-    frames = [start]
-    for k in range(1, WINDOW):
-        frames.append(max(nearest(times, times[start] + length * k / PAIRS), frames[-1] + 1))
-    return [min(frame, len(times) - WINDOW + k) for k, frame in enumerate(frames)]

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mol_fast.data import VideoData, cut_window
-from mol_fast.prediction.windows import Seconds, Window, nearest, plan_windows
+from mol_fast.data.clips import nearest
+from mol_fast.prediction.windows import Seconds, Window, plan_windows
 
 
 @pytest.mark.parametrize("count", [8, 15, 16, 23, 100])
