@@ -110,6 +110,15 @@ def uninterrupted(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPath
     return made_once(tmp_path_factory, "uninterrupted", partial(whole, embedded_small))
 
 
+@pytest.fixture(scope="module")
+def light() -> Iterator[None]:
+    """The trainings of a module are those of `harness.trainings.light`, as those of the two runs above."""
+    from harness.trainings import light
+
+    with light():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finder() -> FaceFinder:
     """The default finder of faces. Its models are fetched once for all sessions; without network, it skips the test."""

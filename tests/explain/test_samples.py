@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from harness.trainings import options
 
 from mol_fast.data import ClipDataset, PreparedSet
 from mol_fast.data.protocols import get_protocol
@@ -11,12 +12,14 @@ from mol_fast.explain.samples import explain_samples
 from mol_fast.nn.weights import load_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.spotting import REGIONS
+from mol_fast.train import main
 
 
 def test_samples_of_a_run_are_explained(
-    finished_run: Path, embedded_small: PreparedSet, monkeypatch: pytest.MonkeyPatch
+    embedded_small: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = finished_run / "folds" / "s01-seed0"
+    assert main(options(embedded_small, tmp_path, "--steps", "1", "--folds", "s01")) == 0
+    folder = tmp_path / "run/folds/s01-seed0"
     results = FoldResults.read(folder)
     assert results is not None
     for sample in results.samples:
@@ -25,7 +28,7 @@ def test_samples_of_a_run_are_explained(
         assert tuple(sample.regions) == (*REGIONS, ELSEWHERE)
         assert sum(sample.regions.values()) == pytest.approx(1, abs=1e-4)
         assert sample.sentence
-    page = (finished_run / "report.html").read_text()
+    page = (tmp_path / "run/report.html").read_text()
     assert page.count("(Grad-CAM): ") >= len(results.samples)
     assert f"Motion: {results.samples[0].sentence}." in page
 

@@ -1,14 +1,11 @@
 """A training step of a batch that is split over the processes of torchrun, or of the whole batch in one process.
 
-    PYTHONPATH=tests torchrun --nproc-per-node 2 -m harness.split_batch FOLDER
-
 In float64, with dropout, with statistics per frame and per clip. The first process writes the loss, every gradient and
 every buffer to frame.safetensors and clip.safetensors in FOLDER. It writes those of layers that PyTorch converted to
 SyncBatchNorm, on batches of different sizes, to uneven.safetensors.
 """
 
 import gc
-import sys
 from pathlib import Path
 
 import torch
@@ -76,14 +73,16 @@ def uneven(rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
     return {"first clip": maps.grad[:2], **gradients, **dict(layers.named_buffers())}
 
 
-if __name__ == "__main__":
+def main(argv: list[str]) -> int:
+    """Compute them in this process and the others."""
     dist.init_process_group("gloo")
     place = dist.get_rank(), dist.get_world_size()
     found = {"frame": step("frame", *place), "clip": step("clip", *place), "uneven": uneven(*place)}
     for name, values in found.items():
         if dist.get_rank() == 0:
             tensors = {name: value.contiguous() for name, value in values.items()}
-            save_file(tensors, Path(sys.argv[1]) / f"{name}.safetensors")
+            save_file(tensors, Path(argv[0]) / f"{name}.safetensors")
     gc.collect()  # what holds the group, whose threads must be joined while Python runs
     dist.barrier()
     dist.destroy_process_group()
+    return 0

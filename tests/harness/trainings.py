@@ -1,20 +1,39 @@
-"""Trainings of a few steps, and what of them must be the same."""
+"""Trainings of a few steps, and what of them must be the same. As a program, `light_main`."""
 
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import pytest
+from harness import forks
+from harness.forks import Program
 from safetensors.torch import load_file
 
+from mol_fast import PRESETS
 from mol_fast.data import PreparedSet
 from mol_fast.train import main
 
 STEPS = 6
+
+
+@contextmanager
+def light() -> Iterator[None]:
+    """Trainings with a narrow flow head, unexplained samples, and reports whose drawings are empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "small", replace(PRESETS["small"], flow_width=0.02))
+        patch.setattr("mol_fast.training.fold.explain_samples", lambda model, clips, samples: samples)
+        patch.setattr("mol_fast.report.figures._png", lambda figure: b"")
+        yield
+
+
+def light_main(argv: list[str]) -> int:
+    """`main` with such trainings."""
+    with light():
+        return main(argv)
 
 
 def options(prepared: PreparedSet, out: Path, *more: str) -> list[str]:
@@ -50,17 +69,27 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def every_fold(prepared: PreparedSet, out: Path) -> None:
     """Hold out every subject in turn, with two seeds and one step each."""
-    assert main(options(prepared, out, "--steps", "1", "--folds", "all", "--seeds", "2")) == 0
+    assert light_main(options(prepared, out, "--steps", "1", "--folds", "all", "--seeds", "2")) == 0
 
 
 def whole(prepared: PreparedSet, out: Path) -> None:
     """The training that `start` begins, from its beginning to its end."""
-    assert start(prepared, out).wait() == 0
+    assert start(prepared, out).end() == 0
 
 
-def start(prepared: PreparedSet, out: Path, *more: str) -> subprocess.Popen[bytes]:
+def start(prepared: PreparedSet, out: Path, *more: str) -> Program:
     """Begin that training in a process, and a group, of its own."""
-    command = [sys.executable, "-m", "mol_fast.train", *options(prepared, out, *more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdout=nothing, stderr=pipe, env=environment, start_new_session=True)
+    return forks.start(light_main, options(prepared, out, *more), out.with_name(f"{out.name}.printed"))
+
+
+def await_steps(process: Program, out: Path, steps: int) -> None:
+    """Wait until the only fold of a run has recorded `steps` steps, or its process has ended."""
+    while process.is_alive():
+        lines = [path.read_text().count("\n") for path in out.glob("run/folds/*/metrics.csv")]
+        if max(lines, default=0) >= steps + 1:  # with the names of the columns
+            return
+        process.join(0.02)
+
+
+if __name__ == "__main__":
+    sys.exit(light_main(sys.argv[1:]))

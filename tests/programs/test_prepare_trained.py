@@ -10,6 +10,8 @@ import pytest
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet
 from mol_fast.train import main
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def train(prepared: Path, out: Path, protocol: str) -> int:
     """Stops at the latest where the folds are made, for want of the subject."""

@@ -21,6 +21,8 @@ from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject, VideoId
 
+pytestmark = pytest.mark.usefixtures("light")
+
 OTHER = {"disgust": "surprise", "surprise": "happiness", "happiness": "disgust"}
 
 

@@ -16,6 +16,8 @@ from mol_fast.train import main
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import VideoId
 
+pytestmark = pytest.mark.usefixtures("light")
+
 BY_TEST = ("--selection", "test", "--score-every", "2")
 
 

@@ -18,6 +18,8 @@ from mol_fast.training.settings import RECIPES, TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject
 
+pytestmark = pytest.mark.usefixtures("light")
+
 KNOWN = ("disgust", "happiness", "surprise")
 
 

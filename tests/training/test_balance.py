@@ -19,6 +19,8 @@ from mol_fast.training.balance import balanced_order, class_counts, class_weight
 from mol_fast.training.loop import batches
 from mol_fast.training.settings import TrainSettings
 
+pytestmark = pytest.mark.usefixtures("light")
+
 LABELS = [0] * 13 + [2] * 5 + [3] * 2
 
 

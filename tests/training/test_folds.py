@@ -6,13 +6,11 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from harness.trainings import options, outcome, start
+from harness.trainings import STEPS, await_steps, options, outcome, start
 
 from mol_fast.data import PreparedSet
 from mol_fast.metrics import Evaluation
@@ -21,6 +19,8 @@ from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.stored import read_run
 from mol_fast.train import main
 from mol_fast.training.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("light")
 
 
 def test_all_folds_are_pooled(embedded_small: PreparedSet, finished_run: Path) -> None:
@@ -53,18 +53,15 @@ def test_all_folds_are_pooled(embedded_small: PreparedSet, finished_run: Path) -
 def test_killed_runs_end_alike(embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments, then the same command again until it ends: the same bits."""
     rng = random.Random(0)
-    kills = 0
-    while True:
+    codes = []
+    for _ in range(4):
         process = start(embedded_small, tmp_path)
-        try:
-            code = process.wait(timeout=rng.uniform(4, 12) if kills < 4 else None)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            continue
-        assert code == 0
-        break
+        await_steps(process, tmp_path, rng.randrange(STEPS))
+        process.join(rng.uniform(0, 0.5))
+        process.kill()
+        codes.append(process.end())
+    assert -signal.SIGKILL in codes
+    assert start(embedded_small, tmp_path).end() == 0
     assert outcome(tmp_path) == outcome(uninterrupted)
 
 
@@ -74,16 +71,13 @@ def test_defect_04_a_signal_to_the_group_leaves_a_checkpoint(
 ) -> None:
     """The processes that read clips died first, and the training ended with a traceback and no checkpoint."""
     process = start(embedded_small, tmp_path, "--checkpoint-every", "0", "--workers", workers)
-    metrics = tmp_path / "run/folds" / next((uninterrupted / "run/folds").iterdir()).name / "metrics.csv"
-    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        time.sleep(0.02)
+    await_steps(process, tmp_path, 2)
     os.killpg(process.pid, number)
-    error = process.communicate()[1].decode()
-    assert process.returncode == 128 + number
+    assert process.end() == 128 + number
+    (error,) = [line for line in process.error.splitlines() if not line.startswith("fold 1/1 ")]
     assert error.startswith(f"error: stopped by {number.name} after step ")
-    assert error.count("\n") == 1
-    assert list(metrics.parent.glob("checkpoints/step-*.safetensors"))
-    assert start(embedded_small, tmp_path).wait() == 0
+    assert list(tmp_path.glob("run/folds/*/checkpoints/step-*.safetensors"))
+    assert start(embedded_small, tmp_path).end() == 0
     assert outcome(tmp_path) == outcome(uninterrupted)
 
 

@@ -20,6 +20,8 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject
 from mol_fast.utils.sealed import unpack
 
+pytestmark = pytest.mark.usefixtures("light")
+
 INNER = (
     *("--selection", "inner", "--score-every", "1", "--model", "ststnet", "--test-subjects", "s03"),
     *("--lr", "0.01", "--warmup", "0", "--schedule", "constant"),

@@ -3,15 +3,18 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from harness import forks, split_batch
 from harness.split_batch import step, uneven
-from harness.trainings import options, outcome
+from harness.trainings import light_main, options, outcome
 from safetensors.torch import load_file
 
 from mol_fast.data import PreparedSet
@@ -24,20 +27,30 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 TESTS = str(Path(__file__).parents[1])
 EPS = torch.finfo(torch.float32).eps
 
+pytestmark = pytest.mark.usefixtures("light")
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
+    """Begin two processes as users do; what depends on torchrun itself needs that."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     environment["PYTHONPATH"] = os.pathsep.join([TESTS, *filter(None, [os.environ.get("PYTHONPATH")])])
     pipe = subprocess.PIPE
     return subprocess.Popen([*TORCHRUN, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def run_two(*arguments: str, code: int = 0) -> tuple[str, str]:
-    """What two processes print."""
-    process = start(*arguments)
-    out, error = process.communicate()
-    assert process.returncode == code, error
-    return out, error
+def run_two(main: Callable[[list[str]], int], folder: Path, *arguments: str) -> str:
+    """What two processes print that have the variables of torchrun."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
+    common |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    two = [
+        forks.start(main, [*arguments], folder / f"printed-{rank}", common | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [process.end() for process in two] == [0, 0], "".join(process.error for process in two)
+    return "".join(process.out for process in two)
 
 
 def losses(out: Path) -> list[dict[str, float]]:
@@ -50,7 +63,7 @@ def losses(out: Path) -> list[dict[str, float]]:
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of what two processes computed together."""
     folder = tmp_path_factory.mktemp("split")
-    run_two("-m", "harness.split_batch", str(folder))
+    run_two(split_batch.main, folder, str(folder))
     return folder
 
 
@@ -89,7 +102,8 @@ SPLIT = ("--batch-size", "2", "--steps", "6", "--selection", "test", "--score-ev
 def split_run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes that split its batches."""
     out_folder = tmp_path_factory.mktemp("split")
-    out, _ = run_two("-m", "mol_fast.train", *options(embedded_small, out_folder, *SPLIT, "--parallel", "batch"))
+    given = options(embedded_small, out_folder, *SPLIT, "--parallel", "batch")
+    out = run_two(light_main, out_folder, *given)
     assert out.count("written to") == 1, "the first process alone writes and prints"
     return out_folder
 
@@ -118,7 +132,7 @@ def test_split_batches_have_the_losses_of_one_process(
 
 def test_all_stop_after_the_same_step_and_go_on(embedded_small: PreparedSet, split_run: Path, tmp_path: Path) -> None:
     given = [*SPLIT, "--parallel", "batch"]
-    process = start("-m", "mol_fast.train", *options(embedded_small, tmp_path, *given, "--checkpoint-every", "0"))
+    process = torchrun("-m", "harness.trainings", *options(embedded_small, tmp_path, *given, "--checkpoint-every", "0"))
     metrics = tmp_path / next(split_run.glob("run/folds/*/metrics.csv")).relative_to(split_run)
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
         time.sleep(0.01)
@@ -127,15 +141,15 @@ def test_all_stop_after_the_same_step_and_go_on(embedded_small: PreparedSet, spl
     assert process.returncode != 0
     (checkpoint,) = metrics.parent.glob("checkpoints/step-*.safetensors")
     assert f"stopped by SIGTERM after step {int(checkpoint.stem[5:])} of fold" in error
-    run_two("-m", "mol_fast.train", *options(embedded_small, tmp_path, *given))
+    run_two(light_main, tmp_path, *options(embedded_small, tmp_path, *given))
     assert outcome(tmp_path) == outcome(split_run)
 
 
-def test_torchrun_shares_folds(embedded_small: PreparedSet, tmp_path: Path) -> None:
+def test_processes_that_communicate_share_folds(embedded_small: PreparedSet, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     more = ["--steps", "1", "--folds", "all", "--tasks", "mer"]
-    assert main(options(embedded_small, one, *more)) == 0
-    out, _ = run_two("-m", "mol_fast.train", *options(embedded_small, two, *more))
+    assert light_main(options(embedded_small, one, *more)) == 0
+    out = run_two(light_main, tmp_path, *options(embedded_small, two, *more))
     assert out.count("written to") == 1
     assert outcome(one) == outcome(two)
 
@@ -163,7 +177,9 @@ def test_a_failed_fold_leaves_others_their_work(embedded_small: PreparedSet, tmp
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
     more = ["--steps", "1", "--folds", "all", "--tasks", "mer"]
-    _, error = run_two(str(script), *options(embedded_small, tmp_path, *more), code=1)
+    process = torchrun(str(script), *options(embedded_small, tmp_path, *more))
+    _, error = process.communicate()
+    assert process.returncode == 1
     assert error.count("the loss is not finite at step 1 of fold s01-seed0, step 1 of fold s03-seed0") == 1
     folds = tmp_path / "run/folds"
     assert [path.parent.name for path in sorted(folds.glob("*/scores.json"))] == ["s02-seed0"]

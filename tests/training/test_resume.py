@@ -18,6 +18,8 @@ from mol_fast.train import main
 from mol_fast.training import fold
 from mol_fast.training.step import StepRecord
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGTERM)

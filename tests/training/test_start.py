@@ -16,6 +16,8 @@ from mol_fast.training.start import check_start, seen_subjects
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 @pytest.fixture
 def weights(finished_run: Path) -> Path:

@@ -17,6 +17,8 @@ from mol_fast.training.fold import _read_finished
 from mol_fast.training.temperatures import store_temperatures
 from mol_fast.utils.sealed import unpack
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def test_weights_of_a_run_tell_the_temperature_of_their_fold(finished_run: Path) -> None:
     told = json.loads((finished_run / "scores.json").read_text())["calibration"]
