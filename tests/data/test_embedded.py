@@ -21,7 +21,7 @@ from mol_fast.data.embedded.geometry import face_alignment, pixel_grid, sample
 from mol_fast.data.embedded.motion import Motion, make_motion
 from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.data.embedded.rendering import moving_face, render_clip
-from mol_fast.data.embedded.subjects import make_subject
+from mol_fast.data.embedded.subjects import Subject, make_subject
 from mol_fast.utils.errors import UserError
 
 PIXELS = pixel_grid(144, 144)
@@ -169,8 +169,24 @@ def test_a_video_depends_on_seed_subject_and_number_only(embedded_small: Prepare
     assert not any(video.path.read_bytes() == expected[video.name] for video in other.videos)
 
 
+CLIPS: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renders no clip twice, where a test is about the folder of a set."""
+
+    def draw(rng: np.random.Generator, subject: Subject, *motion: object) -> tuple[Tensor, Tensor, Tensor]:
+        key = f"{subject.name} {rng.bit_generator.state}"
+        if key not in CLIPS:
+            CLIPS[key] = render_clip(rng, subject, *motion)
+        return CLIPS[key]
+
+    monkeypatch.setattr(embedded, "render_clip", draw)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, drawn_once: None) -> list[Path]:
     """Makes `embedded_set` generate one subject, and lists the folders it generated."""
     made = []
 
@@ -237,6 +253,7 @@ def test_folders_of_others_are_left_alone(small: list[Path], tmp_path: Path):
     assert not small
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("step", ["write_video", "write_index"])
 def test_interrupted_generation_is_no_set(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     old = generate_embedded(tmp_path / "old", subjects=1, repeats=1)

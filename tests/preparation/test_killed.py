@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from harness import forks
 from harness.fake_releases import Fake, head, write_casme2, write_frames
 
 from mol_fast import tvl1
@@ -28,7 +27,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import Face
 
 KILLS = 20
-VIDEOS = 3
+VIDEOS = 2
 
 
 class StillFinder:
@@ -49,7 +48,7 @@ def difference(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three videos of noise; their flow costs nothing, and disks are not waited for."""
+    """Videos of noise; their flow costs nothing, and disks are not waited for."""
     monkeypatch.setattr(tvl1, "flow", difference)
     monkeypatch.setattr("mol_fast.utils.files.os.fsync", lambda descriptor: None)
     rng = np.random.default_rng(0)
@@ -150,16 +149,17 @@ def test_killed_at_every_rename(release: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_workers_end_with_their_parent_and_the_next_run_goes_on(tmp_path: Path) -> None:
     """The program itself, killed while two workers are at it."""
-    root = write_casme2(tmp_path / "release", [Fake(i, "a", "fear") for i in range(1, 7)])
+    root = write_casme2(tmp_path / "release", [Fake(i, "a", "fear") for i in range(1, 5)])
     assert head().shape == (9, 176, 176)
-    command = [sys.executable, "-m", "mol_fast.prepare", "casme2", "--root", str(root), "--workers", "2", "--out"]
     out = tmp_path / "out"
-    process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(out.rglob("records/*/*.json")) and process.poll() is None:
+    options = ["casme2", "--root", str(root), "--out", str(out), "--workers", "2"]
+    process = forks.start(main, options, tmp_path / "printed")
+    while not list(out.rglob("records/*/*.json")) and process.is_alive():
         time.sleep(0.01)
+    assert process.pid is not None
     children = _children(process.pid)
     process.kill()
-    process.wait()
+    process.join()
     assert len(children) >= 2
     while any(_runs(pid) for pid in children):
         time.sleep(0.01)

@@ -4,18 +4,18 @@ import contextlib
 import os
 import platform
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from harness import forks
 from harness.fake_releases import Fake, write_casme2
+from harness.forks import Program
 
 from mol_fast.data import PreparedSet
 from mol_fast.prepare import main
 
-VIDEOS = 5
+VIDEOS = 4
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,10 @@ def done(out: Path) -> int:
     return len(list(out.rglob("records/*/*.json")))
 
 
-def stopped_run(release: Path, out: Path) -> subprocess.Popen[bytes]:
+def stopped_run(release: Path, out: Path) -> Program:
     """The program in processes of its own, halted when some of the videos are done."""
-    command = [sys.executable, "-m", "mol_fast.prepare", *options(release, out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not done(out) and process.poll() is None:
+    process = forks.start(main, options(release, out), out.with_name("printed"))
+    while not done(out) and process.is_alive():
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGSTOP)
     assert 1 <= done(out) < VIDEOS
@@ -63,11 +62,11 @@ def test_the_second_run_stops(release: Path, tmp_path: Path, capfd: pytest.Captu
         assert content(out) == before
         if not killed:
             os.killpg(first.pid, signal.SIGCONT)
-            assert first.wait() == 0
+            assert first.end() == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+        first.join()
     assert main(options(release, out)) == 0
     assert f"{kept if killed else VIDEOS} were done before" in capfd.readouterr().out
     assert len(PreparedSet.open(out).videos) == VIDEOS

@@ -12,12 +12,14 @@ from harness.trainings import options_once
 from safetensors.torch import load_file
 
 from mol_fast.data import PreparedSet
-from mol_fast.nn.config import MOLConfig
+from mol_fast.nn.config import PRESETS, MOLConfig
 from mol_fast.nn.weights import load_weights
 from mol_fast.train import main
 from mol_fast.training.loop import learning_rate_factor
 from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.sealed import pack, unpack
+
+pytestmark = pytest.mark.usefixtures("light")
 
 TERMS = ("total", "expression", "flow", "landmarks")
 
@@ -92,7 +94,7 @@ def test_weights_rebuild_the_model(run: Path) -> None:
     model, info = load_weights(run)
     assert info["classes"] == ["negative", "positive", "surprise"]
     assert info["steps"] == 3
-    assert model.config.flow_width == 0.25
+    assert model.config.flow_width == PRESETS["small"].flow_width < 1
     with torch.no_grad():
         assert model(torch.randn(1, 1, 8, 128, 128)).logits.shape == (1, 3)
 
