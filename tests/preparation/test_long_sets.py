@@ -12,6 +12,7 @@ from harness.fake_releases import head, write_frames
 
 from mol_fast.data import FRAME, PreparedSet
 from mol_fast.data.recordings import open_recordings
+from mol_fast.evaluate import main as evaluate
 from mol_fast.prepare import main
 from mol_fast.utils.errors import UserError
 
@@ -63,6 +64,12 @@ def test_from_a_tree_to_a_set(name: str, tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert run(name, root, out) == 0
     assert "0 recordings in" in capsys.readouterr().out
+    scored = tmp_path / "scored"
+    assert evaluate(["--spotting", str(out), "--out", str(scored)]) == 0
+    told = json.loads((scored / "spotting.json").read_text())["recordings"]
+    assert [[one["onset"] for one in item["true"]] for item in told] == [
+        [one.onset for one in item.intervals] for item in recordings
+    ]
 
 
 def test_a_film_is_fitted_once_its_length_is_known(tmp_path: Path) -> None:
