@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from mol_fast.preparation.frame_files import named
 from mol_fast.preparation.release import Listing
 from mol_fast.preparation.sheets import Row, find_sheets, frame_number, read_sheet, read_tables
 from mol_fast.utils.errors import UserError
@@ -47,10 +48,10 @@ def casme_sq_rows(sheet: Path, root: Path, listing: Listing) -> list[Row]:
 def samm_lv_rows(sheet: Path, root: Path, listing: Listing) -> list[Row]:
     """Read the sheet of SAMM Long Videos; emotions come from the sheet of SAMM, by file name and type."""
     emotions: dict[tuple[str, str], str] = {}
-    own = find_sheets(root, ("SAMM*FACS*Codes*.xlsx",))
-    for row in read_sheet(own[0]) if own else ():
+    own = _further_sheet(root, "SAMM*FACS*Codes*.xlsx", listing)
+    for row in read_sheet(own) if own else ():
         emotions[row.name.lower(), _plain(row.kind)] = row.label
-    listing.notes.append(f"emotions from {own[0].name}" if own else "no emotions: SAMM*FACS*Codes*.xlsx is not there")
+    listing.notes.append(f"emotions from {own.name}" if own else "no emotions: SAMM*FACS*Codes*.xlsx is not there")
     rows = []
     for row in read_sheet(sheet, absent=(_EMOTION,)):
         label = row.label or emotions.get((row.name.lower(), _plain(row.kind)), "")
@@ -61,20 +62,28 @@ def samm_lv_rows(sheet: Path, root: Path, listing: Listing) -> list[Row]:
 def casme3_rows(sheet: Path, root: Path, listing: Listing) -> list[Row]:
     """Read the sheets of part A of CAS(ME)^3: micro-expressions from their own sheet, macro ones from that of all."""
     rows = read_sheet(sheet, absent=(_EMOTION,))
-    micro = find_sheets(root, ("*part_A_ME_label*.xlsx",))
+    micro = _further_sheet(root, "*part_A_ME_label*.xlsx", listing)
     if not any(row.kind for row in rows):
         listing.notes.append("no macro-expressions: the sheet has no column Expression type")
         return [replace(row, kind="micro") for row in rows]
-    if not micro or micro[0] == sheet:
+    if micro is None or micro == sheet:
         return rows
-    listing.notes.append(f"micro-expressions from {micro[0].name}")
+    listing.notes.append(f"micro-expressions from {micro.name}")
     others = [row for row in rows if not row.kind.lower().startswith("micro")]
-    return [*(replace(row, kind="micro") for row in read_sheet(micro[0])), *others]
+    return [*(replace(row, kind="micro") for row in read_sheet(micro)), *others]
 
 
 def smic_long_rows(sheet: Path, root: Path, listing: Listing) -> list[Row]:
     """Read the sheet of SMIC-E: micro-expressions without apex, then some text."""
     return [replace(row, kind="micro") for row in read_sheet(sheet, absent=("Apex Frame",))]
+
+
+def _further_sheet(root: Path, pattern: str, listing: Listing) -> Path | None:
+    """Return the first sheet of a pattern, None if there is none; the listing notes the others."""
+    first, *others = find_sheets(root, (pattern,)) or [None]
+    if others:
+        listing.notes.append(f"sheets that could be used as well, ignored: {named([str(path) for path in others])}")
+    return first
 
 
 def _pairs(table: list[list[str]], key: str, value: str) -> Iterator[tuple[str, str]]:

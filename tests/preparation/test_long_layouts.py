@@ -1,5 +1,6 @@
 """Releases of long videos: layouts, names, numbers of frames, and the quirks of their sheets."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_usable_movements_are_settled() -> None:
     assert [(one.interval.onset, one.interval.offset) for one in chosen.movements] == [(3, 9), (18, 20)]
     assert len(chosen.refused) == 3
     assert usable(chosen.movements, range(1, 21)) == (chosen.movements, (), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "sheet"),
+    [("samm-lv", "SAMM_Micro_FACS_Codes_v2.xlsx"), ("casme3-long", "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx")],
+)
+def test_a_further_sheet_that_is_there_twice_is_told(name: str, sheet: str, tmp_path: Path) -> None:
+    root = tmp_path / "release"
+    WRITERS[name](root, faces=False)
+    copy = root / sheet.replace("_v2", "_v3")
+    shutil.copy(root / sheet, copy)
+    notes = list_long(LONG_LAYOUTS[name], root, None).notes
+    assert f"sheets that could be used as well, ignored: {copy}" in notes
+    assert any(note.endswith(f"from {sheet}") for note in notes)
