@@ -26,7 +26,7 @@ from mol_fast.utils.limits import MOST_FPS, MOST_WORKERS
 from mol_fast.vision.face_models import face_models
 from mol_fast.vision.finders import Finders, least_score, open_finder
 
-_Clips = Literal["casme", "casme2", "casme3", "samm", "smic", "mmew", "4dme", "dfme", "folders"]
+_Clips = Literal["casme", "casme2", "casme3", "casme3-c", "samm", "smic", "mmew", "4dme", "dfme", "folders"]
 _Long = Literal["casme-sq", "casme3-long", "samm-lv", "smic-long"]
 Dataset = _Clips | _Long
 
@@ -43,10 +43,10 @@ class Options:
         sheet: Annotation sheet (.xlsx, .xls or .csv), of all data sets but smic and folders. Default: search the
             release.
         name: Name of the set. Default: the name of the data set, or of the root for "folders".
-        fps: Frames per second of the videos. Default: 60 for casme, 200 for casme2 and samm, 30 for casme3, 100 for
-            smic, that of the sheet for dfme; the rate of video files; else unknown. It tells predict how long a window
-            of the training was. Of long videos: 30 for casme-sq and casme3-long, 200 for samm-lv, 100 for smic-long;
-            the rate of video files.
+        fps: Frames per second of the videos. Default: 60 for casme, 200 for casme2 and samm, 30 for casme3 and
+            casme3-c, 100 for smic, that of the sheet for dfme; the rate of video files; else unknown. It tells predict
+            how long a window of the training was. Of long videos: 30 for casme-sq and casme3-long, 200 for samm-lv, 100
+            for smic-long; the rate of video files.
         align: "clip" aligns all frames by the landmarks of the first frame. "frame" aligns every frame by its own
             landmarks, as the paper's official code does; this makes a still face move.
         faces: Finder of faces: mediapipe, or dlib with its 68-point predictor (its weights are not for commercial
@@ -90,9 +90,9 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     clips of their annotated movements; recordings.csv and intervals.csv list them.
 
     Args:
-        dataset: CASME, CASME II, part A of CAS(ME)^3, SAMM, SMIC-HS, MMEW, 4DME or DFME in the layout of their
-            releases, or folders CLASS/SUBJECT_CLIP of any set; or the long videos of CAS(ME)^2 (casme-sq), CAS(ME)^3
-            (casme3-long), SAMM (samm-lv) or SMIC-E (smic-long).
+        dataset: CASME, CASME II, part A (casme3) or C (casme3-c) of CAS(ME)^3, SAMM, SMIC-HS, MMEW, 4DME or DFME in
+            the layout of their releases, or folders CLASS/SUBJECT_CLIP of any set; or the long videos of CAS(ME)^2
+            (casme-sq), CAS(ME)^3 (casme3-long), SAMM (samm-lv) or SMIC-E (smic-long).
         prepare: Options of the program.
 
     Raises:

@@ -212,6 +212,13 @@ PROTOCOLS = {
             counts=(_counts(_SEVEN_OTHERS, (64, 250, 86, 55, 57, 187, 161), 94),),
         ),
         Protocol("casme3-3", _THREE, _SEVEN_TO_THREE),
+        Protocol(
+            "casme3-c-4",
+            (*_THREE, "others"),
+            _same((*_THREE, "others")),
+            counts=(_counts((*_THREE, "others"), (99, 16, 30, 20), 30),),
+        ),
+        Protocol("casme3-c-3", _THREE, _same(_THREE, "others")),
         Protocol("mmew-7", _SEVEN_OTHERS, _HAPPY_AND_SAD),
         Protocol("mmew-3", _THREE, _SEVEN_TO_THREE),
         Protocol("4dme-3", _THREE, _SEVEN_TO_THREE),
@@ -227,7 +234,10 @@ PROTOCOLS = {
             "cross-3",
             _THREE,
             {},
-            parts={name: f"{name}-3" for name in ("4dme", "casme", "casme2", "casme3", "dfme", "mmew", "samm", "smic")},
+            parts={
+                name: f"{name}-3"
+                for name in ("4dme", "casme", "casme2", "casme3", "casme3-c", "dfme", "mmew", "samm", "smic")
+            },
         ),
         Protocol(
             "megc2019",

@@ -18,7 +18,7 @@ _READ_COLUMNS = 256  # columns of a sheet that are read; a stray cell may lie an
 _SHEETS = 32  # tables of a workbook that are read
 _COLUMNS = {
     "Subject": ("subject", "subjectid", "sub", "subid"),
-    "Filename": ("filename", "file", "clip", "foldname"),
+    "Filename": ("filename", "file", "clip", "foldname", "count"),
     "Onset Frame": ("onsetframe", "onsetf", "onset"),
     "Apex Frame": ("apexframe", "apexf", "apex"),
     "Offset Frame": ("offsetframe", "offsetf", "offset"),

@@ -28,11 +28,13 @@ class TreeLayout(AnnotatedSet):
             is a number; without it, names are unique in the set.
         example: such a path, for messages.
         by_onset: one folder may hold several expressions; a video is called NAME_ONSET.
+        absent: columns that the sheet does not have.
     """
 
     path: str
     example: str
     by_onset: bool = False
+    absent: tuple[str, ...] = ()
 
     def video_name(self, row: Row) -> str:
         """Return the name of the video of a row."""
@@ -47,6 +49,16 @@ CASME3 = TreeLayout(
     path=r"spNO\.0*(?P<subject>\d+)/(?P<name>[^/]+)/color",
     example="part_A/spNO.1/a/color",
     by_onset=True,
+)
+CASME3_C = TreeLayout(
+    source="casme3-c",
+    subject="C{:02d}",
+    sheets=("*part_C_ME*.xlsx",),
+    fps=30,
+    path=r"0*(?P<subject>\d+)/(?P<name>\d+)/color",
+    example="part_C/01/1/color",
+    by_onset=True,
+    absent=("Apex Frame",),
 )
 MMEW = TreeLayout(
     source="mmew",
@@ -72,7 +84,7 @@ DFME = TreeLayout(
     path=r"(?P<name>sub\d+_\d+)",
     example="train/sub0003_01",
 )
-TREE_LAYOUTS = {layout.source: layout for layout in (CASME3, MMEW, FDME, DFME)}
+TREE_LAYOUTS = {layout.source: layout for layout in (CASME3, CASME3_C, MMEW, FDME, DFME)}
 
 
 def list_tree(layout: TreeLayout, root: Path, sheet: Path | None) -> Listing:
@@ -85,7 +97,7 @@ def list_tree(layout: TreeLayout, root: Path, sheet: Path | None) -> Listing:
     path = find_sheet(root, layout.sheets, sheet)
     listing = Listing(layout.source, notes=[f"folders like {layout.example}: {len(found)}, sheet {path.name}"])
     used = set()
-    for row in read_sheet(path):
+    for row in read_sheet(path, layout.absent):
         subject = "" if row.subject is None else layout.subject.format(row.subject)
         key = next((key for key in ((row.subject, row.name.lower()), (None, row.name.lower())) if key in found), None)
         used.add(key)

@@ -13,7 +13,7 @@ from mol_fast.data.counts import count
 from mol_fast.preparation.layouts import CASME, list_with_sheet
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.sheets import read_sheet
-from mol_fast.preparation.trees import CASME3, DFME, FDME, MMEW, list_tree
+from mol_fast.preparation.trees import CASME3, CASME3_C, DFME, FDME, MMEW, list_tree
 from mol_fast.preparation.whole_set import make_plan
 from mol_fast.prepare import main
 from mol_fast.utils.errors import UserError
@@ -106,6 +106,24 @@ def test_casme3(tmp_path: Path) -> None:
     assert [PROTOCOLS["casme3-7"].class_of(video) for video in listing.videos] == [1, 6, 3]
 
 
+def test_part_c_of_casme3(tmp_path: Path) -> None:
+    """Subjects and recordings are numbers, there is no apex, and a recording holds several expressions."""
+    header = ("sub", "count", "onset", "offset", "au", "emotion")
+    rows = [(1, 2, 10, 20, "4", "Negative"), (1, 2, 30, 41, "12", "positive"), (14, 2, 5, 16, "", "Others")]
+    write_sheet(tmp_path / "CAS(ME)3_part_C_ME.xlsx", header, rows)
+    for place in ("01/2", "14/2"):
+        frames(tmp_path / f"part_C/{place}/color", range(60))
+    listing = list_tree(CASME3_C, tmp_path, None)
+    assert told(listing) == [
+        ("C01", "2_10", "negative", 11, 30),
+        ("C01", "2_30", "positive", 12, 30),
+        ("C14", "2_5", "others", 12, 30),
+    ]
+    assert [video.apex for video in listing.videos] == [None, None, None]
+    assert [PROTOCOLS["casme3-c-4"].class_of(video) for video in listing.videos] == [0, 1, 3]
+    assert [PROTOCOLS["cross-3"].class_of(video) for video in listing.videos] == [0, 1, None]
+
+
 @pytest.mark.parametrize("home", ["S03/happiness", "Micro_Expression/happiness"])
 def test_mmew(tmp_path: Path, home: str) -> None:
     header = (
@@ -158,12 +176,13 @@ def test_dfme_has_a_rate_for_every_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "subject", "total"), [("casme3-7", "spNO.{}", 860), ("dfme-7", "sub{:04d}", 1856)]
+    ("protocol", "subject", "total"),
+    [("casme3-7", "spNO.{}", 860), ("casme3-c-4", "C{:02d}", 165), ("dfme-7", "sub{:04d}", 1856)],
 )
 def test_counts_that_are_published(protocol: str, subject: str, total: int) -> None:
     asked = PROTOCOLS[protocol].counts[0]
     labels = [name for name, number in asked.classes.items() for _ in range(number)]
-    source = protocol.partition("-")[0]
+    source = protocol.rpartition("-")[0]
     videos = [
         RawVideo(subject.format(i % asked.subjects), f"v{i}", label, source, ()) for i, label in enumerate(labels)
     ]
