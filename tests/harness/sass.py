@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import triton
@@ -17,13 +18,14 @@ MATRIX = re.compile(r"\b(?:HMMA|HGMMA|UTCHMMA)\.")
 WIDE_LOAD = re.compile(r"\b(?:LDG|LDGSTS)\.[\w.]*\b128\b|\bUTMALDG\.")
 
 
+@cache
 def disassemble(cubin: bytes) -> str:
     """SASS by the `nvdisasm` that Triton brings."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return subprocess.run([str(tool), "-c", file.name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([str(tool), "-c", "-ndf", file.name], capture_output=True, text=True, check=True).stdout
 
 
 def matrix_units(launch: Launch, sass: str) -> str | None:

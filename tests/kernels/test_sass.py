@@ -43,17 +43,17 @@ def copy_strided(p_x, p_y, stride, B: tl.constexpr):
 
 @triton.jit
 def square(p_x, p_y, B: tl.constexpr):
-    """A product of matrices that fits no register file when one warp has it."""
+    """A product of matrices that fits no register file when four programs share it."""
     o = tl.arange(0, B)[:, None] * B + tl.arange(0, B)[None, :]
     b_x = tl.load(p_x + o)
     tl.store(p_y + o, tl.dot(b_x, b_x).to(tl.bfloat16))
 
 
-def planted(kernel: triton.JITFunction, flops: int, warps: int = 4, **arguments: int) -> tuple[Launch, str, object]:
+def planted(kernel: triton.JITFunction, flops: int, programs: int = 1, **arguments: int) -> tuple[Launch, str, object]:
     x = torch.empty(2**20, dtype=torch.bfloat16, device="meta")
     constants = {name: value for name, value in arguments.items() if name.isupper()}
     others = {name: value for name, value in arguments.items() if not name.isupper()}
-    launch = Launch(kernel, "forward", (1,), {"p_x": x, "p_y": x, **others}, constants, warps, 2, 0, flops)
+    launch = Launch(kernel, "forward", (1,), {"p_x": x, "p_y": x, **others}, constants, 4, 2, 0, flops, programs)
     compiled = resources.compile_launch(launch, TARGET)
     return launch, sass.disassemble(compiled.asm["cubin"]), resources.resources(compiled)
 
@@ -75,7 +75,7 @@ def test_matrix_units_without_flops_are_reported() -> None:
 
 
 def test_spills_are_reported() -> None:
-    launch, _, used = planted(square, 2 * 128**3, warps=1, B=128)
+    launch, _, used = planted(square, 2 * 128**3, programs=4, B=128)
     assert "square spills" in str(sass.no_spills(launch, used))
 
 
