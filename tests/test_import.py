@@ -31,10 +31,11 @@ def python(code: str) -> str:
 
 @pytest.fixture(scope="module")
 def stages() -> list[str]:
-    """What a fresh interpreter prints while it imports more and more: four lines, one line, three lines."""
+    """What a fresh interpreter prints while it imports more and more: one line, four lines, one line, five lines."""
     return python(
-        "import sys, torch; before = set(sys.modules)\n"
-        "import mol_fast\n"
+        "import sys, mol_fast\n"
+        "print('torch' in sys.modules, set(mol_fast.__all__) <= set(dir(mol_fast)))\n"
+        "import torch; before = set(sys.modules)\n"
         "for name in set(mol_fast.__all__) - {'explain', 'predict'}: getattr(mol_fast, name)\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(*sorted(new - set(sys.stdlib_module_names)))\n"
@@ -53,13 +54,22 @@ def stages() -> list[str]:
     ).splitlines()
 
 
+def test_names_are_known_before_anything_is_imported(stages: list[str]) -> None:
+    assert stages[0] == "False True"
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, mol_fast.cli; sys.argv[1:] = ['--help']; print(mol_fast.cli.main(), 'torch' in sys.modules)"
+    assert python(code).splitlines()[-1] == "0 False"
+
+
 def test_import_is_light(stages: list[str]) -> None:
     """Beyond torch, only the modules that the public names are made of.
 
-    No program, data set, kernel or reference, and none of the packages that only those need (`mol_fast.explain` and
-    `mol_fast.predict` are imported when they are first used); no device is touched.
+    No program, data set, kernel or reference, and none of the packages that only those need (every name is
+    imported when it is first used); no device is touched.
     """
-    packages, modules, heavy, device = stages[:4]
+    packages, modules, heavy, device = stages[1:5]
     assert set(packages.split()) <= {"mol_fast", "torch", "numpy", "einops", "safetensors", "msgspec"}
     for part in ("cli", "data", "train", "predict", "kernels", "reference", "report", "metrics", "faces", "video"):
         assert f"mol_fast.{part}" not in modules.split()
@@ -68,11 +78,11 @@ def test_import_is_light(stages: list[str]) -> None:
 
 
 def test_data_needs_none_of_the_extras(stages: list[str]) -> None:
-    assert stages[4] == "set()"
+    assert stages[5] == "set()"
 
 
 def test_explain_and_predict_are_functions_before_and_after_their_modules_are_imported(stages: list[str]) -> None:
-    assert stages[5:] == ["frames must be a numpy array, uint8 (n, H, W, 3), got list"] * 5
+    assert stages[6:] == ["frames must be a numpy array, uint8 (n, H, W, 3), got list"] * 5
 
 
 @pytest.fixture(scope="module")
