@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,12 @@ def current() -> Context:
         **{**{name: value for name, value in values.items() if name in known}, **changed}
         | {"sizes": Sizes(**sizes), "failed": tuple(values["failed"])}
     )
+
+
+def interpreter(context: Context) -> AbstractContextManager[Any]:
+    """Return Triton's interpreter of a rehearsal, without what it does in vain; nothing on a GPU."""
+    if not context.rehearsal:
+        return nullcontext()
+    from harness.quick import quick_interpreter
+
+    return quick_interpreter()

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from gpu_stages.context import current
+from gpu_stages.context import current, interpreter
 from gpu_stages.layers import function, layer, randomise
 from gpu_stages.problems import device
 from mol_fast import F5C, functional
@@ -40,4 +40,5 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with interpreter(current()):
+        main(sys.argv[1])

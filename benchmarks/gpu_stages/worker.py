@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 from gpu_stages import processes
-from gpu_stages.context import Context
+from gpu_stages.context import Context, current, interpreter
 from gpu_stages.stage import in_a_line
 
 START = 60.0
@@ -211,7 +211,8 @@ def main() -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a task's output is not a reply
-    serve(sys.stdin, replies)
+    with interpreter(current()):
+        serve(sys.stdin, replies)
     replies.flush()
     os._exit(0)  # skip the clean-up, because the GPU may not answer
 

@@ -8,8 +8,9 @@ import torch
 
 @contextmanager
 def quick_compiler() -> Iterator[None]:
-    """The C++ compiler spends no time on optimising what runs once; all tests share its header."""
+    """The C++ compiler spends no time on optimising what runs once, nor PyTorch on starting processes that compile; all
+    tests share its header."""
     torch._dynamo.reset()
-    with torch._inductor.config.patch({"aot_inductor.debug_compile": True}):
+    with torch._inductor.config.patch({"aot_inductor.debug_compile": True, "compile_threads": 1}):
         yield
     torch._dynamo.reset()

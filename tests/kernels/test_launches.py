@@ -1,6 +1,7 @@
 """Launches of every operator before they start: sizes they compile for, what they move, what is refused."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,12 @@ from harness.kernel_checks import Make, decide, each
 
 pytest.importorskip("triton")
 
+import triton
 from harness import kernel_ccc, kernel_correlation, kernel_fcc
 from mol_fast.kernels import ccc, ccc_forward, ccc_parameters, common, correlation, fcc, resources, tiles
+from triton._C.libtriton import ir
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, make_backend
 
 from mol_fast import F5C
 
@@ -29,6 +34,19 @@ Launches = Callable[[], list[common.Launch]]
 HALF = torch.bfloat16
 
 
+def lower(source: ASTSource, target: GPUTarget, options: dict[str, Any]) -> None:
+    """`triton.compile` as far as LLVM: the types of all values and their layouts on the card."""
+    backend = make_backend(target)
+    parsed = backend.parse_options({**options, **source.parse_options()})
+    context, stages, metadata = ir.context(), {}, {"target": target, **parsed.__dict__}
+    for dialects in (ir, backend):
+        dialects.load_dialects(context)
+    made = source.make_ir(target, parsed, backend.get_codegen_implementation(parsed), backend.get_module_map(), context)
+    backend.add_stages(stages, parsed, source.language)
+    for stage in ("ttir", "ttgir"):
+        made = stages[stage](made, metadata)
+
+
 @pytest.mark.parametrize(
     "launches",
     [
@@ -42,9 +60,11 @@ HALF = torch.bfloat16
 )
 @pytest.mark.parametrize("wide", [False, True])
 def test_extreme_sizes_compile(launches: Launches, wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets."""
+    """Sizes and strides of 1 become constants in a real launch, and large maps have int64 offsets, whose types the
+    stages decide that are Triton's own."""
     if wide:
         decide(monkeypatch, common, "INT32_LIMIT", 1)
+        monkeypatch.setattr(triton, "compile", lower)
     for launch in launches():
         resources.compile_launch(launch, resources.TARGETS["sm_90"])
 

@@ -24,15 +24,20 @@ def block(variant: str, training: bool = True, k: int = 4) -> F5C:
     return module.train(training)
 
 
-@pytest.mark.parametrize(("training", "k"), [(True, 4), (True, 1), (False, 4)])
+@pytest.mark.parametrize(
+    ("training", "k", "backend"), [(True, 4, "aot_eager"), (True, 1, "eager"), (False, 4, "eager")]
+)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_compile_in_one_graph(variant: str, training: bool, k: int) -> None:
-    """No graph break, one graph for any batch, and the same results, gradients and statistics."""
+def test_compile_in_one_graph(variant: str, training: bool, k: int, backend: str) -> None:
+    """No graph break, one graph for any batch, and the same results, gradients and statistics.
+
+    The graph of the dearest case is also split into forward and backward.
+    """
     module = block(variant, training, k)
     compiled = copy.deepcopy(module)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    function = torch.compile(compiled, fullgraph=True, backend="aot_eager")
+    function = torch.compile(compiled, fullgraph=True, backend=backend)
     for n in (4, 6):
         x = seeded(n, 4, 2, 3)
         torch._dynamo.mark_dynamic(x, 0)
