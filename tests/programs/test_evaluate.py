@@ -21,6 +21,8 @@ from mol_fast.runs.stored import read_run
 from mol_fast.train import main as train
 from mol_fast.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("light")
+
 TABLES = ("scores.json", "folds.csv", "predictions.csv", "megc2019.csv", "megc2019.log")
 
 

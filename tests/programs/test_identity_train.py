@@ -23,6 +23,8 @@ from mol_fast.training.fold import _is_finished
 from mol_fast.utils.names import VideoId
 from mol_fast.utils.tables import read_csv_table
 
+pytestmark = pytest.mark.usefixtures("light")
+
 CLASSES = ("video", "window", "label", "predicted", "seed", "=1+1", "[/bold]", "p_video")
 HELD_OUT = ("a", "a/x", "A", "=cmd|' /C calc'!A0", "[/bold]", "x" * 200, "x" * 199 + "y", "表情")
 PAIRS = ("x/v", "v", "-1", "x/v", "'", "v" * 200, "=v", "..")

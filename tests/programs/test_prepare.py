@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,7 @@ from harness.fake_releases import (
 )
 from harness.trainings import options_once
 
-from mol_fast import show
+from mol_fast import show, tvl1
 from mol_fast.data import PROTOCOLS, Counts, PreparedSet, Video
 from mol_fast.preparation.one_video import Settings, prepare_video
 from mol_fast.preparation.release import RawVideo
@@ -85,6 +86,12 @@ def prepared(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "casme2"
     assert run("casme2", release, out) == 0
     return out
+
+
+@pytest.fixture
+def quick_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly any iterations, where a test does not look at the flow."""
+    monkeypatch.setattr(tvl1, "flow", partial(tvl1.flow, levels=1, warps=1, iterations=1))
 
 
 def test_index_is_the_release(prepared: Path) -> None:
@@ -191,6 +198,7 @@ def test_workers_give_the_same_files(
     assert content(tmp_path / "set") == content(prepared)
 
 
+@pytest.mark.usefixtures("quick_flow")
 def test_counts_that_differ_after_preparing(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +215,7 @@ def test_counts_that_differ_after_preparing(
     assert len(PreparedSet.open(out).videos) == 2
 
 
+@pytest.mark.usefixtures("quick_flow")
 def test_samm_and_smic_from_tree_to_index(tmp_path: Path) -> None:
     write_samm(tmp_path / "samm", [Fake(6, "006_1_2", "Other", onset=5562, apex=5565)])
     assert run("samm", tmp_path / "samm", tmp_path / "a", "--protocol", "samm-5", "--allow-count-mismatch") == 0
@@ -220,6 +229,7 @@ def test_samm_and_smic_from_tree_to_index(tmp_path: Path) -> None:
     assert video.fps == 100
 
 
+@pytest.mark.usefixtures("quick_flow")
 def test_folders_with_another_name(tmp_path: Path) -> None:
     write_frames(tmp_path / "tree/positive/1_a b", "{}.png", range(9), head())
     assert run("folders", tmp_path / "tree", tmp_path / "out", "--name", "mine") == 0
@@ -259,6 +269,7 @@ def test_landmarks_in_the_box_of_a_face_are_its_own(finder: FaceFinder, zoom: in
     assert np.array_equal(finder.update(frame, face).landmarks, face.landmarks)
 
 
+@pytest.mark.usefixtures("quick_flow")
 def test_face_that_is_cut_closely(tmp_path: Path, finder: FaceFinder) -> None:
     """dlib needs a wider frame; the default finder does not."""
     close = [np.ascontiguousarray(frame[50:114, 51:129]) for frame in head()]
@@ -270,6 +281,7 @@ def test_face_that_is_cut_closely(tmp_path: Path, finder: FaceFinder) -> None:
     assert prepared.data.frames.shape == (9, 144, 144)
 
 
+@pytest.mark.usefixtures("quick_flow")
 def test_the_finder_is_told_and_another_one_prepares_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = write_casme2(tmp_path / "release", [Fake(1, "a", "fear")])
     for faces, done in (("mediapipe", "1 videos in"), ("dlib", "1 videos in"), ("dlib", "0 videos in")):
@@ -348,6 +360,7 @@ def test_out_that_holds_another_set(
     assert content(out) == before
 
 
+@pytest.mark.usefixtures("quick_flow")
 def test_disk_full(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,16 +70,31 @@ def test_the_model_for_inference() -> None:
     assert not torch._inductor.config.freezing
 
 
+class Layers(nn.Module):
+    """PyTorch's own containers, called alone, are not compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5), nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return y
+
+
 def test_a_second_batch_size_leaves_the_first_as_it_was() -> None:
     """In native code; two layers alone, since every size compiles all there is."""
-    plain = nn.Sequential(nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5), nn.GELU()).eval().requires_grad_(False)
+    plain = Layers().eval().requires_grad_(False)
     randomise(plain)
     compiled = copy.deepcopy(plain)
     compile_frozen(compiled)
+    graphs = torch._dynamo.utils.counters["stats"]
+    graphs.clear()
     with torch.inference_mode():
-        for b in (2, 3, 2):
+        for b, count in ((2, 1), (3, 2), (2, 2)):
             maps = seeded(b, 4, 2, 3)
             assert_close(compiled(maps), plain(maps))
+            assert graphs["unique_graphs"] == count
 
 
 def test_another_batch_size_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
