@@ -1,6 +1,7 @@
 """Weights cast together: the numbers of autocast, with channels of zeros on a GPU, and parameters as they were."""
 
 from contextlib import nullcontext
+from functools import cache
 
 import pytest
 import torch
@@ -41,13 +42,21 @@ def run(module: MOL, exact: bool = False, device: str = "cpu") -> tuple[MOLOutpu
     return found, {name: value.grad.cpu() for name, value in module.named_parameters()}
 
 
+@cache
+def of_autocast(device: str) -> tuple[MOLOutput, dict[str, Tensor]]:
+    """Output and gradients by autocast alone, run once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CastWeights, "cast", lambda self, like, but: nullcontext())
+        return run(model(), device=device)
+
+
 @pytest.mark.parametrize("recompute", [False, True])
-def test_bits_are_those_of_autocast(recompute: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bits_are_those_of_autocast(recompute: bool) -> None:
+    """Also where maps of the decoder are computed twice."""
     module = model()
     module.flow_head.recompute = recompute
     output, gradients = run(module)
-    monkeypatch.setattr(CastWeights, "cast", lambda self, like, but: nullcontext())
-    plain, expected = run(module)
+    plain, expected = of_autocast("cpu")
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(output, plain, strict=True))
     for name, value in expected.items():
         assert torch.equal(gradients[name], value), name
@@ -60,9 +69,7 @@ NATIVE = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), rea
 def test_zero_channels_change_nothing_but_rounding(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As near to float64 as autocast alone, in all outputs and gradients; the CPU does here what a GPU does."""
     module = model()
-    with monkeypatch.context() as patch:
-        patch.setattr(CastWeights, "cast", lambda self, like, but: nullcontext())
-        plain, without = run(module, device=device)
+    plain, without = of_autocast(device)
     monkeypatch.setattr(layout, "on_gpu", lambda x: True)
     layout.channels_last(module)
     seen: list[tuple[int, ...]] = []
