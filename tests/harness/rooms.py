@@ -108,10 +108,10 @@ class House:
     def _imports(self, name: str, file: Path) -> set[str]:
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         found: set[str] = set()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in _import_statements(file.read_text(encoding="utf-8")):
             if isinstance(node, ast.Import):
                 found.update(self._module(alias.name) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 parent = package.rsplit(".", node.level - 1)[0] if node.level else ""
                 module = ".".join(part for part in (parent, node.module) if part)
                 found.update(self._module(f"{module}.{alias.name}") for alias in node.names)
@@ -122,6 +122,12 @@ class House:
         while dotted and dotted not in self.files:
             dotted = dotted.rpartition(".")[0]
         return dotted
+
+
+@cache
+def _import_statements(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """Those of a module, also inside functions. Parsing takes the time of the whole check: a second one is quick."""
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _modules(root: Path) -> Iterator[tuple[str, Path]]:
