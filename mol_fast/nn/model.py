@@ -19,6 +19,7 @@ from mol_fast.nn.config import FEATURE_CHANNELS, MOLConfig
 from mol_fast.nn.flow_head import FlowHead, with_difference
 from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.heads import ExpressionHead, LandmarkHead, Stem
+from mol_fast.nn.pretrained import Pretrained
 from mol_fast.utils.bfloat16 import emulates_bfloat16, warn_emulated
 from mol_fast.vision.sizes import CROP
 
@@ -48,13 +49,18 @@ class Estimator(nn.Module):
     config: Any
 
 
-class MOL(Estimator):
+class MOL(Estimator, Pretrained):
     """Joint estimation of micro-expression, optical flow and landmarks (MOL paper), `(B, 1, T, 128, 128) -> MOLOutput`.
 
     Args:
         num_classes: number of expression classes; overrides the configuration.
         config: the configuration (see `MOLConfig`). Default: `MOLConfig()`.
         **options: fields of the configuration to override, for example `neighbors=4, variant="official"`.
+
+    Attributes:
+        config: the configuration.
+        info: what the weights of `from_pretrained` say about their training, as plain values ("classes", "sources",
+            ...); empty for a new model.
 
     Raises:
         ValueError: an option is not possible, or the clip has a wrong shape or dtype.
@@ -67,6 +73,7 @@ class MOL(Estimator):
         if num_classes is not None:
             options["num_classes"] = num_classes
         self.config = config = replace(config or MOLConfig(), **options)
+        self.info: dict[str, Any] = {}
         frame_stats = config.norm_stats == "frame"
         self.stem = Stem(activation=config.variant == "paper")
         self.f5c_first = make_block(config)

@@ -1,84 +1,27 @@
-"""Save and load trained weights: a safetensors file with the model's configuration and classes in its header."""
+"""Save and load trained weights of a `MOL`."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-import torch
-from torch import Tensor
+from mol_fast.nn.model import MOL
+from mol_fast.nn.weights_file import (
+    FILE_NAME,
+    WeightsHeader,
+    find_weights,
+    read_weights,
+    save_weights,
+    with_temperature,
+)
 
-from mol_fast.nn.config import MOLConfig
-from mol_fast.nn.model import MOL, Estimator
-from mol_fast.nn.wrapped import bare_name
-from mol_fast.utils.errors import UserError
-from mol_fast.utils.files import write_atomic
-from mol_fast.utils.limits import MOST_CLASSES
-from mol_fast.utils.names import Subject, check_classes, shown
-from mol_fast.utils.schema import Count, Text, parse_json
-from mol_fast.utils.sealed import DamagedFile, pack, unpack
-
-FILE_NAME = "weights.safetensors"
-_KEY = "mol_fast"
-_AGAIN = "repeat the train command of their run, which trains the fold again"
-
-
-_ADVICE = "train again with this version"
-
-
-Span = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-
-
-class WeightsHeader(msgspec.Struct, frozen=True):
-    """What is read of the header of weights; `save_weights` may store more.
-
-    Attributes:
-        config: configuration of the model, see `MOLConfig`.
-        classes: names of the classes, in the order of the logits.
-        protocol, preset: as in training.
-        sources: sources of the data.
-        train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
-        steps: number of optimiser steps.
-        spans: shortest, median and longest span of a window in training, from its first to its last frame, in seconds.
-        temperature: temperature that calibrates the probabilities, fitted on other folds; None if not fitted.
-    """
-
-    config: dict[str, Any]
-    classes: Annotated[tuple[Text, ...], msgspec.Meta(min_length=2, max_length=MOST_CLASSES)]
-    protocol: Text | None = None
-    preset: Text | None = None
-    sources: tuple[Text, ...] = ()
-    train_subjects: tuple[Subject | Text, ...] | None = None
-    test_subjects: tuple[Subject | Text, ...] = ()
-    steps: Count | None = None
-    spans: tuple[Span, Span, Span] | None = None
-    temperature: Annotated[float, msgspec.Meta(gt=0)] | None = None
-
-    def __post_init__(self) -> None:
-        check_classes(self.classes)
-
-
-def save_weights(path: Path | str, model: Estimator, info: dict[str, Any]) -> None:
-    """Write the weights of `model`, compiled or not, atomically to `path`.
-
-    Args:
-        path: file to write.
-        model: the model.
-        info: plain values for the header, including "classes", the class names.
-    """
-    header = {_KEY: json.dumps({**info, "config": model.config.to_dict()})}
-    tensors = {bare_name(name): value for name, value in model.state_dict().items()}
-    write_atomic(Path(path), pack(tensors, header))
-
-
-def with_temperature(file: Path, temperature: float) -> bytes:
-    """Return the content of a weights file that also tells its temperature.
-
-    Raises:
-        UserError: it is not a weights file of this project.
-    """
-    tensors, header = _read(file)
-    return pack(tensors, {_KEY: json.dumps({**json.loads(header), "temperature": temperature})})
+__all__ = [
+    "FILE_NAME",
+    "WeightsHeader",
+    "find_weights",
+    "load_described",
+    "load_weights",
+    "save_weights",
+    "with_temperature",
+]
 
 
 def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
@@ -90,8 +33,8 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     Raises:
         UserError: there is no such file, or it is not a weights file of this project.
     """
-    model, _, header = _load(find_weights(Path(path)))
-    return model, json.loads(header)
+    model, _, values = read_weights(find_weights(Path(path)), MOL)
+    return model, values
 
 
 def load_described(file: Path) -> tuple[MOL, WeightsHeader]:
@@ -100,73 +43,5 @@ def load_described(file: Path) -> tuple[MOL, WeightsHeader]:
     Raises:
         UserError: it is not a weights file of this project.
     """
-    model, told, _ = _load(file)
+    model, told, _ = read_weights(file, MOL)
     return model, told
-
-
-def _read(file: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a weights file, and the text of its header."""
-    try:
-        tensors, metadata = unpack(file)
-    except (DamagedFile, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): copy it again, or {_AGAIN}") from error
-    header = metadata.get(_KEY)
-    if header is None:
-        raise UserError(
-            f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
-        )
-    return tensors, header
-
-
-def _load(file: Path) -> tuple[MOL, WeightsHeader, str]:
-    """Return the model, its header, and the text of the header."""
-    tensors, header = _read(file)
-    told = parse_json(header, WeightsHeader, f"the header of {file}", _ADVICE)
-    if baseline := told.config.get("baseline"):
-        raise UserError(
-            f"{file} holds the baseline {shown(str(baseline))}, which only train scores: give weights of a run with "
-            "--model mol"
-        )
-    try:
-        config = MOLConfig.from_dict(told.config)
-        with torch.device("meta"):  # only shapes: the header may ask for more memory than there is
-            expected = MOL(config=config).state_dict()
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"the header of {file} cannot be used ({error}); {_ADVICE}") from error
-    about = f"variant {config.variant}, {config.num_classes} classes"
-    if len(told.classes) != config.num_classes:
-        raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")
-    problem = _misfit(tensors, expected)
-    if problem:
-        raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
-    model = MOL(config=config)
-    model.load_state_dict(tensors)
-    return model.eval(), told, header
-
-
-def _misfit(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
-    """Return how `tensors` differ from `expected` in names or shapes, or None."""
-    for name in sorted(expected.keys() ^ tensors.keys()):
-        return f"{name} is {'missing' if name in expected else 'not part of it'}"
-    for name, value in expected.items():
-        if tensors[name].shape != value.shape:
-            return f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
-    return None
-
-
-def find_weights(path: Path) -> Path:
-    """Find the weights file at `path`: the file itself, or that of a fold's folder or of a run with one fold.
-
-    Raises:
-        UserError: there is no weights file, or there are several.
-    """
-    if path.is_file():
-        return path
-    found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
-    if not found and any([*path.glob("scores.json"), *path.glob("folds/*/scores.json")]):
-        raise UserError(f"the weights of {path} are gone, its scores are there: copy them again, or {_AGAIN}")
-    if not found:
-        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
-    if len(found) > 1:
-        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
-    return found[0]

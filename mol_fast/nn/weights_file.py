@@ -1,0 +1,184 @@
+"""The file of trained weights: safetensors, with the model's configuration and classes in its header."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from mol_fast.nn.config import MOLConfig
+from mol_fast.nn.wrapped import bare_name
+from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import write_atomic
+from mol_fast.utils.limits import MOST_CLASSES
+from mol_fast.utils.names import Subject, check_classes, shown
+from mol_fast.utils.schema import Count, Text, parse_json
+from mol_fast.utils.sealed import DamagedFile, pack, unpack
+
+M = TypeVar("M", bound=nn.Module)
+FILE_NAME = "weights.safetensors"
+FORMAT = 1
+"""Format of the header. A file without one has format 1; one with a higher number comes from a newer version."""
+_KEY = "mol_fast"
+_AGAIN = "repeat the train command of their run, which trains the fold again"
+_ADVICE = "train again with this version"
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+_NEVER = (
+    "may be a pickle, which could run code and is never loaded: give a .safetensors file of mol-fast; weights of the "
+    "official code, and of your own training, are read by mol_fast.load_official and mol_fast.load_into"
+)
+
+Span = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class WeightsHeader(msgspec.Struct, frozen=True):
+    """What is read of the header of weights; `save_weights` may store more.
+
+    Attributes:
+        config: configuration of the model, see `MOLConfig`.
+        classes: names of the classes, in the order of the logits.
+        protocol, preset: as in training.
+        sources: sources of the data.
+        train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
+        steps: number of optimiser steps.
+        spans: shortest, median and longest span of a window in training, from its first to its last frame, in seconds.
+        temperature: temperature that calibrates the probabilities, fitted on other folds; None if not fitted.
+        format: see `FORMAT`.
+    """
+
+    config: dict[str, Any]
+    classes: Annotated[tuple[Text, ...], msgspec.Meta(min_length=2, max_length=MOST_CLASSES)]
+    protocol: Text | None = None
+    preset: Text | None = None
+    sources: tuple[Text, ...] = ()
+    train_subjects: tuple[Subject | Text, ...] | None = None
+    test_subjects: tuple[Subject | Text, ...] = ()
+    steps: Count | None = None
+    spans: tuple[Span, Span, Span] | None = None
+    temperature: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    format: Count = 1
+
+    def __post_init__(self) -> None:
+        check_classes(self.classes)
+
+
+def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any]) -> None:
+    """Write the weights of `model`, compiled or not, atomically to `path`.
+
+    Args:
+        path: file to write.
+        model: a `MOL` or a baseline.
+        info: plain values for the header, including "classes", the class names.
+    """
+    tensors = {bare_name(name): value for name, value in model.state_dict().items()}
+    write_atomic(Path(path), pack(tensors, {_KEY: header_text(model, info)}))
+
+
+def header_text(model: Any, info: Mapping[str, Any]) -> str:
+    """Return the header of the weights of `model`, as JSON."""
+    return json.dumps({**info, "format": FORMAT, "config": model.config.to_dict()})
+
+
+def told_values(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a header that `header_text` does not add by itself."""
+    return {name: value for name, value in header.items() if name not in ("format", "config")}
+
+
+def with_temperature(file: Path, temperature: float) -> bytes:
+    """Return the content of a weights file that also tells its temperature.
+
+    Raises:
+        UserError: it is not a weights file of this project.
+    """
+    tensors, header = _read(file)
+    return pack(tensors, {_KEY: json.dumps({**json.loads(header), "temperature": temperature})})
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a weights file, and the text of its header."""
+    try:
+        tensors, metadata = unpack(file)
+    except (DamagedFile, OSError) as error:
+        raise UserError(f"{file} is not a readable safetensors file ({error}): copy it again, or {_AGAIN}") from error
+    header = metadata.get(_KEY)
+    if header is None:
+        raise UserError(
+            f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
+        )
+    return tensors, header
+
+
+def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, dict[str, Any]]:
+    """Return the model of a weights file in evaluation mode, its header, and all values of the header.
+
+    Args:
+        file: the weights file.
+        kind: class of the model.
+
+    Raises:
+        UserError: it is not a weights file of this project, or does not hold the model of its header.
+    """
+    tensors, header = _read(file)
+    values = parse_json(header, dict[str, Any], f"the header of {file}", _ADVICE)
+    newest = values.get("format", 1)
+    if isinstance(newest, int) and newest > FORMAT:
+        raise UserError(
+            f"{file} is of format {newest}, which a newer mol-fast writes, this one reads format {FORMAT}: install the "
+            "newer one"
+        )
+    told = parse_json(header, WeightsHeader, f"the header of {file}", _ADVICE)
+    if baseline := told.config.get("baseline"):
+        raise UserError(
+            f"{file} holds the baseline {shown(str(baseline))}, which only train scores: give weights of a run with "
+            "--model mol"
+        )
+    try:
+        config = MOLConfig.from_dict(told.config)
+        with torch.device("meta"):  # only shapes: the header may ask for more memory than there is
+            expected = kind(config=config).state_dict()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"the header of {file} cannot be used ({error}); {_ADVICE}") from error
+    about = f"variant {config.variant}, {config.num_classes} classes"
+    if len(told.classes) != config.num_classes:
+        raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")
+    problem = misfit(tensors, expected)
+    if problem:
+        raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
+    model = kind(config=config)
+    model.load_state_dict(tensors)
+    return model.eval(), told, values
+
+
+def misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Return how `tensors` differ from `expected` in names or shapes, or None."""
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        return f"{name} is {'missing' if name in expected else 'not part of it'}"
+    for name, value in expected.items():
+        if tensors[name].shape != value.shape:
+            return f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+    return None
+
+
+def find_weights(path: Path) -> Path:
+    """Find the weights file at `path`: the file itself, or that of a fold's folder or of a run with one fold.
+
+    Raises:
+        UserError: there is no weights file, or there are several.
+    """
+    if path.suffix in _PICKLES and not path.is_dir():
+        raise UserError(f"{path} {_NEVER}")
+    if path.is_file():
+        return path
+    found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
+    if not found and any([*path.glob("scores.json"), *path.glob("folds/*/scores.json")]):
+        raise UserError(f"the weights of {path} are gone, its scores are there: copy them again, or {_AGAIN}")
+    if not found and (pickles := sorted(file.name for file in path.glob("*") if file.suffix in _PICKLES)):
+        raise UserError(f"{path} has no {FILE_NAME}, and {pickles[0]} {_NEVER}")
+    if not found:
+        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
+    if len(found) > 1:
+        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
+    return found[0]

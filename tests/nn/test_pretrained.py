@@ -1,0 +1,205 @@
+"""Models that are loaded and saved with what is known about their training, from a path or from the hub's cache."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mol_fast import MOL, PRESETS, UserError
+from mol_fast.nn.weights import FILE_NAME, load_described, save_weights
+from mol_fast.utils.files import file_sha256
+from mol_fast.utils.sealed import pack, unpack
+
+CONFIG = replace(PRESETS["small"], flow_width=0.02, num_classes=2, tasks=("mer", "flow"))
+INFO: dict[str, Any] = {
+    "classes": ["calm", "moved"],
+    "sources": ["casme2", "heads"],
+    "spans": [0.2, 0.25, 0.4],
+    "temperature": 1.7,
+    "train_subjects": [["casme2", "sub07"], "heads/h01"],
+    "steps": 40,
+    "note": "mine",
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of `save_pretrained`; tests must not change it."""
+    folder = tmp_path_factory.mktemp("saved") / "new" / "folder"
+    assert MOL(config=CONFIG).save_pretrained(folder, INFO) == folder / FILE_NAME
+    return folder
+
+
+def test_everything_survives_a_round_trip(saved: Path, tmp_path: Path):
+    model = MOL.from_pretrained(saved)
+    assert model.info == INFO
+    assert model.config == CONFIG
+    assert not model.training
+    again = model.save_pretrained(tmp_path / "again")
+    assert again.read_bytes() == (saved / FILE_NAME).read_bytes()
+    header = load_described(again)[1]
+    assert (header.classes, header.temperature, header.spans) == (("calm", "moved"), 1.7, (0.2, 0.25, 0.4))
+    assert header.sources == ("casme2", "heads")
+
+
+def test_a_path_may_be_a_file_or_the_folder_of_a_run(saved: Path, tmp_path: Path):
+    assert MOL.from_pretrained(str(saved / FILE_NAME)).info == INFO
+    folds = [tmp_path / "run" / "folds" / name for name in ("s01-seed0", "s02-seed0")]
+    for count, fold in enumerate(folds):
+        fold.mkdir(parents=True)
+        (fold / "config.json").write_text("{}")
+        (fold / FILE_NAME).write_bytes((saved / FILE_NAME).read_bytes())
+        if count == 0:
+            model = MOL.from_pretrained(tmp_path / "run")
+    for name, value in MOL.from_pretrained(folds[0]).state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+    with pytest.raises(UserError, match="has the weights of 2 folds: give one of them"):
+        MOL.from_pretrained(tmp_path / "run")
+    with pytest.raises(UserError, match=r"s01-seed0 is the folder of a run, as its config.json shows: give another"):
+        MOL(config=CONFIG).save_pretrained(folds[0], INFO)
+    assert (folds[0] / FILE_NAME).read_bytes() == (saved / FILE_NAME).read_bytes()
+
+
+def test_what_could_not_be_loaded_is_not_saved(saved: Path, tmp_path: Path):
+    model = MOL.from_pretrained(saved)
+    with pytest.raises(ValueError, match=r"the model is not as it was made \(flow_head.conv1.conv.bias is not part"):
+        model.optimize_for_inference().save_pretrained(tmp_path / "folder")
+    with pytest.raises(ValueError, match=r"info must name the 2 classes of the model, like info=.*, got 0"):
+        MOL(config=CONFIG).save_pretrained(tmp_path / "folder")
+    with pytest.raises(UserError, match=r"info: expected .* at temperature; correct it"):
+        model.save_pretrained(tmp_path / "folder", {**INFO, "temperature": -1})
+    with pytest.raises(UserError, match="is a file: give a folder"):
+        model.save_pretrained(saved / FILE_NAME)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_digest_is_named(saved: Path, tmp_path: Path):
+    digest = file_sha256(saved / FILE_NAME)
+    assert MOL.from_pretrained(saved, sha256=digest).info == INFO
+    with pytest.raises(UserError, match=f"{FILE_NAME} has the SHA-256 {digest}, expected 00ff: it is damaged or"):
+        MOL.from_pretrained(saved, sha256="00ff")
+    data = bytearray((saved / FILE_NAME).read_bytes())
+    data[-5] ^= 1
+    (tmp_path / FILE_NAME).write_bytes(data)
+    with pytest.raises(UserError, match="its content differs from its digest"):
+        MOL.from_pretrained(tmp_path)
+
+
+def test_a_newer_format_is_named(saved: Path, tmp_path: Path):
+    tensors, metadata = unpack(saved / FILE_NAME)
+    header = json.loads(metadata["mol_fast"])
+    assert header["format"] == 1
+    header |= {"format": 2, "classes": "in another form", "config": {"later": 1}}
+    (tmp_path / FILE_NAME).write_bytes(pack(tensors, {"mol_fast": json.dumps(header)}))
+    with pytest.raises(UserError, match="is of format 2, which a newer mol-fast writes, this one reads format 1: inst"):
+        MOL.from_pretrained(tmp_path)
+
+
+def test_a_file_of_an_earlier_version_has_no_format(saved: Path, tmp_path: Path):
+    tensors, metadata = unpack(saved / FILE_NAME)
+    header = {name: value for name, value in json.loads(metadata["mol_fast"]).items() if name != "format"}
+    (tmp_path / FILE_NAME).write_bytes(pack(tensors, {"mol_fast": json.dumps(header)}))
+    assert MOL.from_pretrained(tmp_path).info == INFO
+
+
+class Trap:
+    """What a pickle may do: it calls a function of its own choice when it is loaded."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_pickle_is_refused(as_file: bool, tmp_path: Path):
+    file = tmp_path / "pytorch_model.bin"
+    torch.save({"weights": Trap()}, file)
+    with pytest.raises(UserError, match=r"pytorch_model.bin may be a pickle, which could run code and is never loaded"):
+        MOL.from_pretrained(file if as_file else tmp_path)
+
+
+def test_nothing_there(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no weights at .*: give a .safetensors file or the folder of a finished run"):
+        MOL.from_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"no weights at runs/gone.safetensors"):
+        MOL.from_pretrained("runs/gone.safetensors")
+    with pytest.raises(ValueError, match="revision is for owner/name, not for the path"):
+        MOL.from_pretrained(tmp_path, revision="v1")
+
+
+@pytest.fixture
+def cache(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub's package with the model "lab/faces", and no network; the working folder is empty."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "hub" / "models--lab--faces"
+    (model / "snapshots" / commit).mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    (model / "snapshots" / commit / FILE_NAME).write_bytes((saved / FILE_NAME).read_bytes())
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return here
+
+
+def test_weights_of_the_hub(cache: Path):
+    assert MOL.from_pretrained("lab/faces").info == INFO
+    assert MOL.from_pretrained("lab/faces", revision="main").config == CONFIG
+
+
+def test_without_network_the_sentence_says_what_to_put_where(cache: Path, saved: Path):
+    with pytest.raises(
+        UserError, match="lab/other is no path here, and cannot be downloaded without network"
+    ) as caught:
+        MOL.from_pretrained("lab/other")
+    assert str(caught.value).endswith(f"download its {FILE_NAME} elsewhere, and put it into a folder lab/other here")
+    folder = cache / "lab" / "other"
+    folder.mkdir(parents=True)
+    (folder / FILE_NAME).write_bytes((saved / FILE_NAME).read_bytes())
+    assert MOL.from_pretrained("lab/other").info == INFO
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("RemoteEntryNotFoundError", "lab/x has no weights.safetensors, and files such as pytorch_model.bin may be"),
+        ("RepositoryNotFoundError", "lab/x is neither a path here nor a model that you may read: check the name, or"),
+        ("GatedRepoError", "lab/x is neither a path here nor a model that you may read: check the name, or log in"),
+        ("RevisionNotFoundError", "lab/x has no revision v9: give another one"),
+        ("OfflineModeIsEnabled", r"lab/x cannot be downloaded \(500: broken\): try again, or give a path"),
+    ],
+)
+def test_answers_of_the_hub(kind: str, sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    hub = pytest.importorskip("huggingface_hub")
+    error = getattr(hub.errors, kind)
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(name: str, file: str, revision: str | None) -> str:
+        raise error.__new__(error, "500: broken\nrequest 17")
+
+    monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    with pytest.raises(UserError, match=sentence):
+        MOL.from_pretrained("lab/x", revision="v9")
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"to download it huggingface_hub is needed: pip install 'mol-fast\[hub\]'"):
+        MOL.from_pretrained("lab/faces")
+
+
+def test_weights_of_a_baseline_are_named(tmp_path: Path):
+    from mol_fast.baselines import BASELINES
+
+    name = "majority"
+    save_weights(tmp_path / FILE_NAME, BASELINES[name](2), {"classes": ["calm", "moved"]})
+    with pytest.raises(UserError, match="holds the baseline majority, which only train scores"):
+        MOL.from_pretrained(tmp_path)
