@@ -100,7 +100,7 @@ def _run_model(settings: TrainSettings) -> None:
     model = make_model(settings, protocol)
     folds = make_folds(videos, settings)
     if settings.init is not None:
-        check_start(settings.init, model, folds)
+        check_start(settings.init, model, folds, protocol)
     subjects = list(label_subjects(video.id.person for video in videos).values())
     with progress() as begin:
         check_videos(videos, begin("checking the videos"))

@@ -15,6 +15,8 @@ TASKS = ("mer", "flow", "landmarks")
 """The tasks: micro-expression, optical flow, landmarks."""
 PARTS = ("fcc", "ccc")
 """The layers of the F5C block."""
+FREEZABLE = ("stem", "f5c", *TASKS)
+"""What `MOL.freeze` takes: the stem, both F5C blocks, and the head of each task."""
 _WIDEST = 16.0  # largest width of the flow head
 FEATURE_CHANNELS = 128
 FEATURE_SIZE = 16

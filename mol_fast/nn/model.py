@@ -4,9 +4,9 @@ Shapes: B clips, T frames, P = T - 1 pairs of consecutive frames. All frames for
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from einops import rearrange
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mol_fast.nn import layout
 from mol_fast.nn.block import make_block
 from mol_fast.nn.cast_weights import CastWeights, casts
-from mol_fast.nn.config import FEATURE_CHANNELS, MOLConfig
+from mol_fast.nn.config import FEATURE_CHANNELS, FREEZABLE, MOLConfig
 from mol_fast.nn.flow_head import FlowHead, with_difference
 from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.heads import ExpressionHead, LandmarkHead, Stem
@@ -61,6 +61,7 @@ class MOL(Estimator, Pretrained):
         config: the configuration.
         info: what the weights of `from_pretrained` say about their training, as plain values ("classes", "sources",
             ...); empty for a new model.
+        frozen: names of the parts that are not trained, see `freeze`.
 
     Raises:
         ValueError: an option is not possible, or the clip has a wrong shape or dtype.
@@ -74,6 +75,7 @@ class MOL(Estimator, Pretrained):
             options["num_classes"] = num_classes
         self.config = config = replace(config or MOLConfig(), **options)
         self.info: dict[str, Any] = {}
+        self.frozen: tuple[str, ...] = ()
         frame_stats = config.norm_stats == "frame"
         self.stem = Stem(activation=config.variant == "paper")
         self.f5c_first = make_block(config)
@@ -133,6 +135,42 @@ class MOL(Estimator, Pretrained):
             first, second = features.flatten(1, 2).permute(0, 1, 4, 2, 3).unbind()
             flow = self.flow_head(seen.to(clip.dtype), first, second)
         return MOLOutput(self.expression_head(features), flow, landmarks)
+
+    def freeze(self, names: Collection[str]) -> None:
+        """Freeze these parts and no others: their weights get no gradients, and they stay in evaluation mode.
+
+        So their norms use and keep their running statistics, and their dropout does nothing, also after `train()`.
+        Gradients pass through a frozen part to the parts before it.
+
+        Args:
+            names: parts of `FREEZABLE`: "stem", "f5c" (both blocks), and the heads "mer", "flow" and "landmarks".
+
+        Raises:
+            ValueError: a name is unknown, or the model has no such head.
+        """
+        parts = self._parts()
+        for name in names:
+            if name not in parts:
+                raise ValueError(f"freeze has no part {name} in this model: choose among {', '.join(parts)}")
+        self.frozen = tuple(name for name in parts if name in names)
+        for name, modules in parts.items():
+            for module in modules:
+                module.requires_grad_(name not in self.frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen:
+            for module in self._parts()[name]:
+                module.eval()
+        return self
+
+    def _parts(self) -> dict[str, tuple[nn.Module, ...]]:
+        """Return the parts that the model has, by their names in `FREEZABLE`."""
+        heads = (self.expression_head,), (self.flow_head,), (self.landmark_head,)
+        found = dict(zip(FREEZABLE, ((self.stem,), (self.f5c_first, self.f5c_second), *heads), strict=True))
+        return {name: modules for name, modules in found.items() if None not in modules}
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
         """Return a faster copy for inference, in evaluation mode and without gradients.

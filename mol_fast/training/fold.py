@@ -34,7 +34,7 @@ from mol_fast.training.loop import LossNotFinite, train
 from mol_fast.training.models import make_estimator
 from mol_fast.training.parallel import first_alone, largest
 from mol_fast.training.settings import TrainSettings
-from mol_fast.training.start import seen_subjects, start_from
+from mol_fast.training.start import freeze_parts, seen_subjects, start_from
 from mol_fast.training.step import StepRecord
 from mol_fast.utils.environment import bits_environment
 from mol_fast.utils.errors import Stopped, UserError
@@ -254,9 +254,12 @@ def make_model(settings: TrainSettings, protocol: Protocol) -> Estimator:
         UserError: an option of the model is not possible.
     """
     try:
-        return make_estimator(settings.model[0], settings.model_config(len(protocol.classes)))
+        model = make_estimator(settings.model[0], settings.model_config(len(protocol.classes)))
     except ValueError as error:
         raise UserError(str(error)) from error
+    if settings.freeze and isinstance(model, MOL):
+        freeze_parts(model, settings.freeze)
+    return model
 
 
 def _warn_of_missing(fold: Fold, counts: Sequence[int], classes: Sequence[str]) -> None:

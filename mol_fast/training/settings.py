@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mol_fast.nn.config import PRESETS, TASKS, MOLConfig
+from mol_fast.nn.config import FREEZABLE, PRESETS, TASKS, MOLConfig
 from mol_fast.training.models import MODELS, has_steps, is_baseline
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
@@ -46,7 +46,7 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None}
+_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None, "freeze": ()}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 
 
@@ -95,6 +95,10 @@ class TrainSettings:
     init: Path | None = None
     """Weights to start from: a weights file, or the folder of a fold or run. Heads that it lacks, and the last layer if
     the classes differ, start anew. Weights that were trained on held-out subjects are refused."""
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained, mostly with --init, separated by spaces or commas: stem (the first convolutions), f5c
+    (both blocks), and the heads mer, flow and landmarks. Norms of a frozen part use and keep their running statistics;
+    its dropout is off."""
     preset: Preset = "small"
     """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
     (the official code)."""
@@ -165,6 +169,8 @@ class TrainSettings:
             object.__setattr__(self, "model", MODELS)
         if all(task in TASKS for task in self.tasks):
             object.__setattr__(self, "tasks", tuple(task for task in TASKS if task in self.tasks))
+        if all(part in FREEZABLE for part in self.freeze):
+            object.__setattr__(self, "freeze", tuple(part for part in FREEZABLE if part in self.freeze))
 
     def check(self) -> None:
         """Raise UserError if a number is out of range, a task is unknown, options conflict, or the name is a path."""
@@ -176,6 +182,8 @@ class TrainSettings:
             raise UserError(f"--tasks has no {', '.join(unknown)}: choose among {', '.join(TASKS)}")
         if "mer" not in self.tasks:
             raise UserError("--tasks lacks mer, which scores and samples need: add it")
+        if unknown := [part for part in self.freeze if part not in FREEZABLE]:
+            raise UserError(f"--freeze has no {', '.join(unknown)}: choose among {', '.join(FREEZABLE)}")
         if self.compile and self.recompute:
             raise UserError("--compile and --recompute cannot be combined: omit one of them")
         for name, (least, most) in RANGES.items():
@@ -199,6 +207,8 @@ class TrainSettings:
             raise UserError("several models share no processes: start one run per --model, then evaluate --table")
         if self.parallel == "batch" and (others := [name for name in self.model if is_baseline(name)]):
             raise UserError(f"--parallel batch splits batches of MOL, not of {', '.join(others)}: use --parallel folds")
+        if self.freeze and (others := [name for name in self.model if is_baseline(name)]):
+            raise UserError(f"--freeze names parts of MOL, which {', '.join(others)} does not have: omit one of them")
         if self.selection != "last" and len(self.model) == 1 and not has_steps(*self.model):
             raise UserError(f"--selection chooses a step, and --model {self.model[0]} has none: omit it")
 

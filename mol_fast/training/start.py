@@ -1,4 +1,4 @@
-"""Start a training from weights of another: `train --init`."""
+"""Start a training from weights of another, and leave parts of them as they are: `train --init --freeze`."""
 
 import sys
 from collections.abc import Sequence
@@ -18,12 +18,26 @@ _FREE = ("num_classes", "tasks", "backend", "dropout", "norm_stats")
 _CLASSIFIER = "expression_head.fc2."
 
 
-def check_start(path: Path, model: Estimator, folds: Sequence[Fold]) -> None:
+def freeze_parts(model: MOL, names: Sequence[str]) -> None:
+    """Freeze parts of a new model.
+
+    Raises:
+        UserError: the model lacks a part, or no part would be left to train.
+    """
+    try:
+        model.freeze(names)
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"--freeze names every part ({', '.join(model.frozen)}), none is left to train: leave one out")
+
+
+def check_start(path: Path, model: Estimator, folds: Sequence[Fold], protocol: Protocol) -> None:
     """Check that trainings of `folds` can start from the weights at `path`.
 
     Raises:
-        UserError: the weights cannot be read, are of another kind of model, were trained on a held-out subject, or do
-            not tell what they were trained on.
+        UserError: the weights cannot be read, are of another kind of model, were trained on a held-out subject, do
+            not tell what they were trained on, or lack what is frozen.
     """
     weights = Weights.load(path)
     if not isinstance(model, MOL):
@@ -35,14 +49,22 @@ def check_start(path: Path, model: Estimator, folds: Sequence[Fold]) -> None:
                 f"{path} holds another model, with {name} {given[name]} where this run has {wanted[name]}: give --init "
                 "weights of the same --preset and options"
             )
+    new = [task for task in wanted["tasks"] if task not in given["tasks"]]
+    if weights.header.classes != protocol.classes:
+        new.append("mer")
+    if both := [name for name in model.frozen if name in new]:
+        raise UserError(
+            f"--freeze names {', '.join(both)}, but this head, or its last layer, is not in {path} and starts anew; "
+            "frozen it would never learn: leave it out"
+        )
     if weights.trained_on is None:
         raise UserError(
             f"{path} does not tell which subjects it was trained on, so held-out ones may be among them: give weights "
             "of a run of this version"
         )
     held_out = {subject for fold in folds for subject in fold.subjects}
-    if both := sorted(subject for subject in held_out if not weights.trained_on.isdisjoint((subject, str(subject)))):
-        names = ", ".join(label_subjects(both).values())
+    if seen := sorted(subject for subject in held_out if not weights.trained_on.isdisjoint((subject, str(subject)))):
+        names = ", ".join(label_subjects(seen).values())
         raise UserError(
             f"{path} was trained on subjects that this run holds out: {names}; its scores would not be honest: hold "
             "out others, or give weights that have not seen them"

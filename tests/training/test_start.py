@@ -7,6 +7,7 @@ import torch
 from harness.trainings import options
 
 from mol_fast.data import PreparedSet
+from mol_fast.data.protocols import get_protocol
 from mol_fast.nn.config import PRESETS
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import load_weights, save_weights
@@ -59,18 +60,19 @@ def test_the_layer_of_other_classes_is_new(
 def test_subjects_of_the_first_training_are_remembered(tmp_path: Path):
     """A subject that only the first training has seen is no new one for the second; weights tell their subjects."""
     file, model = tmp_path / "first.safetensors", MOL(config=PRESETS["small"])
-    info = {"classes": ["negative", "positive", "surprise"]}
+    of_classes = get_protocol("embedded-3")
+    info = {"classes": list(of_classes.classes)}
     own, fold = [Subject("embedded", "s02")], Fold.of([Subject("embedded", "s01")], 0)
     save_weights(file, model, {**info, "train_subjects": [["embedded", "s02"], ["casme2", "sub07"], "samm/006"]})
-    check_start(file, model, [fold])
+    check_start(file, model, [fold], of_classes)
     assert seen_subjects(file, own) == [*own, Subject("casme2", "sub07"), "samm/006"]
     assert seen_subjects(None, own) == own
     save_weights(file, model, {**info, "train_subjects": ["embedded/s01"]})
     with pytest.raises(UserError, match="was trained on subjects that this run holds out: s01"):
-        check_start(file, model, [fold])
+        check_start(file, model, [fold], of_classes)
     save_weights(file, model, info)
     with pytest.raises(UserError, match="does not tell which subjects it was trained on"):
-        check_start(file, model, [fold])
+        check_start(file, model, [fold], of_classes)
 
 
 @pytest.mark.parametrize(
