@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mol_fast.nn import layout
 from mol_fast.nn.block import make_block
 from mol_fast.nn.cast_weights import CastWeights, casts
-from mol_fast.nn.config import FEATURE_CHANNELS, FREEZABLE, MOLConfig
+from mol_fast.nn.config import FEATURE_CHANNELS, MOLConfig
 from mol_fast.nn.flow_head import FlowHead, with_difference
 from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.heads import ExpressionHead, LandmarkHead, Stem
@@ -168,9 +168,13 @@ class MOL(Estimator, Pretrained):
 
     def _parts(self) -> dict[str, tuple[nn.Module, ...]]:
         """Return the parts that the model has, by their names in `FREEZABLE`."""
-        heads = (self.expression_head,), (self.flow_head,), (self.landmark_head,)
-        found = dict(zip(FREEZABLE, ((self.stem,), (self.f5c_first, self.f5c_second), *heads), strict=True))
-        return {name: modules for name, modules in found.items() if None not in modules}
+        parts: dict[str, tuple[nn.Module, ...]] = {
+            "stem": (self.stem,),
+            "f5c": (self.f5c_first, self.f5c_second),
+            "mer": (self.expression_head,),
+        }
+        heads = {"flow": self.flow_head, "landmarks": self.landmark_head}
+        return parts | {name: (head,) for name, head in heads.items() if head is not None}
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
         """Return a faster copy for inference, in evaluation mode and without gradients.
