@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mol_fast.nn.official import load_official
     from mol_fast.nn.wrapped import load_into
     from mol_fast.prediction.predictor import predict
+    from mol_fast.prediction.single_tasks import flow, landmarks
     from mol_fast.utils.errors import UserError
 
 __version__ = "0.1.0"
@@ -29,7 +30,9 @@ __all__ = [
     "MOLOutput",
     "UserError",
     "explain",
+    "flow",
     "functional",
+    "landmarks",
     "load_into",
     "load_official",
     "predict",
@@ -44,6 +47,7 @@ _PLACES = {
     "nn.official": ("load_official",),
     "nn.wrapped": ("load_into",),
     "prediction.predictor": ("predict",),
+    "prediction.single_tasks": ("flow", "landmarks"),
     "utils.errors": ("UserError",),
 }
 

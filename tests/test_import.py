@@ -36,7 +36,7 @@ def stages() -> list[str]:
         "import sys, mol_fast\n"
         "print('torch' in sys.modules, set(mol_fast.__all__) <= set(dir(mol_fast)))\n"
         "import torch; before = set(sys.modules)\n"
-        "for name in set(mol_fast.__all__) - {'explain', 'predict'}: getattr(mol_fast, name)\n"
+        "for name in set(mol_fast.__all__) - {'explain', 'flow', 'landmarks', 'predict'}: getattr(mol_fast, name)\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(*sorted(new - set(sys.stdlib_module_names)))\n"
         "print(*[name for name in sys.modules if name.startswith('mol_fast.')])\n"

@@ -32,7 +32,7 @@ class AlignedWindow(NamedTuple):
     """The aligned frames of a window."""
 
     window: Window
-    frames: npt.NDArray[np.uint8]  # (8, 144, 144)
+    frames: npt.NDArray[np.uint8]  # (8, 144, 144), or fewer of a window with fewer frames
     matrix: Matrix  # (2, 3), from frames of the source to `frames`
     face: Face | None  # that aligned them; None if the source is already aligned
     anchor: int  # frame of the face

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mol_fast.data.clips import normalise_frames
 from mol_fast.metrics import temper
@@ -25,6 +27,16 @@ from mol_fast.vision.sizes import CROP, FRAME, MARGIN, WINDOW
 from mol_fast.vision.tracking import FaceTracker, Follower
 from mol_fast.vision.video import FrameArray, FrameSource, check_length
 
+T = TypeVar("T")
+
+
+class Estimate(NamedTuple):
+    """What the model says about a batch of B clips. A task that it lacks is None."""
+
+    probabilities: npt.NDArray[np.float32]  # (B, K), without temperature
+    flow: npt.NDArray[np.float32] | None  # (B, 2, 7, 128, 128), in pixels of the crop
+    landmarks: npt.NDArray[np.float32] | None  # (B, 7, 68, 2), of the second frame of each pair, in pixels of the crop
+
 
 class Predictor:
     """A trained model on its device.
@@ -33,6 +45,7 @@ class Predictor:
         weights: folder of a run, or .safetensors file.
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
+        only: task to predict, "flow" or "landmarks"; the head of the other one does not run. Default: all tasks.
 
     Attributes:
         classes, tasks: names of the classes, and what the model predicts.
@@ -41,11 +54,17 @@ class Predictor:
         spans: shortest, median and longest span of a window in training, in seconds; None if unknown.
 
     Raises:
-        UserError: the weights or the device cannot be used.
+        UserError: the weights or the device cannot be used, or the weights were not trained for the task `only`.
         ValueError: `batch_size` is less than 1.
     """
 
-    def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 4) -> None:
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        device: str = "auto",
+        batch_size: int = 4,
+        only: Literal["flow", "landmarks"] | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         model, self.header = load_described(find_weights(Path(weights)))
@@ -55,10 +74,19 @@ class Predictor:
             )
         self.classes = self.header.classes
         self.tasks = model.config.tasks
+        if only is not None and only not in self.tasks:
+            raise UserError(
+                f"{weights} was trained for {', '.join(self.tasks)} alone, not for {only}: give weights of a run whose "
+                f"--tasks name {only}"
+            )
         self.spans = self.header.spans
         self.temperature = self.header.temperature
         self.device = choose_device(device)
         self.batch_size = batch_size
+        if only == "flow":
+            model.landmark_head = None
+        elif only == "landmarks":
+            model.flow_head = None
         self._model = model.to(self.device).optimize_for_inference()
 
     def run(
@@ -87,25 +115,36 @@ class Predictor:
         """
         # While the model predicts a batch, threads find faces for the next one, and decode.
         read = _kept(ahead(aligned_windows(source, windows, tracker, on_frame), self.batch_size), skipped)
-        for batch in _batched(read, self.batch_size):
+        for batch in batched(read, self.batch_size):
             yield from self._predict(batch)
 
     @torch.inference_mode()
-    def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
-        square = slice(MARGIN, MARGIN + CROP)
-        frames = np.stack([item.frames[:, square, square] for item in batch])
-        inputs = normalise_frames(torch.from_numpy(frames).to(self.device))[:, None]
+    def estimate(self, clips: Tensor, name: str) -> Estimate:
+        """Run the model on one batch.
+
+        Args:
+            clips: (B, 8, 128, 128), normalised.
+            name: name of the batch for messages.
+
+        Raises:
+            UserError: the batch does not fit into memory, or the model returns non-finite values.
+        """
         try:
-            output = self._model(inputs)
+            output = self._model(clips[:, None].to(self.device))
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"a batch of {len(batch)} windows does not fit into memory, give a smaller batch size"
+                f"a batch of {len(clips)} windows does not fit into memory, give a smaller batch size"
             ) from error
-        probabilities = _numpy(output.logits.float().softmax(-1))
-        flow, landmarks = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks))
-        if not all(np.isfinite(part).all() for part in (probabilities, flow, landmarks) if part is not None):
-            start, end = batch[0].window.start, batch[-1].window.end
-            raise UserError(f"the model returns non-finite values for frames {start} to {end}, train it again")
+        heads = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks))
+        estimate = Estimate(_numpy(output.logits.float().softmax(-1)), *heads)
+        if not all(np.isfinite(part).all() for part in estimate if part is not None):
+            raise UserError(f"the model returns non-finite values for {name}, train it again")
+        return estimate
+
+    def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
+        frames = torch.from_numpy(np.stack([centre(item.frames) for item in batch])).to(self.device)
+        start, end = batch[0].window.start, batch[-1].window.end
+        probabilities, flow, landmarks = self.estimate(normalise_frames(frames), f"frames {start} to {end}")
         if self.temperature is not None:
             probabilities = temper(probabilities, self.temperature).astype(np.float32)
         return [
@@ -211,9 +250,14 @@ def _to_source(
     matrix = centre_crop(item.matrix, FRAME, CROP)
     points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
-    square = slice(MARGIN, MARGIN + CROP)
-    seen = remark(item.frames[:, square, square])
+    seen = remark(centre(item.frames))
     return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face, item.anchor, seen), flow
+
+
+def centre(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return what the model reads of aligned frames (..., 144, 144): their centre, (..., 128, 128)."""
+    square = slice(MARGIN, MARGIN + CROP)
+    return frames[..., square, square]
 
 
 def _mean(probabilities: list[npt.NDArray[np.float32]], temperature: float | None) -> npt.NDArray[np.float32]:
@@ -239,7 +283,8 @@ def _kept(items: Iterable[AlignedWindow | Skipped], skipped: list[Skipped]) -> I
             yield item
 
 
-def _batched(items: Iterable[AlignedWindow], size: int) -> Iterator[list[AlignedWindow]]:
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items, the last one with what is left."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
