@@ -85,6 +85,12 @@ class Prediction:
         """The most probable class of the clip; None of a video with moments."""
         return None if self.probabilities is None else self.classes[int(self.probabilities.argmax())]
 
+    def without(self) -> str | None:
+        """Say which tasks the weights were trained without; None if none is missing."""
+        parts = [("flow", self.flow), *(("landmarks", item.landmarks) for item in self.windows[:1])]
+        missing = [name for name, part in parts if part is None]
+        return f"the weights were trained without {' and '.join(missing)} (--tasks)" if missing else None
+
     def is_uncertain(self, probability: float) -> bool:
         """Return whether the most probable class, with this probability, is uncertain."""
         return probability < self.confidence

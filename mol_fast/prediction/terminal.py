@@ -49,10 +49,8 @@ def print_prediction(result: Prediction, notes: tuple[str, ...], out: Path) -> N
         count = "1 window" if len(empty) == 1 else f"{len(empty)} windows"
         end = " ..." if len(empty) > 10 else ""
         console.print(f"{count}, from frame {', '.join(empty[:10])}{end}: {text}; ignore the probabilities")
-    parts = [("flow", result.flow), *(("landmarks", item.landmarks) for item in result.windows[:1])]
-    missing = [name for name, part in parts if part is None]
-    if missing:
-        console.print(f"the weights were trained without {' and '.join(missing)} (--tasks)")
+    if (missing := result.without()) is not None:
+        console.print(missing)
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 

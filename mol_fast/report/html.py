@@ -9,7 +9,7 @@ from typing import Literal
 from mol_fast.report.style import STYLE
 from mol_fast.utils.files import write_atomic
 
-_VOID = {"img", "meta"}
+_VOID = {"br", "img", "meta"}
 # The page may show its own pictures and style, but load nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

@@ -1,7 +1,6 @@
 """The page of a prediction with moments: report.html."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,30 +11,13 @@ from mol_fast.nn.weights import WeightsHeader
 from mol_fast.report.chart import MOST_MARKED, full_height, motion_chart, span
 from mol_fast.report.html import Html, captioned, element, notice, picture, section, share_bar, table, write_page
 from mol_fast.report.labels import SYNTHETIC
-from mol_fast.spotting import Moment, RegionMotion, View
+from mol_fast.spotting import RegionMotion, ShownMoment, View
 from mol_fast.spotting.region_motion import SPAN
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.pictures import encoded_png
 
 _LEAST_FLOW = 0.3  # pixels; shorter flow never gets full colour
 _QUALITY = 90  # of JPEG
-
-
-@dataclass(frozen=True)
-class ShownMoment:
-    """A moment and what is shown of it.
-
-    Attributes:
-        moment: the moment.
-        probabilities: of each class; None if its window was skipped.
-        view: its pictures; None if stronger moments are shown instead.
-        verdict: its class in words.
-    """
-
-    moment: Moment
-    probabilities: Mapping[str, float] | None
-    view: View | None
-    verdict: str
 
 
 def write_moments_report(
@@ -65,16 +47,20 @@ def write_moments_report(
         OSError: the folder does not exist or cannot be written.
     """
     count = len(shown)
-    summary = f"{moments_in_words(count)} in {motion.end - motion.start:.0f} s"
     content = [
-        *([] if SYNTHETIC.isdisjoint(weights.sources) else [notice("Synthetic training data.", _SYNTHETIC)]),
+        *([] if SYNTHETIC.isdisjoint(weights.sources) else [notice("Synthetic training data.", SYNTHETIC_WORDS)]),
         *([notice("Note.", "; ".join(notes))] if notes else []),
-        _when(shown, motion, summary),
+        timeline(shown, motion, {place for place, item in enumerate(shown) if item.view is not None}),
         *([_moments(shown)] if count else []),
         section("What this means", element("ul", *(element("li", text) for text in _meaning(weights)))),
         section("About", table((), about.items(), class_="settings")),
     ]
-    write_page(path, name, f"{summary} · {date}", content)
+    write_page(path, name, f"{in_words(count, motion)} · {date}", content)
+
+
+def in_words(count: int, motion: RegionMotion) -> str:
+    """Say how many moments there are, and in how many seconds."""
+    return f"{moments_in_words(count)} in {motion.end - motion.start:.0f} s"
 
 
 def moments_in_words(count: int) -> str:
@@ -109,21 +95,35 @@ def _meaning(weights: WeightsHeader) -> list[str]:
     return [*trained_on(weights), calibrated, *_MEANING]
 
 
-_SYNTHETIC = (
+SYNTHETIC_WORDS = (
     "The weights know synthetic motions of generated faces. Their classes show that the program works; they do not "
     "show what a person feels."
+)
+NO_PROOF = (
+    "A movement is no proof of a feeling. Every moment gets one of the classes, since there is no class for anything "
+    "else."
+)
+MEASURED = (
+    "The spotter was measured on synthetic videos only. Published methods find the moments of real long videos with an "
+    "F1 of a few hundredths: expect moments that are missing, and moments that are none."
 )
 _MEANING = (
     "A moment is a movement of the face that goes somewhere and comes back within 4 seconds. Up to half a second it is "
     "called micro, else macro. Blinks, gaze, turns of the head, light and speech should not count.",
-    "A movement is no proof of a feeling. Every moment gets one of the classes, since there is no class for anything "
-    "else.",
-    "The spotter was measured on synthetic videos only. Published methods find the moments of real long videos with an "
-    "F1 of a few hundredths: expect moments that are missing, and moments that are none.",
+    NO_PROOF,
+    MEASURED,
 )
 
 
-def _when(shown: Sequence[ShownMoment], motion: RegionMotion, summary: str) -> Html:
+def timeline(shown: Sequence[ShownMoment], motion: RegionMotion, linked: set[int]) -> Html:
+    """Return the section that shows when the face moved: a sentence, the chart, and its legend.
+
+    Args:
+        shown: all moments, in order of time.
+        motion: motion of all regions over time.
+        linked: places in `shown` that have an element #moment-NUMBER on the page.
+    """
+    summary = in_words(len(shown), motion)
     legend = element(
         "p",
         f"Each row shows how far a region of the face moves within {SPAN} seconds, without the motion of the head. "
@@ -132,7 +132,6 @@ def _when(shown: Sequence[ShownMoment], motion: RegionMotion, summary: str) -> H
         *(element("span", element("span", class_=f"swatch {kind}"), f" {text} ", class_="key") for kind, text in _KEYS),
         class_="note",
     )
-    linked = {place for place, item in enumerate(shown) if item.view is not None}
     more = len(shown) - MOST_MARKED
     left_out = [element("p", f"The {MOST_MARKED} strongest are marked, {more} others are not.")] if more > 0 else []
     chart = motion_chart(motion, [item.moment for item in shown], linked)

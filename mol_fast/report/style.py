@@ -1,6 +1,6 @@
 """The stylesheet of reports, for wide and narrow windows, light and dark."""
 
-STYLE = """
+COLORS = """
 :root {
   color-scheme: light dark;
   --page: #f4f6f8; --card: #fff; --ink: #1d2530; --soft: #5c6875; --line: #d9dfe6; --blue: #1f5fa8; --track: #e9edf2;
@@ -14,6 +14,34 @@ STYLE = """
     --predicted: #ff9a52; --micro: #ff9a52; --macro: #b49cf0; --unseen: #4a545f;
   }
 }
+"""
+CHART = """
+.share { display: inline-block; width: 160px; height: 10px; background: var(--track); border-radius: 5px; }
+.share span { display: block; height: 100%; background: var(--blue); border-radius: 5px; }
+.chart { display: grid; grid-template-columns: max-content minmax(0, 1fr); column-gap: 12px; margin-bottom: 12px; }
+.chart ol { margin: 0; padding: 0; list-style: none; color: var(--soft); font-size: .8rem; line-height: 20px; }
+.chart svg { display: block; width: 100%; background: var(--track); }
+.chart .motion { fill: var(--blue); }
+.chart .micro { fill: var(--micro); opacity: .35; }
+.chart .macro { fill: var(--macro); opacity: .35; }
+.chart .unseen { fill: var(--unseen); }
+.chart .row { stroke: var(--card); vector-effect: non-scaling-stroke; }
+.along { position: relative; height: 20px; font-size: .8rem; }
+.along > * { position: absolute; transform: translateX(-50%); white-space: nowrap; }
+.along > :first-child:not(a) { transform: none; }
+.along > :last-child:not(a) { transform: translateX(-100%); }
+.ticks { color: var(--soft); }
+.key { margin-right: 10px; white-space: nowrap; }
+.swatch { display: inline-block; width: 12px; height: 12px; border-radius: 2px; }
+.swatch.micro { background: var(--micro); }
+.swatch.macro { background: var(--macro); }
+.swatch.unseen { background: var(--unseen); }
+"""
+"""The chart of motion and bars, which the page of the demo shows, too."""
+STYLE = (
+    COLORS
+    + CHART
+    + """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; }
@@ -54,26 +82,6 @@ article { padding: 16px 0; border-top: 1px solid var(--line); }
 .wrong { color: var(--wrong); font-weight: 600; }
 .true-mark { color: var(--true); font-weight: 700; }
 .predicted-mark { color: var(--predicted); font-weight: 700; }
-.share { display: inline-block; width: 160px; height: 10px; background: var(--track); border-radius: 5px; }
-.share span { display: block; height: 100%; background: var(--blue); border-radius: 5px; }
-.chart { display: grid; grid-template-columns: max-content minmax(0, 1fr); column-gap: 12px; margin-bottom: 12px; }
-.chart ol { margin: 0; padding: 0; list-style: none; color: var(--soft); font-size: .8rem; line-height: 20px; }
-.chart svg { display: block; width: 100%; background: var(--track); }
-.chart .motion { fill: var(--blue); }
-.chart .micro { fill: var(--micro); opacity: .35; }
-.chart .macro { fill: var(--macro); opacity: .35; }
-.chart .unseen { fill: var(--unseen); }
-.chart .row { stroke: var(--card); vector-effect: non-scaling-stroke; }
-.along { position: relative; height: 20px; font-size: .8rem; }
-.along > * { position: absolute; transform: translateX(-50%); white-space: nowrap; }
-.along > :first-child:not(a) { transform: none; }
-.along > :last-child:not(a) { transform: translateX(-100%); }
-.ticks { color: var(--soft); }
-.key { margin-right: 10px; white-space: nowrap; }
-.swatch { display: inline-block; width: 12px; height: 12px; border-radius: 2px; }
-.swatch.micro { background: var(--micro); }
-.swatch.macro { background: var(--macro); }
-.swatch.unseen { background: var(--unseen); }
 .moment { grid-template-columns: repeat(4, 1fr); max-width: 720px; }
 .moments-legend { display: grid; grid-template-columns: 64px minmax(0, 1fr); gap: 12px; align-items: center; }
 @media (max-width: 760px) { .panels { grid-template-columns: repeat(2, 1fr); } }
@@ -86,3 +94,4 @@ article { padding: 16px 0; border-top: 1px solid var(--line); }
 }
 @media print { body { background: #fff; } section, article { break-inside: avoid; } }
 """
+)

@@ -1,11 +1,13 @@
 """What a moment looks like: three pictures, and the motion of the face between the first two."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mol_fast.spotting.regions import head_pose, layout
+from mol_fast.spotting.spotter import Moment
 from mol_fast.spotting.tracker import dense_flow, head_motion, motion_at
 
 
@@ -22,6 +24,23 @@ class View:
     apex: npt.NDArray[np.uint8]
     offset: npt.NDArray[np.uint8]
     flow: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ShownMoment:
+    """A moment and what a page shows of it.
+
+    Attributes:
+        moment: the moment.
+        probabilities: of each class; None if its window was skipped.
+        view: its pictures; None if stronger moments are shown instead.
+        verdict: its class in words.
+    """
+
+    moment: Moment
+    probabilities: Mapping[str, float] | None
+    view: View | None
+    verdict: str
 
 
 def face_flow(

@@ -11,7 +11,7 @@ import pytest
 from harness.page import Page
 from harness.predict_scene import CLASSES, write_weights
 
-import mol_fast.predict
+import mol_fast.prediction.analysis
 from mol_fast.data import render_video
 from mol_fast.predict import main
 from mol_fast.prediction.moments import too_slow
@@ -196,8 +196,8 @@ def test_two_moments_of_one_window_are_told(
         Moment(onset, onset + 1, onset + 2, onset / 30, (onset + 1) / 30, (onset + 2) / 30, "micro", 1.0, ())
         for onset in (last - 5, last - 2)
     ]
-    spot = mol_fast.predict.spot_moments
-    monkeypatch.setattr("mol_fast.predict.spot_moments", lambda *arguments: spot(*arguments) or moments)
+    spot = mol_fast.prediction.analysis.spot_moments
+    monkeypatch.setattr("mol_fast.prediction.analysis.spot_moments", lambda *arguments: spot(*arguments) or moments)
     rows = predict(video, weights, tmp_path / "out", "--no-video")
     assert [int(row["onset"]) for row in rows] == [last - 5, last - 2]
     assert [row["window"] for row in json.loads((tmp_path / "out/prediction.json").read_text())["moments"]] == [0, 0]

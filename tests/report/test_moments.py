@@ -15,8 +15,8 @@ from msgspec.structs import asdict
 
 from mol_fast.nn.weights import WeightsHeader
 from mol_fast.report.chart import MOST_MARKED, clock
-from mol_fast.report.moments import ShownMoment, write_moments_report
-from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion, View
+from mol_fast.report.moments import write_moments_report
+from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion, ShownMoment, View
 from mol_fast.vision.flow_color import flow_to_color
 
 EVIL = "<script>alert('1')</script>"
