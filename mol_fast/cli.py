@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "score a run or weights again, or compare two runs",
     "predict": "predict micro-expression, optical flow and landmarks of a video",
     "faces": "find the landmarks of a face in every frame of a video",
+    "demo": "try a model on a page in the browser: drop a video, see when and where the face moved",
     "export": "write a trained model as ONNX, or as a program of PyTorch",
     "doctor": "check this installation: versions, kernels, every operator against the reference",
 }

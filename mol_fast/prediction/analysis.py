@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +39,8 @@ Begin = Callable[[str, int], Callable[[], object]]
 """Begins a piece of work with its title and its number of steps; returns what is called after each step."""
 Progress = Callable[[str], AbstractContextManager[Begin]]
 """Shows progress inside a context; takes the name of a step."""
-
-
-class WriteReport(Protocol):
-    """Writes the page about moments, as `mol_fast.report.moments.write_moments_report`."""
-
-    def __call__(self, path: Path, **told: Any) -> None: ...
+WriteReport = Callable[..., None]
+"""Writes the page about moments, as `mol_fast.report.moments.write_moments_report`."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ CHART = """
 .along > :first-child:not(a) { transform: none; }
 .along > :last-child:not(a) { transform: translateX(-100%); }
 .ticks { color: var(--soft); }
-.key { margin-right: 10px; white-space: nowrap; }
+.key { display: inline-block; margin-right: 10px; white-space: nowrap; }
 .swatch { display: inline-block; width: 12px; height: 12px; border-radius: 2px; }
 .swatch.micro { background: var(--micro); }
 .swatch.macro { background: var(--macro); }

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 LAYERS = (
-    ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces", "export"),
+    ("train", "predict", "prepare", "evaluate", "doctor", "show", "faces", "export", "demo"),
     ("cli", "report", "training", "prediction", "preparation", "checks"),
     ("evaluation", "baselines", "explain"),
     ("runs", "data", "nn", "spotting"),

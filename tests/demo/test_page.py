@@ -1,0 +1,260 @@
+"""The page as its visitors meet it: over HTTP, and in a browser."""
+
+import asyncio
+import csv
+import importlib.util
+import json
+import re
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from aiohttp import ClientSession
+from harness.browser import needs_chromium
+from harness.devtools import PATIENCE, Tab, chromium, first_tab
+from harness.predict_scene import CLASSES, write_weights
+from PIL import Image
+
+from mol_fast.data import render_video
+from mol_fast.demo import words
+from mol_fast.demo.serving import POLICY, served
+from mol_fast.prediction.options import Options
+from mol_fast.prediction.predictor import Predictor
+from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.read_video import VideoFile
+from mol_fast.vision.video import rgb
+from mol_fast.vision.write_video import VideoWriter
+
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="Gradio is not installed")
+LIMIT = 4 * 1024**2
+
+
+class Served(NamedTuple):
+    """A page that is served."""
+
+    address: str
+    folder: Path
+
+    def get(self, path: str, **headers: str) -> Any:
+        return urllib.request.urlopen(urllib.request.Request(self.address + path, headers=headers), timeout=PATIENCE)
+
+    def post(self, path: str, data: bytes, kind: str) -> Any:
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": kind})
+        return json.load(urllib.request.urlopen(request, timeout=PATIENCE))
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Give a file to the page. Returns its place."""
+        head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        body = head.encode() + content + b"\r\n--edge--\r\n"
+        (place,) = self.post("gradio_api/upload", body, "multipart/form-data; boundary=edge")
+        return str(place)
+
+    def find(self, place: str, visitor: str) -> None:
+        """Press the button, as the page does."""
+        (button,) = (part["id"] for part in self.config()["components"] if part["props"].get("elem_id") == "find")
+        calls = self.config()["dependencies"]
+        (number,) = (call["id"] for call in calls if [button, "click"] in [list(target) for target in call["targets"]])
+        video = {"path": place, "meta": {"_type": "gradio.FileData"}}
+        call = {"data": [video], "fn_index": number, "session_hash": visitor}
+        self.post("gradio_api/queue/join", json.dumps(call).encode(), "application/json")
+
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = json.load(self.get("config"))
+        return config
+
+    def told(self, visitor: str) -> Iterator[dict[str, Any]]:
+        """What a visitor is told while he waits."""
+        with self.get(f"gradio_api/queue/data?session_hash={visitor}") as stream:
+            for line in stream:
+                if line.startswith(b"data:"):
+                    yield json.loads(line[5:])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    weights = write_weights(tmp_path_factory.mktemp("run") / "weights.safetensors")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = Options(weights=weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_SHARE", "True")  # settings of another page do not open this one
+        patch.setenv("GRADIO_ALLOWED_PATHS", "/")
+        patch.setattr(words, "LIMIT", LIMIT)
+        with served(options, Predictor(weights, "cpu"), port) as address:
+            from gradio.utils import get_upload_folder
+
+            folder = Path(get_upload_folder())
+            yield Served(address, folder)
+        assert not folder.exists()
+
+
+def film(path: Path) -> Path:
+    """A head with the noise of a camera, which smiles once, 1.8 seconds long."""
+    smile = render_video(1, "happiness", 14, 240).numpy()
+    rng = np.random.default_rng(0)
+    with VideoWriter(path, (240, 240), 30, crf=10) as writer:
+        for frame in [smile[0]] * 20 + [*smile] + [smile[-1]] * 20:
+            writer.write(rgb(np.clip(frame + rng.normal(0, 1, frame.shape), 0, 255).astype(np.uint8)))
+    return path
+
+
+@needs_gradio
+def test_nothing_comes_from_elsewhere(page: Served) -> None:
+    with page.get("") as answer:
+        source = answer.read().decode()
+        assert answer.headers["Content-Security-Policy"] == POLICY
+    for address in re.findall(r'(?:src|href|srcset)\s*=\s*"([^"]*)"', source):
+        assert not re.match(r"(\w+:)?//", address)
+    assert page.config()["stylesheets"] == []
+    styles = [*re.findall(r'href="([^"]+\.css)"', source), "theme.css"]
+    assert len(styles) >= 2
+    for style in styles:
+        text = page.get(style.removeprefix("./")).read().decode()
+        assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", text)
+    assert set(re.findall(r"--font(?:-mono)?: ([^;]+);", text)) == {"system-ui, sans-serif", "ui-monospace, monospace"}
+    assert not page.config()["analytics_enabled"]
+
+
+@needs_gradio
+def test_it_is_served_to_this_machine_alone(page: Served) -> None:
+    assert page.address.startswith("http://127.0.0.1:")
+    with pytest.raises(urllib.error.HTTPError) as refused:  # a site whose name leads to this machine
+        page.get("config", Host="example.org")
+    assert refused.value.code == 400
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        page.get("gradio_api/file=/etc/passwd")
+    assert refused.value.code == 403
+
+
+@needs_gradio
+def test_a_large_file_is_refused(page: Served) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        page.upload("large.mp4", bytes(LIMIT + 1))
+    assert refused.value.code == 413
+
+
+@needs_gradio
+def test_a_file_that_is_no_video_is_a_sentence(page: Served, capfd: pytest.CaptureFixture[str]) -> None:
+    page.find(page.upload("bad.mp4", b"no video"), "bad")
+    (done,) = (message for message in page.told("bad") if message["msg"] == "process_completed")
+    assert not done["success"]
+    assert done["output"]["error"].startswith("bad.mp4 cannot be read as video")
+    assert str(page.folder) not in done["output"]["error"]
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+
+
+@needs_gradio
+def test_the_second_visitor_waits_for_the_first(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended, together = threading.Event(), threading.Event(), []
+
+    def analyse(path: Path, *arguments: object) -> None:
+        together.append(path.name)
+        begun.set()
+        assert ended.wait(PATIENCE)
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr("mol_fast.demo.page.analyse", analyse)
+    monkeypatch.setattr("mol_fast.demo.page.internal_error", lambda error, program: f"{program}: {error}")
+    page.find(page.upload("first.mp4", b"1"), "first")
+    assert begun.wait(PATIENCE)
+    page.find(page.upload("second.mp4", b"2"), "second")
+    told = page.told("second")
+    place = next(message for message in told if message["msg"] == "estimation")
+    assert (place["rank"], place["queue_size"], together) == (0, 1, ["first.mp4"])
+    ended.set()
+    done = [message for message in told if message["msg"] == "process_completed"]
+    assert [message["output"]["error"] for message in done] == ["demo: nobody expected this"]
+    assert together == ["first.mp4", "second.mp4"]
+
+
+@needs_gradio
+def test_the_example_is_a_video_of_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mol_fast.demo import example
+
+    monkeypatch.setattr(example, "SECONDS", 0.1)
+    done: list[None] = []
+    example.write_example(tmp_path / "head.mp4", lambda: done.append(None))
+    video = VideoFile(tmp_path / "head.mp4")
+    assert len(done) == example.frames() == video.count == 3
+    (picture, *_) = video
+    assert picture.shape == (480, 480, 3)
+    assert picture[:50].std() < 2 < 20 < picture[100:380, 100:380].std()
+
+
+@needs_gradio
+@needs_chromium
+def test_a_visit_with_a_browser(page: Served, tmp_path: Path, finder: FaceFinder) -> None:
+    with chromium(tmp_path / "user") as port:
+        asyncio.run(_visit(page, port, film(tmp_path / "head.mp4"), tmp_path))
+    end = time.monotonic() + PATIENCE
+    while left := [*page.folder.glob("*/head.mp4"), *page.folder.glob("results/*")]:
+        assert time.monotonic() < end, left
+        time.sleep(0.2)
+
+
+async def _visit(page: Served, port: int, video: Path, folder: Path) -> None:
+    """Upload a video, find its moments by keyboard, look at the page, and download a table."""
+    async with ClientSession() as session:
+        tab = await first_tab(session, port)
+        await tab.open(page.address, 1400, 900, False)
+        await tab.wait("document.querySelector('#video input[type=file]') !== null")
+        await tab.upload("#video input[type=file]", video)
+        await tab.wait("document.querySelector('#video video') !== null")
+        await _reach(tab, "#find")
+        await tab.press("Enter", 13)
+        await tab.wait("document.querySelector('#found table, .toast-body') !== null")
+        text = await tab.value("document.querySelector('#found').innerText")
+        assert "1 moment in 2 s." in text
+        assert "mouth corner up" in text
+        assert any(name in text for name in CLASSES)
+        await tab.wait("document.querySelector('#drawn video')?.videoWidth > 200")
+        await _download(tab, folder / "loaded")
+        for width in (1400, 400):
+            for dark in (False, True):
+                await tab.resize(width, 900, dark)
+                await tab.wait(f"document.body.classList.contains('dark') === {str(dark).lower()}")
+                assert await tab.value("document.documentElement.scrollWidth") == width
+                shot = folder / f"page-{width}-{'dark' if dark else 'light'}.png"
+                await tab.screenshot(shot)
+                picture = np.asarray(Image.open(shot).convert("L"))
+                assert (np.median(picture[:, :8]) < 60) == dark
+        elsewhere = [address for address in tab.requested if not address.startswith((page.address, "data:", "blob:"))]
+        assert elsewhere == []
+        assert page.address + "theme.css" in "".join(tab.requested)
+        assert list(page.folder.glob("results/*/annotated.mp4"))
+        assert list(page.folder.glob("*/head.mp4"))
+
+
+async def _reach(tab: Tab, selector: str) -> None:
+    """Press the tabulator until an element has the focus."""
+    for _ in range(40):
+        await tab.press("Tab", 9)
+        if await tab.value(f"document.activeElement === document.querySelector('{selector}')"):
+            return
+    raise AssertionError(f"{selector} cannot be reached by keyboard")
+
+
+async def _download(tab: Tab, folder: Path) -> None:
+    """Download moments.csv by keyboard."""
+    folder.mkdir()
+    await tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    names = await tab.value("[...document.querySelectorAll('#files a')].map(link => link.download)")
+    assert names == ["prediction.json", "moments.csv", "report.html", "annotated.mp4"]
+    await _reach(tab, '#files a[download="moments.csv"]')
+    await tab.press("Enter", 13)
+    end = time.monotonic() + PATIENCE
+    while not (folder / "moments.csv").exists():
+        assert time.monotonic() < end, list(folder.iterdir())
+        time.sleep(0.2)
+    with open(folder / "moments.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["kind"] == "micro"

@@ -1,0 +1,60 @@
+"""What the page says."""
+
+import numpy as np
+
+from mol_fast.demo import words
+from mol_fast.nn.weights import WeightsHeader
+from mol_fast.prediction.analysis import Analysis
+from mol_fast.prediction.result import Prediction, Search, WindowPrediction
+from mol_fast.prediction.windows import Window
+from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion
+
+EVIL = "<script>alert('1')</script>"
+
+
+def moment(onset: float) -> Moment:
+    regions = (Region("left inner brow", 0.0, -2.0), Region("chin", 1.0, 1.0))
+    times = (onset, onset + 0.2, onset + 0.4)
+    return Moment(*(round(30 * time) for time in times), *times, "micro", 2.0, regions, EVIL, 0.75)
+
+
+def test_words_of_moments_without_flow_and_landmarks() -> None:
+    motion = RegionMotion(0, 10, 50)
+    motion.values[:] = np.random.default_rng(0).uniform(0, 2, (50, len(REGIONS)))
+    window = Window(tuple(range(8)), 0, (0.0, 0.3))
+    seen = WindowPrediction(window, np.array([0.25, 0.75], np.float32), None, None, np.eye(2, 3), None, 0)
+    found = (moment(1.0), moment(5.0))
+    result = Prediction(
+        ("a", EVIL), None, [seen], None, [], 30.0, 0, 1, 2, found, (0, None), Search(10.0, 300, 300), None
+    )
+    text = words.results(Analysis(result, ("a note",), motion))
+    assert "2 moments in 10 s" in text
+    assert "1.00 to 1.40 s<br>micro, 0.40 s" in text
+    assert "left inner brow up (2.0 %), chin down right (1.4 %)" in text
+    assert 'href="#moment-2"' in text
+    assert 'id="moment-2"' in text
+    assert "A note." in text
+    assert "2 people are seen, the largest is followed." in text
+    assert "The weights were trained without flow and landmarks (--tasks)." in text
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_words_of_a_clip() -> None:
+    result = Prediction(("a", "b"), np.array([0.25, 0.75], np.float32), [], [], [], 30.0)
+    text = words.results(Analysis(result, (), None))
+    assert "Class: b 0.75." in text
+    assert "width: 25.0%" in text
+
+
+def test_the_top_of_the_page_is_honest() -> None:
+    for source, synthetic in (("casme2", False), ("embedded", True), ("heads", True)):
+        text = words.head(WeightsHeader(config={}, classes=("a", "b"), sources=(source,), steps=7))
+        assert f"The weights were trained on {source} (7 steps), to tell a and b apart." in text
+        assert ("synthetic motions of generated faces" in text) == synthetic
+        assert "Nothing here is a diagnosis." in text
+        assert "with an F1 of a few hundredths" in text
+
+
+def test_the_limit_is_told() -> None:
+    assert "A video may have up to 2 GB." in words.privacy()
