@@ -27,6 +27,7 @@ from mol_fast.demo import words
 from mol_fast.demo.serving import POLICY, served
 from mol_fast.prediction.options import Options
 from mol_fast.prediction.predictor import Predictor
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.video import rgb
@@ -174,6 +175,33 @@ def test_the_second_visitor_waits_for_the_first(page: Served, monkeypatch: pytes
     done = [message for message in told if message["msg"] == "process_completed"]
     assert [message["output"]["error"] for message in done] == ["demo: nobody expected this"]
     assert together == ["first.mp4", "second.mp4"]
+
+
+@needs_gradio
+def test_the_work_for_a_visitor_who_is_gone_ends(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, gone = threading.Event(), threading.Event()
+
+    def analyse(path: Path, out: Path, *arguments: Any) -> None:
+        *_, progress, _ = arguments
+        with progress("frame") as begin:
+            advance = begin("spotting", 10**9)
+            begun.set()
+            end = time.monotonic() + PATIENCE
+            try:
+                while time.monotonic() < end:
+                    advance()
+                    time.sleep(0.02)
+            except UserError:
+                gone.set()
+                raise
+
+    monkeypatch.setattr("mol_fast.demo.page.analyse", analyse)
+    with page.get("gradio_api/heartbeat/leaver") as heart:
+        assert heart.readline()
+        page.find(page.upload("left.mp4", b"3"), "leaver")
+        assert begun.wait(PATIENCE)
+        assert not gone.is_set()
+    assert gone.wait(PATIENCE)
 
 
 @needs_gradio
