@@ -1,7 +1,7 @@
 """Time and memory of `python -m mol_fast.predict` on a video of a face: python benchmarks/predict_video.py
 
     python benchmarks/predict_video.py                           20 seconds of 640 x 360 pixels at 25 frames per second
-    python benchmarks/predict_video.py --seconds 60 600          memory: a minute and ten
+    python benchmarks/predict_video.py --seconds 60 600 --fps 30  memory: a minute and ten
     python benchmarks/predict_video.py --beside ../old --rounds 3  another checkout of this project, in turn
 
 The video is an embedded long video, with expressions, blinks and motion of the head, enlarged and on a grey wall.
@@ -26,16 +26,16 @@ from mol_fast.data import generate_long
 from mol_fast.nn.weights import save_weights
 from mol_fast.vision.write_video import VideoWriter
 
-SECONDS, FPS = 20.0, 25.0
+SECONDS = 20.0
 SIZE, FACE = (640, 360), 300  # pixels
 CLASSES = ("negative", "positive", "surprise")
 
 
-def write_base(path: Path) -> None:
+def write_base(path: Path, fps: float) -> None:
     """Write 20 seconds of a face."""
     left, top = (SIZE[0] - FACE) // 2, (SIZE[1] - FACE) // 2
-    with VideoWriter(path, SIZE, FPS) as writer:
-        for chunk in generate_long(20, "expressions", SECONDS, FPS).chunks():
+    with VideoWriter(path, SIZE, fps) as writer:
+        for chunk in generate_long(20, "expressions", SECONDS, fps).chunks():
             for frame in chunk.frames.numpy():
                 picture = np.full((SIZE[1], SIZE[0], 3), 110, dtype=np.uint8)
                 face = cv2.resize(frame, (FACE, FACE), interpolation=cv2.INTER_CUBIC)
@@ -76,6 +76,7 @@ def main() -> None:
     """Measure all videos and checkouts in turn, and print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[SECONDS], help="lengths of the videos")
+    parser.add_argument("--fps", type=float, default=25.0, help="frames per second of the videos")
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="other checkouts of this project")
     parser.add_argument("--weights", type=Path, help="weights that all checkouts can read")
     parser.add_argument("--rounds", type=int, default=1)
@@ -83,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_base(folder / "base.mp4")
+        write_base(folder / "base.mp4", options.fps)
         weights = folder / "weights.safetensors" if options.weights is None else options.weights.resolve()
         if options.weights is None:
             save_weights(weights, MOL(config=PRESETS["small"]), {"classes": list(CLASSES)})
@@ -98,7 +99,7 @@ def main() -> None:
                         tree.resolve(), video, weights, folder / "out", options.options.split()
                     )
                     print(
-                        f"{tree.resolve().name:>12} {seconds:5g} s {wall:6.1f} s {seconds * FPS / wall:9.1f} "
+                        f"{tree.resolve().name:>12} {seconds:5g} s {wall:6.1f} s {seconds * options.fps / wall:9.1f} "
                         f"{cores:8.1f} s {memory:9.0f} MB",
                         flush=True,
                     )

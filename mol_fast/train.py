@@ -133,6 +133,7 @@ def _run_model(settings: TrainSettings) -> None:
         if concludes(settings):
             _check_failed(failed, len(folds), path)
             _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}")
+            _tell_of_recordings(settings, path)
     finally:
         meeting.end()
         part(fabric)
@@ -189,6 +190,15 @@ def _check_failed(failed: list[str], folds: int, path: Path) -> None:
             f"the loss is not finite at {', '.join(failed)}; the weights before it are in {path}: "
             "look for broken values in the data, or lower --lr"
         )
+
+
+def _tell_of_recordings(settings: TrainSettings, path: Path) -> None:
+    """Say how to score the spotting of the sets that have long videos."""
+    from mol_fast.data.store import read_info
+
+    for folder in settings.every_data():
+        if read_info(folder).recordings:
+            print(f"{folder} has long videos: python -m mol_fast.evaluate --spotting {folder} --weights {path}")
 
 
 def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str) -> None:

@@ -49,6 +49,18 @@ def spread(times: Times, start: int, length: float) -> list[int]:
     return [min(frame, len(times) - WINDOW + k) for k, frame in enumerate(frames)]
 
 
+def moment_frames(times: Times, onset: int, offset: int) -> list[int]:
+    """Return the 8 frames of a movement: evenly spaced in time from onset to offset.
+
+    If it has fewer frames, frames beside it are taken, as many before as after.
+    """
+    missing = WINDOW - (offset - onset + 1)
+    if missing <= 0:
+        return spread(times, onset, float(times[offset] - times[onset]))
+    first = max(0, min(onset - missing // 2, len(times) - WINDOW))
+    return list(range(first, first + WINDOW))
+
+
 def nearest(times: Times, time: float) -> int:
     """Return the index of the frame nearest to a time; the earlier one of two."""
     after = min(int(np.searchsorted(times, time)), len(times) - 1)

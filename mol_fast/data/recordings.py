@@ -238,9 +238,8 @@ def open_recordings(folder: Path) -> list[Recording]:
         annotated = sorted(movements.pop((item.subject, item.recording), []), key=lambda one: one.interval.onset)
         names = item.subject, item.recording, item.source
         recording = Recording(*names, item.first, item.frames, item.fps, folder / file, tuple(annotated))
-        check_intervals(
-            recording.intervals, item.first + item.frames, f"recording {item.recording} in {folder / FILES[1]}"
-        )
+        where = f"recording {item.recording} in {folder / FILES[1]}"
+        check_intervals(recording.intervals, item.first + item.frames, where, item.first)
         found.append(recording)
     if movements:
         subject, name = min(movements)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.data.clips import normalise_frames, spread
+from mol_fast.data.clips import moment_frames, normalise_frames
 from mol_fast.data.protocols import PROTOCOLS
 from mol_fast.data.recordings import Recording, RecordingData
 from mol_fast.evaluation.score_weights import Weights
@@ -341,7 +341,7 @@ def _window(data: RecordingData, span: Interval) -> Tensor:
     """Return the frames (8, 128, 128) of the window of an interval, the same that `predict` reads of a moment."""
     numbers, times = data.numbers.numpy(), data.times.numpy()
     first, last = np.searchsorted(numbers, span.onset), np.searchsorted(numbers, span.offset, "right") - 1
-    rows = spread(times, int(first), float(times[max(first, last)] - times[first]))
+    rows = moment_frames(times, int(first), int(max(first, last)))
     frames, _ = data.clip(slice(rows[0], rows[-1] + 1))
     return frames[[row - rows[0] for row in rows], MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
 

@@ -40,8 +40,8 @@ class SpottedVideo:
     def __post_init__(self) -> None:
         if not self.fps > 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
-        check_intervals(self.true, self.frames, f"the annotation of {self.name}")
-        check_intervals(self.found, self.frames, f"what was found in {self.name}")
+        check_intervals(self.true, self.frames, f"the annotation of {self.name}", self.first)
+        check_intervals(self.found, self.frames, f"what was found in {self.name}", self.first)
 
     @property
     def matches(self) -> list[Match]:

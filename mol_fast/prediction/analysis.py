@@ -12,13 +12,21 @@ import numpy as np
 
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped, check_any
-from mol_fast.prediction.moments import check_seen, moment_window, rest_of, spot_moments, summarise_moments, too_slow
+from mol_fast.prediction.moments import (
+    check_seen,
+    moment_window,
+    notes_on_moments,
+    rest_of,
+    spot_moments,
+    summarise_moments,
+    too_slow,
+)
 from mol_fast.prediction.options import Options, span_of
 from mol_fast.prediction.part import Part, first_frame, open_part, sound_of, whole
 from mol_fast.prediction.predictor import Predictor, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.prediction.scenes import moment_scenes, window_scenes
-from mol_fast.prediction.windows import Window, is_one_clip, parse_length, plan_windows
+from mol_fast.prediction.windows import Window, is_one_clip, notes_on_spans, parse_length, plan_windows
 from mol_fast.spotting import Moment, RegionMotion, ShownMoment, moments_csv
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
@@ -31,8 +39,8 @@ from mol_fast.vision.video import FrameSource, check_length
 
 FILES = ("prediction.json", "moments.csv", "report.html", "annotated.mp4")
 """Names of the files that an analysis may write."""
+_LONGEST_MOVEMENT = 4.0  # seconds; a folder of images with --fps that is longer is no clip of one expression
 _UNKNOWN_SPAN = "0.5s"  # span of a window if the weights do not tell that of their training
-_FAR_SPAN = 1.5  # a span that is longer or shorter than all of the training by more than this factor gets a warning
 _LEAST_MAX_FLOW = 0.1  # pixels of the crop; by default, shorter flow never gets full colour
 
 Begin = Callable[[str, int], Callable[[], object]]
@@ -97,13 +105,14 @@ def analyse(
         assert tracker is not None
         assert source.times is not None
         tracker = track = Track(tracker)
+        note += too_slow(source)
         album = Album(float(source.times[0]), float(source.times[-1]))
         with progress("frame") as begin:
             moments = spot_moments(source, track, album, begin("spotting", source.count))
         check_seen(source, track)
         track.rewind()
         windows = sorted({moment_window(moment, source) for moment in moments})
-        note += too_slow(source) + _compared(windows, predictor.spans)
+        note += notes_on_moments(windows, predictor.spans)
     with _folder(out), FlowFile(out) as flow:
         predictions, skipped, fast = _predict(source, windows, predictor, tracker, flow, progress)
         fields = flow if "flow" in predictor.tasks else None
@@ -224,8 +233,11 @@ def _plan(
 ) -> tuple[list[Window] | None, tuple[str, ...]]:
     """Return the windows, and what should be known about their length. No windows: moments are to be spotted."""
     of_video = f"{spans[1]:.4g}s" if spans else _UNKNOWN_SPAN
-    video = isinstance(whole(source), VideoFile) and source.times is not None
     timed = source.times is not None
+    video = source.times is not None and (
+        isinstance(whole(source), VideoFile)
+        or (not source.aligned and source.times[-1] - source.times[0] > _LONGEST_MOVEMENT)
+    )
     text = None if options.clip else options.window or (of_video if video else None)
     length = None if text is None else parse_length(text, timed, "--window", WINDOW)
     stride = None if options.stride is None else parse_length(options.stride, timed, "--stride", 1)
@@ -238,7 +250,7 @@ def _plan(
     if not (clip or source.aligned or options.windows or options.window or options.stride):
         return None, ()
     windows = plan_windows(source.count, length, stride, source.times)
-    return windows, _compared(windows, spans)
+    return windows, notes_on_spans(windows, spans)
 
 
 def _uncalibrated(result: Prediction) -> tuple[str, ...]:
@@ -246,16 +258,3 @@ def _uncalibrated(result: Prediction) -> tuple[str, ...]:
     if result.temperature is not None or not result.windows:
         return ()
     return ("the probabilities are not calibrated: the weights tell no temperature, which a run of several folds fits",)
-
-
-def _compared(windows: list[Window], spans: tuple[float, float, float] | None) -> tuple[str, ...]:
-    """Return a note about the spans of windows beside those of the training, in seconds."""
-    seen = [end - start for start, end in (window.seconds for window in windows if window.seconds)]
-    if not seen or spans is None:
-        return ()
-    low, _, high = spans
-    trained = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
-    span = float(np.median(seen))
-    note = f"the windows span {span:.2f} s, those of the training {trained} s"
-    far = not low / _FAR_SPAN <= span <= high * _FAR_SPAN
-    return (note + "; the model has never seen motion of this speed, see --window" if far else note,)

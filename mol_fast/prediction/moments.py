@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.data.clips import spread
+from mol_fast.data.clips import moment_frames
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
-from mol_fast.prediction.windows import Window
-from mol_fast.spotting import LEAST_FPS, Moment, Spotter, is_slow
+from mol_fast.prediction.windows import Window, is_far, seconds_of, told_spans
+from mol_fast.spotting import GAP, LEAST_FPS, Moment, Spotter, is_slow
 from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
@@ -77,9 +77,9 @@ def rest_of(source: FrameSource) -> int:
 
 
 def moment_window(moment: Moment, source: FrameSource) -> Window:
-    """Return the window of a moment: 8 frames evenly spaced in time from its onset to its offset."""
+    """Return the window of a moment: 8 frames from its onset to its offset, see `moment_frames`."""
     assert source.times is not None
-    frames = spread(source.times, moment.onset, moment.offset_seconds - moment.onset_seconds)
+    frames = moment_frames(source.times, moment.onset, moment.offset)
     return Window(tuple(frames), frames[0], (float(source.times[frames[0]]), float(source.times[frames[-1]])))
 
 
@@ -128,13 +128,33 @@ def summarise_moments(
 
 
 def too_slow(source: FrameSource) -> tuple[str, ...]:
-    """Return a note about a video with too few frames per second for micro-expressions."""
+    """Return a note about a video with too few frames per second for micro-expressions.
+
+    Raises:
+        UserError: they are too few for any movement.
+    """
     if source.fps is None or not is_slow(source.fps):
         return ()
+    if source.fps * GAP < 1:
+        raise UserError(
+            f"{source.name} has {source.fps:.3g} frames per second, at least {1 / GAP:g} are needed to follow a "
+            "movement: give --windows for the classes of all windows, or --fps if the rate is wrong"
+        )
     return (
         f"{source.name} has {source.fps:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "
         "only longer expressions are spotted",
     )
+
+
+def notes_on_moments(windows: list[Window], spans: tuple[float, float, float] | None) -> tuple[str, ...]:
+    """Return a note about the windows of moments that are far from those of the training, see `notes_on_spans`."""
+    seen = seconds_of(windows)
+    far = 0 if spans is None else sum(is_far(span, spans) for span in seen)
+    if spans is None or not far:
+        return ()
+    those = "the moment is" if len(seen) == 1 else f"{far} of {len(seen)} moments are"
+    trained = f"what the model was trained on ({told_spans(spans)})"
+    return (f"{those} faster or slower than {trained}: the class says little",)
 
 
 def _recognised(

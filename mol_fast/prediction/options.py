@@ -22,8 +22,9 @@ class Options:
         start: Time where the part that is read begins: seconds (80.5), or minutes and seconds (1:20), from the
             beginning of the input. Default: its beginning.
         end: Time where the part ends. Default: the end of the input, as is any later time.
-        clip: Treat the input as one annotated clip, from onset to offset of one expression. Always so for folders of
-            images and prepared files, unless --window is given, and for videos not longer than a window.
+        clip: Treat the input as one annotated clip, from onset to offset of one expression. Always so for videos not
+            longer than a window, and, unless --window is given, for prepared files and folders of images; a folder that
+            is longer than 4 seconds at its --fps is a video.
         window: Length of a window in seconds (0.5s) or frames (100), at least 8 frames; the model reads 8 of them,
             evenly spaced in time. Default: the span of the windows in training, or 0.5s if the weights do not tell it.
         stride: Distance from one window to the next, in seconds (0.25s) or frames (50). Default: half a window.

@@ -18,6 +18,7 @@ from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import Times
 
 _ROUNDING = 1e-6  # seconds, far below the distance of two frames
+_FAR = 1.5  # a span that is longer or shorter than all of the training by more than this factor is far from them
 
 
 class Window(NamedTuple):
@@ -121,6 +122,32 @@ def is_one_clip(count: int, length: int | Seconds, times: Times | None) -> bool:
     if isinstance(length, Seconds):
         return count <= WINDOW or (times is not None and float(times[-1] - times[0]) <= length.value)
     return count <= length
+
+
+def notes_on_spans(windows: list[Window], spans: tuple[float, float, float] | None) -> tuple[str, ...]:
+    """Return a note about the spans of windows beside those of the training (shortest, median, longest), in seconds."""
+    seen = seconds_of(windows)
+    if not seen or spans is None:
+        return ()
+    span = float(np.median(seen))
+    note = f"the windows span {span:.2f} s, those of the training {told_spans(spans)}"
+    return (note + "; the model has never seen motion of this speed, see --window" if is_far(span, spans) else note,)
+
+
+def seconds_of(windows: list[Window]) -> list[float]:
+    """Return the spans of the windows whose times are known."""
+    return [end - start for start, end in (window.seconds for window in windows if window.seconds)]
+
+
+def told_spans(spans: tuple[float, float, float]) -> str:
+    """Return the spans of the training in words: "0.17 to 0.35 s"."""
+    low, _, high = spans
+    return f"{low:.2f} s" if high - low < 0.005 else f"{low:.2f} to {high:.2f} s"
+
+
+def is_far(span: float, spans: tuple[float, float, float]) -> bool:
+    """Return whether a span is far from all of the training."""
+    return not spans[0] / _FAR <= span <= spans[2] * _FAR
 
 
 def _window(frames: Iterable[int], anchor: int, times: Times | None) -> Window:

@@ -80,10 +80,10 @@ def smic_long_rows(sheet: Path, root: Path, listing: Listing) -> list[Row]:
 
 def _further_sheet(root: Path, pattern: str, listing: Listing) -> Path | None:
     """Return the first sheet of a pattern, None if there is none; the listing notes the others."""
-    first, *others = find_sheets(root, (pattern,)) or [None]
-    if others:
-        listing.notes.append(f"sheets that could be used as well, ignored: {named([str(path) for path in others])}")
-    return first
+    found = find_sheets(root, (pattern,))
+    if others := [str(path) for path in found[1:]]:
+        listing.notes.append(f"sheets that could be used as well, ignored: {named(others)}")
+    return found[0] if found else None
 
 
 def _pairs(table: list[list[str]], key: str, value: str) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,12 @@ from mol_fast.spotting.region_motion import RegionMotion
 from mol_fast.spotting.regions import EYELIDS, REGIONS
 from mol_fast.spotting.spotter import LATEST, LEAST_FPS, Moment, Spotter, is_slow, spot
 from mol_fast.spotting.table import moment_row, moments_csv
+from mol_fast.spotting.tracker import GAP
 from mol_fast.spotting.view import ShownMoment, View, face_flow
 
 __all__ = [
     "EYELIDS",
+    "GAP",
     "LATEST",
     "LEAST_FPS",
     "REGIONS",

@@ -132,8 +132,8 @@ def test_the_log_of_a_hand_made_example() -> None:
     ("intervals", "problem"),
     [
         (micro((20, 10)), "20 to 10, which runs backwards"),
-        (micro((-1, 10)), "-1 to 10, which starts before the video"),
-        (micro((90, 100)), "90 to 100, which ends after the video of 100 frames"),
+        (micro((-1, 10)), "-1 to 10, which starts before the video, whose first frame is 0"),
+        (micro((90, 100)), "90 to 100, which ends after the video, whose last frame is 99"),
         ((Interval(10, 20, "micro", apex=21),), "10 to 20, which does not contain its apex 21"),
         (micro((20, 30), (5, 20)), "20 to 30, which overlaps the micro interval 5 to 20"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mol_fast.data import VideoData, cut_window
-from mol_fast.data.clips import nearest
+from mol_fast.data.clips import moment_frames, nearest
 from mol_fast.prediction.windows import Seconds, Window, plan_windows
 
 
@@ -101,3 +101,17 @@ def test_nearest_frame_in_time():
 def test_plan_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         plan_windows(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("onset", "offset", "frames"),
+    [
+        (10, 24, [10, 12, 14, 16, 18, 20, 22, 24]),
+        (10, 17, [10, 11, 12, 13, 14, 15, 16, 17]),
+        (10, 13, [8, 9, 10, 11, 12, 13, 14, 15]),  # as many before as after
+        (1, 2, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (38, 39, [32, 33, 34, 35, 36, 37, 38, 39]),
+    ],
+)
+def test_frames_of_a_moment(onset: int, offset: int, frames: list[int]) -> None:
+    assert moment_frames(np.arange(40) / 25, onset, offset) == frames

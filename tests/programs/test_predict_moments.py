@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from harness.page import Page
@@ -14,9 +15,11 @@ from harness.predict_scene import CLASSES, write_weights
 import mol_fast.prediction.analysis
 from mol_fast.data import render_video
 from mol_fast.predict import main
-from mol_fast.prediction.moments import too_slow
+from mol_fast.prediction.moments import notes_on_moments, too_slow
+from mol_fast.prediction.windows import Window
 from mol_fast.spotting import Moment
 from mol_fast.spotting.table import COLUMNS
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.video import FrameArray, grey, rgb
@@ -70,7 +73,8 @@ def test_a_smile_is_one_moment(film: Film, weights: Path, tmp_path: Path, finder
     assert [(row["onset"], row["window"]) for row in told["moments"]] == [(int(moment["onset"]), 0)]
     (window,) = told["windows"]
     onset, offset = int(moment["onset"]), int(moment["offset"])
-    assert (window["start"], window["end"]) == (onset, max(offset, onset + 7))  # a window has at least 8 frames
+    start = onset - max(0, 7 - (offset - onset)) // 2  # a window has at least 8 frames
+    assert (window["start"], window["end"]) == (start, max(offset, start + 7))
     assert max(window["probabilities"].values()) == pytest.approx(float(moment["probability"]), abs=1e-4)
     assert told["clip"] is None
     assert told["searched"] == {"seconds": 2.1, "frames": 64, "frames_with_face": 64}
@@ -157,6 +161,33 @@ def test_a_slow_video_says_what_it_cannot_show() -> None:
     (sentence,) = too_slow(FrameArray(frames, "a.mp4", fps=5))
     assert sentence.startswith("a.mp4 has 5 frames per second, a micro-expression needs at least 15")
     assert too_slow(FrameArray(frames, "a.mp4", fps=14.93)) == too_slow(FrameArray(frames, "a.mp4", fps=25)) == ()
+    with pytest.raises(
+        UserError, match=r"a\.mp4 has 2 frames per second, at least 2\.5 are needed to follow a movement"
+    ):
+        too_slow(FrameArray(frames, "a.mp4", fps=2))
+
+
+def test_moments_unlike_the_training_are_told() -> None:
+    windows = [Window(tuple(range(8)), 0, (0.0, span)) for span in (0.2, 0.4, 2.0)]
+    (sentence,) = notes_on_moments(windows, (0.17, 0.3, 0.35))
+    assert sentence.startswith(
+        "1 of 3 moments are faster or slower than what the model was trained on (0.17 to 0.35 s)"
+    )
+    assert notes_on_moments(windows[:2], (0.17, 0.3, 0.35)) == notes_on_moments(windows, None) == ()
+
+
+def test_a_long_folder_with_a_rate_is_a_video(
+    film: Film, weights: Path, tmp_path: Path, finder: FaceFinder, capsys
+) -> None:
+    folder, out = tmp_path / "frames", tmp_path / "out"
+    folder.mkdir()
+    for number, picture in enumerate(VideoFile(film(True))):
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    options = [str(folder), "--weights", str(weights), "--out", str(out), "--no-video"]
+    assert main([*options, "--fps", "15"]) == 0
+    assert "1 moment in" in capsys.readouterr().out
+    assert main([*options, "--fps", "15", "--clip"]) == 0
+    assert "moment" not in capsys.readouterr().out
 
 
 def test_a_slow_video_has_macro_expressions_alone(

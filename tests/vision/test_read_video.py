@@ -265,3 +265,22 @@ def test_landmarks_are_those_of_the_plain_picture(finder, tmp_path, name, codec,
         assert found is not None
         error = np.linalg.norm(found.landmarks - expected.landmarks, axis=1).mean()
         assert error < 0.03 * eye_distance(truth)
+
+
+@pytest.mark.parametrize("suffix", [".dv", ".avi"])
+def test_landmarks_of_a_camcorder_tape_are_those_of_the_plain_picture(finder, tmp_path, suffix):
+    """DV: interlaced, the bottom field first, 720 x 576 pixels that are shown as 768 x 576."""
+    picture, truth = portrait(COLLINS)
+    scale = 576 / len(picture)
+    plain = np.full((576, 768), 110, dtype=np.uint8)
+    shown = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:, :768]
+    plain[:, : shown.shape[1]] = shown
+    stored = cv2.resize(plain, (720, 576), interpolation=cv2.INTER_AREA)
+    source = VideoFile(write_file(tmp_path / f"tape{suffix}", [stored] * 4, "dvvideo", pixel_shape=Fraction(16, 15)))
+    expected = finder.find(plain)
+    assert (source.count, source.fps) == (4, 25)
+    for frame in source:
+        found = finder.find(grey(frame))
+        assert frame.shape[:2] == plain.shape
+        error = np.linalg.norm(found.landmarks - expected.landmarks, axis=1).mean()
+        assert error < 0.03 * eye_distance(truth) * scale
