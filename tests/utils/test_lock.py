@@ -28,8 +28,11 @@ import os, sys, time
 from pathlib import Path
 from mol_fast.utils.lock import locked
 with locked(Path(sys.argv[1]), ""):
-    if os.fork() == 0:
+    forked, tell = os.pipe()
+    if os.fork() == 0:  # the child lets go of the lock as it begins
+        os.write(tell, b"x")
         time.sleep(60)
+    os.read(forked, 1)
     print("held", flush=True)
     time.sleep(60)
 """
