@@ -39,8 +39,9 @@ class LossTerms(NamedTuple):
 class JointLoss(nn.Module):
     """Weighted sum of cross-entropy, flow error and landmark error (MOL paper, losses).
 
-    The flow error is the mean squared error / (T-1); the landmark error is relative to the inter-ocular distance.
-    Outputs in half precision are compared in float32. Tasks that the model lacks add nothing.
+    The flow error is the mean squared error / (T-1); the landmark error is relative to the inter-ocular distance, and
+    frames of clips and stills count equally in it. Outputs in half precision are compared in float32. Tasks that the
+    model lacks add nothing.
 
     Args:
         expression, flow, landmarks: weights of the terms; the official code uses 1, 10 and 0.5.
@@ -65,7 +66,9 @@ class JointLoss(nn.Module):
         self.weights = (expression, flow, landmarks)
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, output: MOLOutput, labels: Tensor, flow: Tensor, landmarks: Tensor) -> LossTerms:
+    def forward(
+        self, output: MOLOutput, labels: Tensor, flow: Tensor, landmarks: Tensor, stills: Tensor | None = None
+    ) -> LossTerms:
         """Compute the loss.
 
         Args:
@@ -73,6 +76,7 @@ class JointLoss(nn.Module):
             labels: `(B,)`, true classes.
             flow: `(B, 2, T-1, H, W)`, true flow in pixels.
             landmarks: `(B, T, 68, 2)`, true landmarks in pixels; frame 0 is ignored.
+            stills: `(N, 68, 2)`, true landmarks of single frames; None if the model was given none.
         """
         w_expression, w_flow, w_landmarks = self.weights
         expression = self._expression(_exact(output.logits), labels)
@@ -83,6 +87,10 @@ class JointLoss(nn.Module):
             total = total + w_flow * squared
         if output.landmarks is not None:
             distance = _landmark_error(output.landmarks, landmarks[:, 1:])
+            if output.stills is not None and stills is not None:
+                frames = output.landmarks.shape[:2].numel()
+                of_stills = output.landmarks.shape[1] * _landmark_error(output.stills[:, None], stills[:, None])
+                distance = torch.lerp(distance, of_stills, len(stills) / (frames + len(stills)))
             total = total + w_landmarks * distance
         return LossTerms(total, expression, squared, distance)
 

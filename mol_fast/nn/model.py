@@ -35,6 +35,8 @@ class MOLOutput(NamedTuple):
     landmarks: Tensor | None = None
     """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop. None without the task
     "landmarks"."""
+    stills: Tensor | None = None
+    """The same of single frames, `(N, 68, 2)`. None without `stills`."""
 
 
 class Estimator(nn.Module):
@@ -97,34 +99,61 @@ class MOL(Estimator, Pretrained):
         padding = () if self.flow_head is None else (self.flow_head.padded_channels,)
         self._weights = CastWeights(parts, *padding)
 
-    def forward(self, clip: Tensor) -> MOLOutput:
+    def forward(self, clip: Tensor, stills: Tensor | None = None) -> MOLOutput:
+        """Estimate all tasks of clips, and the landmarks of single frames.
+
+        Args:
+            clip: clips, normalised.
+            stills: single frames `(N, 1, 128, 128)`, normalised. They share batch statistics with the clips.
+
+        Raises:
+            ValueError: a shape or dtype is wrong, or the model has no head for the landmarks of stills.
+        """
         frames = self.config.frames
         if clip.dim() != 5 or tuple(clip.shape[1:]) != (1, frames, CROP, CROP):
             expected = f"(B, 1, {frames}, {CROP}, {CROP})"
             raise ValueError(f"clip must have shape {expected}, got {tuple(clip.shape)}")
         if not clip.is_floating_point():
             raise ValueError(f"clip must be floating point, normalised, got {clip.dtype}")
+        if stills is not None:
+            self._check_stills(stills, clip)
         if torch.compiler.is_compiling() or not casts(clip):
-            return self._estimate(clip)
+            return self._estimate(clip, stills)
         # Layers that are recomputed in the backward pass keep their own weights: the cast ones are gone by then.
         again = self.flow_head if self.flow_head is not None and self.flow_head.recompute else None
         with self._weights.cast(clip, again):
-            return self._estimate(clip)
+            return self._estimate(clip, stills)
 
-    def _estimate(self, exact: Tensor) -> MOLOutput:
+    def _check_stills(self, stills: Tensor, clip: Tensor) -> None:
+        if self.landmark_head is None or self.config.norm_stats == "frame":
+            raise ValueError("stills need the task landmarks and norm_stats clip")
+        if stills.dim() != 4 or tuple(stills.shape[1:]) != (1, CROP, CROP) or stills.dtype != clip.dtype:
+            raise ValueError(
+                f"stills must have shape (N, 1, {CROP}, {CROP}) and the dtype of clip, {clip.dtype}, got "
+                f"{tuple(stills.shape)} and {stills.dtype}"
+            )
+
+    def _estimate(self, exact: Tensor, stills: Tensor | None) -> MOLOutput:
         b, pairs = exact.shape[0], self.config.frames - 1
         clip = exact.to(self.stem.conv1.weight.dtype)
-        stem = self.stem(rearrange(clip, "b c t h w -> (b t) c h w")).unflatten(0, (b, pairs + 1))
+        frames = rearrange(clip, "b c t h w -> (b t) c h w")
+        parts = [b * (pairs + 1), 0 if stills is None else len(stills)]
+        stem, single = _split(self.stem(frames if stills is None else torch.cat([frames, stills.to(clip)])), parts)
+        stem = stem.unflatten(0, (b, pairs + 1))
         groups = pairs if self.config.norm_stats == "frame" else 1
         # F5C reads and writes contiguous maps; the frames are copied from the stem's output in any layout. The heads
         # read channels last: one copy for flow and expression, and on a GPU one for landmarks.
         first = self.f5c_first(stem[:, :-1].flatten(0, 1), groups)  # (B P, C, h, w)
-        second = self.f5c_second(stem[:, 1:].flatten(0, 1), groups)
+        later = stem[:, 1:].flatten(0, 1)
+        second = self.f5c_second(later if single is None else torch.cat([later, single]), groups)
         if layout.on_gpu(second):
             second = second.contiguous(memory_format=torch.channels_last)
-        landmarks = None
+        parts[0] = b * pairs
+        landmarks = of_stills = None
         if self.landmark_head is not None:
-            landmarks = self.landmark_head(second).unflatten(0, (b, pairs))
+            landmarks, of_stills = _split(self.landmark_head(second), parts)
+            landmarks = landmarks.unflatten(0, (b, pairs))
+        second, _ = _split(second, parts)
         sides = [maps.unflatten(0, (b, pairs)).permute(0, 1, 3, 4, 2) for maps in (first, second)]
         features = torch.stack(sides)  # (2, B, P, h, w, C)
         if self.config.center:
@@ -134,7 +163,7 @@ class MOL(Estimator, Pretrained):
             seen = with_difference(exact) if self.config.difference else exact  # before rounding: differences are small
             first, second = features.flatten(1, 2).permute(0, 1, 4, 2, 3).unbind()
             flow = self.flow_head(seen.to(clip.dtype), first, second)
-        return MOLOutput(self.expression_head(features), flow, landmarks)
+        return MOLOutput(self.expression_head(features), flow, landmarks, of_stills)
 
     def freeze(self, names: Collection[str]) -> None:
         """Freeze these parts and no others: their weights get no gradients, and they stay in evaluation mode.
@@ -198,6 +227,14 @@ class MOL(Estimator, Pretrained):
     def _center(self, features: Tensor) -> Tensor:
         """Subtract the mean over time of a clip from each map, and scale: motion stays, identity goes."""
         return self.config.feature_scale * (features - features.mean(dim=2, keepdim=True))
+
+
+def _split(x: Tensor, parts: list[int]) -> tuple[Tensor, Tensor | None]:
+    """Return the rows of clips and those of stills; None if there are none."""
+    if not parts[1]:
+        return x, None
+    of_clips, of_stills = x.split(parts)
+    return of_clips, of_stills
 
 
 def optimized(model: MOL, dtype: torch.dtype, compile: bool) -> MOL:

@@ -1,15 +1,15 @@
 """The training loop."""
 
 import math
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mol_fast.data import ClipDataset
+from mol_fast.data.stills import StillDataset
 from mol_fast.nn import layout
 from mol_fast.nn.losses import JointLoss
 from mol_fast.nn.model import MOL, Estimator
@@ -78,7 +78,8 @@ def train(
     take = TrainingStep(fabric, model, network, optimizer, criterion, settings.clip_norm)
     pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
-    with closing(batches(clips, settings, done, fabric.global_rank, processes)) as stream:
+    stills = StillDataset(clips.videos, clips.flip, clips.seed) if settings.stills else None
+    with closing(batches(clips, settings, done, fabric.global_rank, processes, stills)) as stream:
         for step, batch in zip(steps, stream, strict=False):
             torch.manual_seed(settings.seed * 2**32 + step)
             lr = settings.lr * learning_rate_factor(settings, step - 1)
@@ -105,29 +106,61 @@ def _report(pending: PendingRecord | None, on_step: Callable[[StepRecord], None]
 
 
 def batches(
-    clips: ClipDataset, settings: TrainSettings, done: int = 0, rank: int = 0, processes: int = 1
+    clips: ClipDataset,
+    settings: TrainSettings,
+    done: int = 0,
+    rank: int = 0,
+    processes: int = 1,
+    stills: StillDataset | None = None,
 ) -> Generator[Batch]:
     """Yield batches without end, starting after the first `done` steps.
 
     The order of an epoch depends on the seed and the number of the epoch. The incomplete last batch is dropped. With
     `settings.balance` "sampler", an epoch has equally many clips of each class, and a repeated clip has another crop
-    and flip. If `processes` split every batch, process `rank` gets part `rank` of it.
+    and flip. Stills are drawn equally often from each set. If `processes` split every batch, process `rank` gets part
+    `rank` of it.
 
     Raises:
         UserError: a batch cannot be split over the processes.
     """
-    size = min(settings.batch_size, len(clips))
+    balanced = [label for _, _, label in clips.windows] if settings.balance == "sampler" else None
+    with closing(_stream(clips, settings.batch_size, balanced, settings, done, rank, processes)) as of_clips:
+        if stills is None:
+            yield from of_clips
+            return
+        sets = [video.source for video in stills.videos]
+        numbers = [sorted(set(sets)).index(source) for source in sets]
+        with closing(_stream(stills, settings.stills, numbers, settings, done, rank, processes)) as of_stills:
+            for batch, more in zip(of_clips, of_stills, strict=False):
+                yield batch | more
+
+
+def _stream(
+    items: ClipDataset | StillDataset,
+    wanted: int,
+    kinds: Sequence[int] | None,
+    settings: TrainSettings,
+    done: int,
+    rank: int,
+    processes: int,
+) -> Generator[Batch]:
+    """Yield batches of `wanted` items, or of all if there are fewer, without end, as `batches` does.
+
+    Items of all `kinds` are drawn equally often, where they are given.
+    """
+    size = min(wanted, len(items))
     if size % processes:
-        raise UserError(f"{size} clips cannot be split over {processes} processes: give another --batch-size")
+        raise UserError(f"{size} items cannot be split over {processes} processes: give another --batch-size")
     part = slice(rank * size // processes, (rank + 1) * size // processes)
-    per_epoch = len(clips) // size
+    per_epoch = len(items) // size
     epoch, start = divmod(done, per_epoch)
     while True:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + epoch)
-        order = _order(clips, settings, generator)[: per_epoch * size].unflatten(0, (per_epoch, size))
-        clips.set_epoch(epoch)
+        order = torch.randperm(len(items), generator=generator) if kinds is None else balanced_order(kinds, generator)
+        order = order[: per_epoch * size].unflatten(0, (per_epoch, size))
+        items.set_epoch(epoch)
         loader = DataLoader(
-            clips,
+            items,
             batch_sampler=order[start:, part].tolist(),
             num_workers=settings.workers,
             pin_memory=torch.cuda.is_available(),
@@ -145,13 +178,6 @@ def batches(
 def _start_worker(number: int) -> None:
     """Prepare process `number` of those that read clips."""
     obey_parent()
-
-
-def _order(clips: ClipDataset, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Return the items of an epoch: indices, or (index, draw) pairs with the sampler."""
-    if settings.balance == "sampler":
-        return balanced_order([label for _, _, label in clips.windows], generator)
-    return torch.randperm(len(clips), generator=generator)
 
 
 def _criterion(clips: ClipDataset, settings: TrainSettings) -> JointLoss:

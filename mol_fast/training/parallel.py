@@ -46,10 +46,10 @@ def check_processes(settings: TrainSettings) -> None:
         return
     if "MASTER_ADDR" not in os.environ:
         raise UserError("--parallel batch needs processes that communicate: start them with torchrun")
-    if settings.batch_size % count:
-        raise UserError(
-            f"--batch-size {settings.batch_size} cannot be split over {count} processes: give a multiple of {count}"
-        )
+    for name in ("batch_size", "stills"):
+        if (wanted := getattr(settings, name)) % count:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} {wanted} cannot be split over {count} processes: give a multiple of {count}")
 
 
 def fabric_options() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mol_fast.utils.names import check_folder_name
 from mol_fast.utils.processes import world_size
 
 Preset = Literal["small", "paper", "paper-exact", "official"]
-Recipe = Literal["default", "released"]
+Recipe = Literal["default", "general", "released"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SEEDS = 2**31
 """Number of different seeds: seed and step together form a 64-bit number."""
@@ -26,6 +26,7 @@ RANGES = {
     "batch_size": (1, MOST_BATCH),
     "score_every": (1, 10**8),
     "crops": (1, 100),
+    "stills": (0, MOST_BATCH),
     "warmup": (0, 10**8),
     "workers": (0, MOST_WORKERS),
     "checkpoint_every": (0, 10**8),
@@ -46,7 +47,7 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None, "freeze": ()}
+_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None, "freeze": (), "stills": 0}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 
 
@@ -82,7 +83,9 @@ class TrainSettings:
     majority, histograms, ststnet or resnet3d, the baselines, which have no use for options of MOL's network. Several
     names, or all, train one run each, OUT/NAME/MODEL, and write their table to OUT/NAME."""
     recipe: Recipe = "default"
-    """Set of defaults for the other options; options you give override it. "released" trains like the code released
+    """Set of defaults for the other options; options you give override it. "general" trains the weights that come with
+    mol-fast: --data heads embedded --test-subjects embedded/s11 embedded/s12 --steps 4500 --batch-size 4 --stills 64
+    --landmark-weight 0.6. "released" trains like the code released
     with the paper: --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant
     --weight-decay 1e-3 --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test
     --precision float32 --no-flip --crops 5. mol_fast/training/README.md lists what is not repeated. For frames aligned
@@ -116,6 +119,9 @@ class TrainSettings:
     """Number of optimiser steps. The weights of the last step are kept."""
     batch_size: int = 8
     """Number of clips per step."""
+    stills: int = 0
+    """Number of single frames per step, besides the clips, to learn landmarks from more faces. Each is a frame of
+    another video, turned, bent, lit and covered at random; all sets are drawn equally often."""
     lr: float = 1e-3
     """Learning rate of AdamW after the warm-up."""
     warmup: int = 30
@@ -184,6 +190,11 @@ class TrainSettings:
             raise UserError("--tasks lacks mer, which scores and samples need: add it")
         if unknown := [part for part in self.freeze if part not in FREEZABLE]:
             raise UserError(f"--freeze has no {', '.join(unknown)}: choose among {', '.join(FREEZABLE)}")
+        if self.stills and ("landmarks" not in self.tasks or PRESETS[self.preset].norm_stats == "frame"):
+            raise UserError(
+                "--stills train landmarks with statistics over all frames, which --tasks without landmarks and "
+                "--preset official do not have: omit it"
+            )
         if self.compile and self.recompute:
             raise UserError("--compile and --recompute cannot be combined: omit one of them")
         for name, (least, most) in RANGES.items():
@@ -207,6 +218,9 @@ class TrainSettings:
             raise UserError("several models share no processes: start one run per --model, then evaluate --table")
         if self.parallel == "batch" and (others := [name for name in self.model if is_baseline(name)]):
             raise UserError(f"--parallel batch splits batches of MOL, not of {', '.join(others)}: use --parallel folds")
+        lacking = [name for name in self.model if is_baseline(name) or name == "mol-without-landmarks"]
+        if self.stills and lacking:
+            raise UserError(f"--stills train landmarks, which {', '.join(lacking)} does not have: omit it")
         if self.freeze and (others := [name for name in self.model if is_baseline(name)]):
             raise UserError(f"--freeze names parts of MOL, which {', '.join(others)} does not have: omit one of them")
         if self.selection != "last" and len(self.model) == 1 and not has_steps(*self.model):
@@ -263,6 +277,16 @@ class TrainSettings:
 
 RECIPES: dict[str, TrainSettings] = {
     "default": TrainSettings(),
+    "general": replace(
+        TrainSettings(),
+        recipe="general",
+        data=(Path("heads"), Path("embedded")),
+        test_subjects=("embedded/s11", "embedded/s12"),
+        steps=4500,
+        batch_size=4,
+        stills=64,
+        landmark_weight=0.6,
+    ),
     "released": replace(
         TrainSettings(),
         recipe="released",

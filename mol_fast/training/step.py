@@ -121,11 +121,13 @@ class TrainingStep:
         return Held(self.buffers)
 
     def forward(self, batch: Batch) -> MOLOutput:
-        output: MOLOutput = self.network(*(batch[name] for name in self.reads))
+        reads = (*self.reads, "stills") if "stills" in batch else self.reads
+        output: MOLOutput = self.network(*(batch[name] for name in reads))
         return output
 
     def losses(self, output: MOLOutput, batch: Batch) -> LossTerms:
-        terms: LossTerms = self.criterion(output, batch["label"], batch["flow"], batch["landmarks"])
+        true = batch["label"], batch["flow"], batch["landmarks"], batch.get("still_landmarks")
+        terms: LossTerms = self.criterion(output, *true)
         return terms
 
     def backward(self, loss: Tensor) -> None:

@@ -35,7 +35,7 @@ from mol_fast.utils.processes import obey_parent, signals_blocked
 from mol_fast.utils.sealed import unpack
 from mol_fast.vision.sizes import WINDOW
 
-VERSION = 2  # of the generator
+VERSION = 3  # of the generator
 FPS = 40.0  # nominal, as that of the embedded set
 _FRAMES = (12, 20)  # fewest and most frames of a video
 _LIMITS = {"people": (1, 100_000), "videos": (1, 1000), "workers": (1, MOST_WORKERS), "seed": (0, 2**31 - 1)}
@@ -91,7 +91,7 @@ def render_head(
 
 
 def heads_set(on_progress: Progress = lambda done, total: None) -> PreparedSet:
-    """Open the default set of heads in the user's cache. Generate it first if needed (minutes, about 750 MB).
+    """Open the default set of heads in the user's cache. Generate it first if needed (minutes, about 1.5 GB).
 
     Args:
         on_progress: see `generate_heads`.
@@ -106,8 +106,8 @@ def heads_set(on_progress: Progress = lambda done, total: None) -> PreparedSet:
 
 def generate_heads(
     path: str | os.PathLike[str],
-    people: int = 250,
-    videos: int = 2,
+    people: int = 1000,
+    videos: int = 1,
     seed: int = 0,
     yaw: float = MOST_YAW,
     pitch: float = MOST_PITCH,
