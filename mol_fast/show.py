@@ -45,7 +45,8 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
 
     Args:
         video: Prepared .safetensors file, or folder of a prepared set.
-        weights: Folder of a run or fold, or weights file (.safetensors), of the model that predicts the window.
+        weights: Weights of the model that predicts the window: folder of a run or fold, weights file (.safetensors), or
+            owner/name of the hub.
         window: Number of the window, counted from 0.
         out: PNG file to write. Default: NAME.png in the current folder.
 

@@ -21,8 +21,8 @@ class DemoOptions:
     """Options of the program.
 
     Attributes:
-        weights: Folder of a training run, or a weights file (.safetensors). Default: the newest weights in the folder
-            runs.
+        weights: Folder of a run, weights file (.safetensors), or owner/name of the hub. Default: the newest weights in
+            the folder runs.
         port: Port of the page on this machine.
     """
 

@@ -1,7 +1,6 @@
 """Explain what a model predicts for windows of a face."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +107,7 @@ def explain(
 
     Args:
         frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB; n >= 8. Aligned face crops, as those of a prepared set.
-        weights: folder of a run, or .safetensors file, as written by `mol_fast.train`.
+        weights: a weights file, the folder of a run, or "owner/name".
         label: class to explain. Default: the one that is predicted.
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
 
@@ -118,7 +117,7 @@ def explain(
     """
     source = FrameArray(frames, aligned=True)
     check_length(source)
-    model, header = load_described(find_weights(Path(weights)))
+    model, header = load_described(find_weights(weights))
     place = choose_device(device)
     explainer = Explainer(model.to(place), header.classes, temperature=header.temperature)
     square = slice(MARGIN, MARGIN + CROP)

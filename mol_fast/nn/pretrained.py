@@ -6,7 +6,6 @@ delete the `config.json` of the folder, and a single file could not be read.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -14,11 +13,10 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from mol_fast.nn.hub import download
+from mol_fast.nn.locate import find_weights
 from mol_fast.nn.weights_file import (
     FILE_NAME,
     WeightsHeader,
-    find_weights,
     header_text,
     misfit,
     read_weights,
@@ -30,7 +28,6 @@ from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
 from mol_fast.utils.schema import parse_json
 
-_ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _OF_RUN = ("config.json", "scores.json")
 """Files in the folder of a run or of a fold, whose weights belong to its scores."""
 
@@ -45,12 +42,12 @@ class Pretrained(nn.Module):
     def from_pretrained(
         cls, source: str | os.PathLike[str], *, revision: str | None = None, sha256: str | None = None
     ) -> Self:
-        """Load a trained model in evaluation mode on the CPU, with its `info`.
+        """Load a trained model in evaluation mode and float32 on the CPU, with its `info`.
 
         Args:
             source: a weights file, a folder that `save_pretrained` wrote, the folder of a fold, the folder of a run
                 with one fold; or "owner/name", if there is no such path: then its weights are downloaded once, which
-                needs the extra `hub`.
+                needs the extra `hub`. See `mol_fast.nn.locate`.
             revision: branch, tag or commit of "owner/name". Default: its main branch.
             sha256: digest that the file must have. Default: only the digest in the file itself is checked.
 
@@ -59,7 +56,7 @@ class Pretrained(nn.Module):
                 format or not of this project, or are a pickle.
             ValueError: `revision` is given with a path.
         """
-        file = _find(source, revision)
+        file = find_weights(source, revision)
         if sha256 is not None and (found := file_sha256(file)) != sha256.removeprefix("sha256:").lower():
             raise UserError(
                 f"{file} has the SHA-256 {found}, expected {sha256}: it is damaged or another version, fetch it again"
@@ -68,7 +65,9 @@ class Pretrained(nn.Module):
         model.info = told_values(values)
         return model
 
-    def save_pretrained(self, folder: str | os.PathLike[str], info: Mapping[str, Any] | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], info: Mapping[str, Any] | None = None, *, half: bool = False
+    ) -> Path:
         """Write `weights.safetensors` into a folder, which is made if needed, and return its path.
 
         `from_pretrained` and every program read the folder. To share it, upload the folder to "owner/name".
@@ -78,11 +77,13 @@ class Pretrained(nn.Module):
             info: plain values for the header of the file, see `mol_fast.nn.weights_file.WeightsHeader`; with "classes",
                 the names of the classes. Default: `self.info`. After more training, give what has changed, above all
                 "train_subjects", and leave out "temperature", which was fitted to the weights before.
+            half: store kernels and matrices in half precision (float16): half the space, and outputs that differ a
+                little. Biases and norms stay as they are. Default: store every bit.
 
         Raises:
             UserError: the folder is that of a run, or is a file, or a value of `info` has a wrong type.
-            ValueError: the names of the classes are missing or too few; or the model is not as it was made, such as a
-                copy from `optimize_for_inference`.
+            ValueError: the names of the classes are missing or too few; the model is not as it was made, such as a
+                copy from `optimize_for_inference`; or `half` is given, and a weight is too large for it.
         """
         told = self.info if info is None else info
         classes = told.get("classes", ())
@@ -97,22 +98,13 @@ class Pretrained(nn.Module):
         tensors = {bare_name(name): value for name, value in self.state_dict().items()}
         if problem := misfit(tensors, expected):
             raise ValueError(f"the model is not as it was made ({problem}): save the model that it was made from")
+        if half and any(value.abs().max() > torch.finfo(torch.float16).max for value in self.parameters()):
+            raise ValueError("the model has weights beyond the range of half precision (65504): save it without half")
         path = Path(folder)
         if found := [name for name in _OF_RUN if (path / name).exists()]:
             raise UserError(f"{path} is the folder of a run, as its {found[0]} shows: give another folder")
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file: give a folder")
         path.mkdir(parents=True, exist_ok=True)
-        save_weights(path / FILE_NAME, self, told)
+        save_weights(path / FILE_NAME, self, told, half)
         return path / FILE_NAME
-
-
-def _find(source: str | os.PathLike[str], revision: str | None) -> Path:
-    """Return the weights file of a path, or of "owner/name" after it was downloaded."""
-    path, name = Path(source), os.fspath(source)
-    on_hub = not path.exists() and path.suffix != ".safetensors" and _ON_HUB.fullmatch(name)
-    if on_hub:
-        return download(name, FILE_NAME, revision)
-    if revision is not None:
-        raise ValueError(f"revision is for owner/name, not for the path {path}")
-    return find_weights(path)

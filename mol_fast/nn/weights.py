@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from mol_fast.nn.locate import find_weights
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights_file import (
     FILE_NAME,
     WeightsHeader,
-    find_weights,
     read_weights,
     save_weights,
     with_temperature,
@@ -28,12 +28,12 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     """Load a model in evaluation mode on the CPU, and its info: "classes", "config", and further saved values.
 
     Args:
-        path: a weights file, the folder of a fold, or the folder of a run with one fold.
+        path: a weights file, a folder, or "owner/name", see `find_weights`.
 
     Raises:
-        UserError: there is no such file, or it is not a weights file of this project.
+        UserError: there are no such weights, or they are not of this project.
     """
-    model, _, values = read_weights(find_weights(Path(path)), MOL)
+    model, _, values = read_weights(find_weights(path), MOL)
     return model, values
 
 

@@ -23,13 +23,9 @@ FILE_NAME = "weights.safetensors"
 FORMAT = 1
 """Format of the header. A file without one has format 1; one with a higher number comes from a newer version."""
 _KEY = "mol_fast"
-_AGAIN = "repeat the train command of their run, which trains the fold again"
+AGAIN = "repeat the train command of their run, which trains the fold again"
+"""What to do about weights of a run that are damaged or gone."""
 _ADVICE = "train again with this version"
-_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
-_NEVER = (
-    "may be a pickle, which could run code and is never loaded: give a .safetensors file of mol-fast; weights of the "
-    "official code, and of your own training, are read by mol_fast.load_official and mol_fast.load_into"
-)
 
 Span = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
@@ -65,15 +61,18 @@ class WeightsHeader(msgspec.Struct, frozen=True):
         check_classes(self.classes)
 
 
-def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any]) -> None:
+def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any], half: bool = False) -> None:
     """Write the weights of `model`, compiled or not, atomically to `path`.
 
     Args:
         path: file to write.
         model: a `MOL` or a baseline.
         info: plain values for the header, including "classes", the class names.
+        half: store kernels and matrices in half precision (float16), which takes half the space.
     """
-    tensors = {bare_name(name): value for name, value in model.state_dict().items()}
+    halved = {name for name, value in model.named_parameters() if half and value.dim() > 1}  # the others are small
+    state = model.state_dict().items()
+    tensors = {bare_name(name): value.half() if name in halved else value for name, value in state}
     write_atomic(Path(path), pack(tensors, {_KEY: header_text(model, info)}))
 
 
@@ -102,7 +101,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str]:
     try:
         tensors, metadata = unpack(file)
     except (DamagedFile, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): copy it again, or {_AGAIN}") from error
+        raise UserError(f"{file} is not a readable safetensors file ({error}): copy it again, or {AGAIN}") from error
     header = metadata.get(_KEY)
     if header is None:
         raise UserError(
@@ -113,6 +112,8 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str]:
 
 def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, dict[str, Any]]:
     """Return the model of a weights file in evaluation mode, its header, and all values of the header.
+
+    The model is in float32, also if the weights are stored in half precision.
 
     Args:
         file: the weights file.
@@ -153,32 +154,10 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
 
 
 def misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """Return how `tensors` differ from `expected` in names or shapes, or None."""
+    """Return how `tensors` differ from `expected` in names or shapes, or None. They may differ in precision."""
     for name in sorted(expected.keys() ^ tensors.keys()):
         return f"{name} is {'missing' if name in expected else 'not part of it'}"
     for name, value in expected.items():
         if tensors[name].shape != value.shape:
             return f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
     return None
-
-
-def find_weights(path: Path) -> Path:
-    """Find the weights file at `path`: the file itself, or that of a fold's folder or of a run with one fold.
-
-    Raises:
-        UserError: there is no weights file, or there are several.
-    """
-    if path.suffix in _PICKLES and not path.is_dir():
-        raise UserError(f"{path} {_NEVER}")
-    if path.is_file():
-        return path
-    found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
-    if not found and any([*path.glob("scores.json"), *path.glob("folds/*/scores.json")]):
-        raise UserError(f"the weights of {path} are gone, its scores are there: copy them again, or {_AGAIN}")
-    if not found and (pickles := sorted(file.name for file in path.glob("*") if file.suffix in _PICKLES)):
-        raise UserError(f"{path} has no {FILE_NAME}, and {pickles[0]} {_NEVER}")
-    if not found:
-        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
-    if len(found) > 1:
-        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
-    return found[0]

@@ -15,7 +15,7 @@ class Options:
     """Options of the program.
 
     Attributes:
-        weights: Folder of a training run, or a weights file (.safetensors).
+        weights: Folder of a run, weights file (.safetensors), or owner/name of the hub.
         out: Folder for prediction.json and the other files; created if missing. Default: NAME-prediction in the current
             folder. With several inputs, OUT is the folder that gets a folder NAME-prediction for each.
         seconds: How long a webcam is recorded, in seconds.

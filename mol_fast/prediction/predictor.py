@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from numbers import Integral
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -42,7 +41,7 @@ class Predictor:
     """A trained model on its device.
 
     Args:
-        weights: folder of a run, or .safetensors file.
+        weights: a weights file, the folder of a run, or "owner/name".
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
         only: task to predict, "flow" or "landmarks"; the head of the other one does not run. Default: all tasks.
@@ -67,7 +66,7 @@ class Predictor:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        model, self.header = load_described(find_weights(Path(weights)))
+        model, self.header = load_described(find_weights(weights))
         if model.config.frames != WINDOW:
             raise UserError(
                 f"{weights} reads clips of {model.config.frames} frames, prediction needs {WINDOW}: give other weights"
@@ -176,7 +175,7 @@ def predict(
 
     Args:
         frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB; n >= 8.
-        weights: folder of a run, or .safetensors file, as written by `mol_fast.train`.
+        weights: a weights file, the folder of a run, or "owner/name".
         window: length of a stretch in frames. Default: read all frames as one clip, as in training. The same if there
             are not more frames than this.
         stride: distance in frames from one stretch to the next. Default: half of `window`.

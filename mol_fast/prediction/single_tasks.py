@@ -8,7 +8,6 @@ follow one another share a clip, which takes a seventh of the time.
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -55,7 +54,7 @@ def flow(
     Args:
         previous, next: N pictures each: grey (N, H, W), or RGB (N, H, W, 3) or (N, 3, H, W); uint8, or floating point
             from 0 to 1, which is rounded to 8 bits; numpy arrays or tensors.
-        weights: folder of a run, or .safetensors file.
+        weights: a weights file, the folder of a run, or "owner/name".
         aligned: the pictures are aligned crops, such as the frames of a prepared set, 144 x 144 pixels. Default: whole
             pictures, in which the largest face of the first one is found and followed. That needs the extra `faces`.
         faces: finder of faces, "mediapipe" or "dlib".
@@ -107,7 +106,7 @@ def landmarks(
     Args:
         frames: N pictures: grey (N, H, W), or RGB (N, H, W, 3) or (N, 3, H, W); uint8, or floating point from 0 to 1,
             which is rounded to 8 bits; a numpy array or a tensor.
-        weights: folder of a run, or .safetensors file.
+        weights: a weights file, the folder of a run, or "owner/name".
         aligned: the pictures are aligned crops, such as the frames of a prepared set, 144 x 144 pixels. Default: whole
             pictures, in which the largest face is found. That needs the extra `faces`.
         faces: finder of faces, "mediapipe" or "dlib".
@@ -174,7 +173,7 @@ def _pictures(given: npt.NDArray[np.generic] | Tensor, name: str) -> Pictures:
 def _predictor(
     weights: str | os.PathLike[str], device: str, batch_size: int, only: Literal["flow", "landmarks"]
 ) -> Predictor:
-    file = find_weights(Path(weights))
+    file = find_weights(weights)
     return _loaded(str(file), file.stat().st_mtime_ns, device, batch_size, only)
 
 

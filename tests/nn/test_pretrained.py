@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from mol_fast import MOL, PRESETS, UserError
+from mol_fast import MOL, PRESETS, UserError, landmarks
+from mol_fast.export import run as export
 from mol_fast.nn.weights import FILE_NAME, load_described, save_weights
 from mol_fast.utils.files import file_sha256
 from mol_fast.utils.sealed import pack, unpack
@@ -45,6 +47,24 @@ def test_everything_survives_a_round_trip(saved: Path, tmp_path: Path):
     header = load_described(again)[1]
     assert (header.classes, header.temperature, header.spans) == (("calm", "moved"), 1.7, (0.2, 0.25, 0.4))
     assert header.sources == ("casme2", "heads")
+
+
+def test_half_precision_is_half_the_space_and_loads_as_float32(saved: Path, tmp_path: Path):
+    model = MOL.from_pretrained(saved)
+    model.expression_head.fc2.bias.data.fill_(1.0001)  # a bias keeps what half precision would lose
+    file = model.save_pretrained(tmp_path / "half", half=True)
+    assert file.stat().st_size < 0.55 * (saved / FILE_NAME).stat().st_size
+    half = MOL.from_pretrained(file)
+    assert half.info == INFO
+    own = dict(half.named_parameters())
+    for name, value in model.state_dict().items():
+        loaded = half.state_dict()[name]
+        assert loaded.dtype == value.dtype
+        rounded = value.half() if name in own and value.dim() > 1 else value
+        assert torch.equal(loaded, rounded.to(value.dtype)), name
+    half.expression_head.fc2.weight.data.fill_(1e5)
+    with pytest.raises(ValueError, match="the model has weights beyond the range of half precision"):
+        half.save_pretrained(tmp_path / "large", half=True)
 
 
 def test_a_path_may_be_a_file_or_the_folder_of_a_run(saved: Path, tmp_path: Path):
@@ -164,6 +184,21 @@ def test_without_network_the_sentence_says_what_to_put_where(cache: Path, saved:
     folder.mkdir(parents=True)
     (folder / FILE_NAME).write_bytes((saved / FILE_NAME).read_bytes())
     assert MOL.from_pretrained("lab/other").info == INFO
+
+
+def test_programs_read_weights_of_the_hub(cache: Path):
+    with pytest.raises(UserError, match=r"lab--faces.* was trained for mer, flow alone, not for landmarks"):
+        landmarks(np.zeros((1, 64, 64), np.uint8), Path("lab/faces"))
+    with pytest.raises(UserError, match="lab/other is no path here, and cannot be downloaded without network"):
+        export(Path("lab/other"), Path("mol.onnx"))
+
+
+@pytest.mark.parametrize("wrong", ["runs/gone", "nowhere", "models/gone.safetensors", "models/gone.pt"])
+def test_a_slip_of_the_pen_is_not_sent_to_the_hub(wrong: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mol_fast.nn.locate.download", lambda *asked: pytest.fail(f"asked the hub for {asked}"))
+    (cache / "runs").mkdir()
+    with pytest.raises(UserError, match=wrong):
+        export(Path(wrong), Path("mol.onnx"))
 
 
 @pytest.mark.parametrize(

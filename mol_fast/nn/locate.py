@@ -1,0 +1,58 @@
+"""Find the file of trained weights: from a path, or from "owner/name", which is downloaded."""
+
+import os
+import re
+from pathlib import Path
+
+from mol_fast.nn.hub import download
+from mol_fast.nn.weights_file import AGAIN, FILE_NAME
+from mol_fast.utils.errors import UserError
+
+_ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+_NEVER = (
+    "may be a pickle, which could run code and is never loaded: give a .safetensors file of mol-fast; weights of the "
+    "official code, and of your own training, are read by mol_fast.load_official and mol_fast.load_into"
+)
+
+
+def find_weights(source: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Find the file of trained weights.
+
+    A path comes first. "owner/name" is a name on the hub only if nothing here has this path, and no folder is called
+    "owner": so a path with a slip of the pen is not sent anywhere.
+
+    Args:
+        source: a weights file, a folder that `save_pretrained` wrote, the folder of a fold, the folder of a run with
+            one fold; or "owner/name", whose weights are downloaded once, which needs the extra `hub`.
+        revision: branch, tag or commit of "owner/name". Default: its main branch.
+
+    Raises:
+        UserError: there are no weights, there are several, they may be a pickle, or cannot be downloaded.
+        ValueError: `revision` is given with a path.
+    """
+    path, name = Path(source), os.fspath(source)
+    is_file = path.suffix in (".safetensors", *_PICKLES)
+    if _ON_HUB.fullmatch(name) and not is_file and not path.exists() and not path.parent.exists():
+        return download(name, FILE_NAME, revision)
+    if revision is not None:
+        raise ValueError(f"revision is for owner/name, not for the path {path}")
+    return _of_path(path)
+
+
+def _of_path(path: Path) -> Path:
+    """Return the weights file at `path`: the file itself, or that of a fold's folder or of a run with one fold."""
+    if path.suffix in _PICKLES and not path.is_dir():
+        raise UserError(f"{path} {_NEVER}")
+    if path.is_file():
+        return path
+    found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
+    if not found and any([*path.glob("scores.json"), *path.glob("folds/*/scores.json")]):
+        raise UserError(f"the weights of {path} are gone, its scores are there: copy them again, or {AGAIN}")
+    if not found and (pickles := sorted(file.name for file in path.glob("*") if file.suffix in _PICKLES)):
+        raise UserError(f"{path} has no {FILE_NAME}, and {pickles[0]} {_NEVER}")
+    if not found:
+        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
+    if len(found) > 1:
+        raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
+    return found[0]
