@@ -92,10 +92,9 @@ def _bent(
     bent = cv2.remap(picture, across + x, down + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     places = landmarks.astype(np.float32)
     for _ in range(6):  # a pixel shows what lay at its place + field; a landmark goes the other way
-        shown = (
-            cv2.remap(part, *places.T[:, None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0] for part in (x, y)
-        )
-        places = landmarks.astype(np.float32) - np.stack([*shown], axis=-1)
+        at = places[None, :, 0], places[None, :, 1]
+        shown = [cv2.remap(part, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0] for part in (x, y)]
+        places = landmarks.astype(np.float32) - np.stack(shown, axis=-1)
     return np.asarray(bent, np.float32), places
 
 

@@ -67,7 +67,12 @@ class JointLoss(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(
-        self, output: MOLOutput, labels: Tensor, flow: Tensor, landmarks: Tensor, stills: Tensor | None = None
+        self,
+        output: MOLOutput,
+        labels: Tensor,
+        flow: Tensor,
+        landmarks: Tensor,
+        stills: tuple[Tensor, Tensor] | None = None,
     ) -> LossTerms:
         """Compute the loss.
 
@@ -76,7 +81,7 @@ class JointLoss(nn.Module):
             labels: `(B,)`, true classes.
             flow: `(B, 2, T-1, H, W)`, true flow in pixels.
             landmarks: `(B, T, 68, 2)`, true landmarks in pixels; frame 0 is ignored.
-            stills: `(N, 68, 2)`, true landmarks of single frames; None if the model was given none.
+            stills: estimated and true landmarks of single frames, both `(N, 68, 2)`.
         """
         w_expression, w_flow, w_landmarks = self.weights
         expression = self._expression(_exact(output.logits), labels)
@@ -87,10 +92,10 @@ class JointLoss(nn.Module):
             total = total + w_flow * squared
         if output.landmarks is not None:
             distance = _landmark_error(output.landmarks, landmarks[:, 1:])
-            if output.stills is not None and stills is not None:
-                frames = output.landmarks.shape[:2].numel()
-                of_stills = output.landmarks.shape[1] * _landmark_error(output.stills[:, None], stills[:, None])
-                distance = torch.lerp(distance, of_stills, len(stills) / (frames + len(stills)))
+            if stills is not None:
+                frames, count = output.landmarks.shape[:2].numel(), len(stills[0])
+                of_stills = output.landmarks.shape[1] * _landmark_error(*(points[:, None] for points in stills))
+                distance = torch.lerp(distance, of_stills, count / (frames + count))
             total = total + w_landmarks * distance
         return LossTerms(total, expression, squared, distance)
 

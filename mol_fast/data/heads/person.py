@@ -1,9 +1,11 @@
 """A person: shape of the head, texture, hair and glasses."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mol_fast.data.embedded.photographs import PHOTOGRAPHS
 from mol_fast.data.heads.assets import Array, load_head
 from mol_fast.data.heads.chart import RIM, SKIN, STRANDS, load_chart, smooth
 from mol_fast.data.heads.glasses import make_glasses
@@ -39,8 +41,12 @@ class Person(NamedTuple):
     gloss: float
 
 
-def make_person(rng: np.random.Generator) -> Person:
+def make_person(rng: np.random.Generator, photographs: Sequence[str] = PHOTOGRAPHS) -> Person:
     """Draw a person.
+
+    Args:
+        rng: source of all random numbers.
+        photographs: see `paint_skin`.
 
     Raises:
         UserError: anny, scikit-image or matplotlib is not installed.
@@ -53,7 +59,7 @@ def make_person(rng: np.random.Generator) -> Person:
         0.615 / np.diff(bare[landmark_vertices()[[36, 45]], 0])[0] * 1.45
     )  # eyes of all people are about equally apart
     hair = draw_hair(rng, phenotype.male, phenotype.old)
-    texture = paint_skin(rng, phenotype.old, hair.kept)
+    texture = paint_skin(rng, phenotype.old, hair.kept, photographs)
     skin = texture[:, :SKIN]
     texture[:, :SKIN] = skin + hair.cover * (hair.shade - skin)
     texel = np.clip(chart.places.round().astype(int), 0, SKIN - 1)

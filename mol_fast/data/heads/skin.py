@@ -1,5 +1,6 @@
 """The texture of a face: tone, mottles, freckles, wrinkles, lips, rims of lids, eyes, and skin of photographs."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -19,13 +20,14 @@ _GLASSES = ("grace-hopper",)
 """Photographs of people who wear glasses."""
 
 
-def paint_skin(rng: np.random.Generator, old: float, hairs: Floats) -> Floats:
+def paint_skin(rng: np.random.Generator, old: float, hairs: Floats, photographs: Sequence[str] = PHOTOGRAPHS) -> Floats:
     """Paint the texture (512, 640) of a person without hair: how much light it scatters, 0 to 1.
 
     Args:
         rng: source of all random numbers.
         old: age, see `Phenotype`.
         hairs: (512, 512), 0 where brows of a photograph are taken away, to be drawn anew; 1 elsewhere.
+        photographs: names of the photographs whose skin may be used.
     """
     tone = float(np.exp(rng.uniform(np.log(0.16), np.log(0.75))))
     shade = np.zeros((SKIN, SKIN), np.float32)
@@ -33,10 +35,10 @@ def paint_skin(rng: np.random.Generator, old: float, hairs: Floats) -> Floats:
         shade += rng.uniform(0.3, 1.3) * amount * noise(rng, SKIN, SKIN, texels)
     shade += _spots(rng, int(rng.integers(0, 60) * rng.random()))
     shade += _wrinkles(rng, old)
-    photographs = [_photograph(name) for name in PHOTOGRAPHS]
-    shares = rng.dirichlet([0.6] * len(photographs)) * rng.choice([0, rng.uniform(0.3, 0.7), rng.uniform(0.7, 1)])
+    skins = [_photograph(name) for name in photographs]
+    shares = rng.dirichlet([0.6] * len(skins)) * rng.choice([0, rng.uniform(0.3, 0.7), rng.uniform(0.7, 1)])
     drawn = np.ones((SKIN, SKIN), np.float32)
-    for share, (detail, wide, inside) in zip(shares, photographs, strict=True):
+    for share, (detail, wide, inside) in zip(shares, skins, strict=True):
         turned = slice(None, None, -1) if rng.random() < 0.5 else slice(None)
         shade += share * (detail[:, turned] * hairs + rng.uniform(0.2, 0.8) * wide[:, turned])
         drawn -= share * inside[:, turned]
