@@ -18,7 +18,7 @@ class Held(UserError):
 
 
 @contextmanager
-def locked(file: Path, busy: str) -> Iterator[None]:
+def locked(file: Path, busy: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock `file` inside the context. The text of the file says who holds it; its folder must exist.
 
     The operating system locks the open file. The lock ends with the process, even a killed one; the file stays. The
@@ -28,6 +28,7 @@ def locked(file: Path, busy: str) -> Iterator[None]:
     Args:
         file: file that is locked, and created if needed.
         busy: what the holder of the lock does, for the message: "the fold s01 is being trained".
+        wait: wait until another process that holds the lock has ended, and say so, instead of raising `Held`.
 
     Raises:
         Held: another process holds the lock.
@@ -36,11 +37,15 @@ def locked(file: Path, busy: str) -> Iterator[None]:
 
     lock = FileLock(file, timeout=0, fallback_to_soft=False)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = file.read_text(errors="replace").strip() or "another process"
+            if not wait:
+                raise Held(f"{busy} by {holder}: wait until that one has ended") from None
+            print(f"{busy} by {holder}: waiting", file=sys.stderr, flush=True)
+            lock.acquire(timeout=-1)
         file.write_text(f"process {os.getpid()} on {platform.node()}\n")
-    except Timeout:
-        holder = file.read_text(errors="replace").strip() or "another process"
-        raise Held(f"{busy} by {holder}: wait until that one has ended") from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
