@@ -154,6 +154,8 @@ def _prepare_long(layout: LongLayout, options: Options, settings: Settings, work
         raise UserError("--protocol does not apply to long videos: omit it, and give it to train")
     if options.align != "clip":
         raise UserError("--align does not apply to long videos: omit it")
+    if options.allow_count_mismatch:
+        raise UserError("--allow-count-mismatch does not apply to long videos, whose counts are not compared: omit it")
     listing = list_long(layout, options.root, options.sheet)
     if options.fps is not None:
         listing.recordings = [replace(recording, fps=options.fps) for recording in listing.recordings]

@@ -152,7 +152,7 @@ def notes_on_moments(windows: list[Window], spans: tuple[float, float, float] | 
     far = 0 if spans is None else sum(is_far(span, spans) for span in seen)
     if spans is None or not far:
         return ()
-    those = "the moment is" if len(seen) == 1 else f"{far} of {len(seen)} moments are"
+    those = "the moment is" if len(seen) == 1 else f"{far} of {len(seen)} moments {'is' if far == 1 else 'are'}"
     trained = f"what the model was trained on ({told_spans(spans)})"
     return (f"{those} faster or slower than {trained}: the class says little",)
 

@@ -11,6 +11,7 @@ from mol_fast.runs.folder import Fold
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject, VideoId, shown
+from mol_fast.utils.tables import unguarded
 from mol_fast.utils.user_tables import column_places, read_user_table, shown_header
 
 _COLUMNS = ("video", "predicted")
@@ -45,16 +46,12 @@ def read_foreign(path: Path, like: StoredRun) -> StoredRun:
         header = shown_header(rows[0][1] if rows else [])
         raise UserError(f"{path} has no column {' and no column '.join(missing)}, only {header}: {_ADVICE}")
     for number, row in rows[1:]:
-        cells = {name: row[place] if place < len(row) else "" for name, place in places.items()}
+        cells = {name: unguarded(row[place]) if place < len(row) else "" for name, place in places.items()}
         where = f"line {number} of {path}"
         video = _find(cells, labels, like, where)
         if video in predicted:
             raise UserError(f"{where} has the video {shown(cells['video'])} again: give each video once")
-        if cells["predicted"] not in like.classes:
-            raise UserError(
-                f"{where} predicts {shown(cells['predicted'])}, which is no class: use {', '.join(like.classes)}"
-            )
-        predicted[video] = like.classes.index(cells["predicted"])
+        predicted[video] = _class(cells["predicted"], like.classes, where)
     if lacking := [video for video in labels if video not in predicted]:
         raise UserError(
             f"{path} lacks {len(lacking)} of the {len(labels)} videos of {like.path}, for example {lacking[0].name} of "
@@ -91,6 +88,16 @@ def _find(cells: dict[str, str], labels: dict[VideoId, int], run: StoredRun, whe
             f"{where} has the video {shown(cells['video'])}, which several have ({owners}): add a column {column}"
         )
     return found[0]
+
+
+def _class(name: str, classes: tuple[str, ...], where: str) -> int:
+    """Return the number of the class of this name, or of the only one that differs in capitals alone."""
+    if name in classes:
+        return classes.index(name)
+    alike = [place for place, known in enumerate(classes) if known.casefold() == name.casefold()]
+    if len(alike) != 1:
+        raise UserError(f"{where} predicts {shown(name)}, which is no class: use {', '.join(classes)}")
+    return alike[0]
 
 
 def _folds(

@@ -112,6 +112,8 @@ def test_other_sets_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "holds recordings of samm, not of smic-long; give another folder" in capsys.readouterr().err
     assert run("samm-lv", root, tmp_path / "b", "--protocol", "samm-3") == 2
     assert "--protocol does not apply to long videos" in capsys.readouterr().err
+    assert run("samm-lv", root, tmp_path / "b", "--allow-count-mismatch") == 2
+    assert "--allow-count-mismatch does not apply to long videos" in capsys.readouterr().err
 
 
 def test_recordings_without_a_face_or_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

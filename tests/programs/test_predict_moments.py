@@ -170,9 +170,7 @@ def test_a_slow_video_says_what_it_cannot_show() -> None:
 def test_moments_unlike_the_training_are_told() -> None:
     windows = [Window(tuple(range(8)), 0, (0.0, span)) for span in (0.2, 0.4, 2.0)]
     (sentence,) = notes_on_moments(windows, (0.17, 0.3, 0.35))
-    assert sentence.startswith(
-        "1 of 3 moments are faster or slower than what the model was trained on (0.17 to 0.35 s)"
-    )
+    assert sentence.startswith("1 of 3 moments is faster or slower than what the model was trained on (0.17 to 0.35 s)")
     assert notes_on_moments(windows[:2], (0.17, 0.3, 0.35)) == notes_on_moments(windows, None) == ()
 
 

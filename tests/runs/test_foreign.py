@@ -19,17 +19,21 @@ VIDEOS = {VideoId("one", "1", "a"): 0, VideoId("one", "1", "b"): 1, VideoId("one
     VideoId("two", "2", "c"): 1}  # fmt: skip
 
 
-@pytest.fixture
-def run() -> StoredRun:
+def make_run(videos: dict[VideoId, int]) -> StoredRun:
     """Two seeds of a run over two sets, all videos predicted negative."""
     folds = {}
     for seed in (4, 5):
-        for person in sorted({video.person for video in VIDEOS}):
+        for person in sorted({video.person for video in videos}):
             evaluation = Evaluation(CLASSES)
-            windows = [LabelledWindow(video, label, (1.0, 0.0)) for video, label in VIDEOS.items()]
+            windows = [LabelledWindow(video, label, (1.0, 0.0)) for video, label in videos.items()]
             evaluation.add_windows([window for window in windows if window.video.person == person])
             folds[Fold.of((person,), seed, 2)] = FoldResults(evaluation, ())
     return StoredRun(Path("run"), {"settings": {}, "model": {}, "sources": ["one", "two"]}, folds, ())
+
+
+@pytest.fixture
+def run() -> StoredRun:
+    return make_run(VIDEOS)
 
 
 def write(path: Path, text: str) -> Path:
@@ -54,6 +58,14 @@ def test_predictions_are_scored_like_a_run(run: StoredRun, tmp_path: Path) -> No
 def test_a_video_that_one_subject_has_needs_no_subject(run: StoredRun, tmp_path: Path) -> None:
     text = GOOD.replace("1;b", ";b").replace("2;c", ";c")
     assert len(read_foreign(write(tmp_path / "other.csv", text), run).folds) == 3
+
+
+def test_capitals_of_classes_and_apostrophes_of_our_own_tables_do_not_matter(tmp_path: Path) -> None:
+    text = GOOD.replace("negative", "Negative").replace("b;positive", "'-b;POSITIVE")
+    dashed = {VideoId(*video[:2], "-b") if video.name == "b" else video: label for video, label in VIDEOS.items()}
+    foreign = read_foreign(write(tmp_path / "other.csv", text), make_run(dashed))
+    found = {v.video: v.predicted for item in foreign.folds.values() for v in item.evaluation.videos()}
+    assert found == {video: int(video != VideoId("one", "1", "a")) for video in dashed}
 
 
 @pytest.mark.parametrize(
