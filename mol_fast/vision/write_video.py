@@ -81,6 +81,7 @@ class VideoWriter:
             stream.codec_context.thread_count = _THREADS
             stream.width, stream.height = (side + side % 2 for side in size)
             stream.pix_fmt = "yuv420p"
+            _tell_colours(stream.codec_context)
             stream.time_base = stream.codec_context.time_base = Fraction(1, _CLOCK)
             self._stream = stream
             self._sound = _SoundTrack(self._container, sound) if sound else None
@@ -167,6 +168,12 @@ class VideoWriter:
             raise UserError(
                 f"{self.path} cannot be written ({reason}): free space, or choose another folder"
             ) from error
+
+
+def _tell_colours(context: Any) -> None:
+    """Write into the file what `to_yuv` makes, or players guess it from the height of the video."""
+    context.colorspace, context.color_range = 5, 1  # the matrix of BT.601, brightness from 16 to 235
+    context.color_primaries = context.color_trc = 1  # BT.709
 
 
 def to_yuv(picture: Picture) -> Picture:

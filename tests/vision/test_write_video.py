@@ -91,6 +91,8 @@ def test_file_is_what_browsers_play(tmp_path):
         stream = file.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert (stream.frames, stream.average_rate, stream.duration * stream.time_base) == (12, 25, Fraction(12, 25))
+        context = stream.codec_context
+        assert (context.colorspace, context.color_range, context.color_primaries, context.color_trc) == (5, 1, 1, 1)
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
     assert np.abs(np.stack(frames).astype(int) - pictures(12)).mean() < 4
     assert [item.name for item in tmp_path.iterdir()] == ["a.mp4"]
