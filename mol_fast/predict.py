@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mol_fast.cli import fail, progress, run_program
+from mol_fast.nn.weights import WeightsHeader
 from mol_fast.prediction.analysis import analyse
 from mol_fast.prediction.options import Options, check_options
 from mol_fast.prediction.predictor import Predictor, predict
@@ -80,7 +81,16 @@ def _run_one(path: Path, out: Path, options: Options, predictor: Predictor, find
         with progress("second") as begin:
             record(device, options.seconds, path, begin(f"recording webcam {device}", int(options.seconds)))
     done = analyse(path, out, options, predictor, finder, progress, _write_report)
-    print_prediction(done.result, done.notes, out)
+    print_prediction(done.result, (_training_of(options.weights, predictor.header), *done.notes), out)
+
+
+def _training_of(weights: Path, header: WeightsHeader) -> str:
+    """Return what the weights were trained on, as a note."""
+    from mol_fast.report.labels import SYNTHETIC, sources_in_words
+
+    known = header.learned_from()
+    real = ", on no micro-expression of a real person" if known and SYNTHETIC.issuperset(known) else ""
+    return f"the weights {weights} were trained on {sources_in_words(known) or 'unknown data'}{real}"
 
 
 def _write_report(path: Path, **told: Any) -> None:

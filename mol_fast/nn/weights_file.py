@@ -60,6 +60,11 @@ class WeightsHeader(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_classes(self.classes)
 
+    def learned_from(self) -> list[str]:
+        """Return the sources of all training subjects; those of the last training alone, if no subjects are told."""
+        known = {subject.source for subject in self.train_subjects or () if isinstance(subject, Subject)}
+        return sorted(known or self.sources)
+
 
 def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any], half: bool = False) -> None:
     """Write the weights of `model`, compiled or not, atomically to `path`.

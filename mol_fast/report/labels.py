@@ -11,6 +11,7 @@ from mol_fast.runs.pooled import PooledResults
 
 SYNTHETIC = frozenset((EMBEDDED, HEADS))
 """Sources of generated videos, whose scores say nothing about real micro-expressions."""
+_IN_WORDS = {EMBEDDED: "morphs of two photographs", HEADS: "synthetic heads"}
 RECOGNITION = {"accuracy": "accuracy", "uf1": "UF1", "uar": "UAR", "wf1": "WF1"}
 """Labels of the recognition scores, by name."""
 LABELS = RECOGNITION | {
@@ -33,6 +34,11 @@ PARTS = ("part", "videos", *RECOGNITION.values())
 def is_synthetic(evaluations: Iterable[Evaluation]) -> bool:
     """Return whether some of the predicted videos are generated ones, whoever the weights were trained on."""
     return any(video.video.person.source in SYNTHETIC for item in evaluations for video in item.videos())
+
+
+def sources_in_words(sources: Iterable[str]) -> str:
+    """Name sources of videos, generated ones by what they show."""
+    return " and ".join(_IN_WORDS.get(source, source) for source in sources)
 
 
 def part_rows(pooled: PooledResults) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mol_fast.nn.weights import WeightsHeader
 from mol_fast.report.chart import MOST_MARKED, full_height, motion_chart, span
 from mol_fast.report.html import Html, captioned, element, notice, picture, section, share_bar, table, write_page
-from mol_fast.report.labels import SYNTHETIC
+from mol_fast.report.labels import SYNTHETIC, sources_in_words
 from mol_fast.spotting import RegionMotion, ShownMoment, View
 from mol_fast.spotting.region_motion import SPAN
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
@@ -72,13 +72,13 @@ def moments_in_words(count: int) -> str:
 
 def trained_on(weights: WeightsHeader) -> list[str]:
     """Say in plain words what weights were trained on."""
-    if not weights.sources:
+    if not weights.learned_from():
         return ["The weights do not tell what they were trained on."]
     facts = [f"{len(weights.train_subjects)} subjects"] if weights.train_subjects else []
     facts += [f"{weights.steps} steps"] if weights.steps is not None else []
     told = f" ({', '.join(facts)})" if facts else ""
     classes = f"{', '.join(weights.classes[:-1])} and {weights.classes[-1]}"
-    text = f"The weights were trained on {' and '.join(weights.sources)}{told}, to tell {classes} apart."
+    text = f"The weights were trained on {sources_in_words(weights.learned_from())}{told}, to tell {classes} apart."
     other = "Faces, cameras and light here are others than those of the training; how much worse that is, is not known."
     return [text, other]
 

@@ -95,8 +95,7 @@ def start_from(model: MOL, path: Path, protocol: Protocol) -> None:
 
 def _told(header: WeightsHeader) -> str:
     steps = "an unknown number of" if header.steps is None else header.steps
-    trained = sorted({subject.source for subject in header.train_subjects or () if isinstance(subject, Subject)})
-    return f"{steps} steps on {' and '.join(trained or header.sources) or 'unknown data'}"
+    return f"{steps} steps on {' and '.join(header.learned_from()) or 'unknown data'}"
 
 
 def _anew(weights: MOL, model: MOL, header: WeightsHeader, protocol: Protocol) -> str:

@@ -48,10 +48,10 @@ def test_words_of_a_clip() -> None:
 
 
 def test_the_top_of_the_page_is_honest() -> None:
-    for source, synthetic in (("casme2", False), ("embedded", True), ("heads", True)):
+    for source, told in (("casme2", "casme2"), ("embedded", "morphs of two photographs"), ("heads", "synthetic heads")):
         text = words.head(WeightsHeader(config={}, classes=("a", "b"), sources=(source,), steps=7))
-        assert f"The weights were trained on {source} (7 steps), to tell a and b apart." in text
-        assert ("synthetic motions of generated faces" in text) == synthetic
+        assert f"The weights were trained on {told} (7 steps), to tell a and b apart." in text
+        assert ("synthetic motions of generated faces" in text) == (source != "casme2")
         assert "Nothing here is a diagnosis." in text
         assert "with an F1 of a few hundredths" in text
 

@@ -140,6 +140,7 @@ def test_table_names_classes_and_windows(weights, tmp_path, capsys):
     printed = capsys.readouterr().out
     for text in (*CLASSES, "clip", "12-19", "18-25", "0.48-0.76", "skipped no face in 2 windows", "1 person is seen"):
         assert text in printed
+    assert f"note: the weights {weights} were trained on unknown data\n" in printed
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["prediction.json"]
 
 
