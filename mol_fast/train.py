@@ -1,5 +1,6 @@
 """The program that trains a model and scores held-out subjects: `python -m mol_fast.train`."""
 
+import shlex
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
 from mol_fast.data.loading import check_flow, check_videos, data_folders, fingerprint, open_data, sources
 from mol_fast.training.fabric import fabric_precision, make_fabric
-from mol_fast.training.models import reads_flow
+from mol_fast.training.models import is_baseline, reads_flow
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.training.settings import TrainSettings, recipe_of
 from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
@@ -132,8 +133,8 @@ def _run_model(settings: TrainSettings) -> None:
     try:
         if concludes(settings):
             _check_failed(failed, len(folds), path)
-            _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}")
-            _tell_of_recordings(settings, path)
+            if _conclude(folds, path, about, f"{started:%Y-%m-%d %H:%M}"):
+                _tell_of_recordings(settings, path)
     finally:
         meeting.end()
         part(fabric)
@@ -196,13 +197,18 @@ def _tell_of_recordings(settings: TrainSettings, path: Path) -> None:
     """Say how to score the spotting of the sets that have long videos."""
     from mol_fast.data.store import read_info
 
-    for folder in settings.every_data():
+    for folder in () if is_baseline(settings.model[0]) else settings.every_data():
         if read_info(folder).recordings:
-            print(f"{folder} has long videos: python -m mol_fast.evaluate --spotting {folder} --weights {path}")
+            command = shlex.join(["--spotting", str(folder), "--weights", str(path)])
+            print(f"{folder} has long videos: python -m mol_fast.evaluate {command}")
 
 
-def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str) -> None:
-    """Write scores and report once all folds are finished; the last of several processes does it."""
+def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str) -> bool:
+    """Write scores and report once all folds are finished; the last of several processes does it.
+
+    Returns:
+        Whether they are written.
+    """
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
     from mol_fast.runs.fold_results import FoldResults
@@ -220,13 +226,14 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
                 "to train what is missing and write the scores"
             )
         print(f"{len(finished)} of {len(folds)} folds are finished, other processes train the rest", flush=True)
-        return
+        return False
     pooled = PooledResults(finished)
     store_temperatures(path, pooled)
     pooled.write(path)
     write_run_report(path, pooled, about, date)
     print_scores(pooled)
     print(f"written to {path}: open {path / 'report.html'}", flush=True)
+    return True
 
 
 if __name__ == "__main__":

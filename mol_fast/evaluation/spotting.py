@@ -35,7 +35,7 @@ from mol_fast.metrics import (
 from mol_fast.metrics.intervals import KINDS
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, find_weights
-from mol_fast.runs.folder import Fold
+from mol_fast.runs.folder import SCORES, Fold
 from mol_fast.spotting import MainDirection, Spotter
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
@@ -242,7 +242,7 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
     """Find weights for the subjects of recordings in a run, a fold or a file.
 
     Of a run with several folds, a subject is recognised by the fold that holds it out; by the first fold of each seed
-    that was not trained on it, if none does.
+    that was not trained on it, if none does. Folds that are not finished are not used.
 
     Returns:
         The weights, and warnings.
@@ -255,11 +255,15 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
     chosen: dict[tuple[int, Subject], tuple[bool, Path]] = {}
     told: dict[Path, Weights] = {}
     unknown = False
+    unfinished = []
     for file in folds or [find_weights(path)]:
         try:
             seed = Fold.of_earlier(file.parent.name).seed if folds else 0
         except ValueError as error:
             raise UserError(f"{file} is of no fold ({error}): move its folder out of {path}") from None
+        if folds and not (file.parent / SCORES).is_file():
+            unfinished.append(file.parent.name)
+            continue
         weights = told[file] = Weights.load(file)
         unknown = unknown or weights.trained_on is None
         for subject in subjects:
@@ -269,6 +273,8 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
             held_out = not names.isdisjoint(weights.header.test_subjects)
             if (seed, subject) not in chosen or (held_out and not chosen[seed, subject][0]):
                 chosen[seed, subject] = held_out, file
+    if not told:
+        raise UserError(f"no fold of {path} is finished: repeat its train command, which resumes it")
     if not chosen:
         raise UserError(
             f"{path} was trained on all {len(subjects)} subjects of the recordings: give weights of a run that holds "
@@ -279,7 +285,7 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
         for seed in sorted({seed for (seed, _), (_, of) in chosen.items() if of == file}):
             of = frozenset(person for (number, person), (_, at) in chosen.items() if (number, at) == (seed, file))
             found.append(Recogniser(seed, file, weights.header.classes, weights.header.protocol, of))
-    warnings = []
+    warnings = [f"Folds that are not finished are not used: {', '.join(unfinished)}."] if unfinished else []
     if len({item.classes for item in found}) > 1:
         raise UserError(f"the folds of {path} have different classes: give the folder of one run")
     if missing := [

@@ -1,6 +1,8 @@
 """Spotting and recognition of recordings: whose weights, which class, which scores, which files."""
 
 import json
+import shlex
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,8 @@ from mol_fast.evaluate import main
 from mol_fast.evaluation.spotting import LongResults, Recogniser, find_recognisers
 from mol_fast.metrics import Interval
 from mol_fast.report.spotting import print_spotting
+from mol_fast.train import _tell_of_recordings
+from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject
 
@@ -155,6 +159,35 @@ def test_subjects_are_recognised_by_weights_that_do_not_know_them(long_set: Path
     stranger = replace(recordings[0], subject="s99")
     found, _ = find_recognisers(finished_run, [stranger])
     assert [(item.seed, len(item.subjects)) for item in found] == [(0, 1), (1, 1)]
+
+
+def test_a_training_names_the_command_that_scores_spotting(
+    long_set: Path, embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainSettings(data=(embedded_small.path, long_set))
+    _tell_of_recordings(settings, Path("runs/of a day"))
+    told, _, command = capsys.readouterr().out.partition(": python -m mol_fast.evaluate ")
+    assert told == f"{long_set} has long videos"
+    assert shlex.split(command) == ["--spotting", str(long_set), "--weights", "runs/of a day"]
+    _tell_of_recordings(replace(settings, model=("majority",)), Path("runs/of a day"))
+    assert capsys.readouterr().out == ""
+
+
+def test_folds_without_scores_are_not_used(long_set: Path, finished_run: Path, tmp_path: Path) -> None:
+    """Weights from before a loss that was not finite, or of a training that was killed while it was scored."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "folds/s01-seed0/scores.json").unlink()
+    found, warnings = find_recognisers(run, open_recordings(long_set))
+    assert warnings == ["Folds that are not finished are not used: s01-seed0."]
+    assert {(item.file.parent.name, *(one.name for one in item.subjects)) for item in found} == {
+        ("s02-seed0", "s02"),
+        ("s01-seed1", "s01"),
+        ("s02-seed1", "s02"),
+    }
+    for scores in run.glob("folds/*/scores.json"):
+        scores.unlink()
+    with pytest.raises(UserError, match=r"no fold of .* is finished: repeat its train command, which resumes it"):
+        find_recognisers(run, open_recordings(long_set))
 
 
 def test_a_folder_beside_the_folds_is_one_sentence(results: LongResults, tmp_path: Path) -> None:
