@@ -57,7 +57,8 @@ class Page:
                     files = gr.Files(label="Files to download", interactive=False, visible=False, elem_id="files")
             found = gr.HTML(elem_id="found", apply_default_css=False)
             line: dict[str, Any] = {"concurrency_id": "line", "concurrency_limit": 1, "api_visibility": "private"}
-            video.upload(self._keep, video, None, queue=False, api_visibility="private")
+            for given in (video.upload, video.stop_recording):
+                given(self._keep, video, None, queue=False, api_visibility="private")
             find.click(self._find, video, [found, drawn, files], show_progress_on=drawn, **line)
             show.click(self._show_example, None, video, **line)
             page.unload(self._end)
@@ -86,6 +87,8 @@ class Page:
         if video is None:
             raise gr.Error("drop a video first, or take the example", print_exception=False, title="No video")
         visitor, path = str(request.session_hash), Path(video)
+        if path != self._example:
+            self._visits.keep(visitor, path)
         out = self._visits.new_results(visitor)
         done = None
         try:
@@ -117,7 +120,7 @@ def _said(path: Path) -> Iterator[None]:
         message = explain(error) or internal_error(error, "demo")
     else:
         return
-    message = html.escape(message.replace(str(path), path.name))
+    message = html.escape(words.without_options(message.replace(str(path), path.name)))
     raise gr.Error(message, duration=None, print_exception=False, title="This video cannot be analysed")
 
 

@@ -1,5 +1,7 @@
 """What the page says, as HTML."""
 
+import re
+
 import numpy as np
 
 from mol_fast.nn.weights import WeightsHeader
@@ -16,6 +18,8 @@ from mol_fast.spotting import Moment, ShownMoment
 TITLE = "When and where a face moves"
 LIMIT = 2 * 1024**3
 """Bytes of the largest video that is taken."""
+
+_OPTIONS = re.compile(r"(?: \(|[,;:] )(?:[^,;:()]* )?--[a-z][^,;:()]*\)?")  # a part of a sentence with an option
 
 STYLE = f"""{COLORS}{CHART}
 .gradio-container {{ width: 100%; max-width: 1240px !important; margin: 0 auto; }}
@@ -78,6 +82,11 @@ def privacy() -> Html:
     return _part(element("p", text, class_="note"))
 
 
+def without_options(sentence: str) -> str:
+    """Leave out the parts of a sentence that advise options of the command line, which the page does not have."""
+    return _OPTIONS.sub("", sentence)
+
+
 def results(done: Analysis) -> Html:
     """Return what was found in a video."""
     result = done.result
@@ -126,7 +135,7 @@ def _notes(done: Analysis) -> list[Html]:
     remarks = dict.fromkeys(item.remark for item in result.windows if item.remark)
     missing = result.without()
     notes = [*done.notes, *people, *skipped, *remarks, *([missing] if missing else [])]
-    items = (element("li", f"{note[0].upper()}{note[1:]}.") for note in notes)
+    items = (element("li", f"{note[0].upper()}{note[1:]}.") for note in map(without_options, notes))
     return [element("div", element("ul", *items), class_="note")] if notes else []
 
 

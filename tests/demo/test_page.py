@@ -199,10 +199,16 @@ def test_the_work_for_a_visitor_who_is_gone_ends(page: Served, monkeypatch: pyte
     monkeypatch.setattr("mol_fast.demo.page.analyse", analyse)
     with page.get("gradio_api/heartbeat/leaver") as heart:
         assert heart.readline()
-        page.find(page.upload("left.mp4", b"3"), "leaver")
+        place = Path(page.upload("left.mp4", b"3"))
+        page.find(str(place), "leaver")
         assert begun.wait(PATIENCE)
         assert not gone.is_set()
+        assert place.exists()
     assert gone.wait(PATIENCE)
+    end = time.monotonic() + PATIENCE
+    while place.exists():  # also a recording, which was never uploaded by hand
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_the_example_is_a_video_of_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What the page says."""
 
 import numpy as np
+import pytest
 
 from mol_fast.demo import words
 from mol_fast.nn.weights import WeightsHeader
@@ -35,9 +36,32 @@ def test_words_of_moments_without_flow_and_landmarks() -> None:
     assert 'id="moment-2"' in text
     assert "A note." in text
     assert "2 people are seen, the largest is followed." in text
-    assert "The weights were trained without flow and landmarks (--tasks)." in text
+    assert "The weights were trained without flow and landmarks." in text
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        (
+            "the windows span 2.00 s; the model has never seen motion of this speed, see --window",
+            "the windows span 2.00 s; the model has never seen motion of this speed",
+        ),
+        (
+            "a.mp4 has 2 frames per second, at least 2.5 are needed to follow a movement: give --windows for the "
+            "classes of all windows, or --fps if the rate is wrong",
+            "a.mp4 has 2 frames per second, at least 2.5 are needed to follow a movement",
+        ),
+        (
+            "no face found in a.mp4; give faces that look into the camera, or a lower --min-score",
+            "no face found in a.mp4; give faces that look into the camera",
+        ),
+        ("a--b.mp4 has 9 frames, 7 are needed (my--clip)", "a--b.mp4 has 9 frames, 7 are needed (my--clip)"),
+    ],
+)
+def test_options_of_the_command_line_are_not_advised(sentence: str, shown: str) -> None:
+    assert words.without_options(sentence) == shown
 
 
 def test_words_of_a_clip() -> None:
