@@ -6,12 +6,15 @@
 Twenty videos of 30 seconds at 30 and at 200 frames per second with micro- and macro-expressions, blinks, gaze, turns of
 the head and some speech; ten of still photographs, ten of neutral faces, and five of speaking ones. Landmarks have an
 error of 0.3 pixels. The baseline, flow in its main direction against a moving threshold, sees the same frames. Every
-video adds a line to the results; videos that are there already are not measured again. The sets of videos stay in
---sets; `python -m mol_fast.evaluate --spotting SET --weights RUN` scores those with expressions together with weights.
+video adds a line to the results; videos that are there already are not measured again. A note tells if the spotter has
+changed since: remove their lines to measure them again. The sets of videos stay in --sets;
+`python -m mol_fast.evaluate --spotting SET --weights RUN` scores those with expressions together with weights.
 """
 
 import argparse
+import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 
+import mol_fast.spotting
 from mol_fast.data import generate_long_set
 from mol_fast.data.embedded.long_video import Scene
 from mol_fast.data.recordings import Recording, open_recordings
@@ -32,6 +36,14 @@ SECONDS = 30.0
 FIRST_SUBJECT = 20  # constants were chosen on subjects 0 to 7
 VIDEOS: tuple[tuple[Scene, int], ...] = (("expressions", 20), ("still", 10), ("neutral", 10), ("speech", 5))
 METHODS = ("spotter", "main direction")
+UNUSED = ("__init__.py", "table.py", "view.py")  # files of the package that find no moment
+
+
+def version() -> str:
+    """Return a digest of the source code of both methods."""
+    files = sorted(Path(mol_fast.spotting.__file__).parent.glob("*.py"))
+    content = b"".join(file.read_bytes() for file in files if file.name not in UNUSED)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def measure(recording: Recording) -> dict[str, Any]:
@@ -70,7 +82,8 @@ def measure_scene(sets: Path, scene: Scene, fps: float, count: int, results: Pat
         generate_long_set(folder, subjects, SECONDS, fps, scene)
     for subject, recording in zip(subjects, open_recordings(folder), strict=True):
         if (subject, scene, fps) not in there:
-            line = json.dumps({"subject": subject, "scene": scene, "fps": fps, **measure(recording)})
+            video = {"subject": subject, "scene": scene, "fps": fps, "version": version()}
+            line = json.dumps(video | measure(recording))
             with results.open("a") as file:
                 file.write(line + "\n")
 
@@ -132,7 +145,10 @@ def main() -> None:
     for fps in options.fps:
         for scene, count in VIDEOS if fps == 30 else VIDEOS[:1]:
             measure_scene(options.sets, scene, fps, count, options.results)
-    print(*table(read(options.results)), sep="\n")
+    rows = read(options.results)
+    if old := sum(row.get("version") != version() for row in rows):
+        print(f"note: the spotter has changed since {old} of {len(rows)} videos were measured", file=sys.stderr)
+    print(*table(rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,12 @@ def test_a_photograph_has_no_moment_and_is_measured_once(
     assert row["frames"] == 45
     benchmark_file.main()
     assert len(results.read_text().splitlines()) == 1
-    assert "| still | 30 | 1 | spotter |  |  |  | 0.00 |  |" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "| still | 30 | 1 | spotter |  |  |  | 0.00 |  |" in printed.out
+    assert printed.err == ""
+    results.write_text(json.dumps({**row, "version": "of an earlier spotter"}) + "\n")
+    benchmark_file.main()
+    assert capsys.readouterr().err == "note: the spotter has changed since 1 of 1 videos were measured\n"
 
 
 def test_the_table_counts_what_was_measured(benchmark_file: ModuleType) -> None:
