@@ -128,9 +128,9 @@ class MOL(Estimator, Pretrained):
     def _check_stills(self, stills: Tensor, clip: Tensor) -> None:
         if self.landmark_head is None or self.config.norm_stats == "frame":
             raise ValueError("stills need the task landmarks and norm_stats clip")
-        if stills.dim() != 4 or tuple(stills.shape[1:]) != (1, CROP, CROP) or stills.dtype != clip.dtype:
+        if tuple(stills.shape) != (max(1, len(stills)), 1, CROP, CROP) or stills.dtype != clip.dtype:
             raise ValueError(
-                f"stills must have shape (N, 1, {CROP}, {CROP}) and the dtype of clip, {clip.dtype}, got "
+                f"stills must have shape (N, 1, {CROP}, {CROP}), N > 0, and the dtype of clip, {clip.dtype}, got "
                 f"{tuple(stills.shape)} and {stills.dtype}"
             )
 

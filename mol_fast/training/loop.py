@@ -129,7 +129,8 @@ def batches(
             yield from of_clips
             return
         sets = [video.source for video in stills.videos]
-        numbers = [sorted(set(sets)).index(source) for source in sets]
+        place = {source: number for number, source in enumerate(sorted(set(sets)))}
+        numbers = [place[source] for source in sets]
         with closing(_stream(stills, settings.stills, numbers, settings, done, rank, processes)) as of_stills:
             for batch, more in zip(of_clips, of_stills, strict=False):
                 yield batch | more
@@ -150,7 +151,8 @@ def _stream(
     """
     size = min(wanted, len(items))
     if size % processes:
-        raise UserError(f"{size} items cannot be split over {processes} processes: give another --batch-size")
+        what, option = ("stills", "--stills") if isinstance(items, StillDataset) else ("clips", "--batch-size")
+        raise UserError(f"{size} {what} cannot be split over {processes} processes: give another {option}")
     part = slice(rank * size // processes, (rank + 1) * size // processes)
     per_epoch = len(items) // size
     epoch, start = divmod(done, per_epoch)

@@ -10,8 +10,9 @@ from torch import Tensor
 from mol_fast.data import ClipDataset, PreparedSet, Video, get_protocol, write_video
 from mol_fast.data.stills import StillDataset
 from mol_fast.train import main
-from mol_fast.training.loop import batches
+from mol_fast.training.loop import _stream, batches
 from mol_fast.training.settings import TrainSettings
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.ibug import MIRROR
 from mol_fast.vision.sizes import CROP, FRAME, WINDOW
 
@@ -98,6 +99,12 @@ def test_batches_draw_all_sets_equally_and_go_on(tmp_path: Path, embedded_small:
     again = list(islice(batches(clips, settings, done=3, stills=stills), 5))
     for later, same in zip(drawn[3:], again, strict=True):
         assert all(torch.equal(later[name], same[name]) for name in later)
+
+
+def test_stills_that_cannot_be_split_name_their_option(tmp_path: Path) -> None:
+    stills = StillDataset([spotted(tmp_path)] * 3)
+    with pytest.raises(UserError, match="3 stills cannot be split over 2 processes: give another --stills"):
+        next(_stream(stills, 64, None, TrainSettings(), 0, 0, 2))
 
 
 @pytest.mark.parametrize("flag", [("--tasks", "mer", "flow"), ("--preset", "official"), ("--model", "majority")])

@@ -159,6 +159,7 @@ def test_stills_are_frames_of_no_clip() -> None:
     ("options", "shape", "said"),
     [
         ({}, (2, 128, 128), "stills must have shape"),
+        ({}, (0, 1, 128, 128), "N > 0, and the dtype"),
         ({"norm_stats": "frame"}, (2, 1, 128, 128), "stills need the task"),
     ],
 )
