@@ -13,7 +13,7 @@ from mol_fast.data.store import write_video
 from mol_fast.data.video_data import VideoData, value_problem
 from mol_fast.preparation.frame_files import LEAST_PRESENT, named
 from mol_fast.preparation.movements import usable
-from mol_fast.preparation.one_video import Settings, clip_flow
+from mol_fast.preparation.one_video import Settings, checked_size, clip_flow
 from mol_fast.preparation.records import ClipRecord, RecordingRecord, clip_file, recording_file
 from mol_fast.preparation.release import RawRecording
 from mol_fast.utils.errors import UserError
@@ -95,12 +95,7 @@ class _Reader:
         size: tuple[int, ...] | None = None
         for number, time, picture in self._pictures():
             frame = grey(picture)
-            if size is not None and frame.shape != size:
-                raise UserError(
-                    f"frame {number} is {frame.shape[1]} x {frame.shape[0]} pixels where frames before it are "
-                    f"{size[1]} x {size[0]}: all frames of a recording must have the same size"
-                )
-            size = frame.shape
+            size = checked_size(f"frame {number}", frame, size, "recording")
             self.read += 1
             yield _Frame(number, time, frame)
 

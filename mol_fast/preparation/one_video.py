@@ -111,6 +111,26 @@ def clip_flow(frames: torch.Tensor, device: str) -> torch.Tensor:
     return torch.cat(parts)
 
 
+def checked_size(name: str, frame: Picture, before: tuple[int, ...] | None, of: str) -> tuple[int, ...]:
+    """Return the size (height, width) of a frame.
+
+    Args:
+        name: name of the frame, for the message.
+        frame: the frame.
+        before: size of the frames before it; None for the first one.
+        of: what the frames are of, for the message.
+
+    Raises:
+        UserError: it has another size than the frames before it.
+    """
+    if before is not None and frame.shape != before:
+        raise UserError(
+            f"{name} is {frame.shape[1]} x {frame.shape[0]} pixels where frames before it are "
+            f"{before[1]} x {before[0]}: all frames of a {of} must have the same size"
+        )
+    return frame.shape
+
+
 class _FrameReader:
     """Reader of the readable frames of a raw video, in grey, with their names."""
 
@@ -128,12 +148,7 @@ class _FrameReader:
                 self._unreadable.append(name)
                 continue
             frame = grey(picture)
-            if size is not None and frame.shape != size:
-                raise UserError(
-                    f"{name} is {frame.shape[1]} x {frame.shape[0]} pixels where frames before it are "
-                    f"{size[1]} x {size[0]}: all frames of a video must have the same size"
-                )
-            size = frame.shape
+            size = checked_size(name, frame, size, "video")
             self._kept.append(index)
             yield name, frame
 
