@@ -26,7 +26,7 @@ def kept_set(folder: Path, name: str, version: int, generate: Callable[[Path], P
     if found := _found(folder, name, version):
         return found
     with ExitStack() as stack:
-        with suppress(OSError):  # then `generate` says what is wrong
+        with suppress(OSError, RuntimeError):  # no home, or it cannot be written: then `generate` says what is wrong
             file = cache_folder() / f".{name}.lock"
             file.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(file, f"the set {name} is being generated", wait=True))

@@ -1,4 +1,4 @@
-"""What programs that read videos set before."""
+"""Settings of OpenCV and FFmpeg that programs make before they read videos."""
 
 import contextlib
 import os

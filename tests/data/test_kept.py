@@ -1,6 +1,7 @@
 """Sets that are generated once."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def test_those_who_come_later_wait(
         assert begun.wait(60)
         second = pool.submit(kept_set, tmp_path / "a" / "set", EMBEDDED, VERSION, generate)
         said = ""
-        while "waiting" not in said:
+        while "waiting" not in said and not second.done():
+            time.sleep(0.01)
             said += capfd.readouterr().err
         go_on.set()
         assert first.result().videos == second.result().videos

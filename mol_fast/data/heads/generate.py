@@ -91,7 +91,7 @@ def render_head(
 
 
 def heads_set(on_progress: Progress = lambda done, total: None) -> PreparedSet:
-    """Open the default set of heads in the user's cache. Generate it first if needed (minutes, about 1.5 GB).
+    """Open the default set of heads in the user's cache. Generate it first if needed (minutes, about 1.2 GB).
 
     Args:
         on_progress: see `generate_heads`.
@@ -123,7 +123,7 @@ def generate_heads(
     Args:
         path: folder of the set.
         people: number of persons.
-        videos: videos of each person; 1.5 MB each.
+        videos: videos of each person; 1.2 MB each.
         seed: seed of everything random.
         yaw, pitch: largest turn of a head, in degrees.
         photographs: names of the photographs whose skin is used, of `PHOTOGRAPHS`; none for drawn skin alone.
