@@ -55,6 +55,11 @@ class Attribution(NamedTuple):
             maps["neighbours"] = torch.stack(found).mean(0)
         return maps
 
+    def pairs(self) -> Tensor:
+        """Return the share (B, 7) of each pair of frames in what speaks for the class, mean of both blocks."""
+        sums = torch.stack([cam.float().relu().sum((2, 3)) for cam in (self.first, self.second)])
+        return (sums / sums.sum(2, keepdim=True).clamp_min(1e-12)).mean(0)
+
     def times(self) -> Tensor | None:
         """Return the share (B, 8) of each frame in the integrated gradients; None without them."""
         if self.frames is None:
@@ -71,6 +76,7 @@ def expression_model(model: MOL) -> MOL:
     return lean.eval().requires_grad_(False)
 
 
+@torch.enable_grad()
 def attribute(lean: MOL, clips: Tensor, labels: Tensor, frames: bool = True) -> Attribution:
     """Attribute the scores of classes.
 
@@ -118,12 +124,13 @@ def import_captum() -> Any:
     """Import captum's methods.
 
     Raises:
-        UserError: captum is not installed.
+        UserError: captum, or scipy for action units, is not installed.
     """
     try:
+        import scipy.optimize  # noqa: F401
         from captum import attr
     except ImportError as error:
-        raise UserError("explanations need captum: pip install 'mol-fast[explain]'") from error
+        raise UserError(f"explanations need {error.name}: pip install 'mol-fast[explain]'") from error
     return attr
 
 

@@ -81,7 +81,39 @@ class Explainer:
         )
         means = [temper(probabilities[part].mean(0), self.temperature) for part in parts]
         chosen = [int(mean.argmax()) if label is None else self.classes.index(label) for mean in means]
-        labels = torch.tensor([number for number, part in zip(chosen, parts, strict=True) for _ in probabilities[part]])
+        return self._attributed(clips, means, chosen, parts, flow, landmarks)
+
+    def predicted(
+        self,
+        clips: Tensor,
+        probabilities: npt.NDArray[np.float32],
+        flow: npt.NDArray[np.float32] | None,
+        landmarks: npt.NDArray[np.float32] | None,
+    ) -> list[Explanation]:
+        """Explain the most probable class of each window, of which the model has said the rest already.
+
+        Args:
+            clips: (B, 1, 8, 128, 128), normalised, on the device of the model.
+            probabilities: (B, K), with temperature.
+            flow: (B, 2, 7, 128, 128), in pixels of the crop; None if the model has none.
+            landmarks: (B, 7, 68, 2), in pixels of the crop; None if the model has none.
+        """
+        parts = [slice(row, row + 1) for row in range(len(clips))]
+        chosen = probabilities.argmax(1).tolist()
+        return self._attributed(clips, list(probabilities), chosen, parts, flow, landmarks)
+
+    def _attributed(
+        self,
+        clips: Tensor,
+        means: list[npt.NDArray[np.floating]],
+        chosen: list[int],
+        parts: list[slice],
+        flow: npt.NDArray[np.float32] | None,
+        landmarks: npt.NDArray[np.float32] | None,
+    ) -> list[Explanation]:
+        """Explain a class of each part of a batch, whose probabilities are the means."""
+        windows = range(len(clips))
+        labels = torch.tensor([number for number, part in zip(chosen, parts, strict=True) for _ in windows[part]])
         found = attribute(self._lean, clips, labels.to(clips.device), self.gradients)
         return [
             _explanation(
@@ -151,7 +183,7 @@ def _explanation(
     landmarks: npt.NDArray[np.float32] | None,
 ) -> Explanation:
     places = {method: _shares(maps[part].float().mean(0).cpu().numpy()) for method, maps in found.places().items()}
-    times = found.times()
+    pairs, times = found.pairs(), found.times()
     if landmarks is not None and layout(landmarks).distance < LEAST_EYE_DISTANCE:
         landmarks = None  # of weights that have not learned faces
     cells = None if landmarks is None else region_cells(landmarks)
@@ -165,12 +197,13 @@ def _explanation(
         motion = displacement(flow, landmarks)
         moves = strength_of(motion) >= _LEAST
         moved = moved_regions(motion) if moves else ()
-        units = find_units(motion, torch.from_numpy(landmarks), layout(landmarks)) if moves else ()
+        units = find_units(motion, landmarks) if moves else ()
         sentence = describe(moved, units)
     return Explanation(
         label,
         probability,
         places,
+        pairs[part].mean(0).cpu().numpy(),
         None if times is None else times[part].mean(0).cpu().numpy(),
         regions,
         moved,

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-import torch
-
 from mol_fast.data import ClipDataset
 from mol_fast.explain.explainer import Explainer
 from mol_fast.nn.model import MOL
@@ -30,19 +28,7 @@ def explain_samples(model: MOL, clips: ClipDataset, samples: Sequence[Sample]) -
     explained = []
     for sample in samples:
         frames = clips[places[sample.id]]["frames"][None].to(device)
-        with torch.enable_grad():
-            (found,) = explainer.windows(frames, sample.predicted)
-        blocks = [name for name in ("first block", "second block") if name in found.places]
-        shares: dict[str, float] = {}
-        if found.regions is not None:
-            of_blocks = [found.regions[name] for name in blocks]
-            shares = {region: sum(of[region] for of in of_blocks) / len(blocks) for region in of_blocks[0]}
-        explained.append(
-            replace(
-                sample,
-                attribution=sum(found.places[name] for name in blocks) / len(blocks),
-                regions=shares,
-                sentence=found.sentence or "",
-            )
-        )
+        (found,) = explainer.windows(frames, sample.predicted)
+        regions, sentence = found.shares or {}, found.sentence or ""
+        explained.append(replace(sample, attribution=found.attribution, regions=regions, sentence=sentence))
     return tuple(explained)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mol_fast.data.embedded.action_units import ACTION_UNITS, displacement_fields
 from mol_fast.spotting.moved import Region
-from mol_fast.spotting.regions import Array, Layout, region_means
+from mol_fast.spotting.regions import Array, Layout, layout, region_means
 from mol_fast.spotting.tracker import head_motion
 
 Side = Literal["both", "left", "right"]
@@ -64,19 +65,21 @@ class Unit:
         return f"AU{self.number}" if self.side == "both" else f"AU{self.number} ({self.side})"
 
 
-def find_units(motion: Array, face: torch.Tensor, places: Layout) -> tuple[Unit, ...]:
+def find_units(motion: Array, landmarks: npt.NDArray[np.floating]) -> tuple[Unit, ...]:
     """Return the action units that together explain the motion of the regions best, strongest first.
 
     Units are added one by one, each time the one that explains most, with strengths that are not negative.
 
     Args:
         motion: (regions, 2) in distances of the eyes, without the motion of the head.
-        face: (68, 2) landmarks in pixels.
-        places: the layout of the same face.
+        landmarks: (68, 2) of the face in pixels, with its eyes level.
     """
     from scipy.optimize import nnls
 
-    fields = displacement_fields(face.double(), torch.from_numpy(places.points)).numpy()
+    places = layout(landmarks)
+    fields = displacement_fields(
+        torch.from_numpy(landmarks.astype(np.float64)), torch.from_numpy(places.points)
+    ).numpy()
     shapes = np.array([[_without_head(half, places) for half in unit] for unit in fields])
     target, total = motion.ravel(), float(np.square(motion).sum())
     chosen: list[int] = []

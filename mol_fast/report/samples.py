@@ -1,6 +1,6 @@
 """The section of sample clips: predictions beside the truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import torch
 from mol_fast.metrics import MOVING, FlowScores, flow_sums, landmark_errors
 from mol_fast.report.figures import landmarks_png, lay_places, pixels_png
 from mol_fast.report.html import Html, captioned, element, picture, section, share_bar, table
+from mol_fast.report.labels import largest_shares
 from mol_fast.runs.sample import Sample
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 
@@ -57,7 +58,8 @@ def _panels(sample: Sample) -> Html:
     else:
         panels.append((pixels_png(frame), "Second frame of the pair", ""))
     if sample.attribution is not None:
-        caption = f"Where {sample.predicted} comes from (Grad-CAM){_most(sample.regions)}"
+        most = f": {largest_shares(sample.regions)}" if sample.regions else ""
+        caption = f"Where {sample.predicted} comes from (Grad-CAM){most}"
         panels.append((pixels_png(lay_places(frame, np.asarray(sample.attribution))), caption, ""))
     if sample.flow_predicted is not None:
         true, predicted = np.asarray(sample.flow_true), np.asarray(sample.flow_predicted)
@@ -70,12 +72,6 @@ def _panels(sample: Sample) -> Html:
         ]
     figures = (captioned(picture(png, alt=caption), caption, class_) for png, caption, class_ in panels)
     return element("div", *figures, class_="panels")
-
-
-def _most(regions: Mapping[str, float]) -> str:
-    """Return the three facial regions with the largest shares."""
-    best = sorted(regions.items(), key=lambda region: -region[1])[:3]
-    return ": " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in best) if best else ""
 
 
 def _flow_error(errors: FlowScores) -> str:

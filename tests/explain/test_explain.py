@@ -11,7 +11,7 @@ import torch
 
 import mol_fast
 from mol_fast.data import PreparedSet
-from mol_fast.explain import ELSEWHERE, METHODS, Explanation
+from mol_fast.explain import ELSEWHERE, METHOD, METHODS, Explanation
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import save_weights
 from mol_fast.spotting import REGIONS
@@ -64,6 +64,32 @@ def test_one_call(frames: npt.NDArray[np.uint8], face: torch.Tensor, tmp_path: P
     assert np.shape(told["places"]["frames"]) == (16, 16)
     assert told["regions"]["frames"].keys() == {*REGIONS, ELSEWHERE}
     assert told["class"] == found.label
+    assert told["method"] == METHOD
+    np.testing.assert_allclose(found.attribution, (found.places["first block"] + found.places["second block"]) / 2)
+    assert float(found.pairs.sum()) == pytest.approx(1, abs=1e-5)
+    assert found.pairs.shape == (7,)
+    assert found.shares is not None
+    assert sum(found.shares.values()) == pytest.approx(1, abs=1e-5)
+    assert told["shares"]["chin"] == pytest.approx(found.shares["chin"], abs=1e-4)
+    assert told["shares"].keys() == {*REGIONS, ELSEWHERE}
+
+
+def test_predictions_are_explained_on_demand(frames: npt.NDArray[np.uint8], face: torch.Tensor, tmp_path: Path) -> None:
+    """Even where gradients are switched off, and with the class that the prediction tells."""
+    weights = weights_of(tmp_path, face)
+    with torch.no_grad():
+        result = mol_fast.predict(frames[:8], weights, aligned=True, explain=True)
+    (window,) = result.windows
+    found = window.explanation
+    expected = mol_fast.explain(frames[:8], weights)
+    assert found is not None
+    assert (found.label, found.sentence) == (expected.label, expected.sentence)
+    assert found.probability == pytest.approx(float(window.probabilities.max()))
+    np.testing.assert_allclose(found.attribution, expected.attribution, atol=1e-4)
+    np.testing.assert_allclose(found.pairs, expected.pairs, atol=1e-3)
+    assert found.shares == pytest.approx(expected.shares, abs=1e-3)
+    assert found.times is None, "integrated gradients take seven times as long"
+    assert mol_fast.predict(frames[:8], weights, aligned=True).windows[0].explanation is None
 
 
 def test_a_class_that_is_given(frames: npt.NDArray[np.uint8], face: torch.Tensor, tmp_path: Path) -> None:
@@ -111,4 +137,7 @@ def test_bad_input(
         mol_fast.explain(frames, weights_of(tmp_path / "longer", face, frames=16, tasks=("mer",)))
     monkeypatch.setitem(sys.modules, "captum", None)
     with pytest.raises(UserError, match=r"explanations need captum: pip install 'mol-fast\[explain\]'"):
+        mol_fast.explain(frames, weights)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(UserError, match=r"explanations need scipy.optimize: pip install"):
         mol_fast.explain(frames, weights)

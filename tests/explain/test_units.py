@@ -12,7 +12,7 @@ from mol_fast.data.embedded.photographs import PHOTOGRAPHS, load_photograph
 from mol_fast.explain.explainer import displacement
 from mol_fast.explain.units import STILL, Unit, describe, find_units
 from mol_fast.spotting.moved import Region, moved_regions
-from mol_fast.spotting.regions import REGIONS, layout, region_of_pixels
+from mol_fast.spotting.regions import REGIONS, region_of_pixels
 from mol_fast.vision.sizes import MARGIN
 
 
@@ -35,7 +35,7 @@ def answer(field: torch.Tensor, head: tuple[float, float] = (0.0, 0.0)) -> tuple
     flow[:, 2] = 2 * field.movedim(2, 0).numpy()
     flow += np.array(head, dtype=np.float32)[:, None, None, None]
     motion = displacement(flow, face().numpy())
-    units = find_units(motion, face(), layout(face().numpy()))
+    units = find_units(motion, face().numpy())
     return units, describe(moved_regions(motion), units)
 
 
