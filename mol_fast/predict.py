@@ -55,7 +55,7 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     options = prediction
     check_options(options)
     folders = _folders(inputs, options.out)
-    predictor = Predictor(options.weights, options.device, options.batch_size)
+    predictor = Predictor(options.weights, options.device, options.batch_size, explain=options.explains)
     finder = cache(lambda: open_finder(options.faces, options.min_score))
     if len(inputs) == 1:
         _run_one(inputs[0], folders[0], options, predictor, finder)

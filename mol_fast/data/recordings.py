@@ -34,7 +34,7 @@ from mol_fast.utils.schema import Count, Text
 from mol_fast.utils.sealed import DamagedFile, unpack, write_in_pieces
 from mol_fast.utils.tables import csv_table, read_csv_table
 from mol_fast.utils.user_tables import user_path
-from mol_fast.vision.align import inverse, transform, warp
+from mol_fast.vision.align import chained, inverse, transform, warp
 from mol_fast.vision.sizes import FRAME, WINDOW
 
 FORMAT = 1
@@ -74,8 +74,7 @@ class RecordingData(NamedTuple):
             return frames, landmarks
         moved_frames, moved_points = [], []
         for frame, points, matrix in zip(frames.numpy(), landmarks.numpy(), matrices, strict=True):
-            back = inverse(matrix)
-            change = np.column_stack([matrices[0][:, :2] @ back[:, :2], transform(back[:, 2], matrices[0])])
+            change = chained(inverse(matrix), matrices[0])
             same = (matrix == matrices[0]).all()
             moved_frames.append(frame if same else warp(frame, change))
             moved_points.append(points if same else transform(points, change).astype(np.float32))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.spotting import LATEST, Moment, RegionMotion, View, face_flow
-from mol_fast.vision.align import Matrix, inverse, warp
+from mol_fast.vision.align import Matrix, chained, inverse, warp
 
 BINS = 480
 """Columns of the chart of motion."""
@@ -83,7 +83,7 @@ class Album:
         )
         first = _decoded(onset)
         apex, offset = (_aligned(kept, onset.place) for kept in rest)
-        return View(first, apex, offset, face_flow(first, apex, onset.landmarks))
+        return View(first, apex, offset, face_flow(first, apex, onset.landmarks), onset.place)
 
 
 def _decoded(kept: _Kept) -> npt.NDArray[np.uint8]:
@@ -97,5 +97,4 @@ def _aligned(kept: _Kept, place: Matrix) -> npt.NDArray[np.uint8]:
     frame = _decoded(kept)
     if kept.place is place:
         return frame
-    back = inverse(kept.place)
-    return warp(frame, np.column_stack([place[:, :2] @ back[:, :2], place[:, :2] @ back[:, 2] + place[:, 2]]))
+    return warp(frame, chained(inverse(kept.place), place))

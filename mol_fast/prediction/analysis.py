@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mol_fast.explain import METHOD
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped, check_any
 from mol_fast.prediction.moments import (
@@ -27,11 +28,13 @@ from mol_fast.prediction.predictor import Predictor, summarise
 from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
 from mol_fast.prediction.scenes import moment_scenes, window_scenes
 from mol_fast.prediction.windows import Window, is_one_clip, notes_on_spans, parse_length, plan_windows
-from mol_fast.spotting import Moment, RegionMotion, ShownMoment, moments_csv
+from mol_fast.spotting import Moment, RegionMotion, ShownMoment, View, moments_csv
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.vision.align import chained, inverse
 from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.heat import heat_of, warp_cells
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.tracking import FaceTracker, Follower, Track
@@ -121,11 +124,10 @@ def analyse(
                 check_any(source, skipped, tracker)
             about_clip = fields, tracker, source.fps, first, predictor.temperature
             result = summarise(predictor.classes, predictions, skipped, *about_clip)
-            scenes = window_scenes(result, windows, source)
         else:
             result = summarise_moments(moments, predictor.classes, predictions, skipped, fields, track, source, first)
-            scenes = moment_scenes(result, track, source)
         result = replace(result, temperature=predictor.temperature, confidence=options.confidence)
+        scenes = window_scenes(result, windows, source) if track is None else moment_scenes(result, track, source)
         note += _uncalibrated(result)
         part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
         about = {
@@ -146,11 +148,12 @@ def analyse(
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
 
+            heat = options.overlay == "attribution"
             max_flow = (options.max_flow or max(fast, _LEAST_MAX_FLOW)) if fields is not None else None
             sound = None if options.fps else sound_of(source)  # it would not fit to another rate
             with progress("frame") as begin:
                 advance = begin("drawing", source.count)
-                write_annotated(out / "annotated.mp4", source, scenes, result, max_flow, sound, advance)
+                write_annotated(out / "annotated.mp4", source, scenes, result, max_flow, heat, sound, advance)
     return Analysis(result, (*source.notes, *note), None if album is None else album.motion)
 
 
@@ -172,11 +175,8 @@ def _told(
     result: Prediction, album: Album, predictor: Predictor, about: dict[str, Any], notes: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return what the report tells: the arguments of `WriteReport`."""
-    shown = []
-    for moment, place in zip(result.moments or (), result.of_moments, strict=True):
-        values = None if place is None else result.windows[place].probabilities.tolist()
-        named = None if values is None else dict(zip(result.classes, values, strict=True))
-        shown.append(ShownMoment(moment, named, album.view(moment.onset - result.first), result.verdict_of(moment)))
+    moments = zip(result.moments or (), result.of_moments, strict=True)
+    shown = [_shown(result, moment, place, album.view(moment.onset - result.first)) for moment, place in moments]
     return {
         "name": Path(about["input"]).name,
         "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
@@ -188,6 +188,21 @@ def _told(
     }
 
 
+def _shown(result: Prediction, moment: Moment, place: int | None, view: View | None) -> ShownMoment:
+    """Return what the report shows of a moment, whose window has this place, if it was not skipped."""
+    verdict = result.verdict_of(moment)
+    if place is None:
+        return ShownMoment(moment, None, view, verdict)
+    window = result.windows[place]
+    named = dict(zip(result.classes, window.probabilities.tolist(), strict=True))
+    uncertain = result.is_uncertain(float(window.probabilities.max()))
+    if view is None or window.explanation is None:
+        return ShownMoment(moment, named, view, verdict, uncertain)
+    to_view = chained(inverse(window.matrix), view.place)
+    heat = warp_cells(heat_of(window.explanation.attribution), to_view, view.apex.shape[::-1])
+    return ShownMoment(moment, named, view, verdict, uncertain, heat, window.explanation.shares or {})
+
+
 def _about(result: Prediction, about: dict[str, Any]) -> dict[str, object]:
     """Return the table of the report about a prediction."""
     told: dict[str, object] = {"video": about["input"], "weights": about["weights"]}
@@ -197,6 +212,8 @@ def _about(result: Prediction, about: dict[str, Any]) -> dict[str, object]:
         told["face seen"] = f"in {result.searched.seen} of {result.searched.frames} frames"
     told["person"] = f"{result.person} of {result.people}"
     told["finder of faces"] = about["faces"]
+    if any(window.explanation is not None for window in result.windows):
+        told["attribution"] = METHOD
     return told | versions(("mol-fast", "torch", "opencv-python", "av"))
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from mol_fast.data.clips import moment_frames
+from mol_fast.explain.units import describe, find_units
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
@@ -119,7 +119,7 @@ def summarise_moments(
     place = {item.window: k for k, item in enumerate(predictions)}
     of_moments = tuple(place.get(moment_window(moment, source)) for moment in moments)
     named = tuple(
-        _recognised(moment, classes, None if k is None else predictions[k].probabilities, first, track.person)
+        _recognised(moment, classes, None if k is None else predictions[k], first, track.person)
         for moment, k in zip(moments, of_moments, strict=True)
     )
     searched = Search(float(source.times[-1] - source.times[0]), source.count, track.seen)
@@ -158,21 +158,24 @@ def notes_on_moments(windows: list[Window], spans: tuple[float, float, float] | 
 
 
 def _recognised(
-    moment: Moment, classes: tuple[str, ...], probabilities: npt.NDArray[np.float32] | None, first: int, person: int
+    moment: Moment, classes: tuple[str, ...], found: WindowPrediction | None, first: int, person: int
 ) -> Moment:
-    """Return a moment with its class, its person, and frames that count from the beginning of the whole source.
+    """Return a moment with its class, person and sentence, and frames that count from the beginning of the source.
 
     Args:
         moment: the moment.
         classes: names of the classes.
-        probabilities: (K,) of its window, None if that was skipped.
+        found: prediction of its window, None if that was skipped.
         first: index in the source of frame 0.
         person: number of the person.
     """
-    label, probability = None, None
-    if probabilities is not None:
-        best = int(probabilities.argmax())
-        label, probability = classes[best], float(probabilities[best])
+    label = probability = sentence = None
+    if found is not None:
+        best = int(found.probabilities.argmax())
+        label, probability = classes[best], float(found.probabilities[best])
+        if found.explanation is not None and found.face is not None and moment.motion is not None:
+            units = find_units(moment.motion, transform(found.face.landmarks, found.matrix))
+            sentence = describe(moment.regions, units)
     return replace(
         moment,
         onset=first + moment.onset,
@@ -181,4 +184,5 @@ def _recognised(
         label=label,
         probability=probability,
         person=str(person),
+        sentence=sentence,
     )

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mol_fast.prediction.part import parse_time
 from mol_fast.prediction.result import CONFIDENCE
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import MOST_BATCH
 from mol_fast.vision.finders import Finders
+
+Overlay = Literal["flow", "attribution"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class Options:
         windows: Predict all windows of a longer video, instead of the moments at which its face moves; so do --window
             and --stride.
         confidence: Least probability of a class; below it, the class is said to be uncertain.
+        explain: Say what moved the model's score of the class, and which action units moved (extra explain).
         video: Write annotated.mp4.
+        overlay: What annotated.mp4 shows on the face: flow, or attribution, what moved the score of the class during a
+            moment. The latter implies --explain.
         device: Device to run on: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         batch_size: Number of windows in one batch. A smaller batch needs less memory.
     """
@@ -62,9 +68,16 @@ class Options:
     max_flow: float | None = None
     windows: bool = False
     confidence: float = CONFIDENCE
+    explain: bool = False
     video: bool = True
+    overlay: Overlay = "flow"
     device: str = "auto"
     batch_size: int = 4
+
+    @property
+    def explains(self) -> bool:
+        """Whether classes are explained."""
+        return self.explain or self.overlay == "attribution"
 
 
 def check_options(options: Options) -> None:
@@ -77,6 +90,8 @@ def check_options(options: Options) -> None:
         raise UserError(f"--confidence is {options.confidence}, must be from 0 to 1")
     if options.clip and (options.window or options.stride or options.windows):
         raise UserError("--clip does not go with --window, --stride or --windows: omit one of them")
+    if options.overlay == "attribution" and not options.video:
+        raise UserError("--overlay attribution does not go with --no-video: omit one of them")
     if options.batch_size > MOST_BATCH:
         raise UserError(f"--batch-size is {options.batch_size}, must be at most {MOST_BATCH}")
     span_of(options)

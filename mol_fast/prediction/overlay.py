@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.prediction.result import Prediction
-from mol_fast.prediction.scenes import Scene, Scenes
+from mol_fast.prediction.scenes import Scene, Scenes, Shown
 from mol_fast.utils.ahead import ahead
 from mol_fast.vision.align import Matrix, alignment, inverse, scale_of, transform
 from mol_fast.vision.flow_color import color_wheel_legend, full_color
+from mol_fast.vision.heat import heat_legend, lay_heat, warp_cells
 from mol_fast.vision.sizes import CROP
 from mol_fast.vision.video import FrameSource, Picture, rgb
 from mol_fast.vision.write_video import Sound, VideoWriter, to_yuv
@@ -36,6 +37,7 @@ def write_annotated(
     scenes: Scenes,
     prediction: Prediction,
     max_flow: float | None,
+    heat: bool = False,
     sound: Sound | None = None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> None:
@@ -46,7 +48,8 @@ def write_annotated(
         source: the frames.
         scenes: what is shown on each of them.
         prediction: prediction of the source.
-        max_flow: flow length that gets full colour, in pixels of the crop; None if there is no flow.
+        max_flow: flow length that gets full colour, in pixels of the crop; None to show no flow.
+        heat: show what moved the score of the class.
         sound: sound of the frames, None for a silent video.
         on_frame: called after each frame.
 
@@ -55,7 +58,7 @@ def write_annotated(
     """
     frames = ahead(source, _AHEAD)
     first = next(frames)
-    annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, _summary(prediction))
+    annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, _summary(prediction), heat)
 
     def pictures() -> Iterator[tuple[Picture, float | None]]:  # in YUV, half as large
         for index, frame in enumerate(chain([first], frames)):
@@ -85,12 +88,21 @@ class Annotator:
         size: (width, height) of the frames in pixels.
         max_flow: flow length that gets full colour, in pixels of the crop; None to show no flow.
         summary: line of text about the whole clip.
+        heat: show heat instead of flow.
     """
 
-    def __init__(self, classes: tuple[str, ...], size: tuple[int, int], max_flow: float | None, summary: str) -> None:
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        size: tuple[int, int],
+        max_flow: float | None,
+        summary: str,
+        heat: bool = False,
+    ) -> None:
         self.classes = classes
-        self.max_flow = max_flow
+        self.max_flow = None if heat else max_flow
         self.summary = summary
+        self.heat = heat
         self._zoom = -(-_SMALLEST_SIDE // min(size)) if min(size) < _SMALLEST_SIDE else 1
         self._width, self._height = size[0] * self._zoom, size[1] * self._zoom
         self._line = round(min(max(self._width / 26, 18), 48))  # height of a line of text
@@ -98,8 +110,8 @@ class Annotator:
         self._canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
         self._in_panel: tuple[npt.NDArray[np.float32] | None, str | None] = (None, None)  # what is drawn there now
         wheel = self._line * len(classes)
-        self._legend = color_wheel_legend(wheel)
-        self._disc = np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2
+        self._legend = heat_legend(wheel) if heat else color_wheel_legend(wheel)
+        self._disc = heat | (np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,14 +135,14 @@ class Annotator:
         else:
             cv2.resize(rgb(frame), (self._width, self._height), picture, interpolation=cv2.INTER_CUBIC)
         if shown.matrix is not None:
-            self._draw_region(picture, shown.matrix, shown.flow)
+            self._draw_region(picture, shown, shown.matrix)
         if shown.landmarks is not None:
             self._draw_landmarks(picture, shown.landmarks, shown.matrix)
         self._draw_panel(self._canvas[self._height :], scene)
         return self._canvas
 
-    def _draw_region(self, picture: Picture, matrix: Matrix, flow: npt.NDArray[np.float32] | None) -> None:
-        """Outline the region of the crop, and blend the flow into it."""
+    def _draw_region(self, picture: Picture, shown: Shown, matrix: Matrix) -> None:
+        """Outline the region of the crop, if the model reads it, and blend flow or heat into it."""
         to_picture = inverse(matrix)
         to_picture = np.column_stack([self._zoom * to_picture[:, :2], self._zoom * (to_picture[:, 2] + 0.5) - 0.5])
         corners = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
@@ -138,9 +150,14 @@ class Annotator:
         right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (self._width, self._height))
         if right <= left or bottom <= top:
             return
-        if flow is not None and self.max_flow is not None:
-            local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
-            _blend_flow(picture[top:bottom, left:right], flow, self.max_flow, matrix, local)
+        region = picture[top:bottom, left:right]
+        local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
+        if self.heat and shown.heat is not None:
+            region[:] = lay_heat(region, warp_cells(shown.heat, local, region.shape[1::-1]))
+        elif shown.flow is not None and self.max_flow is not None:
+            _blend_flow(region, shown.flow, self.max_flow, matrix, local)
+        if shown.probabilities is None:
+            return
         cv2.polylines(picture, [_fixed_point(corners)], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
 
     def _draw_landmarks(self, picture: Picture, landmarks: npt.NDArray[np.float32], matrix: Matrix | None) -> None:
@@ -148,17 +165,19 @@ class Annotator:
         # of the crop, in the picture
         pixel = self._zoom / scale_of(alignment(landmarks) if matrix is None else matrix)
         fixed = _fixed_point(points)
+        color = _DIM if self.heat else _LANDMARK  # heat is yellow, too
         for first, last, closed in _LINES:
-            cv2.polylines(picture, [fixed[first : last + 1]], closed, _LANDMARK, 1, cv2.LINE_AA, _SUBPIXEL)
+            cv2.polylines(picture, [fixed[first : last + 1]], closed, color, 1, cv2.LINE_AA, _SUBPIXEL)
         radius = round(max(1.5, 0.8 * pixel) * (1 << _SUBPIXEL))
         for x, y in fixed:
-            cv2.circle(picture, (int(x), int(y)), radius, _LANDMARK, -1, cv2.LINE_AA, _SUBPIXEL)
+            cv2.circle(picture, (int(x), int(y)), radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
 
     def _draw_panel(self, panel: Picture, scene: Scene) -> None:
         line, margin = self._line, self._line // 2
         shown = scene.shown
         panel[: line * 3 // 2] = _SHADE
-        self._text(panel, scene.caption, margin, line // 2, self._width - 2 * margin, _DIM)
+        heat = "   heat: what moved the score" if self.heat and shown.heat is not None else ""
+        self._text(panel, scene.caption + heat, margin, line // 2, self._width - 2 * margin, _DIM)
         probabilities, remark = self._in_panel
         if shown.probabilities is probabilities and shown.remark == remark:  # only the caption is new
             return
@@ -172,11 +191,12 @@ class Annotator:
             self._text(panel, shown.remark, margin, line * 3 // 2, right - margin, _TEXT)
         bottom = self._panel - line * 5 // 4
         self._text(panel, self.summary, margin, bottom, right - margin, _TEXT)
-        if self.max_flow is None:
+        if self.max_flow is None and not self.heat:
             return
         place = panel[line * 3 // 2 : line * 3 // 2 + wheel, right + margin : right + margin + wheel]
         place[self._disc] = self._legend[self._disc]
-        self._text(panel, f"flow {self.max_flow:.2g} px", right + margin, bottom, wheel, _DIM)
+        text = "most on top" if self.max_flow is None else f"flow {self.max_flow:.2g} px"
+        self._text(panel, text, right + margin, bottom, wheel, _DIM)
 
     def _draw_classes(self, panel: Picture, probabilities: npt.NDArray[np.float32], left: int, right: int) -> None:
         """Draw one row per class: name, bar, probability."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
 from typing import Literal, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mol_fast.data.clips import normalise_frames
+from mol_fast.explain import Explainer, Explanation
 from mol_fast.metrics import temper
 from mol_fast.nn.weights import find_weights, load_described
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
@@ -45,6 +47,7 @@ class Predictor:
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
         only: task to predict, "flow" or "landmarks"; the head of the other one does not run. Default: all tasks.
+        explain: explain the class of each window, too, see `mol_fast.explain`.
 
     Attributes:
         classes, tasks: names of the classes, and what the model predicts.
@@ -53,7 +56,8 @@ class Predictor:
         spans: shortest, median and longest span of a window in training, in seconds; None if unknown.
 
     Raises:
-        UserError: the weights or the device cannot be used, or the weights were not trained for the task `only`.
+        UserError: the weights or the device cannot be used, the weights were not trained for the task `only`, or the
+            extra `explain` is needed but not installed.
         ValueError: `batch_size` is less than 1.
     """
 
@@ -63,6 +67,7 @@ class Predictor:
         device: str = "auto",
         batch_size: int = 4,
         only: Literal["flow", "landmarks"] | None = None,
+        explain: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -87,6 +92,7 @@ class Predictor:
         elif only == "landmarks":
             model.flow_head = None
         self._model = model.to(self.device).optimize_for_inference()
+        self._explainer = Explainer(self._model, self.classes, gradients=False) if explain else None
 
     def run(
         self,
@@ -128,12 +134,8 @@ class Predictor:
         Raises:
             UserError: the batch does not fit into memory, or the model returns non-finite values.
         """
-        try:
+        with _fits(len(clips)):
             output = self._model(clips[:, None].to(self.device))
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"a batch of {len(clips)} windows does not fit into memory, give a smaller batch size"
-            ) from error
         heads = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks))
         estimate = Estimate(_numpy(output.logits.float().softmax(-1)), *heads)
         if not all(np.isfinite(part).all() for part in estimate if part is not None):
@@ -142,16 +144,22 @@ class Predictor:
 
     def _predict(self, batch: list[AlignedWindow]) -> list[tuple[WindowPrediction, Flow | None]]:
         frames = torch.from_numpy(np.stack([centre(item.frames) for item in batch])).to(self.device)
+        clips = normalise_frames(frames)
         start, end = batch[0].window.start, batch[-1].window.end
-        probabilities, flow, landmarks = self.estimate(normalise_frames(frames), f"frames {start} to {end}")
+        probabilities, flow, landmarks = self.estimate(clips, f"frames {start} to {end}")
         if self.temperature is not None:
             probabilities = temper(probabilities, self.temperature).astype(np.float32)
+        explanations: Sequence[Explanation | None] = [None] * len(batch)
+        if self._explainer is not None:
+            with _fits(len(batch)):
+                explanations = self._explainer.predicted(clips[:, None], probabilities, flow, landmarks)
         return [
             _to_source(
                 item,
                 probabilities[i],
                 None if flow is None else flow[i],
                 None if landmarks is None else landmarks[i],
+                explanations[i],
             )
             for i, item in enumerate(batch)
         ]
@@ -170,6 +178,7 @@ def predict(
     min_score: float | None = None,
     device: str = "auto",
     batch_size: int = 4,
+    explain: bool = False,
 ) -> Prediction:
     """Predict micro-expression, optical flow and landmarks of the face in frames.
 
@@ -187,10 +196,12 @@ def predict(
         min_score: smallest score of a face. Default: that of the finder.
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
+        explain: also say for each window what moved the score of its class, and what moved in the face: `explanation`
+            of the result's windows, see `mol_fast.explain`.
 
     Raises:
-        UserError: there are fewer than 8 frames, all windows are skipped, the finder of faces is needed but not
-            installed, or weights or device cannot be used.
+        UserError: there are fewer than 8 frames, all windows are skipped, the finder of faces or the extra `explain`
+            is needed but not installed, or weights or device cannot be used.
         ValueError: an argument has a wrong shape, dtype or range.
     """
     if fps is not None and not 0 < fps < float("inf"):
@@ -201,7 +212,7 @@ def predict(
         if value is not None and not isinstance(value, Integral):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     windows = plan_windows(source.count, window, stride, source.times)
-    predictor = Predictor(weights, device, batch_size)
+    predictor = Predictor(weights, device, batch_size, explain=explain)
     tracker = None if aligned else FaceTracker(open_finder(faces, min_score), person)
     skipped: list[Skipped] = []
     done = list(predictor.run(source, windows, tracker, skipped))
@@ -245,12 +256,14 @@ def _to_source(
     probabilities: npt.NDArray[np.float32],
     flow: Flow | None,
     landmarks: npt.NDArray[np.float32] | None,
+    explanation: Explanation | None,
 ) -> tuple[WindowPrediction, Flow | None]:
     matrix = centre_crop(item.matrix, FRAME, CROP)
     points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
     seen = remark(centre(item.frames))
-    return WindowPrediction(item.window, probabilities, points, mean_flow, matrix, item.face, item.anchor, seen), flow
+    place = matrix, item.face, item.anchor
+    return WindowPrediction(item.window, probabilities, points, mean_flow, *place, seen, explanation), flow
 
 
 def centre(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -267,6 +280,15 @@ def _mean(probabilities: list[npt.NDArray[np.float32]], temperature: float | Non
     if temperature is None:
         return np.asarray(np.mean(probabilities, axis=0))
     return temper(temper(probabilities, 1 / temperature).mean(0), temperature).astype(np.float32)
+
+
+@contextmanager
+def _fits(windows: int) -> Iterator[None]:
+    """Raise UserError if a batch does not fit into memory inside the context."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"a batch of {windows} windows does not fit into memory, give a smaller batch size") from error
 
 
 def _numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:

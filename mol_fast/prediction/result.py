@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.explain import Explanation
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.windows import Window
 from mol_fast.spotting import Moment, moment_row
@@ -47,6 +48,7 @@ class WindowPrediction:
     face: Face | None  # face that aligned the window, None if the source was already aligned
     anchor: int  # frame of that face
     remark: str | None = None  # why the prediction says nothing, see `remark`
+    explanation: Explanation | None = None  # what moved the score of its class, and the face; None if not asked for
 
 
 class Search(NamedTuple):
@@ -194,7 +196,9 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     pixels, as a player shows them. mean_flow is in pixels of the crop. Times are the time stamps of the frames in
     seconds, or null if the source has none. Landmarks and mean_flow are null if the weights were trained without them.
     temperature calibrates all probabilities; null if the weights tell none. A class is uncertain if its probability is
-    below `confidence`. A remark says why a window shows nothing, or is null.
+    below `confidence`. A remark says why a window shows nothing, or is null. An explanation has the values of
+    `Explanation.summary`, or is null if it was not asked for; its sentence comes from the flow that the model predicts,
+    that of a moment from the motion that was measured.
 
     Of a video with moments the clip is null, and the windows are those of the moments. Moments have the columns of
     moments.csv, `uncertain`, and `window`, the place of their window among the windows, from 0; null if it was skipped.
@@ -248,8 +252,10 @@ def _window(whole: Prediction, prediction: WindowPrediction) -> dict[str, Any]:
     return {
         **_span(whole, prediction.window),
         "class": whole.classes[int(prediction.probabilities.argmax())],
+        "uncertain": whole.is_uncertain(float(prediction.probabilities.max())),
         "probabilities": _named(whole.classes, prediction.probabilities),
         "remark": prediction.remark,
+        "explanation": None if prediction.explanation is None else prediction.explanation.summary(),
         "mean_flow": None if mean_flow is None else round(mean_flow, 4),
         "face": None if face is None else _face(face, anchor),
         "landmarks": None if landmarks is None else np.round(landmarks.astype(float), 2).tolist(),

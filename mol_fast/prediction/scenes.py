@@ -1,20 +1,23 @@
 """What the annotated video shows on each frame: a pair of a window, or a moment, or the face that is followed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.prediction.result import Prediction
+from mol_fast.prediction.result import Prediction, WindowPrediction
 from mol_fast.prediction.windows import Window
-from mol_fast.vision.align import Matrix
-from mol_fast.vision.sizes import PAIRS, WINDOW
+from mol_fast.vision.align import Matrix, alignment, centre_crop
+from mol_fast.vision.heat import heat_of
+from mol_fast.vision.sizes import CROP, FRAME, PAIRS, WINDOW
 from mol_fast.vision.tracking import NO_FACE, Track
 from mol_fast.vision.video import FrameSource
 
 NO_MOMENT = "no moment"
+FADE = 0.3
+"""Seconds in which the heat of a moment comes and goes."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Shown:
         flow: (2, 128, 128) in pixels of the crop.
         matrix: (2, 3) from the frame to the crop.
         remark: shown instead of probabilities.
+        heat: (16, 16) cells of the crop, from 0 to 1: what moved the score of the class.
     """
 
     probabilities: npt.NDArray[np.float32] | None = None
@@ -34,6 +38,7 @@ class Shown:
     flow: npt.NDArray[np.float32] | None = None
     matrix: Matrix | None = None
     remark: str = ""
+    heat: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,25 @@ def window_scenes(prediction: Prediction, windows: list[Window], source: FrameSo
     reasons = {item.window: item.reason for item in prediction.skipped}
     pairs = shown_pairs(windows, source.count)
     pair_of = _pairs(prediction)
+    of_clip = _heat_of_clip(prediction) if windows[0].anchor == windows[-1].anchor else None
 
     def scene(index: int) -> Scene:
         number, pair = pairs[index].tolist()
         window = windows[number]
-        shown = pair_of(place[window], pair) if window in place else Shown(remark=reasons[window])
-        return Scene(f"{_caption(prediction, source, index)}   window {number + 1} of {len(windows)}", shown)
+        caption = f"{_caption(prediction, source, index)}   window {number + 1} of {len(windows)}"
+        if window not in place:
+            return Scene(caption, Shown(remark=reasons[window]))
+        shown = pair_of(place[window], pair)
+        caption += _doubt(prediction, prediction.windows[place[window]])
+        return Scene(caption, shown if of_clip is None else replace(shown, heat=of_clip))
 
     return scene
 
 
 def moment_scenes(prediction: Prediction, track: Track, source: FrameSource) -> Scenes:
     """Return scenes that show the windows of moments, and between moments the landmarks that were followed.
+
+    What moved the score of a class fades within `FADE` seconds before and after its moment, and follows the face there.
 
     Args:
         prediction: prediction with moments.
@@ -80,6 +92,7 @@ def moment_scenes(prediction: Prediction, track: Track, source: FrameSource) -> 
     """
     moments = prediction.moments or ()
     pair_of = _pairs(prediction)
+    onsets, offsets = np.array([(moment.onset_seconds, moment.offset_seconds) for moment in moments]).reshape(-1, 2).T
     at: dict[int, int] = {}
     for number, moment in enumerate(moments):
         at.update(dict.fromkeys(range(moment.onset - prediction.first, moment.offset - prediction.first + 1), number))
@@ -90,12 +103,28 @@ def moment_scenes(prediction: Prediction, track: Track, source: FrameSource) -> 
             moment, k = moments[at[index]], prediction.of_moments[at[index]]
             caption += f"   moment {at[index] + 1}: {moment.kind}"
             if k is not None:
+                caption += _doubt(prediction, prediction.windows[k])
                 pair = int(_pair_at(np.array(prediction.windows[k].window.frames), np.array(index)))
                 return Scene(caption, pair_of(k, pair))
         face = track[index].face
         if face is None:
             return Scene(caption, Shown(remark=track[index].reason or NO_FACE))
-        return Scene(caption, Shown(landmarks=face.landmarks, remark="skipped" if index in at else NO_MOMENT))
+        remark = "skipped" if index in at else NO_MOMENT
+        shown = Shown(landmarks=face.landmarks, remark=remark)
+        near = None if index in at else faded(index)
+        if near is None:
+            return Scene(caption, shown)
+        crop = centre_crop(alignment(face.landmarks), FRAME, CROP)
+        return Scene(caption, replace(shown, matrix=crop, heat=near))
+
+    def faded(index: int) -> npt.NDArray[np.float32] | None:
+        """Return the heat of the moment that is nearest to a frame outside of moments; None if it is far."""
+        if not moments or source.times is None:
+            return None
+        gaps = np.maximum(onsets - source.times[index], source.times[index] - offsets)
+        k = prediction.of_moments[int(gaps.argmin())]
+        heat = None if k is None else _heat(prediction.windows[k])
+        return None if heat is None or gaps.min() >= FADE else heat * np.float32(1 - gaps.min() / FADE)
 
     return scene
 
@@ -136,9 +165,25 @@ def _pairs(prediction: Prediction) -> Callable[[int, int], Shown]:
     def shown(k: int, pair: int) -> Shown:
         window, flow = prediction.windows[k], flow_of(k)
         landmarks = None if window.landmarks is None else window.landmarks[pair]
-        return Shown(window.probabilities, landmarks, None if flow is None else flow[:, pair], window.matrix)
+        shown = Shown(window.probabilities, landmarks, None if flow is None else flow[:, pair], window.matrix)
+        return replace(shown, heat=_heat(window))
 
     return shown
+
+
+def _doubt(prediction: Prediction, window: WindowPrediction) -> str:
+    return ", uncertain" if prediction.is_uncertain(float(window.probabilities.max())) else ""
+
+
+def _heat(window: WindowPrediction) -> npt.NDArray[np.float32] | None:
+    return None if window.explanation is None else heat_of(window.explanation.attribution)
+
+
+def _heat_of_clip(prediction: Prediction) -> npt.NDArray[np.float32] | None:
+    """Return the mean over the windows of a clip that have its class, so that windows in turn do not flicker."""
+    found = [item.explanation for item in prediction.windows if item.explanation is not None]
+    maps = [item.attribution for item in found if item.label == prediction.label] or [i.attribution for i in found]
+    return heat_of(np.mean(maps, axis=0)) if maps else None
 
 
 def _caption(prediction: Prediction, source: FrameSource, index: int) -> str:

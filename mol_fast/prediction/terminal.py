@@ -76,7 +76,7 @@ def _print_moments(console: "Console", result: Prediction, searched: Search) -> 
             item.kind,
             Text(result.verdict_of(item)),
             f"{item.strength:.1f} %",
-            ", ".join(map(str, item.regions)),
+            item.sentence or ", ".join(map(str, item.regions)),
         )
     console.print(table)
     if len(moments) > _TABLE_ROWS:

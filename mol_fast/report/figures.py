@@ -6,13 +6,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from mol_fast.metrics import Reliability
+from mol_fast.vision.heat import heat_of, lay_heat
 
 TRUE_COLOR = "#2ee6ff"
 PREDICTED_COLOR = "#ff7a1a"
@@ -55,10 +55,7 @@ def lay_places(frame: npt.NDArray[np.uint8], places: npt.NDArray[np.floating]) -
         places: share of each cell, at least 0.
     """
     rows, columns = (np.arange(size) * cells // size for size, cells in zip(frame.shape, places.shape, strict=True))
-    share = (places / max(float(places.max()), 1e-12))[rows[:, None], columns][..., None]
-    color = 255 * colormaps["inferno"](share[..., 0])[..., :3]
-    alpha = 0.7 * share
-    return np.asarray(np.rint((1 - alpha) * frame[..., None] + alpha * color).astype(np.uint8))
+    return lay_heat(frame, heat_of(places)[rows[:, None], columns])
 
 
 def curves_png(rows: pd.DataFrame) -> bytes:

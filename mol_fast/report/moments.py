@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.explain import METHOD
 from mol_fast.nn.weights import WeightsHeader
 from mol_fast.report.chart import MOST_MARKED, full_height, motion_chart, span
 from mol_fast.report.html import Html, captioned, element, notice, picture, section, share_bar, table, write_page
-from mol_fast.report.labels import SYNTHETIC, sources_in_words
-from mol_fast.spotting import RegionMotion, ShownMoment, View
+from mol_fast.report.labels import SYNTHETIC, largest_shares, sources_in_words
+from mol_fast.spotting import Moment, RegionMotion, ShownMoment, View
 from mol_fast.spotting.region_motion import SPAN
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
+from mol_fast.vision.heat import SCALE, heat_legend, lay_heat
 from mol_fast.vision.pictures import encoded_png
 
 _LEAST_FLOW = 0.3  # pixels; shorter flow never gets full colour
@@ -52,7 +54,7 @@ def write_moments_report(
         *([notice("Note.", "; ".join(notes))] if notes else []),
         timeline(shown, motion, {place for place, item in enumerate(shown) if item.view is not None}),
         *([_moments(shown)] if count else []),
-        section("What this means", element("ul", *(element("li", text) for text in _meaning(weights)))),
+        section("What this means", element("ul", *(element("li", text) for text in _meaning(weights, shown)))),
         section("About", table((), about.items(), class_="settings")),
     ]
     write_page(path, name, f"{in_words(count, motion)} · {date}", content)
@@ -83,7 +85,7 @@ def trained_on(weights: WeightsHeader) -> list[str]:
     return [text, other]
 
 
-def _meaning(weights: WeightsHeader) -> list[str]:
+def _meaning(weights: WeightsHeader, shown: Sequence[ShownMoment]) -> list[str]:
     if weights.temperature is None:
         calibrated = "The probabilities are not calibrated: read them as an order of the classes, not as chances."
     else:
@@ -92,7 +94,8 @@ def _meaning(weights: WeightsHeader) -> list[str]:
             "folds of their run say about annotated clips of subjects that those were not trained on. Of such clips "
             "with 0.70, about 70 of 100 are right. A moment that is no expression is right in no class."
         )
-    return [*trained_on(weights), calibrated, *_MEANING]
+    explained = any(item.heat is not None or item.moment.sentence is not None for item in shown)
+    return [*trained_on(weights), calibrated, *_MEANING, *(_EXPLAINED if explained else ())]
 
 
 SYNTHETIC_WORDS = (
@@ -113,6 +116,13 @@ _MEANING = (
     "not: a face that speaks all the time had about 4 false moments a minute.",
     NO_PROOF,
     MEASURED,
+)
+_EXPLAINED = (
+    f"The heat is the attribution of the most probable class ({METHOD}): where the frames of the moment raised the "
+    "model's score of that class, to a sixteenth of the width that the model sees. It shows what moved the score, not "
+    "what the person felt, and not that the class is right.",
+    "Action units are guesses: those of a simplified table that together explain the measured motion of the regions. "
+    "They do not come from the class, and the class does not come from them.",
 )
 
 
@@ -156,10 +166,21 @@ def _moments(shown: Sequence[ShownMoment]) -> Html:
         ),
         class_="wheel moments-legend",
     )
+    heat = [_heat_legend()] if any(item.heat is not None for item in shown) else []
     more = len(shown) - len(with_views)
     text = f"The {len(with_views)} strongest moments are shown; {more} weaker ones are in moments.csv."
     left_out = [element("p", text)] if more else []
-    return section("Moments", *left_out, legend, *(_card(*item) for item in with_views))
+    return section("Moments", *left_out, legend, *heat, *(_card(*item) for item in with_views))
+
+
+def _heat_legend() -> Html:
+    text = f"Heat on the apex shows what moved the model's score of the class, not what the person felt: {SCALE}."
+    return element(
+        "div",
+        picture(encoded_png(heat_legend(96)), alt="Colours of heat, most at the top"),
+        element("p", text, class_="note"),
+        class_="moments-legend",
+    )
 
 
 def _card(number: int, item: ShownMoment, view: View) -> Html:
@@ -175,14 +196,30 @@ def _card(number: int, item: ShownMoment, view: View) -> Html:
             picture(encoded_png(flow_to_color(view.flow, full)), alt="flow"), f"flow, full colour is {full:.1f} px"
         ),
     ]
-    regions = ", ".join(f"{region} ({np.hypot(region.x, region.y):.1f} %)" for region in moment.regions)
+    if item.heat is not None:
+        laid = encoded_png(lay_heat(view.apex, item.heat))
+        pictures.append(captioned(picture(laid, alt="heat on the apex"), f"what moved the score of {moment.label}"))
     return element(
         "article",
         heading,
-        element("div", *pictures, class_="panels moment"),
-        element("p", f"What moves: {regions}."),
+        element("div", *pictures, class_="panels moment" if item.heat is None else "panels moment explained"),
+        element("p", f"What moves: {_moving(moment)}."),
+        *_explanation(item),
         *_classes(item),
     )
+
+
+def _explanation(item: ShownMoment) -> list[Html]:
+    """Return in words what the motion might be, and what moved the score of the class."""
+    words = [f"In words: {item.moment.sentence}."] if item.moment.sentence else []
+    if item.heat is not None and item.shares:
+        doubt = " The class is uncertain, so this may explain a wrong answer." if item.uncertain else ""
+        words.append(f"What moved the score of {item.moment.label}: {largest_shares(item.shares)}.{doubt}")
+    return [element("p", text) for text in words]
+
+
+def _moving(moment: Moment) -> str:
+    return ", ".join(f"{region} ({np.hypot(region.x, region.y):.1f} %)" for region in moment.regions)
 
 
 def _classes(item: ShownMoment) -> list[Html]:

@@ -1,7 +1,7 @@
 """Spot moments in a stream of aligned frames: memory does not grow with the video."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from mol_fast.metrics.intervals import Interval, Kind, kind_of
 from mol_fast.spotting.moved import Region, moved_regions
 from mol_fast.spotting.movements import LONGEST, Movement, even_course, find_movements
 from mol_fast.spotting.region_motion import RegionMotion
+from mol_fast.spotting.regions import Array
 from mol_fast.spotting.tracker import Sample, Tracker
 
 LEAST_FPS = 15.0
@@ -33,6 +34,8 @@ class Moment:
         regions: the regions that moved at least half as much, strongest first.
         label, probability: its class and the probability of that, 0..1, once it is recognised.
         person: whose face it is, if there are several.
+        motion: (regions, 2), displacement of each of `REGIONS` from onset to apex, in distances of the eyes.
+        sentence: what moves, in words with action units, once it is explained.
     """
 
     onset: int
@@ -47,6 +50,8 @@ class Moment:
     label: str | None = None
     probability: float | None = None
     person: str | None = None
+    motion: Array | None = field(default=None, compare=False, repr=False)
+    sentence: str | None = None
 
     @property
     def interval(self) -> Interval:
@@ -151,7 +156,8 @@ class Spotter:
             return None
         kind = kind_of(round(offset_seconds - onset_seconds, 6))
         seconds = onset_seconds, apex_seconds, offset_seconds
-        return Moment(onset, apex, offset, *seconds, kind, 100 * movement.strength, moved_regions(movement.motion))
+        strength, regions = 100 * movement.strength, moved_regions(movement.motion)
+        return Moment(onset, apex, offset, *seconds, kind, strength, regions, motion=movement.motion)
 
 
 def is_slow(fps: float) -> bool:

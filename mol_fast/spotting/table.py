@@ -8,7 +8,7 @@ from mol_fast.utils.tables import csv_table
 
 COLUMNS = (
     *("onset", "apex", "offset", "onset_seconds", "apex_seconds", "offset_seconds", "kind"),
-    *("class", "probability", "strength", "regions", "person"),
+    *("class", "probability", "strength", "regions", "person", "sentence"),
 )
 
 
@@ -33,4 +33,5 @@ def moment_row(moment: Moment) -> dict[str, Any]:
         "strength": round(moment.strength, 3),
         "regions": "; ".join(map(str, moment.regions)),
         "person": moment.person,
+        "sentence": moment.sentence,
     }

@@ -1,7 +1,7 @@
 """What a moment looks like: three pictures, and the motion of the face between the first two."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from mol_fast.spotting.regions import head_pose, layout
 from mol_fast.spotting.spotter import Moment
 from mol_fast.spotting.tracker import dense_flow, head_motion, motion_at
+from mol_fast.vision.align import Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +19,14 @@ class View:
     Attributes:
         onset, apex, offset: uint8 (size, size), grey.
         flow: float32 (2, size, size) from onset to apex, (x, y) in pixels, without the motion of the head.
+        place: (2, 3), from frames of the video to the pictures.
     """
 
     onset: npt.NDArray[np.uint8]
     apex: npt.NDArray[np.uint8]
     offset: npt.NDArray[np.uint8]
     flow: npt.NDArray[np.float32]
+    place: Matrix
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,19 @@ class ShownMoment:
         probabilities: of each class; None if its window was skipped.
         view: its pictures; None if stronger moments are shown instead.
         verdict: its class in words.
+        uncertain: the class is uncertain.
+        heat: float32 (size, size), 0..1, over the picture of the apex: what moved the model's score of the class; None
+            if it was not explained.
+        shares: share of each facial region in that; may be empty.
     """
 
     moment: Moment
     probabilities: Mapping[str, float] | None
     view: View | None
     verdict: str
+    uncertain: bool = False
+    heat: npt.NDArray[np.float32] | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 def face_flow(

@@ -125,6 +125,11 @@ def inverse(matrix: npt.NDArray[np.floating]) -> Matrix:
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
+def chained(first: npt.NDArray[np.floating], then: npt.NDArray[np.floating]) -> Matrix:
+    """Return the matrix (2, 3) that maps points by `first`, and the result by `then`."""
+    return np.column_stack([then[:, :2] @ first[:, :2], transform(first[:, 2], then)])
+
+
 def scale_of(matrix: npt.NDArray[np.floating]) -> float:
     """Return the scale of a similarity `matrix`, in crop pixels per frame pixel."""
     return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))

@@ -1,5 +1,7 @@
 """The annotated video's pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,8 @@ from mol_fast.prediction.overlay import Annotator
 from mol_fast.prediction.result import FlowFile
 from mol_fast.prediction.scenes import Scene, Shown, shown_pairs
 from mol_fast.prediction.windows import plan_windows
-from mol_fast.vision.align import resize_matrix
+from mol_fast.vision.align import inverse, resize_matrix
+from mol_fast.vision.heat import warp_cells
 
 CLASSES = ("negative", "positive", "surprise")
 GREY = 100
@@ -87,6 +90,32 @@ def test_landmarks_are_drawn_where_they_are():
     rows, columns = np.nonzero(yellow)
     assert (rows.min(), rows.max()) == pytest.approx((landmarks[:, 1].min(), landmarks[:, 1].max()), abs=4)
     assert (columns.min(), columns.max()) == pytest.approx((landmarks[:, 0].min(), landmarks[:, 0].max()), abs=4)
+
+
+def test_heat_takes_the_place_of_flow():
+    cells = np.zeros((16, 16), dtype=np.float32)
+    cells[12, 4] = 1  # of the crop, so at 100 + 2 * (4 * 8 + 3.5) to the right
+    turned = np.array([[0, 0.5, -25.0], [-0.5, 0, 177.0]])
+    for matrix, (x, y) in ((CROP_AT_100_50, (171, 249)), (turned, (155, 121))):
+        item = replace(shown(matrix, (1, 0)), heat=cells)
+        annotator = Annotator(CLASSES, (512, 512), 1.0, "1 moment", heat=True)
+        picture = annotator.draw(np.full((512, 512), GREY, np.uint8), Scene("frame 3", item)).astype(int)[:512]
+        hot = picture[..., 0] > GREY + 60
+        rows, columns = np.nonzero(hot)
+        assert (columns.mean(), rows.mean()) == pytest.approx((x, y), abs=1.5)
+        assert (picture[y, x, :2] > 180).all(), "yellow"
+        assert (picture[350:] == GREY).all()
+        faded = replace(item, heat=cells / 4, probabilities=None)
+        weak = annotator.draw(np.full((512, 512), GREY, np.uint8), Scene("frame 4", faded)).astype(int)[:512]
+        difference = np.abs(weak - GREY).max(-1)
+        assert 0 < difference[y, x] < 60
+        assert set(zip(*np.nonzero(difference), strict=True)) <= set(
+            zip(*np.nonzero(warped(cells, matrix)), strict=True)
+        )
+
+
+def warped(cells: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return warp_cells(cells, inverse(matrix), (512, 512))
 
 
 def test_small_frames_are_enlarged():

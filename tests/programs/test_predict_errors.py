@@ -195,6 +195,7 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
         (["--window", "all"], "--window is all, give seconds like 0.5s or frames like 100, or --clip instead"),
         (["--window", "16", "--clip"], "--clip does not go with --window, --stride or --windows"),
         (["--confidence", "1.5"], "--confidence is 1.5, must be from 0 to 1"),
+        (["--overlay", "attribution", "--no-video"], "--overlay attribution does not go with --no-video"),
         (["--window", "8.5"], "--window is 8.5"),
         (["--stride", "0"], "--stride is 0"),
         (["--fps", "0"], "--fps is 0"),
@@ -207,6 +208,14 @@ def test_weights_that_are_not_finite(capsys, tmp_path, video):
 )
 def test_bad_options(capsys, tmp_path, video, weights, options, message):
     assert message in run(capsys, video, "--weights", weights, "--out", tmp_path / "out", *options)
+
+
+@pytest.mark.parametrize("options", [["--explain"], ["--overlay", "attribution"]])
+def test_explanations_need_their_extra(capsys, tmp_path, weights, monkeypatch, options):
+    """The input is not even opened."""
+    monkeypatch.setitem(sys.modules, "captum", None)
+    sentence = run(capsys, missing(tmp_path), "--weights", weights, "--out", tmp_path / "out", *options)
+    assert sentence == "error: explanations need captum: pip install 'mol-fast[explain]'"
 
 
 def test_seconds_need_a_rate(capsys, tmp_path, weights):

@@ -14,6 +14,7 @@ from harness.predict_scene import CLASSES, write_weights
 
 import mol_fast.prediction.analysis
 from mol_fast.data import render_video
+from mol_fast.explain import METHOD
 from mol_fast.predict import main
 from mol_fast.prediction.moments import notes_on_moments, too_slow
 from mol_fast.prediction.windows import Window
@@ -111,6 +112,38 @@ def _check_report(out: Path, moment: dict[str, str], probabilities: dict[str, fl
         assert shown == pytest.approx([100 * value for value in probabilities.values()], abs=0.051)
     assert f"in {frames} of {frames} frames" in page.text
     assert wheel.shape == (96, 96, 3)
+
+
+def test_a_moment_is_explained(film: Film, weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:
+    video, out = film(True), tmp_path / "out"
+    (moment,) = predict(video, weights, out, "--overlay", "attribution")
+    assert "AU12" in moment["sentence"], "a smile"
+    assert "mouth corners" in moment["sentence"]
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "AU12" in printed
+    told = json.loads((out / "prediction.json").read_text())
+    assert told["moments"][0]["sentence"] == moment["sentence"]
+    (window,) = told["windows"]
+    explanation = window["explanation"]
+    assert explanation["class"] == window["class"] == moment["class"]
+    assert window["uncertain"] is told["moments"][0]["uncertain"] is True
+    assert explanation["method"] == METHOD
+    assert np.shape(explanation["attribution"]) == (16, 16)
+    assert np.sum(explanation["attribution"]) == pytest.approx(1, abs=0.01)
+    assert sum(explanation["pairs"]) == pytest.approx(1, abs=0.01)
+    page = Page((out / "report.html").read_text())
+    assert f"In words: {moment['sentence']}." in page.text
+    assert f"what moved the score of {moment['class']}" in page.text
+    _, _, _, apex, _, _, laid = [np.asarray(picture.convert("RGB")).astype(int) for picture in page.pictures()]
+    warm = np.abs(laid - apex).sum(-1)
+    cells = np.kron(np.array(explanation["attribution"]), np.ones((8, 8)))
+    assert np.corrcoef(warm[8:136, 8:136].ravel(), cells.ravel())[0, 1] > 0.6  # the crop is the middle of the picture
+
+    plain, drawn = (np.stack(list(VideoFile(path)))[:, :320].astype(int) for path in (video, out / "annotated.mp4"))
+    onset, offset = int(moment["onset"]), int(moment["offset"])
+    colour = [float(np.ptp(frame, axis=-1)[plain[0, ..., 0] > 0].mean()) for frame in drawn]  # the film is grey
+    assert max(colour[: onset - 10]) < 0.3 * min(colour[onset + 2 : offset - 1])
+    assert colour[offset - 1] > colour[offset + 5] > colour[offset + 12]
 
 
 def test_a_still_face_has_no_moment(film: Film, weights: Path, tmp_path: Path, finder: FaceFinder, capsys) -> None:

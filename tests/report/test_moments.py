@@ -37,7 +37,7 @@ def moment(onset: float, offset: float, strength: float = 2.0) -> Moment:
 def view(seed: int = 0) -> View:
     rng = np.random.default_rng(seed)
     pictures = (np.full((144, 144), level, np.uint8) for level in (40, 90, 140))
-    return View(*pictures, rng.normal(0, 1, (2, 144, 144)).astype(np.float32))
+    return View(*pictures, rng.normal(0, 1, (2, 144, 144)).astype(np.float32), np.eye(2, 3))
 
 
 def motion(seconds: float = 40) -> RegionMotion:
@@ -120,6 +120,32 @@ def test_pictures_and_words_of_a_moment(tmp_path: Path) -> None:
     assert all(a["alt"] for a in page.named("img"))
     page.check_closed(source)
     assert f"a {EVIL}.mp4" in page.text
+
+
+def test_what_moved_the_score(tmp_path: Path) -> None:
+    heat = np.zeros((144, 144), np.float32)
+    heat[100:120, 30:60] = 1
+    told = replace(SHOWN[0].moment, label="negative", sentence=f"lifts the chin: AU17 {EVIL}")
+    first = replace(SHOWN[0], moment=told, heat=heat, shares={"chin": 0.5, "nose": 0.3, "upper lip": 0.15, EVIL: 0.05})
+    source, page = write(tmp_path, shown=(first, *SHOWN[1:]))
+    _, legend, _, apex, _, _, laid, *rest = [
+        np.asarray(picture.convert("RGB")).astype(int) for picture in page.pictures()
+    ]
+    assert len(rest) == 4, "the second moment has no explanation"
+    assert legend[0, 0, 0] > legend[-1, 0, 0] == 128
+    changed = np.abs(laid - apex).max(-1) > 20
+    np.testing.assert_array_equal(changed, heat > 0)
+    assert "what moved the score of negative" in page.text
+    assert f"In words: lifts the chin: AU17 {EVIL}." in page.text
+    assert "What moved the score of negative: chin 50 %, nose 30 %, upper lip 15 %." in page.text
+    assert "not what the person felt: violet is little" in page.text
+    assert "Action units are guesses" in page.text
+    assert "uncertain" not in page.text
+    page.check_closed(source)
+    _, page = write(tmp_path, shown=(replace(first, uncertain=True),))
+    assert "upper lip 15 %. The class is uncertain, so this may explain a wrong answer." in page.text
+    _, page = write(tmp_path)
+    assert "heat" not in page.text
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

@@ -146,16 +146,21 @@ def test_regions_that_moved_come_strongest_first(written: type[Written]) -> None
     written.apexes = (4.0,)
     (moment,) = [one for some in moments_at(np.arange(0, 10, 1 / 30)) for one in some]
     assert {str(region) for region in moment.regions} == {"right inner brow up", "right outer brow up"}
+    assert moment.motion is not None
+    assert 100 * np.linalg.norm(moment.motion, axis=1).max() == pytest.approx(moment.strength)
     assert moment.strength == pytest.approx(2, rel=0.1)
 
 
 def test_the_table_of_moments() -> None:
     motion = Region("left mouth corner", -1.2, -0.9), Region("chin", 0.1, -0.8)
     told = Moment(12, 15, 22, 0.4, 0.5, 0.73333333, "micro", 1.5, motion)
-    assert moments_csv([told, replace(told, label="happiness", probability=0.71234, person="2")]) == (
-        "onset,apex,offset,onset_seconds,apex_seconds,offset_seconds,kind,class,probability,strength,regions,person\n"
-        "12,15,22,0.4,0.5,0.733333,micro,,,1.5,left mouth corner up left; chin up,\n"
-        "12,15,22,0.4,0.5,0.733333,micro,happiness,0.7123,1.5,left mouth corner up left; chin up,2\n"
+    assert moments_csv(
+        [told, replace(told, label="happiness", probability=0.71234, person="2", sentence="lifts the chin")]
+    ) == (
+        "onset,apex,offset,onset_seconds,apex_seconds,offset_seconds,kind,class,probability,strength,regions,person,"
+        "sentence\n"
+        "12,15,22,0.4,0.5,0.733333,micro,,,1.5,left mouth corner up left; chin up,,\n"
+        "12,15,22,0.4,0.5,0.733333,micro,happiness,0.7123,1.5,left mouth corner up left; chin up,2,lifts the chin\n"
     )
     assert read_csv_table(moments_csv([])) == []
     assert moments_csv([]).startswith("onset,apex,offset,")
