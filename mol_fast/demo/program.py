@@ -53,8 +53,8 @@ def run(demo: DemoOptions) -> None:
         raise UserError("gradio is not installed: pip install 'mol-fast[demo]'")
     check_port(demo.port)
     weights = demo.weights or newest_weights(_RUNS)
-    options = Options(weights=weights)
-    predictor = Predictor(options.weights, options.device, options.batch_size)
+    options = Options(weights=weights, explain=importlib.util.find_spec("captum") is not None)
+    predictor = Predictor(options.weights, options.device, options.batch_size, explain=options.explain)
     with served(options, predictor, demo.port) as address:
         print(f"the page is at {address}, with the weights {weights}; Ctrl-C ends it", flush=True)
         threading.Event().wait()

@@ -11,7 +11,7 @@ from mol_fast.prediction.result import Prediction
 from mol_fast.report.chart import span
 from mol_fast.report.html import Html, element, section, share_bar, table
 from mol_fast.report.labels import SYNTHETIC
-from mol_fast.report.moments import MEASURED, NO_PROOF, SYNTHETIC_WORDS, timeline, trained_on
+from mol_fast.report.moments import HEAT_WORDS, MEASURED, NO_PROOF, SYNTHETIC_WORDS, heat_on_apex, timeline, trained_on
 from mol_fast.report.style import CHART, COLORS
 from mol_fast.spotting import Moment, ShownMoment
 
@@ -40,6 +40,7 @@ STYLE = f"""{COLORS}{CHART}
 .mol thead th {{ color: var(--soft); font-size: .86rem; font-weight: 600; }}
 .mol tbody th {{ font-weight: 400; }}
 .mol td:nth-child(2) {{ white-space: nowrap; }}
+.mol td img {{ width: 112px; margin: 4px 0; }}
 .mol a {{ color: var(--blue); text-decoration: underline; }}
 @media (max-width: 480px) {{
   .gradio-container .main {{ padding: 8px 12px !important; }}
@@ -95,17 +96,18 @@ def results(done: Analysis) -> Html:
 
 
 def _moments(done: Analysis) -> list[Html]:
-    result, moments = done.result, done.result.moments or ()
+    shown = done.shown
     assert done.motion is not None
-    shown = [ShownMoment(moment, None, None, result.verdict_of(moment)) for moment in moments]
     chart = timeline(shown, done.motion, set(range(len(shown))))
     if not shown:
         return [chart]
     rows = (
-        (element("span", number, id=f"moment-{number}"), _when(item.moment), item.verdict, _regions(item.moment))
+        (element("span", number, id=f"moment-{number}"), _when(item.moment), _class(item), _motion(item.moment))
         for number, item in enumerate(shown, start=1)
     )
-    note = element("p", "Per cent are of the distance of the eyes, from onset to apex.", class_="note")
+    heat = any(item.heat is not None for item in shown)
+    text = "Per cent are of the distance of the eyes, from onset to apex."
+    note = element("p", f"{text} Action units are guesses. {HEAT_WORDS}" if heat else text, class_="note")
     return [chart, section("Moments", table(("", "when", "class", "what moves"), rows), note)]
 
 
@@ -114,8 +116,15 @@ def _when(moment: Moment) -> Html:
     return element("span", span(moment), element("br"), f"{moment.kind}, {seconds:.2f} s")
 
 
-def _regions(moment: Moment) -> str:
-    return ", ".join(f"{region} ({np.hypot(region.x, region.y):.1f} %)" for region in moment.regions)
+def _class(item: ShownMoment) -> Html:
+    heat = heat_on_apex(item)
+    return element("span", item.verdict, *([] if heat is None else [heat]))
+
+
+def _motion(moment: Moment) -> Html:
+    measured = ", ".join(f"{region} ({np.hypot(region.x, region.y):.1f} %)" for region in moment.regions)
+    words = [] if moment.sentence is None else [f"{moment.sentence}", element("br")]
+    return element("span", *words, measured)
 
 
 def _clip(result: Prediction) -> list[Html]:

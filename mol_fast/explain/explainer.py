@@ -1,6 +1,7 @@
 """Explain what a model predicts for windows of a face."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +106,7 @@ class Explainer:
     def _attributed(
         self,
         clips: Tensor,
-        means: list[npt.NDArray[np.floating]],
+        means: Sequence[npt.NDArray[np.floating]],
         chosen: list[int],
         parts: list[slice],
         flow: npt.NDArray[np.float32] | None,

@@ -62,11 +62,13 @@ class Analysis:
         result: the prediction.
         notes: what should be known about it, one sentence each.
         motion: motion of all regions over time; None if no moments were looked for.
+        shown: what a page shows of each moment.
     """
 
     result: Prediction
     notes: tuple[str, ...]
     motion: RegionMotion | None
+    shown: tuple[ShownMoment, ...] = ()
 
 
 def analyse(
@@ -142,8 +144,9 @@ def analyse(
         write_atomic(out / "prediction.json", to_json(result, about))
         if result.moments is not None:
             write_atomic(out / "moments.csv", moments_csv(result.moments))
+        shown = () if album is None else _shown(result, album)
         if album is not None:
-            told = _told(result, album, predictor, about, (*source.notes, *note))
+            told = _told(result, shown, album, predictor, about, (*source.notes, *note))
             write_report(out / "report.html", **told)
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
@@ -154,7 +157,7 @@ def analyse(
             with progress("frame") as begin:
                 advance = begin("drawing", source.count)
                 write_annotated(out / "annotated.mp4", source, scenes, result, max_flow, heat, sound, advance)
-    return Analysis(result, (*source.notes, *note), None if album is None else album.motion)
+    return Analysis(result, (*source.notes, *note), None if album is None else album.motion, shown)
 
 
 @contextlib.contextmanager
@@ -172,11 +175,14 @@ def _folder(path: Path) -> Iterator[None]:
 
 
 def _told(
-    result: Prediction, album: Album, predictor: Predictor, about: dict[str, Any], notes: tuple[str, ...]
+    result: Prediction,
+    shown: tuple[ShownMoment, ...],
+    album: Album,
+    predictor: Predictor,
+    about: dict[str, Any],
+    notes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Return what the report tells: the arguments of `WriteReport`."""
-    moments = zip(result.moments or (), result.of_moments, strict=True)
-    shown = [_shown(result, moment, place, album.view(moment.onset - result.first)) for moment, place in moments]
     return {
         "name": Path(about["input"]).name,
         "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
@@ -188,8 +194,14 @@ def _told(
     }
 
 
-def _shown(result: Prediction, moment: Moment, place: int | None, view: View | None) -> ShownMoment:
-    """Return what the report shows of a moment, whose window has this place, if it was not skipped."""
+def _shown(result: Prediction, album: Album) -> tuple[ShownMoment, ...]:
+    """Return what a page shows of each moment."""
+    moments = zip(result.moments or (), result.of_moments, strict=True)
+    return tuple(_shown_one(result, moment, k, album.view(moment.onset - result.first)) for moment, k in moments)
+
+
+def _shown_one(result: Prediction, moment: Moment, place: int | None, view: View | None) -> ShownMoment:
+    """Return what a page shows of a moment, whose window has this place, if it was not skipped."""
     verdict = result.verdict_of(moment)
     if place is None:
         return ShownMoment(moment, None, view, verdict)

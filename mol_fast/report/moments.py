@@ -117,6 +117,7 @@ _MEANING = (
     NO_PROOF,
     MEASURED,
 )
+HEAT_WORDS = f"Heat on the apex shows what moved the model's score of the class, not what the person felt: {SCALE}."
 _EXPLAINED = (
     f"The heat is the attribution of the most probable class ({METHOD}): where the frames of the moment raised the "
     "model's score of that class, to a sixteenth of the width that the model sees. It shows what moved the score, not "
@@ -174,11 +175,10 @@ def _moments(shown: Sequence[ShownMoment]) -> Html:
 
 
 def _heat_legend() -> Html:
-    text = f"Heat on the apex shows what moved the model's score of the class, not what the person felt: {SCALE}."
     return element(
         "div",
         picture(encoded_png(heat_legend(96)), alt="Colours of heat, most at the top"),
-        element("p", text, class_="note"),
+        element("p", HEAT_WORDS, class_="note"),
         class_="moments-legend",
     )
 
@@ -196,9 +196,8 @@ def _card(number: int, item: ShownMoment, view: View) -> Html:
             picture(encoded_png(flow_to_color(view.flow, full)), alt="flow"), f"flow, full colour is {full:.1f} px"
         ),
     ]
-    if item.heat is not None:
-        laid = encoded_png(lay_heat(view.apex, item.heat))
-        pictures.append(captioned(picture(laid, alt="heat on the apex"), f"what moved the score of {moment.label}"))
+    if (heat := heat_on_apex(item)) is not None:
+        pictures.append(captioned(heat, f"what moved the score of {moment.label}"))
     return element(
         "article",
         heading,
@@ -207,6 +206,13 @@ def _card(number: int, item: ShownMoment, view: View) -> Html:
         *_explanation(item),
         *_classes(item),
     )
+
+
+def heat_on_apex(item: ShownMoment) -> Html | None:
+    """Return the apex of a moment with what moved the score of its class laid over it; None if that is not known."""
+    if item.view is None or item.heat is None:
+        return None
+    return picture(encoded_png(lay_heat(item.view.apex, item.heat)), alt="heat on the apex")
 
 
 def _explanation(item: ShownMoment) -> list[Html]:

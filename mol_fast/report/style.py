@@ -85,6 +85,7 @@ article { padding: 16px 0; border-top: 1px solid var(--line); }
 .moment { grid-template-columns: repeat(4, 1fr); max-width: 720px; }
 .explained { grid-template-columns: repeat(5, 1fr); max-width: 900px; }
 .moments-legend { display: grid; grid-template-columns: 64px minmax(0, 1fr); gap: 12px; align-items: center; }
+.moments-legend { margin-bottom: 8px; }
 @media (max-width: 760px) { .panels { grid-template-columns: repeat(2, 1fr); } }
 @media (max-width: 480px) {
   main { padding: 16px 10px 40px; }

@@ -1,5 +1,7 @@
 """What the page says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from mol_fast.nn.weights import WeightsHeader
 from mol_fast.prediction.analysis import Analysis
 from mol_fast.prediction.result import Prediction, Search, WindowPrediction
 from mol_fast.prediction.windows import Window
-from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion
+from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion, ShownMoment, View
 
 EVIL = "<script>alert('1')</script>"
 
@@ -28,7 +30,8 @@ def test_words_of_moments_without_flow_and_landmarks() -> None:
     result = Prediction(
         ("a", EVIL), None, [seen], None, [], 30.0, 0, 1, 2, found, (0, None), Search(10.0, 300, 300), None
     )
-    text = words.results(Analysis(result, ("a note",), motion))
+    shown = tuple(ShownMoment(item, None, None, result.verdict_of(item)) for item in found)
+    text = words.results(Analysis(result, ("a note",), motion, shown))
     assert "2 moments in 10 s" in text
     assert "1.00 to 1.40 s<br>micro, 0.40 s" in text
     assert "left inner brow up (2.0 %), chin down right (1.4 %)" in text
@@ -39,6 +42,24 @@ def test_words_of_moments_without_flow_and_landmarks() -> None:
     assert "The weights were trained without flow and landmarks." in text
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+    assert "heat" not in text
+
+
+def test_words_of_a_moment_that_is_explained() -> None:
+    motion = RegionMotion(0, 10, 50)
+    told = replace(moment(1.0), sentence="lifts the chin: AU17")
+    result = Prediction(("a", EVIL), None, [], None, [], moments=(told,), of_moments=(None,))
+    apex, heat = np.full((144, 144), 90, np.uint8), np.zeros((144, 144), np.float32)
+    view = View(apex, apex, apex, np.zeros((2, 144, 144), np.float32), np.eye(2, 3))
+    plain, hot = (
+        words.results(Analysis(result, (), motion, (ShownMoment(told, None, view, "a 0.75", False, heat + value),)))
+        for value in (0, 1)
+    )
+    for text in (plain, hot):
+        assert "lifts the chin: AU17<br>left inner brow up (2.0 %)" in text
+        assert "not what the person felt: violet is little" in text
+        assert text.count("data:image/png;base64,") == 1
+    assert plain != hot
 
 
 @pytest.mark.parametrize(
