@@ -40,12 +40,13 @@ STYLE = f"""{COLORS}{CHART}
 .mol thead th {{ color: var(--soft); font-size: .86rem; font-weight: 600; }}
 .mol tbody th {{ font-weight: 400; }}
 .mol td:nth-child(2) {{ white-space: nowrap; }}
-.mol td img {{ width: 112px; margin: 4px 0; }}
+.mol td img {{ display: block; width: 112px; margin: 4px 0; }}
 .mol a {{ color: var(--blue); text-decoration: underline; }}
 @media (max-width: 480px) {{
   .gradio-container .main {{ padding: 8px 12px !important; }}
   .mol {{ font-size: 15px; }}
   .mol .share {{ width: 110px; }}
+  .mol td img {{ width: 64px; }}
   .mol .chart {{ column-gap: 6px; }}
   .mol .chart ol, .mol .along {{ font-size: .7rem; }}
 }}
