@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from mol_fast.data.embedded.photographs import load_photograph
+from mol_fast.explain.result import BLOCKS, Explanation
 from mol_fast.prediction.overlay import Annotator
-from mol_fast.prediction.result import FlowFile
-from mol_fast.prediction.scenes import Scene, Shown, shown_pairs
+from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction
+from mol_fast.prediction.scenes import Scene, Shown, shown_pairs, window_scenes
 from mol_fast.prediction.windows import plan_windows
 from mol_fast.vision.align import inverse, resize_matrix
 from mol_fast.vision.heat import warp_cells
+from mol_fast.vision.video import FrameArray
 
 CLASSES = ("negative", "positive", "surprise")
 GREY = 100
@@ -90,6 +92,24 @@ def test_landmarks_are_drawn_where_they_are():
     rows, columns = np.nonzero(yellow)
     assert (rows.min(), rows.max()) == pytest.approx((landmarks[:, 1].min(), landmarks[:, 1].max()), abs=4)
     assert (columns.min(), columns.max()) == pytest.approx((landmarks[:, 0].min(), landmarks[:, 0].max()), abs=4)
+
+
+def test_the_windows_of_a_clip_in_turn_show_one_heat():
+    windows = plan_windows(18)
+    cells = np.random.default_rng(0).uniform(0, 1, (2, 16, 16)).astype(np.float32)
+    found = []
+    for window, label, places in zip(windows, ("positive", "negative"), cells, strict=True):
+        told = Explanation(label, 0.6, dict.fromkeys(BLOCKS, places), np.zeros(7), None, None, None, None, None, ())
+        item = np.array([0.2, 0.45, 0.35], dtype=np.float32), None, None, CROP_AT_100_50, None, 0, None, told
+        found.append(WindowPrediction(window, *item))
+    clip = Prediction(CLASSES, np.array([0.2, 0.5, 0.3]), found, None, [])
+    source = FrameArray(np.zeros((18, 8, 8), np.uint8))
+    scenes = window_scenes(clip, windows, source)
+    for index in range(18):
+        np.testing.assert_allclose(scenes(index).shown.heat, cells[0] / cells[0].max(), rtol=1e-6)
+        assert scenes(index).caption.endswith(f"window {index % 2 + 1 if index < 16 else 2} of 2, uncertain")
+    sure = window_scenes(replace(clip, confidence=0.4), windows, source)
+    assert sure(3).caption.endswith("of 2")
 
 
 def test_heat_takes_the_place_of_flow():
