@@ -33,7 +33,9 @@ def write_moments_report(
     about: Mapping[str, object],
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the report of a video, atomically. Its size is bounded: about 60 kB, and 70 kB for each moment with a view.
+    """Write the report of a video, atomically.
+
+    Its size is bounded: about 60 kB, and 70 kB for each moment with a view, 45 kB more if it is explained.
 
     Args:
         path: HTML file to write.
