@@ -55,7 +55,7 @@ def overlap(a: Interval, b: Interval) -> float:
     return max(shared, 0) / (a.frames + b.frames - max(shared, 0))
 
 
-def check_intervals(intervals: Sequence[Interval], frames: int, where: str, first: int = 0) -> None:
+def check_intervals(intervals: Sequence[Interval], end: int, where: str, first: int = 0) -> None:
     """Raise UserError if the intervals of a video cannot be.
 
     Each lies in the video and runs forwards, its apex lies in it, and intervals of one kind share no frame. A
@@ -63,13 +63,13 @@ def check_intervals(intervals: Sequence[Interval], frames: int, where: str, firs
 
     Args:
         intervals: in any order.
-        frames: number of the last frame of the video plus 1.
+        end: number of the frame after the last one of the video.
         where: what gives the intervals, for the message: a sheet and a video.
         first: number of its first frame.
     """
     last: dict[Kind, Interval] = {}
     for interval in sorted(intervals, key=_order):
-        if problem := _problem(interval, first, frames, last.get(interval.kind)):
+        if problem := _problem(interval, first, end, last.get(interval.kind)):
             span = f"{interval.onset} to {interval.offset}"
             raise UserError(
                 f"{where} has the {interval.kind} interval {span}, which {problem}; correct it or remove it"
@@ -98,14 +98,14 @@ def match_intervals(true: Sequence[Interval], found: Sequence[Interval]) -> list
     return [match for _, match in sorted(placed, key=lambda pair: _order(pair[0]))]
 
 
-def _problem(interval: Interval, first: int, frames: int, before: Interval | None) -> str | None:
+def _problem(interval: Interval, first: int, end: int, before: Interval | None) -> str | None:
     onset, offset, apex = interval.onset, interval.offset, interval.apex
     if offset < onset:
         return "runs backwards"
     if onset < first:
         return f"starts before the video, whose first frame is {first}"
-    if offset >= frames:
-        return f"ends after the video, whose last frame is {frames - 1}"
+    if offset >= end:
+        return f"ends after the video, whose last frame is {end - 1}"
     if apex is not None and not onset <= apex <= offset:
         return f"does not contain its apex {apex}"
     if before is not None and before.offset >= onset:

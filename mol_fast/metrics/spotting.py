@@ -21,7 +21,7 @@ class SpottedVideo:
     Attributes:
         name: the video, as the log names it.
         true, found: intervals in any order; those of one kind share no frame.
-        frames: number of the last frame plus 1.
+        end: number of the frame after the last one.
         fps: frames per second.
         first: number of the first frame.
 
@@ -33,15 +33,15 @@ class SpottedVideo:
     name: str
     true: tuple[Interval, ...]
     found: tuple[Interval, ...]
-    frames: int
+    end: int
     fps: float
     first: int = 0
 
     def __post_init__(self) -> None:
         if not self.fps > 0:
             raise ValueError(f"fps must be positive, got {self.fps}")
-        check_intervals(self.true, self.frames, f"the annotation of {self.name}", self.first)
-        check_intervals(self.found, self.frames, f"what was found in {self.name}", self.first)
+        check_intervals(self.true, self.end, f"the annotation of {self.name}", self.first)
+        check_intervals(self.found, self.end, f"what was found in {self.name}", self.first)
 
     @property
     def matches(self) -> list[Match]:
@@ -122,7 +122,7 @@ def spotting_scores(videos: Sequence[SpottedVideo]) -> SpottingScores:
     Raises:
         ValueError: there is no video, or all are empty.
     """
-    minutes = sum((video.frames - video.first) / video.fps for video in videos) / 60
+    minutes = sum((video.end - video.first) / video.fps for video in videos) / 60
     if not minutes > 0:
         raise ValueError("there is no video to score")
     matches = [match for video in videos for match in video.matches]
