@@ -51,13 +51,13 @@ def test_all_folds_are_pooled(embedded_small: PreparedSet, finished_run: Path) -
 
 
 def test_killed_runs_end_alike(embedded_small: PreparedSet, uninterrupted: Path, tmp_path: Path) -> None:
-    """SIGKILL at random moments, then the same command again until it ends: the same bits."""
+    """SIGKILL at its first step, then at random moments, then the same command until it ends: the same bits."""
     rng = random.Random(0)
     codes = []
     for _ in range(4):
         process = start(embedded_small, tmp_path)
-        await_steps(process, tmp_path, rng.randrange(STEPS))
-        process.join(rng.uniform(0, 0.5))
+        await_steps(process, tmp_path, rng.randrange(STEPS) if codes else 1)
+        process.join(rng.uniform(0, 0.5) if codes else 0)
         process.kill()
         codes.append(process.end())
     assert -signal.SIGKILL in codes
