@@ -88,10 +88,10 @@ def aligned_windows(
         on_frame()
 
 
-def describe(skipped: Iterable[Skipped]) -> str:
+def describe(skipped: Iterable[Skipped], what: str = "window") -> str:
     """Return how many windows are skipped, by reason: "no face in 3 windows, cut in 1 window"."""
     counts = Counter(item.reason for item in skipped)
-    return ", ".join(f"{why} in {n} {'window' if n == 1 else 'windows'}" for why, n in counts.most_common())
+    return ", ".join(f"{why} in {n} {what if n == 1 else f'{what}s'}" for why, n in counts.most_common())
 
 
 def check_any(source: FrameSource, skipped: list[Skipped], tracker: Follower | None) -> None:

@@ -79,7 +79,7 @@ def flow(
     predictor = _predictor(weights, device, batch_size, "flow")
     height, width = first.shape[1:3]
     found = np.full((len(first), 2, height, width), np.nan, dtype=np.float32)
-    items = _aligned(_consecutive(first, second), None if aligned else _finder(faces, min_score))
+    items = _aligned(_consecutive(first, second), None if aligned else _finder(faces, min_score), "clip")
     for batch in batched(items, batch_size):
         clips = np.stack([centre(_padded(item.frames)) for _, item in batch])
         fields = predictor.estimate(normalise_frames(torch.from_numpy(clips)), "the pictures").flow
@@ -127,7 +127,8 @@ def landmarks(
     predictor = _predictor(weights, device, batch_size, "landmarks")
     found = np.full((len(pictures), 68, 2), np.nan, dtype=np.float32)
     runs = ((place, pictures[place : place + 1], [Window((0,), 0)]) for place in range(len(pictures)))
-    for batch in batched(_aligned(runs, None if aligned else _finder(faces, min_score)), PAIRS * batch_size):
+    items = _aligned(runs, None if aligned else _finder(faces, min_score), "picture")
+    for batch in batched(items, PAIRS * batch_size):
         crops = torch.from_numpy(np.stack([centre(item.frames) for _, item in batch]))
         singles = normalise_frames(crops).squeeze(1)  # each by itself, so that no picture depends on the others
         clips = [_clip_of(part) for part in singles.split(PAIRS)]
@@ -200,8 +201,13 @@ def _consecutive(first: Pictures, second: Pictures) -> Iterator[Run]:
             start = place
 
 
-def _aligned(runs: Iterable[Run], finder: FaceFinder | None) -> Iterator[tuple[int, AlignedWindow]]:
+def _aligned(runs: Iterable[Run], finder: FaceFinder | None, what: str) -> Iterator[tuple[int, AlignedWindow]]:
     """Yield the windows that can be used, each after the number of its run; faces are found in a thread, ahead.
+
+    Args:
+        runs: the pictures, and their windows.
+        finder: finder of faces; None if the pictures are aligned.
+        what: what a window is called in a message.
 
     Raises:
         UserError: no window can be used.
@@ -222,7 +228,7 @@ def _aligned(runs: Iterable[Run], finder: FaceFinder | None) -> Iterator[tuple[i
             used = True
             yield place, item
     if not used:
-        raise UserError(f"no picture can be used ({describe(skipped)}): give pictures that show a face")
+        raise UserError(f"no picture can be used ({describe(skipped, what)}): give pictures that show a face")
 
 
 def _padded(frames: Pictures) -> Pictures:

@@ -118,9 +118,9 @@ def test_whole_pictures_are_in_pixels_of_the_picture(weights: Path, finder: Face
 
 def test_no_picture_can_be_used(weights: Path, finder: FaceFinder):
     empty = np.full((2, 240, 240), 90, dtype=np.uint8)
-    with pytest.raises(UserError, match=r"no picture can be used \(no face in 2 windows\): give pictures that show a"):
+    with pytest.raises(UserError, match=r"no picture can be used \(no face in 2 pictures\): give pictures that show a"):
         landmarks(empty, weights, device="cpu")
-    with pytest.raises(UserError, match=r"no picture can be used \(no contrast in 1 window\): give pictures"):
+    with pytest.raises(UserError, match=r"no picture can be used \(no contrast in 1 clip\): give pictures"):
         flow(empty[:1], empty[:1], weights, aligned=True, device="cpu")
 
 
