@@ -162,7 +162,7 @@ class TrainSettings:
     recompute: bool = False
     """Recompute activations of the flow head in the backward pass: less memory, more time, the same numbers."""
     workers: int = 0
-    """Number of processes that read clips, besides the training process."""
+    """Number of processes that read clips, besides the training process; with --stills, as many more read stills."""
     parallel: Literal["folds", "batch"] = "folds"
     """How several processes (torchrun --nproc-per-node N) share the work. folds: every process trains some folds, with
     the same results as one process. batch: every process computes a part of each batch; batch statistics and gradients
