@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mol_fast.nn.config import PRESETS, MOLConfig
     from mol_fast.nn.f5c import CCC, F5C, FCC
     from mol_fast.nn.losses import JointLoss, LossTerms
-    from mol_fast.nn.model import MOL, MOLOutput
+    from mol_fast.nn.model import MOL, MOLOutput, MOLUnitsOutput
     from mol_fast.nn.official import load_official
     from mol_fast.nn.wrapped import load_into
     from mol_fast.prediction.predictor import predict
@@ -28,6 +28,7 @@ __all__ = [
     "LossTerms",
     "MOLConfig",
     "MOLOutput",
+    "MOLUnitsOutput",
     "UserError",
     "explain",
     "flow",
@@ -43,7 +44,7 @@ _PLACES = {
     "nn.config": ("PRESETS", "MOLConfig"),
     "nn.f5c": ("CCC", "F5C", "FCC"),
     "nn.losses": ("JointLoss", "LossTerms"),
-    "nn.model": ("MOL", "MOLOutput"),
+    "nn.model": ("MOL", "MOLOutput", "MOLUnitsOutput"),
     "nn.official": ("load_official",),
     "nn.wrapped": ("load_into",),
     "prediction.predictor": ("predict",),

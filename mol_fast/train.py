@@ -86,9 +86,10 @@ def _run_models(settings: TrainSettings) -> None:
 
 def _run_model(settings: TrainSettings) -> None:
     """Train one model on all folds and score it, in OUT/NAME."""
+    from mol_fast.nn.model import MOL
     from mol_fast.runs.folder import open_run
     from mol_fast.training.fold import make_model
-    from mol_fast.training.folds import make_folds
+    from mol_fast.training.folds import check_units, make_folds
     from mol_fast.training.start import check_start
     from mol_fast.utils.environment import environment
 
@@ -100,6 +101,8 @@ def _run_model(settings: TrainSettings) -> None:
         videos, protocol = open_data(settings.every_data(), settings.protocol, settings.data_dir, made)
     model = make_model(settings, protocol)
     folds = make_folds(videos, settings)
+    if isinstance(model, MOL) and "units" in model.config.tasks:
+        check_units(folds, videos)
     if settings.init is not None:
         check_start(settings.init, model, folds, protocol)
     subjects = list(label_subjects(video.id.person for video in videos).values())
@@ -180,7 +183,7 @@ def _resume(path: Path) -> str:
 
 def _show(advance: Advance, step: "StepRecord") -> None:
     row = step.row()
-    terms = (f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks") if name in row)
+    terms = (f"{name} {row[name]:.4f}" for name in ("expression", "flow", "landmarks", "units") if name in row)
     advance(step.step, note=" ".join(terms))
 
 

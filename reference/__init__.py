@@ -10,7 +10,7 @@ from .f5c import f5c
 from .fcc import fcc
 from .flow import correlation, flow_head
 from .heads import expression_head, landmark_head, stem
-from .losses import Losses, losses
+from .losses import Losses, losses, unit_loss
 from .model import Output, mol
 from .params import sub
 
@@ -30,4 +30,5 @@ __all__ = [
     "neighbours",
     "stem",
     "sub",
+    "unit_loss",
 ]

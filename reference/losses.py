@@ -1,7 +1,8 @@
-"""The loss of the joint training: three terms and their weighted sum."""
+"""The loss of the joint training: three terms and their weighted sum. The term of action units is beyond the paper."""
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -40,3 +41,14 @@ def losses(
     term = distance / (68 * len(labels))
     total = weights[0] * expression + weights[1] * squared + weights[2] * term
     return Losses(expression, squared, term, total)
+
+
+def unit_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Compute the mean binary cross-entropy of action units, `logits` and `truth (B, U)`; a truth of -1 is unknown."""
+    known = [
+        F.binary_cross_entropy_with_logits(logits[b, u], truth[b, u].to(logits.dtype))
+        for b in range(truth.shape[0])
+        for u in range(truth.shape[1])
+        if truth[b, u] != -1
+    ]
+    return torch.stack(known).mean()

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from mol_fast.data.protocols import Protocol
 from mol_fast.data.store import Video, VideoData
 from mol_fast.utils.names import Subject
+from mol_fast.vision.facs import unit_truth
 from mol_fast.vision.ibug import MIRROR
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, PAIRS, WINDOW, interval
 from mol_fast.vision.video import Times
@@ -107,8 +108,9 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     """Windows of videos, cropped, augmented and normalised. One item is one window.
 
     An item is a dict: `frames`, float32 (1, 8, 128, 128), normalised over the clip; `flow`, float32 (2, 7, 128, 128),
-    and `landmarks`, float32 (8, 68, 2), in pixels of the crop; `label`, the class; `video`, the index into `videos`;
-    `window`, the number of the window. An item depends only on `seed`, the epoch and the index.
+    and `landmarks`, float32 (8, 68, 2), in pixels of the crop; `label`, the class; `units`, int8 (12,), what
+    `mol_fast.vision.facs.unit_truth` says; `video`, the index into `videos`; `window`, the number of the window. An
+    item depends only on `seed`, the epoch and the index.
 
     The index may also be a pair (index, draw): every draw has its own offsets and flips, draw 0 those of the plain
     index. This lets a sampler use one window several times in an epoch.
@@ -139,6 +141,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         if crop not in ("random", "center"):
             raise ValueError(f"crop is {crop!r}, must be 'random' or 'center'")
         self.videos = list(videos)
+        self.units = torch.tensor([unit_truth(video.action_units) for video in self.videos], dtype=torch.int8)
         self.protocol = protocol
         self.crop = crop
         self.flip = flip
@@ -194,6 +197,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
             "flow": clip.flow.float().contiguous(),
             "landmarks": clip.landmarks,
             "label": torch.tensor(label),
+            "units": self.units[video],
             "video": torch.tensor(video),
             "window": torch.tensor(window),
         }

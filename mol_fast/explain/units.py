@@ -16,6 +16,7 @@ from mol_fast.data.embedded.action_units import ACTION_UNITS, displacement_field
 from mol_fast.spotting.moved import Region
 from mol_fast.spotting.regions import Array, Layout, layout, region_means
 from mol_fast.spotting.tracker import head_motion
+from mol_fast.vision.facs import UNIT_NAMES
 
 Side = Literal["both", "left", "right"]
 STILL = "nothing moves"
@@ -24,22 +25,6 @@ _EXPLAINS = 0.08  # least share of the squared motion that a further unit explai
 _ONE_SIDE = 0.35  # a unit is of one side if the other side has less than this share of its strength
 _ALIKE = 0.8  # halves whose motion is so similar (cosine) cannot be told apart: those of the chin
 _USUAL = 2.0  # pixels by which a unit moves a face
-_NAMES = {
-    1: "inner brow raiser",
-    2: "outer brow raiser",
-    4: "brow lowerer",
-    6: "cheek raiser",
-    7: "lid tightener",
-    9: "nose wrinkler",
-    10: "upper lip raiser",
-    12: "lip corner puller",
-    14: "dimpler",
-    15: "lip corner depressor",
-    17: "chin raiser",
-    20: "lip stretcher",
-    24: "lip pressor",
-    45: "blink",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +44,7 @@ class Unit:
     @property
     def name(self) -> str:
         """Its name in FACS."""
-        return _NAMES[self.number]
+        return UNIT_NAMES[self.number]
 
     def __str__(self) -> str:
         return f"AU{self.number}" if self.side == "both" else f"AU{self.number} ({self.side})"

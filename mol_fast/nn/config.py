@@ -11,8 +11,10 @@ from mol_fast.utils.limits import MOST_CLASSES
 from mol_fast.vision.sizes import MAX_CLIP
 
 NORM_STATS = ("frame", "clip")
-TASKS = ("mer", "flow", "landmarks")
-"""The tasks: micro-expression, optical flow, landmarks."""
+TASKS = ("mer", "flow", "landmarks", "units")
+"""The tasks: micro-expression, optical flow, landmarks, and action units, which the paper does not have."""
+PAPER_TASKS = TASKS[:3]
+"""The tasks of the paper, the default."""
 PARTS = ("fcc", "ccc")
 """The layers of the F5C block."""
 FREEZABLE = ("stem", "f5c", *TASKS)
@@ -39,7 +41,7 @@ class MOLConfig:
         norm_stats: batch statistics per frame index ("frame", as in the official code, which calls the network pair by
             pair) or over all frames of the batch ("clip"). Evaluation is the same for both.
         flow_width: width of the flow head, relative to the paper.
-        dropout: dropout probability of the expression head.
+        dropout: dropout probability of the heads for expressions and action units.
         backend: backend of the F5C blocks and the correlation.
         parts: layers of `PARTS` that the F5C blocks have; fewer for ablations. Stored in the order of `PARTS`.
         tasks: tasks of `TASKS` that the model has heads for, always with "mer". Stored in the order of `TASKS`.
@@ -57,7 +59,7 @@ class MOLConfig:
     dropout: float = 0.5
     backend: str = "auto"
     parts: tuple[str, ...] = PARTS
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = PAPER_TASKS
 
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, VARIANTS)

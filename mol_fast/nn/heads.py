@@ -1,4 +1,4 @@
-"""The stem before the F5C blocks, and the landmark and expression heads after them."""
+"""The stem before the F5C blocks, and the heads for landmarks, expressions and action units after them."""
 
 import torch
 import torch.nn.functional as F
@@ -60,9 +60,9 @@ class LandmarkHead(nn.Module):
 
 
 class ExpressionHead(nn.Module):
-    """Expression head: class logits `(B, K)` from the maps of both frames of all pairs, `(2, B, P, 16, 16, 128)`.
+    """Expression head: logits `(B, K)` of classes from the maps of both frames of all pairs, `(2, B, P, 16, 16, 128)`.
 
-    First and second frames alternate along the depth of the 3-D convolution.
+    First and second frames alternate along the depth of the 3-D convolution. A second one serves action units.
     """
 
     def __init__(self, num_classes: int, frames: int, dropout: float) -> None:

@@ -21,6 +21,7 @@ from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.heads import ExpressionHead, LandmarkHead, Stem
 from mol_fast.nn.pretrained import Pretrained
 from mol_fast.utils.bfloat16 import emulates_bfloat16, warn_emulated
+from mol_fast.vision.facs import UNITS
 from mol_fast.vision.sizes import CROP
 
 
@@ -37,8 +38,22 @@ class MOLOutput(NamedTuple):
     "landmarks"."""
 
 
+class MOLUnitsOutput(NamedTuple):
+    """Output of a `MOL` with the task "units": a `MOLOutput` and one field more."""
+
+    logits: Tensor
+    flow: Tensor | None
+    landmarks: Tensor | None
+    units: Tensor
+    """Logits of the action units `mol_fast.vision.facs.UNITS`, `(B, 12)`. Several units may be there, or none."""
+
+
+Output = MOLOutput | MOLUnitsOutput
+"""Output of a model; which of the two depends on its tasks alone."""
+
+
 class Estimator(nn.Module):
-    """A model of clips: MOL, or a baseline of `mol_fast.baselines`. `forward` returns a `MOLOutput`.
+    """A model of clips: MOL, or a baseline of `mol_fast.baselines`. `forward` returns an `Output`.
 
     Attributes:
         reads: items of a clip that `forward` takes, see `mol_fast.data.ClipDataset`.
@@ -89,7 +104,12 @@ class MOL(Estimator, Pretrained):
         if "landmarks" in config.tasks:
             self.landmark_head = LandmarkHead()
         self.expression_head = ExpressionHead(config.num_classes, config.frames, config.dropout)
+        self.unit_head: ExpressionHead | None = None
+        if "units" in config.tasks:  # last, so that it changes no weight that the others draw
+            self.unit_head = ExpressionHead(len(UNITS), config.frames, config.dropout)
         parts: list[nn.Module] = [self.stem, self.expression_head]
+        if self.unit_head is not None:
+            parts.append(self.unit_head)
         if self.landmark_head is not None:
             parts += [self.landmark_head.conv, self.landmark_head.fc1]  # fc2 is exact
         if self.flow_head is not None:
@@ -97,7 +117,7 @@ class MOL(Estimator, Pretrained):
         padding = () if self.flow_head is None else (self.flow_head.padded_channels,)
         self._weights = CastWeights(parts, *padding)
 
-    def forward(self, clip: Tensor, stills: Tensor | None = None) -> MOLOutput | tuple[MOLOutput, Tensor]:
+    def forward(self, clip: Tensor, stills: Tensor | None = None) -> Output | tuple[Output, Tensor]:
         """Estimate all tasks of clips, and the landmarks of single frames.
 
         Args:
@@ -105,7 +125,8 @@ class MOL(Estimator, Pretrained):
             stills: single frames `(N, 1, 128, 128)`, normalised. They share batch statistics with the clips.
 
         Returns:
-            The output of the clips; with stills, a pair of it and of the stills' landmarks `(N, 68, 2)`.
+            The output of the clips, a `MOLUnitsOutput` with the task "units", else a `MOLOutput`; with stills, a pair
+            of it and of the stills' landmarks `(N, 68, 2)`.
 
         Raises:
             ValueError: a shape or dtype is wrong, or the model has no head for the landmarks of stills.
@@ -134,7 +155,7 @@ class MOL(Estimator, Pretrained):
                 f"{tuple(stills.shape)} and {stills.dtype}"
             )
 
-    def _estimate(self, exact: Tensor, stills: Tensor | None) -> MOLOutput | tuple[MOLOutput, Tensor]:
+    def _estimate(self, exact: Tensor, stills: Tensor | None) -> Output | tuple[Output, Tensor]:
         b, pairs = exact.shape[0], self.config.frames - 1
         clip = exact.to(self.stem.conv1.weight.dtype)
         frames = rearrange(clip, "b c t h w -> (b t) c h w")
@@ -164,7 +185,10 @@ class MOL(Estimator, Pretrained):
             seen = with_difference(exact) if self.config.difference else exact  # before rounding: differences are small
             first, second = features.flatten(1, 2).permute(0, 1, 4, 2, 3).unbind()
             flow = self.flow_head(seen.to(clip.dtype), first, second)
-        output = MOLOutput(self.expression_head(features), flow, landmarks)
+        logits = self.expression_head(features)
+        output: Output = MOLOutput(logits, flow, landmarks)
+        if self.unit_head is not None:
+            output = MOLUnitsOutput(logits, flow, landmarks, self.unit_head(features))
         return output if of_stills is None else (output, of_stills)
 
     def freeze(self, names: Collection[str]) -> None:
@@ -174,7 +198,7 @@ class MOL(Estimator, Pretrained):
         Gradients pass through a frozen part to the parts before it.
 
         Args:
-            names: parts of `FREEZABLE`: "stem", "f5c" (both blocks), and the heads "mer", "flow" and "landmarks".
+            names: parts of `FREEZABLE`: "stem", "f5c" (both blocks), and the heads "mer", "flow", "landmarks", "units".
 
         Raises:
             ValueError: a name is unknown, or the model has no such head.
@@ -204,7 +228,7 @@ class MOL(Estimator, Pretrained):
             "f5c": (self.f5c_first, self.f5c_second),
             "mer": (self.expression_head,),
         }
-        heads = {"flow": self.flow_head, "landmarks": self.landmark_head}
+        heads = {"flow": self.flow_head, "landmarks": self.landmark_head, "units": self.unit_head}
         return parts | {name: (head,) for name, head in heads.items() if head is not None}
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> "MOL":
@@ -258,6 +282,8 @@ def optimized(model: MOL, dtype: torch.dtype, compile: bool) -> MOL:
         model.landmark_head.fc1.to(dtype)
     model.stem.to(dtype)
     model.expression_head.to(dtype)
+    if model.unit_head is not None:
+        model.unit_head.to(dtype)
     if compile:
         compile_frozen(model)
     return model

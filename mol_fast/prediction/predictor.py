@@ -87,6 +87,8 @@ class Predictor:
         self.temperature = self.header.temperature
         self.device = choose_device(device)
         self.batch_size = batch_size
+        if only is not None:
+            model.unit_head = None
         if only == "flow":
             model.landmark_head = None
         elif only == "landmarks":

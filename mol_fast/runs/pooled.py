@@ -26,7 +26,7 @@ from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.names import Subject, label_subjects
 from mol_fast.utils.tables import csv_table
 
-TERMS = ["step", "total", "expression", "flow", "landmarks"]
+TERMS = ["step", "total", "expression", "flow", "landmarks", "units"]
 
 
 class PooledResults:

@@ -11,6 +11,7 @@ from mol_fast.training.inner import inner_subjects
 from mol_fast.training.settings import TrainSettings
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import Subject, find_subjects, label_subjects
+from mol_fast.vision.facs import UNKNOWN, unit_truth
 
 
 def make_folds(videos: Sequence[Video], settings: TrainSettings) -> list[Fold]:
@@ -78,6 +79,21 @@ def _of_data(
 def _folder(video: Video, folders: Sequence[Path]) -> Path:
     """Return the folder that a video was opened from; one set may lie in the folder of another."""
     return max((path for path in folders if video.path.is_relative_to(path)), key=lambda path: len(path.parts))
+
+
+def check_units(folds: Sequence[Fold], videos: Sequence[Video]) -> None:
+    """Check that every fold has action units to learn.
+
+    Raises:
+        UserError: no video to train on tells its action units.
+    """
+    annotated = {video.id.person for video in videos if set(unit_truth(video.action_units)) != {UNKNOWN}}
+    for fold in folds:
+        if not annotated - set(fold.subjects):
+            raise UserError(
+                f"--tasks has units, but no video to train on in fold {fold.name} tells its action units in index.csv: "
+                "give sets that do, such as --data heads or a release whose sheet names them, or leave units out"
+            )
 
 
 def split_clips(

@@ -75,6 +75,8 @@ def train(
     network, optimizer = fabric.setup(model.train(), optimizer)
     done = checkpoints.load(model, optimizer.optimizer) if checkpoints else 0
     criterion = _criterion(clips, settings).to(fabric.device)
+    if processes > 1:
+        synchronise(criterion)
     take = TrainingStep(fabric, model, network, optimizer, criterion, settings.clip_norm)
     pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
@@ -184,7 +186,8 @@ def _start_worker(number: int) -> None:
 
 def _criterion(clips: ClipDataset, settings: TrainSettings) -> JointLoss:
     weights = class_weights(class_counts(clips)) if settings.balance == "loss" else None
-    return JointLoss(settings.expression_weight, settings.flow_weight, settings.landmark_weight, weights)
+    of_tasks = settings.expression_weight, settings.flow_weight, settings.landmark_weight
+    return JointLoss(*of_tasks, weights, settings.unit_weight)
 
 
 def learning_rate_factor(settings: TrainSettings, step: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mol_fast.nn.config import FREEZABLE, PRESETS, TASKS, MOLConfig
+from mol_fast.nn.config import FREEZABLE, PAPER_TASKS, PRESETS, TASKS, MOLConfig
 from mol_fast.training.models import MODELS, has_steps, is_baseline
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
@@ -47,8 +47,9 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None, "freeze": (), "stills": 0}
+_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None, "freeze": (), "stills": 0, "unit_weight": 1.0}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
+_WEIGHTS = ("expression_weight", "flow_weight", "landmark_weight", "unit_weight")
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class TrainSettings:
     refused."""
     freeze: tuple[str, ...] = ()
     """Parts that are not trained, mostly with --init, separated by spaces or commas: stem (the first convolutions), f5c
-    (both blocks), and the heads mer, flow and landmarks. Norms of a frozen part use and keep their running statistics;
-    its dropout is off."""
+    (both blocks), and the heads mer, flow, landmarks and units. Norms of a frozen part use and keep their running
+    statistics; its dropout is off."""
     preset: Preset = "small"
     """Model: small (narrow flow head, for CPUs), paper, paper-exact (without --center and --difference), or official
     (the official code)."""
@@ -113,9 +114,10 @@ class TrainSettings:
     """Feed the flow head the difference to the next frame, too. Presets paper-exact and official never do."""
     neighbors: int = 4
     """Number of neighbours of a node in CCC, including the node itself."""
-    tasks: tuple[str, ...] = TASKS
-    """Tasks to learn, for ablations: mer (required), flow, landmarks, separated by spaces or commas. Other tasks have
-    no head, no loss and no score."""
+    tasks: tuple[str, ...] = PAPER_TASKS
+    """Tasks to learn: mer (required), flow, landmarks, separated by spaces or commas; fewer for ablations. Other tasks
+    have no head, no loss and no score. units adds twelve facial action units, which the paper does not have, for sets
+    whose index.csv names those of a video."""
     steps: int = 500
     """Number of optimiser steps. The weights of the last step are kept."""
     batch_size: int = 8
@@ -139,6 +141,8 @@ class TrainSettings:
     """Weight of the flow error in the loss: the squared error in squared pixels, divided by the 7 pairs of a clip."""
     landmark_weight: float = 0.3
     """Weight of the landmark error in the loss (in inter-ocular distances)."""
+    unit_weight: float = 1.0
+    """Weight of the binary cross-entropy of action units in the loss, with --tasks that name units."""
     balance: Literal["none", "loss", "sampler"] = "none"
     """Remedy for unequal classes. loss: weight the cross-entropy of a clip by the inverse number of training clips of
     its class. sampler: draw equally many clips of each class in an epoch, so that clips of rare classes repeat."""
@@ -204,7 +208,7 @@ class TrainSettings:
                 raise UserError(f"--{option} must be from {least} to {most}, got {getattr(self, name)}")
         if self.seed + self.seeds > SEEDS:
             raise UserError(f"--seed must be at most {SEEDS - self.seeds}, got {self.seed}")
-        for name in ("lr", "weight_decay", "clip_norm", "expression_weight", "flow_weight", "landmark_weight"):
+        for name in ("lr", "weight_decay", "clip_norm", *_WEIGHTS):
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} must be at least 0 and finite, got {getattr(self, name)}")

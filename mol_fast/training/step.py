@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mol_fast.nn.losses import JointLoss, LossTerms
-from mol_fast.nn.model import Estimator, MOLOutput
+from mol_fast.nn.model import Estimator, Output
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -120,15 +120,15 @@ class TrainingStep:
     def hold(self) -> Held:
         return Held(self.buffers)
 
-    def forward(self, batch: Batch) -> tuple[MOLOutput, Tensor | None]:
+    def forward(self, batch: Batch) -> tuple[Output, Tensor | None]:
         """Return the output of the clips, and the landmarks of the stills if the batch has any."""
         clips = [batch[name] for name in self.reads]
         return self.network(*clips, batch["stills"]) if "stills" in batch else (self.network(*clips), None)
 
-    def losses(self, output: MOLOutput, stills: Tensor | None, batch: Batch) -> LossTerms:
+    def losses(self, output: Output, stills: Tensor | None, batch: Batch) -> LossTerms:
         true = batch["label"], batch["flow"], batch["landmarks"]
         of_stills = None if stills is None else (stills, batch["still_landmarks"])
-        terms: LossTerms = self.criterion(output, *true, of_stills)
+        terms: LossTerms = self.criterion(output, *true, of_stills, batch.get("units"))
         return terms
 
     def backward(self, loss: Tensor) -> None:

@@ -158,6 +158,7 @@ def test_items(embedded_small: PreparedSet):
         "flow": ((2, 7, 128, 128), torch.float32),
         "landmarks": ((8, 68, 2), torch.float32),
         "label": ((), torch.int64),
+        "units": ((12,), torch.int8),
         "video": ((), torch.int64),
         "window": ((), torch.int64),
     }

@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mol_fast import F5C, MOL, JointLoss
+from mol_fast.nn.config import TASKS
 from mol_fast.nn.flow_layers import Conv
 from mol_fast.nn.sync import synchronise
 from mol_fast.training.balance import class_weights
+from mol_fast.vision.facs import UNKNOWN
 
 CLIPS = 4
 
@@ -25,7 +27,7 @@ CLIPS = 4
 def step(norm_stats: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
     """Loss, gradients and buffers, of `processes` together."""
     torch.manual_seed(0)
-    model = MOL(3, flow_width=0.05, frames=5, norm_stats=norm_stats)
+    model = MOL(3, flow_width=0.05, frames=5, norm_stats=norm_stats, tasks=TASKS)
     for block in (model.f5c_first, model.f5c_second):
         randomise(block)
     assert model.flow_head is not None
@@ -37,13 +39,16 @@ def step(norm_stats: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor
     flow = seeded(CLIPS, 2, 4, 128, 128, seed=1, dtype=torch.float64)
     landmarks = 64 + 20 * seeded(CLIPS, 5, 68, 2, seed=2, dtype=torch.float64)
     labels = torch.tensor([0, 2, 2, 1])
+    units = torch.randint(2, (CLIPS, 12), generator=torch.Generator().manual_seed(3))
+    units[0], units[1, 3], units[3, :5] = UNKNOWN, UNKNOWN, UNKNOWN  # 11 known ones in one half, 19 in the other
     own = slice(rank * CLIPS // processes, (rank + 1) * CLIPS // processes)
+    criterion = JointLoss(1.0, 10.0, 0.5, class_weights([3, 1, 6]).double(), 2.0)
     if processes > 1:
         synchronise(model)
+        synchronise(criterion)
     network = torch.nn.parallel.DistributedDataParallel(model) if processes > 1 else model
-    criterion = JointLoss(1.0, 10.0, 0.5, class_weights([3, 1, 6]).double())
     torch.manual_seed(1)  # of dropout
-    loss = criterion(network(clips[own]), labels[own], flow[own], landmarks[own]).total
+    loss = criterion(network(clips[own]), labels[own], flow[own], landmarks[own], None, units[own]).total
     loss.backward()
     loss = loss.detach()
     if processes > 1:

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from mol_fast import MOL, PRESETS, MOLOutput
 from mol_fast.data import ClipDataset, PreparedSet, get_protocol
-from mol_fast.nn.config import TASKS
+from mol_fast.nn.config import PAPER_TASKS, TASKS
 from mol_fast.nn.model import compile_frozen
 from mol_fast.training.fabric import make_fabric
 from mol_fast.training.fold import make_model
@@ -32,7 +32,7 @@ def quick() -> Iterator[None]:
 
 def model(*tasks: str) -> MOL:
     torch.manual_seed(0)
-    module = MOL(3, flow_width=0.02, frames=FRAMES, dropout=0.0, tasks=tasks or TASKS).eval()
+    module = MOL(3, flow_width=0.02, frames=FRAMES, dropout=0.0, tasks=tasks or PAPER_TASKS).eval()
     for block in (module.f5c_first, module.f5c_second):
         randomise(block)
     if module.flow_head is not None:

@@ -112,7 +112,7 @@ def test_nothing_frozen_is_no_part_of_the_identity():
 @pytest.mark.parametrize(
     ("more", "error"),
     [
-        (("--freeze", "head"), "--freeze has no head: choose among stem, f5c, mer, flow, landmarks"),
+        (("--freeze", "head"), "--freeze has no head: choose among stem, f5c, mer, flow, landmarks, units"),
         (
             ("--freeze", "landmarks"),
             "--freeze has no part landmarks in this model: choose among stem, f5c, mer, flow",

@@ -59,7 +59,7 @@ def test_configuration_of_tasks() -> None:
     assert MOLConfig.from_dict(older) == MOLConfig()
     with pytest.raises(ValueError, match="tasks must hold mer"):
         MOLConfig(tasks=("flow",))
-    with pytest.raises(ValueError, match="tasks must be one of mer, flow, landmarks, got 'pose'"):
+    with pytest.raises(ValueError, match="tasks must be one of mer, flow, landmarks, units, got 'pose'"):
         MOLConfig(tasks=("mer", "pose"))
 
 
