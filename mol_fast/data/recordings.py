@@ -67,8 +67,8 @@ class RecordingData(NamedTuple):
         first = max(0, min(first - missing // 2, len(numbers) - WINDOW))
         return slice(first, max(last, first + WINDOW))
 
-    def clip(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return frames (n, 144, 144) and landmarks (n, 68, 2) of a part, all in the alignment of its first frame."""
+    def clip(self, rows: slice | list[int]) -> tuple[Tensor, Tensor]:
+        """Return frames (n, 144, 144) and landmarks (n, 68, 2) of some rows, all in the alignment of the first one."""
         frames, landmarks, matrices = self.frames[rows], self.landmarks[rows], self.alignment[rows].numpy()
         if (matrices == matrices[0]).all():
             return frames, landmarks

@@ -34,7 +34,7 @@ from mol_fast.metrics import (
 )
 from mol_fast.metrics.intervals import KINDS
 from mol_fast.nn.model import MOL
-from mol_fast.nn.weights import FILE_NAME, find_weights
+from mol_fast.nn.weights import FILE_NAME, WeightsHeader, find_weights
 from mol_fast.runs.folder import SCORES, Fold
 from mol_fast.spotting import MainDirection, Spotter
 from mol_fast.utils.errors import UserError
@@ -253,7 +253,7 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
     subjects = sorted({recording.person for recording in recordings})
     folds = sorted(path.glob(f"folds/*/{FILE_NAME}")) if path.is_dir() and not (path / FILE_NAME).is_file() else []
     chosen: dict[tuple[int, Subject], tuple[bool, Path]] = {}
-    told: dict[Path, Weights] = {}
+    headers: dict[Path, WeightsHeader] = {}  # not the weights: a run may have gigabytes
     unknown = False
     unfinished = []
     for file in folds or [find_weights(path)]:
@@ -264,7 +264,8 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
         if folds and not (file.parent / SCORES).is_file():
             unfinished.append(file.parent.name)
             continue
-        weights = told[file] = Weights.load(file)
+        weights = Weights.load(file)
+        headers[file] = weights.header
         unknown = unknown or weights.trained_on is None
         for subject in subjects:
             names = {subject, str(subject)}
@@ -273,7 +274,7 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
             held_out = not names.isdisjoint(weights.header.test_subjects)
             if (seed, subject) not in chosen or (held_out and not chosen[seed, subject][0]):
                 chosen[seed, subject] = held_out, file
-    if not told:
+    if not headers:
         raise UserError(f"no fold of {path} is finished: repeat its train command, which resumes it")
     if not chosen:
         raise UserError(
@@ -281,10 +282,10 @@ def find_recognisers(path: Path, recordings: Sequence[Recording]) -> tuple[list[
             "them out, as with train --folds all"
         )
     found = []
-    for file, weights in told.items():
+    for file, header in headers.items():
         for seed in sorted({seed for (seed, _), (_, of) in chosen.items() if of == file}):
             of = frozenset(person for (number, person), (_, at) in chosen.items() if (number, at) == (seed, file))
-            found.append(Recogniser(seed, file, weights.header.classes, weights.header.protocol, of))
+            found.append(Recogniser(seed, file, header.classes, header.protocol, of))
     warnings = [f"Folds that are not finished are not used: {', '.join(unfinished)}."] if unfinished else []
     if len({item.classes for item in found}) > 1:
         raise UserError(f"the folds of {path} have different classes: give the folder of one run")
@@ -348,8 +349,8 @@ def _window(data: RecordingData, span: Interval) -> Tensor:
     numbers, times = data.numbers.numpy(), data.times.numpy()
     first, last = np.searchsorted(numbers, span.onset), np.searchsorted(numbers, span.offset, "right") - 1
     rows = moment_frames(times, int(first), int(max(first, last)))
-    frames, _ = data.clip(slice(rows[0], rows[-1] + 1))
-    return frames[[row - rows[0] for row in rows], MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
+    frames, _ = data.clip(rows)
+    return frames[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP]
 
 
 def _video(name: str, recording: Recording, true: Sequence[Interval], found: Sequence[Interval]) -> SpottedVideo:

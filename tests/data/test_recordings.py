@@ -115,6 +115,9 @@ def test_a_clip_has_one_alignment() -> None:
     frames, landmarks = moved.clip(slice(2, 10))
     assert torch.equal(frames[:, :, :-4], smooth[2:10, :, :-4])
     assert torch.allclose(landmarks, content().landmarks[2:10], atol=1e-4)
+    some, of_some = moved.clip([2, 5, 9])
+    assert torch.equal(some, frames[[0, 3, 7]])
+    assert torch.equal(of_some, landmarks[[0, 3, 7]])
 
 
 @pytest.mark.parametrize(
