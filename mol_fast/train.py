@@ -125,7 +125,7 @@ def _run_model(settings: TrainSettings) -> None:
         "protocol": protocol.name,
         "videos": len(videos),
         "subjects": subjects,
-        "labels": fingerprint(videos),
+        "labels": fingerprint(videos, "units" in settings.tasks),
     }
     first_alone(fabric, lambda: open_run(path, about, identity))
     if fabric.is_global_zero:

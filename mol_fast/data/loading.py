@@ -118,9 +118,17 @@ def sources(videos: Iterable[Video]) -> list[str]:
     return sorted({video.source for video in videos})
 
 
-def fingerprint(videos: Iterable[Video]) -> str:
-    """Return a digest of the index rows of `videos`, to tell apart sets with equal subjects and counts."""
-    rows = sorted([video.source, video.subject, video.name, video.label, video.frames] for video in videos)
+def fingerprint(videos: Iterable[Video], units: bool = False) -> str:
+    """Return a digest of the index rows of `videos`, to tell apart sets with equal subjects and counts.
+
+    Args:
+        videos: the videos.
+        units: their action units count, too.
+    """
+    rows = sorted(
+        [video.source, video.subject, video.name, video.label, video.frames, *([video.action_units] if units else [])]
+        for video in videos
+    )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

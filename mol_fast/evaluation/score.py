@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mol_fast.data import ClipDataset
 from mol_fast.metrics import Evaluation
-from mol_fast.nn.model import Estimator, MOLOutput
+from mol_fast.nn.model import Estimator, MOLOutput, MOLUnitsOutput
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.sample import SHOWN, Sample
 from mol_fast.utils.names import VideoId
@@ -45,11 +45,14 @@ def evaluate(
     for batch in DataLoader(clips, batch_size):
         with fabric.autocast():
             output = model(*(batch[name].to(fabric.device) for name in model.reads))
+        units = output.units.float().cpu() if isinstance(output, MOLUnitsOutput) else None
         flow, landmarks = (None if value is None else value.float().cpu() for value in (output.flow, output.landmarks))
         output = MOLOutput(output.logits.float().cpu(), flow, landmarks)
         videos = [clips.videos[index].id for index in batch["video"].tolist()]
-        true = batch["landmarks"][:, 1:]
-        evaluation.update(output.logits, batch["label"], videos, output.flow, batch["flow"], output.landmarks, true)
+        of_flow, of_landmarks = (flow, batch["flow"]), (landmarks, batch["landmarks"][:, 1:])
+        evaluation.update(
+            output.logits, batch["label"], videos, *of_flow, *of_landmarks, units=units, units_true=batch["units"]
+        )
         on_batch(batch, output)
     return evaluation
 

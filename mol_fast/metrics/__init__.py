@@ -1,4 +1,4 @@
-"""Scores of recognition, spotting, optical flow and landmarks.
+"""Scores of recognition, spotting, optical flow, landmarks and action units.
 
 Ratios are computed in float64 from counts and sums pooled over all batches and folds. They are never averaged over
 batches or folds.
@@ -36,6 +36,7 @@ from mol_fast.metrics.spotting import (
     spotting_scores,
     strs_score,
 )
+from mol_fast.metrics.units import UnitScores, unit_scores
 
 __all__ = [
     "BINS",
@@ -61,6 +62,7 @@ __all__ = [
     "SpottingCounts",
     "SpottingScores",
     "StrsScore",
+    "UnitScores",
     "VideoPrediction",
     "check_intervals",
     "confusion_matrix",
@@ -79,5 +81,6 @@ __all__ = [
     "spotting_scores",
     "strs_score",
     "temper",
+    "unit_scores",
     "video_scores",
 ]

@@ -1,4 +1,4 @@
-"""Collect predictions of an evaluation, and score recognition, flow and landmarks together."""
+"""Collect predictions of an evaluation, and score recognition, flow, landmarks and action units together."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,18 @@ from torch import Tensor
 from mol_fast.metrics.flow import FlowScores, FlowSums, flow_sums
 from mol_fast.metrics.landmarks import LandmarkScores, LandmarkSums, landmark_sums
 from mol_fast.metrics.recognition import Recognition, confusion_matrix, recognition_scores, video_scores
+from mol_fast.metrics.units import UnitScores, unit_scores
 from mol_fast.utils.names import VideoId
 
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of one evaluation; flow or landmarks are None if not predicted."""
+    """All scores of one evaluation; flow, landmarks or units are None if not predicted, units also if not annotated."""
 
     recognition: Recognition
     flow: FlowScores | None
     landmarks: LandmarkScores | None
+    units: UnitScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries, ready for JSON."""
@@ -31,7 +33,8 @@ class Scores:
 
         Names with "zero_flow" are errors of predicting no motion. "end_point_error_moving_share" is error / zero-flow
         error over moving pixels; above 1 is worse than predicting no motion. Scores of flow or landmarks are missing
-        if these were not predicted; scores of moving pixels are missing if nothing moves.
+        if these were not predicted; scores of moving pixels are missing if nothing moves. "unit_f1" is the mean F1 of
+        action units; it is missing if none was predicted, or none occurs.
         """
         values = {
             "accuracy": self.recognition.accuracy,
@@ -49,16 +52,23 @@ class Scores:
         if self.landmarks is not None:
             values["landmark_error"] = self.landmarks.error
             values["landmark_failure_rate"] = self.landmarks.failure_rate
+        if self.units is not None and self.units.f1 is not None:
+            values["unit_f1"] = self.units.f1
         return values
 
 
 @dataclass(frozen=True)
 class LabelledWindow:
-    """Probabilities of one window, one per class, with the identity and true class of its video."""
+    """Probabilities of one window, one per class, with the identity and true class of its video.
+
+    If action units were predicted, also `units`, the probability of each, and `units_true`, see `unit_truth`.
+    """
 
     video: VideoId
     label: int
     probabilities: tuple[float, ...]
+    units: tuple[float, ...] = ()
+    units_true: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,8 @@ class VideoPrediction:
         predicted: class with the highest mean probability; the first one if several are equal.
         probabilities: mean over windows, one per class.
         windows: number of windows.
+        units: mean probability of each action unit; empty if none was predicted.
+        units_true: what the annotation says about each, see `mol_fast.vision.facs.unit_truth`.
     """
 
     video: VideoId
@@ -78,6 +90,8 @@ class VideoPrediction:
     predicted: int
     probabilities: tuple[float, ...]
     windows: int
+    units: tuple[float, ...] = ()
+    units_true: tuple[int, ...] = ()
 
 
 class Evaluation:
@@ -93,6 +107,8 @@ class Evaluation:
         self._probabilities: list[Tensor] = []
         self._videos: list[VideoId] = []
         self._labels: dict[VideoId, int] = {}
+        self._units: list[Tensor] = []  # (W, 12), or (W, 0) without action units
+        self._units_true: dict[VideoId, tuple[int, ...]] = {}
 
     def update(
         self,
@@ -103,6 +119,8 @@ class Evaluation:
         flow_true: Tensor,
         landmarks: Tensor | None,
         landmarks_true: Tensor,
+        units: Tensor | None = None,
+        units_true: Tensor | None = None,
     ) -> None:
         """Add a batch of B windows, on any device.
 
@@ -112,10 +130,12 @@ class Evaluation:
             videos: the video of each window.
             flow, flow_true: (B, 2, T-1, H, W), pixels; flow is None if not predicted.
             landmarks, landmarks_true: (B, T-1, 68, 2), pixels, of frames 1..T-1; landmarks is None if not predicted.
+            units, units_true: (B, 12), logits of action units, and what the annotation of the video says, see
+                `mol_fast.vision.facs.unit_truth`; units is None if not predicted.
 
         Raises:
-            ValueError: shapes do not fit, a value is not finite, a label is out of range, or a video has two labels.
-                Then nothing of the batch is added.
+            ValueError: shapes do not fit, a value is not finite, a label is out of range, a video has two labels or
+                annotations, or only some windows have action units. Then nothing of the batch is added.
         """
         if logits.shape != (len(videos), len(self.classes)) or labels.shape != (len(videos),):
             raise ValueError(
@@ -124,13 +144,20 @@ class Evaluation:
             )
         if not logits.isfinite().all():
             raise ValueError("logits has values that are not finite")
+        if units is None or units_true is None:
+            units, units_true = logits[:, :0], labels[:, None][:, :0]
+        if units.shape != units_true.shape or not units.isfinite().all():
+            raise ValueError(f"units {tuple(units.shape)} must be finite, with a truth of the same shape")
         known = self._with_labels(videos, labels.tolist())
+        annotated = self._with_units(videos, map(tuple, units_true.tolist()), units.shape[1])
         flow_part = FlowSums() if flow is None else flow_sums(flow, flow_true)
         landmark_part = LandmarkSums() if landmarks is None else landmark_sums(landmarks, landmarks_true)
 
         self._labels = known
         self._videos += videos
         self._probabilities.append(logits.detach().double().softmax(1).cpu())
+        self._units_true = annotated
+        self._units.append(units.detach().double().sigmoid().cpu())
         self.flow += flow_part
         self.landmarks += landmark_part
 
@@ -138,12 +165,17 @@ class Evaluation:
         """Add everything that `other` collected, for example in another fold.
 
         Raises:
-            ValueError: the classes differ, or a video has two labels. Then nothing is added.
+            ValueError: the classes differ, only one of them has action units, or a video has two labels or annotations.
+                Then nothing is added.
         """
         if other.classes != self.classes:
             raise ValueError(f"classes must be {self.classes}, got {other.classes}")
         known = self._with_labels(other._labels, other._labels.values())
+        if other._units:
+            given = other._units_true
+            self._units_true = self._with_units(given, given.values(), other._units[0].shape[1])
         self._labels = known
+        self._units += other._units
         self._videos += other._videos
         self._probabilities += other._probabilities
         self.flow += other.flow
@@ -153,10 +185,10 @@ class Evaluation:
         """Return the predictions of all windows, in the order of addition."""
         if not self._videos:
             return []
-        rows = torch.cat(self._probabilities).tolist()
+        rows, units = torch.cat(self._probabilities).tolist(), torch.cat(self._units).tolist()
         return [
-            LabelledWindow(video, self._labels[video], tuple(row))
-            for video, row in zip(self._videos, rows, strict=True)
+            LabelledWindow(video, self._labels[video], tuple(row), tuple(of_units), self._units_true[video])
+            for video, row, of_units in zip(self._videos, rows, units, strict=True)
         ]
 
     @classmethod
@@ -181,13 +213,20 @@ class Evaluation:
         """Add windows as returned by `windows`. Sums of flow and landmarks are set separately.
 
         Raises:
-            ValueError: a label is out of range, or a video has two labels. Then nothing is added.
+            ValueError: a label is out of range, a video has two labels or annotations, or only some windows have action
+                units. Then nothing is added.
         """
         if not windows:
             return
         videos = [window.video for window in windows]
-        self._labels = self._with_labels(videos, [window.label for window in windows])
+        sizes = {len(window.units) for window in windows} | {len(window.units_true) for window in windows}
+        if len(sizes) > 1:
+            raise ValueError("some windows have action units, others have not")
+        known = self._with_labels(videos, [window.label for window in windows])
+        self._units_true = self._with_units(videos, [window.units_true for window in windows], min(sizes))
+        self._labels = known
         self._videos += videos
+        self._units.append(torch.tensor([window.units for window in windows], dtype=torch.float64))
         self._probabilities.append(torch.tensor([window.probabilities for window in windows], dtype=torch.float64))
 
     def videos(self) -> list[VideoPrediction]:
@@ -195,11 +234,15 @@ class Evaluation:
         if not self._videos:
             return []
         names, probabilities = video_scores(torch.cat(self._probabilities), self._videos)
+        _, units = video_scores(torch.cat(self._units), self._videos)
         predicted = probabilities.argmax(1).tolist()
         windows = Counter(self._videos)
+        rows = zip(names, predicted, probabilities.tolist(), units.tolist(), strict=True)
         return [
-            VideoPrediction(name, self._labels[name], best, tuple(row), windows[name])
-            for name, best, row in zip(names, predicted, probabilities.tolist(), strict=True)
+            VideoPrediction(
+                name, self._labels[name], best, tuple(row), windows[name], tuple(of_units), self._units_true[name]
+            )
+            for name, best, row, of_units in rows
         ]
 
     def compute(self) -> Scores:
@@ -211,10 +254,12 @@ class Evaluation:
         videos = self.videos()
         if not videos:
             raise ValueError("there are no videos to score")
+        units = torch.tensor([video.units for video in videos], dtype=torch.float64)
         return Scores(
             self._recognition(videos),
             self.flow.scores() if self.flow.pixels else None,
             self.landmarks.scores() if self.landmarks.frames else None,
+            unit_scores(units, torch.tensor([video.units_true for video in videos])),
         )
 
     def parts(self) -> dict[str, Recognition]:
@@ -242,4 +287,15 @@ class Evaluation:
                 raise ValueError(f"label {label} of video {video} is not one of {len(self.classes)} classes")
             if known.setdefault(video, label) != label:
                 raise ValueError(f"video {video} has two labels, {known[video]} and {label}")
+        return known
+
+    def _with_units(
+        self, videos: Iterable[VideoId], truths: Iterable[tuple[int, ...]], size: int
+    ) -> dict[VideoId, tuple[int, ...]]:
+        if self._units and self._units[0].shape[1] != size:
+            raise ValueError("some windows have action units, others have not")
+        known = dict(self._units_true)
+        for video, truth in zip(videos, truths, strict=True):
+            if known.setdefault(video, truth) != truth:
+                raise ValueError(f"video {video} has two annotations of action units")
         return known

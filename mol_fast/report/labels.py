@@ -22,6 +22,7 @@ LABELS = RECOGNITION | {
     "end_point_error_moving_share": "moving pixels, relative to zero flow",
     "landmark_error": "landmark error, % of inter-ocular distance",
     "landmark_failure_rate": f"landmark failures, share of frames over {FAILURE:.0f} %",
+    "unit_f1": "F1 of action units, mean over those that occur",
 }
 """Labels of all main scores, by name."""
 SUBJECTS = "held-out subjects"

@@ -29,6 +29,7 @@ from mol_fast.report.sections import (
     score_section,
     settings_section,
     synthetic_notice,
+    unit_sections,
 )
 from mol_fast.report.spread import count, over_seeds, spread
 from mol_fast.runs.pooled import PooledResults
@@ -144,6 +145,7 @@ def write_report(
         score_section(scores),
         *([] if losses is None else [loss_section(losses, trainings)]),
         class_section({seed: item.recognition for seed, item in scores.items()}),
+        *unit_sections(scores),
         *more,
         sample_section(samples, f"All clips are of seed {min(scores)}." if len(scores) > 1 else ""),
         settings_section("Configuration", config),

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from mol_fast.metrics import FAILURE, MOVING, FlowScores, LandmarkScores, Recognition, Scores
+from mol_fast.metrics.units import PRESENT
 from mol_fast.report.figures import curves_png
 from mol_fast.report.html import Html, element, notice, picture, section, table
 from mol_fast.report.spread import count, over_seeds, spread
+from mol_fast.vision.facs import UNIT_NAMES, UNITS
 
 _SYNTHETIC = (
     "These scores come from generated videos of known motion. They show whether training works; they are not "
@@ -67,6 +69,33 @@ def class_section(recognition: Mapping[int, Recognition]) -> Html:
     items = list(recognition.values())
     columns = element("div", _confusion(items), _classes(items), class_="columns")
     return section("Classes", element("p", text, class_="note"), columns)
+
+
+def unit_sections(scores: Mapping[int, Scores]) -> list[Html]:
+    """Show the scores of each action unit; no section if none were predicted, or none are annotated."""
+    items = [item.units for item in scores.values() if item.units is not None]
+    if not items:
+        return []
+    rows = [
+        (
+            f"{one[0].name}, {UNIT_NAMES[unit]}",
+            count([item.videos for item in one]),
+            count([item.predicted for item in one]),
+            spread([item.recall for item in one]),
+            spread([item.precision for item in one]),
+            spread([item.f1 for item in one]),
+        )
+        for unit, one in zip(UNITS, zip(*(item.per_unit for item in items), strict=True), strict=True)
+    ]
+    text = (
+        f"Beyond the paper. {count([item.videos for item in items])} videos have annotated action units; a unit is "
+        f"predicted if its probability, the mean over the windows of a video, is at least {PRESENT}. Mean F1 over the "
+        f"units that occur: {spread([item.f1 for item in items])}."
+    )
+    if len(items) > 1:
+        text += f" Means {over_seeds(scores)}; ± is the standard deviation."
+    head = ("action unit", "videos", "predicted", "recall", "precision", "F1")
+    return [section("Action units", element("p", text, class_="note"), table(head, rows))]
 
 
 def settings_section(title: str, settings: Mapping[str, object]) -> Html:

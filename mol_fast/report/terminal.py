@@ -67,6 +67,9 @@ def print_scores(pooled: PooledResults, subjects: str = SUBJECTS) -> None:
     if "landmark_error" in found:
         rows.add_row("landmark error", f"{value('landmark_error', '.2f')} % of inter-ocular distance")
         rows.add_row("landmark failures", f"{value('landmark_failure_rate')} of the frames, over {FAILURE:.0f} %")
+    if "unit_f1" in found:
+        videos = count([item.units.videos for item in pooled.scores.values() if item.units is not None])
+        rows.add_row("action units", f"F1 {value('unit_f1')}, mean over those that occur, {videos} annotated videos")
     console.print(rows)
     if parts := part_rows(pooled):
         _print_table(console, PARTS, parts)

@@ -21,7 +21,7 @@ from mol_fast.runs.megc2019 import fold_log
 from mol_fast.runs.sample import SHOWN, Sample
 from mol_fast.runs.selection import WARNING
 from mol_fast.runs.step_log import read_steps
-from mol_fast.runs.windows_table import probability_columns, video_columns
+from mol_fast.runs.windows_table import probability_columns, unit_columns, video_columns
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.names import Subject, label_subjects
 from mol_fast.utils.tables import csv_table
@@ -181,7 +181,8 @@ class PooledResults:
             for video in evaluation.videos():
                 names = {"label": classes[video.label], "predicted": classes[video.predicted]}
                 row = {"seed": seed, **video_columns(video.video), **names, "windows": video.windows}
-                rows.append(row | probability_columns(classes, video.probabilities))
+                units = unit_columns(video.units, video.units_true)
+                rows.append(row | probability_columns(classes, video.probabilities) | units)
         return rows
 
     def _log_rows(self) -> list[dict[str, Any]]:

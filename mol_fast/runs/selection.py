@@ -59,12 +59,17 @@ def write_scoring(folder: Path, scoring: Scoring) -> None:
     content = {
         "step": scoring.step,
         "classes": evaluation.classes,
-        "windows": [asdict(window) for window in evaluation.windows()],
+        "windows": [_told(window) for window in evaluation.windows()],
         **evaluation.sums(),
     }
     path = _path(folder, scoring.step)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, sealed_json(content))
+
+
+def _told(window: LabelledWindow) -> dict[str, object]:
+    """Return a window as plain values, without fields that are empty."""
+    return {name: value for name, value in asdict(window).items() if value != ()}
 
 
 def read_scoring(folder: Path, step: int) -> Scoring:

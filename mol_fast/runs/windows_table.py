@@ -1,18 +1,22 @@
 """windows.csv of a fold: a row per window, with its video, its true and predicted class, and the probabilities.
 
-A column of probabilities is called p_CLASS, so that no name of a class is that of another column.
+A column of probabilities is called p_CLASS, so that no name of a class is that of another column. If action units were
+predicted, au1, ... is the probability of each, and au1_true, ... what the annotation says: 1, 0, or empty if unknown.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mol_fast.metrics import Evaluation, LabelledWindow
 from mol_fast.utils.names import VideoId
 from mol_fast.utils.tables import csv_table, read_csv_table
+from mol_fast.vision.facs import UNITS, UNKNOWN
 
 _VIDEO = ("source", "subject", "video")
 _COLUMNS = ("window", "label", "predicted")
+_UNITS = tuple(f"au{unit}" for unit in UNITS)
+_TRUTH = {UNKNOWN: "", 0: "0", 1: "1"}
 _SLACK = 1e-6
 """Largest error of a sum of probabilities."""
 
@@ -27,6 +31,14 @@ def probability_columns(classes: Sequence[str], probabilities: Sequence[Any]) ->
     return {f"p_{name}": value for name, value in zip(classes, probabilities, strict=True)}
 
 
+def unit_columns(probabilities: Sequence[Any], truth: Sequence[int]) -> dict[str, Any]:
+    """Return the columns of a table with the probability of each action unit and its truth; none without units."""
+    if not probabilities:
+        return {}
+    told = {f"{name}_true": _TRUTH[value] for name, value in zip(_UNITS, truth, strict=True)}
+    return dict(zip(_UNITS, probabilities, strict=True)) | told
+
+
 def windows_table(evaluation: Evaluation) -> str:
     """Return the table of all windows of a fold."""
     classes = evaluation.classes
@@ -36,8 +48,9 @@ def windows_table(evaluation: Evaluation) -> str:
         number = seen[window.video] = seen.get(window.video, -1) + 1
         best = max(range(len(classes)), key=window.probabilities.__getitem__)
         names = {"window": number, "label": classes[window.label], "predicted": classes[best]}
-        rows.append(video_columns(window.video) | names | probability_columns(classes, window.probabilities))
-    return csv_table(rows, [*_VIDEO, *_COLUMNS, *probability_columns(classes, classes)])
+        units = unit_columns(window.units, window.units_true)
+        rows.append(video_columns(window.video) | names | probability_columns(classes, window.probabilities) | units)
+    return csv_table(rows, list(rows[0]) if rows else [*_VIDEO, *_COLUMNS, *probability_columns(classes, classes)])
 
 
 def read_windows(text: str, classes: Sequence[str], sources: Callable[[], Sequence[str]]) -> list[LabelledWindow]:
@@ -54,6 +67,8 @@ def read_windows(text: str, classes: Sequence[str], sources: Callable[[], Sequen
     rows = read_csv_table(text)
     columns = [*_VIDEO, *_COLUMNS, *(f"p_{name}" for name in classes)]
     earlier = bool(rows) and list(rows[0]) == ["video", *_COLUMNS, *classes]
+    if with_units := bool(rows) and _UNITS[0] in rows[0]:
+        columns += [*_UNITS, *(f"{name}_true" for name in _UNITS)]
     if rows and not earlier and list(rows[0]) != columns:
         raise ValueError(f"the columns are {', '.join(rows[0])}, must be {', '.join(columns)}")
     known = sources() if earlier else ()
@@ -63,8 +78,18 @@ def read_windows(text: str, classes: Sequence[str], sources: Callable[[], Sequen
         if row["label"] not in classes or abs(sum(values) - 1) > _SLACK:
             raise ValueError(f"line {line} has no class {row['label']}, or its probabilities do not add up to 1")
         video = _earlier(row["video"], known) if earlier else VideoId(*(row[name] for name in _VIDEO))
-        windows.append(LabelledWindow(video, classes.index(row["label"]), values))
+        units = _read_units(row, line) if with_units else ((), ())
+        windows.append(LabelledWindow(video, classes.index(row["label"]), values, *units))
     return windows
+
+
+def _read_units(row: Mapping[str, str], line: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Return the probability of each action unit in a row, and its truth."""
+    truth = {text: value for value, text in _TRUTH.items()}
+    told = [row[f"{name}_true"] for name in _UNITS]
+    if not truth.keys() >= {*told}:
+        raise ValueError(f"line {line} has a truth of action units other than 1, 0 and nothing")
+    return tuple(_probability(row[name], line) for name in _UNITS), tuple(truth[text] for text in told)
 
 
 def _probability(text: str, line: int) -> float:

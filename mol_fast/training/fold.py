@@ -126,7 +126,7 @@ def run_fold(
                 write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
                 model.train()
 
-        data = [info["classes"], info["test_subjects"], fingerprint(videos)]
+        data = [info["classes"], info["test_subjects"], fingerprint(videos, "units" in settings.tasks)]
         checkpoints = _checkpoints(folder, settings, fabric, data)
         _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
         if first:
