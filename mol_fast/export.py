@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mol_fast.cli import run_program
 from mol_fast.nn.weights import find_weights, load_described
-from mol_fast.prediction.exported import SUFFIXES, UNITS, Format, export_model
+from mol_fast.prediction.exported import OUTPUTS, SUFFIXES, Format, export_model
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
 
@@ -20,8 +20,9 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
 
     The input is uint8 (B, 8, 128, 128): 8 grey frames of an aligned face, for any number B of clips. The model
     normalises them itself. Outputs are class probabilities (with the temperature of the weights, if they tell one),
-    optical flow and landmarks, as far as the model was trained for them. The file holds the names of the classes and
-    the units. It is written only if it agrees with the model.
+    optical flow, landmarks and probabilities of facial action units, as far as the model was trained for them. The file
+    holds the names of the classes, the units of the outputs, and the list of action units. It is written only if it
+    agrees with the model.
 
     Args:
         weights: Folder of a run or fold, weights file (.safetensors), or owner/name of the hub.
@@ -48,7 +49,7 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
         "weights": file_sha256(file),
     }
     export_model(model, out, format, about, header.temperature or 1.0)
-    parts = ", ".join(name for name in UNITS if name == "probabilities" or name in model.config.tasks)
+    parts = ", ".join(OUTPUTS[task] for task in model.config.tasks)
     print(f"written to {out}: {parts}; {out.stat().st_size / 1e6:.1f} MB; it agrees with the model")
 
 

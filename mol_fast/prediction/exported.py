@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from mol_fast.data.clips import normalise_frames
-from mol_fast.nn.model import MOL
+from mol_fast.nn.model import MOL, MOLUnitsOutput
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.limits import MOST_BATCH
+from mol_fast.vision import facs
 from mol_fast.vision.sizes import CROP, WINDOW
 
 Format = Literal["onnx", "pt2", "aoti"]
@@ -34,7 +35,10 @@ UNITS = {
     "probabilities": "(B, K), of the classes",
     "flow": "(B, 2, 7, 128, 128), from each frame to the next, pixels of the crop; first x (columns), then y (rows)",
     "landmarks": "(B, 7, 68, 2), iBUG points (x, y) of frames 2 to 8, pixels of the crop",
+    "action_units": "(B, 12), probabilities of the facial action units that action_units lists",
 }
+OUTPUTS = {"mer": "probabilities", "flow": "flow", "landmarks": "landmarks", "units": "action_units"}
+"""The output of each task."""
 Run = Callable[[npt.NDArray[np.uint8]], Sequence[npt.NDArray[np.float32]]]
 
 
@@ -50,12 +54,12 @@ class AlignedFrames(nn.Module):
         super().__init__()
         self.model = model
         self.temperature = temperature
-        tasks = model.config.tasks
-        self.outputs = ("probabilities", *(name for name in ("flow", "landmarks") if name in tasks))
+        self.outputs = tuple(OUTPUTS[task] for task in model.config.tasks)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         output = self.model(normalise_frames(frames)[:, None])
-        parts = ((output.logits / self.temperature).softmax(-1), output.flow, output.landmarks)
+        units = output.units.sigmoid() if isinstance(output, MOLUnitsOutput) else None
+        parts = ((output.logits / self.temperature).softmax(-1), output.flow, output.landmarks, units)
         return tuple(part for part in parts if part is not None)
 
 
@@ -82,8 +86,9 @@ def export_model(
     if target.suffix != SUFFIXES[format]:
         raise UserError(f"the file is {target}, the format {format} needs the ending {SUFFIXES[format]}")
     module = AlignedFrames(model, temperature).eval()
+    listed = {"action_units": facs.UNITS} if "units" in model.config.tasks else {}
     metadata = json.dumps(
-        {**about, "frames": f"uint8 (B, {WINDOW}, {CROP}, {CROP}), grey, aligned", "units": _units(module)}
+        {**about, **listed, "frames": f"uint8 (B, {WINDOW}, {CROP}, {CROP}), grey, aligned", "units": _units(module)}
     )
     part = target.with_name(f".write-{secrets.token_hex(8)}{target.suffix}")
     try:

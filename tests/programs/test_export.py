@@ -14,6 +14,7 @@ import torch
 from harness.predict_scene import CLASSES, write_weights
 
 from mol_fast import MOL, PRESETS
+from mol_fast.data.clips import normalise_frames
 from mol_fast.export import main
 from mol_fast.nn.weights import load_weights, save_weights
 from mol_fast.prediction import exported
@@ -30,10 +31,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def one_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that predict the expression alone."""
+def some_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that predict the expression and action units."""
     path = tmp_path_factory.mktemp("run") / "weights.safetensors"
-    save_weights(path, MOL(config=replace(PRESETS["small"], tasks=("mer",))), {"classes": list(CLASSES)})
+    save_weights(path, MOL(config=replace(PRESETS["small"], tasks=("mer", "units"))), {"classes": list(CLASSES)})
     return path
 
 
@@ -66,25 +67,31 @@ def test_the_example_runs_onnx_without_torch(weights: Path, tmp_path: Path, caps
     assert set(about["units"]) == {"probabilities", "flow", "landmarks"}
 
 
-def test_a_program_of_pytorch_with_the_tasks_of_the_weights(one_task: Path, tmp_path: Path) -> None:
+def test_a_program_of_pytorch_with_the_tasks_of_the_weights(some_tasks: Path, tmp_path: Path) -> None:
     path = tmp_path / "mol.pt2"
-    assert main([str(one_task), str(path), "--format", "pt2"]) == 0
+    assert main([str(some_tasks), str(path), "--format", "pt2"]) == 0
     told = {"mol_fast": ""}
     program = torch.export.load(path, extra_files=told)
-    assert list(json.loads(told["mol_fast"])["units"]) == ["probabilities"]
-    model, _ = load_weights(one_task)
+    about = json.loads(told["mol_fast"])
+    assert list(about["units"]) == ["probabilities", "action_units"]
+    assert about["action_units"] == [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17]
+    model, _ = load_weights(some_tasks)
     frames = torch.from_numpy(clips(3))
     with torch.no_grad():
-        (found,), (expected,) = program.module()(frames), AlignedFrames(model)(frames)
+        found, expected = program.module()(frames), AlignedFrames(model)(frames)
+        logits = model(normalise_frames(frames)[:, None]).units
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[1], logits.sigmoid(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(os.environ.get("MOL_FAST_AOT") != "all", reason="compiles for a minute; MOL_FAST_AOT=all runs it")
-def test_compiled_code(one_task: Path, tmp_path: Path) -> None:
-    assert main([str(one_task), str(tmp_path / "mol.pt2"), "--format", "aoti"]) == 0
+def test_compiled_code(some_tasks: Path, tmp_path: Path) -> None:
+    assert main([str(some_tasks), str(tmp_path / "mol.pt2"), "--format", "aoti"]) == 0
 
 
-def test_a_file_that_disagrees_is_not_written(one_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_disagrees_is_not_written(
+    some_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exported.torch.export, "export", lambda *_, **__: None)
 
     def wrong(program: object, path: Path, *_: object) -> exported.Run:
@@ -95,13 +102,13 @@ def test_a_file_that_disagrees_is_not_written(one_task: Path, tmp_path: Path, mo
     with pytest.raises(
         UserError, match=r"mol.onnx is not written: the output probabilities differs from that of the model by"
     ):
-        export_model(load_weights(one_task)[0], tmp_path / "mol.onnx", "onnx", {})
+        export_model(load_weights(some_tasks)[0], tmp_path / "mol.onnx", "onnx", {})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_in_training_is_refused(one_task: Path, tmp_path: Path) -> None:
+def test_a_model_in_training_is_refused(some_tasks: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the model is in training mode, call model\.eval"):
-        export_model(load_weights(one_task)[0].train(), tmp_path / "mol.onnx", "onnx", {})
+        export_model(load_weights(some_tasks)[0].train(), tmp_path / "mol.onnx", "onnx", {})
 
 
 @pytest.mark.parametrize(
@@ -115,19 +122,19 @@ def test_a_model_in_training_is_refused(one_task: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_sentence(
-    one_task: Path, tmp_path: Path, monkeypatch, capsys, options: list[str], sentence: str
+    some_tasks: Path, tmp_path: Path, monkeypatch, capsys, options: list[str], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.onnx").mkdir()
-    assert main([option.format(weights=one_task) for option in options]) == 2
+    assert main([option.format(weights=some_tasks) for option in options]) == 2
     printed = capsys.readouterr().err
     assert sentence in printed
     assert printed.count("\n") == 1
 
 
-def test_missing_packages_are_named(one_task: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_missing_packages_are_named(some_tasks: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(exported.torch.export, "export", lambda *_, **__: None)
-    assert main([str(one_task), str(tmp_path / "mol.onnx")]) == 2
+    assert main([str(some_tasks), str(tmp_path / "mol.onnx")]) == 2
     assert "onnxruntime is not installed: pip install 'mol-fast[export]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
