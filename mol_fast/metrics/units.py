@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mol_fast.metrics.recognition import ClassScores
-from mol_fast.vision.facs import UNITS, UNKNOWN
-
-PRESENT = 0.5
-"""Least probability of a unit that counts as predicted."""
+from mol_fast.vision.facs import PRESENT, UNITS, UNKNOWN
 
 
 @dataclass(frozen=True)

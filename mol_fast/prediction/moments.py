@@ -15,6 +15,7 @@ from mol_fast.spotting import GAP, LEAST_FPS, Moment, Spotter, is_slow
 from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
+from mol_fast.vision.facs import predicted_units
 from mol_fast.vision.sizes import WINDOW
 from mol_fast.vision.tracking import Follower, Sight, Track
 from mol_fast.vision.video import FrameSource, Picture, grey
@@ -169,10 +170,11 @@ def _recognised(
         first: index in the source of frame 0.
         person: number of the person.
     """
-    label = probability = sentence = None
+    label = probability = sentence = predicted = None
     if found is not None:
         best = int(found.probabilities.argmax())
         label, probability = classes[best], float(found.probabilities[best])
+        predicted = None if found.units is None else predicted_units(found.units)
         if found.explanation is not None and found.face is not None and moment.motion is not None:
             units = find_units(moment.motion, transform(found.face.landmarks, found.matrix))
             sentence = describe(moment.regions, units)
@@ -185,4 +187,5 @@ def _recognised(
         probability=probability,
         person=str(person),
         sentence=sentence,
+        units=predicted,
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from mol_fast.data.clips import normalise_frames
 from mol_fast.explain import Explainer, Explanation
 from mol_fast.metrics import temper
+from mol_fast.nn.model import MOLUnitsOutput
 from mol_fast.nn.weights import find_weights, load_described
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
@@ -37,6 +38,7 @@ class Estimate(NamedTuple):
     probabilities: npt.NDArray[np.float32]  # (B, K), without temperature
     flow: npt.NDArray[np.float32] | None  # (B, 2, 7, 128, 128), in pixels of the crop
     landmarks: npt.NDArray[np.float32] | None  # (B, 7, 68, 2), of the second frame of each pair, in pixels of the crop
+    units: npt.NDArray[np.float32] | None  # (B, 12), probabilities of action units
 
 
 class Predictor:
@@ -138,7 +140,8 @@ class Predictor:
         """
         with _fits(len(clips)):
             output = self._model(clips[:, None].to(self.device))
-        heads = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks))
+        units = output.units.float().sigmoid() if isinstance(output, MOLUnitsOutput) else None
+        heads = (None if part is None else _numpy(part) for part in (output.flow, output.landmarks, units))
         estimate = Estimate(_numpy(output.logits.float().softmax(-1)), *heads)
         if not all(np.isfinite(part).all() for part in estimate if part is not None):
             raise UserError(f"the model returns non-finite values for {name}, train it again")
@@ -148,7 +151,7 @@ class Predictor:
         frames = torch.from_numpy(np.stack([centre(item.frames) for item in batch])).to(self.device)
         clips = normalise_frames(frames)
         start, end = batch[0].window.start, batch[-1].window.end
-        probabilities, flow, landmarks = self.estimate(clips, f"frames {start} to {end}")
+        probabilities, flow, landmarks, units = self.estimate(clips, f"frames {start} to {end}")
         if self.temperature is not None:
             probabilities = temper(probabilities, self.temperature).astype(np.float32)
         explanations: Sequence[Explanation | None] = [None] * len(batch)
@@ -162,6 +165,7 @@ class Predictor:
                 None if flow is None else flow[i],
                 None if landmarks is None else landmarks[i],
                 explanations[i],
+                None if units is None else units[i],
             )
             for i, item in enumerate(batch)
         ]
@@ -259,13 +263,14 @@ def _to_source(
     flow: Flow | None,
     landmarks: npt.NDArray[np.float32] | None,
     explanation: Explanation | None,
+    units: npt.NDArray[np.float32] | None,
 ) -> tuple[WindowPrediction, Flow | None]:
     matrix = centre_crop(item.matrix, FRAME, CROP)
     points = None if landmarks is None else transform(landmarks, inverse(matrix)).astype(np.float32)
     mean_flow = None if flow is None else float(np.hypot(flow[0], flow[1]).mean())
     seen = remark(centre(item.frames))
     place = matrix, item.face, item.anchor
-    return WindowPrediction(item.window, probabilities, points, mean_flow, *place, seen, explanation), flow
+    return WindowPrediction(item.window, probabilities, points, mean_flow, *place, seen, explanation, units), flow
 
 
 def centre(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix
 from mol_fast.vision.faces import Face
+from mol_fast.vision.facs import UNITS
 from mol_fast.vision.sizes import CROP, PAIRS
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class WindowPrediction:
     anchor: int  # frame of that face
     remark: str | None = None  # why the prediction says nothing, see `remark`
     explanation: Explanation | None = None  # what moved the score of its class, and the face; None if not asked for
+    units: npt.NDArray[np.float32] | None = None  # (12,), probabilities of action units; None without this task
 
 
 class Search(NamedTuple):
@@ -86,6 +88,15 @@ class Prediction:
     def label(self) -> str | None:
         """The most probable class of the clip; None of a video with moments."""
         return None if self.probabilities is None else self.classes[int(self.probabilities.argmax())]
+
+    @property
+    def units(self) -> npt.NDArray[np.float32] | None:
+        """Probability of each action unit in the clip (12,), the mean over windows; None without this task.
+
+        The units are those of `mol_fast.vision.facs.UNITS`. None of a video with moments, too: its windows have them.
+        """
+        found = [item.units for item in self.windows if item.units is not None]
+        return None if self.probabilities is None or not found else np.asarray(np.mean(found, axis=0))
 
     def without(self) -> str | None:
         """Say which tasks the weights were trained without; None if none is missing."""
@@ -196,7 +207,8 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     pixels, as a player shows them. mean_flow is in pixels of the crop. Times are the time stamps of the frames in
     seconds, or null if the source has none. Landmarks and mean_flow are null if the weights were trained without them.
     temperature calibrates all probabilities; null if the weights tell none. A class is uncertain if its probability is
-    below `confidence`. A remark says why a window shows nothing, or is null. An explanation has the values of
+    below `confidence`. action_units are probabilities, which are not calibrated; null if the weights were trained
+    without units. A remark says why a window shows nothing, or is null. An explanation has the values of
     `Explanation.summary`, or is null if it was not asked for; its sentence comes from the flow that the model predicts,
     that of a moment from the motion that was measured.
 
@@ -231,7 +243,9 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
 
 def _clip(prediction: Prediction, mean: npt.NDArray[np.float32]) -> dict[str, Any]:
     uncertain = prediction.is_uncertain(float(mean.max()))
-    return {"class": prediction.label, "uncertain": uncertain, "probabilities": _named(prediction.classes, mean)}
+    named = _named(prediction.classes, mean)
+    units = _named_units(prediction.units)
+    return {"class": prediction.label, "uncertain": uncertain, "probabilities": named, "action_units": units}
 
 
 def _moments(prediction: Prediction, moments: tuple[Moment, ...]) -> list[dict[str, Any]]:
@@ -254,6 +268,7 @@ def _window(whole: Prediction, prediction: WindowPrediction) -> dict[str, Any]:
         "class": whole.classes[int(prediction.probabilities.argmax())],
         "uncertain": whole.is_uncertain(float(prediction.probabilities.max())),
         "probabilities": _named(whole.classes, prediction.probabilities),
+        "action_units": _named_units(prediction.units),
         "remark": prediction.remark,
         "explanation": None if prediction.explanation is None else prediction.explanation.summary(),
         "mean_flow": None if mean_flow is None else round(mean_flow, 4),
@@ -277,6 +292,10 @@ def _span(prediction: Prediction, window: Window) -> dict[str, Any]:
 def _face(face: Face, frame: int) -> dict[str, Any]:
     box = [round(side, 1) for side in face.box]
     return {"frame": frame, "box": box, "score": round(face.score, 3), "faces": face.found}
+
+
+def _named_units(probabilities: npt.NDArray[np.float32] | None) -> dict[str, float] | None:
+    return None if probabilities is None else _named(tuple(f"AU{unit}" for unit in UNITS), probabilities)
 
 
 def _named(classes: tuple[str, ...], probabilities: npt.NDArray[np.float32]) -> dict[str, float]:

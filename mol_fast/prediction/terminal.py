@@ -9,6 +9,7 @@ import numpy as np
 from mol_fast.prediction.aligned import describe
 from mol_fast.prediction.result import Prediction, Search
 from mol_fast.utils.terminal import make_console
+from mol_fast.vision.facs import predicted_units
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -67,8 +68,10 @@ def _print_moments(console: "Console", result: Prediction, searched: Search) -> 
         return
     console.print(("1 moment" if len(moments) == 1 else f"{len(moments)} moments") + length)
     table = Table()
-    for name in ("moment", "seconds", "kind", "class", "strength", "regions"):
-        table.add_column(name, justify="left" if name in ("kind", "class", "regions") else "right")
+    with_units = any(item.units is not None for item in moments)
+    more = ("action units",) if with_units else ()
+    for name in ("moment", "seconds", "kind", "class", "strength", "regions", *more):
+        table.add_column(name, justify="right" if name in ("moment", "seconds", "strength") else "left")
     for number, item in enumerate(moments[:_TABLE_ROWS], start=1):
         table.add_row(
             str(number),
@@ -77,6 +80,7 @@ def _print_moments(console: "Console", result: Prediction, searched: Search) -> 
             Text(result.verdict_of(item)),
             f"{item.strength:.1f} %",
             item.sentence or ", ".join(map(str, item.regions)),
+            *([", ".join(map(str, item.units or ()))] if with_units else []),
         )
     console.print(table)
     if len(moments) > _TABLE_ROWS:
@@ -84,12 +88,15 @@ def _print_moments(console: "Console", result: Prediction, searched: Search) -> 
 
 
 def _print_verdict(console: "Console", result: Prediction) -> None:
-    """Say that the class of a clip is uncertain, if it is."""
+    """Say that the class of a clip is uncertain, if it is, and which action units are predicted."""
     if result.label is not None and result.probabilities is not None:
         best = float(result.probabilities.max())
         if result.is_uncertain(best):
             text = f"clip: {result.verdict(result.label, best)}, no class reaches {result.confidence:.2f}"
             console.print(text, markup=False, highlight=False)
+    if result.units is not None:
+        units = ", ".join(f"{unit} ({unit.name})" for unit in predicted_units(result.units))
+        console.print(f"clip: action units {units or 'none'}", markup=False, highlight=False)
 
 
 def _table(result: Prediction) -> "Table":

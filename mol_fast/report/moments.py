@@ -14,6 +14,7 @@ from mol_fast.report.html import Html, captioned, element, notice, picture, sect
 from mol_fast.report.labels import SYNTHETIC, largest_shares, sources_in_words
 from mol_fast.spotting import Moment, RegionMotion, ShownMoment, View
 from mol_fast.spotting.region_motion import SPAN
+from mol_fast.vision.facs import PRESENT, UNITS
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.heat import SCALE, heat_legend, lay_heat
 from mol_fast.vision.pictures import encoded_png
@@ -97,7 +98,8 @@ def _meaning(weights: WeightsHeader, shown: Sequence[ShownMoment]) -> list[str]:
             "with 0.70, about 70 of 100 are right. A moment that is no expression is right in no class."
         )
     explained = any(item.heat is not None or item.moment.sentence is not None for item in shown)
-    return [*trained_on(weights), calibrated, *_MEANING, *(_EXPLAINED if explained else ())]
+    predicted = [_PREDICTED] if any(item.moment.units is not None for item in shown) else []
+    return [*trained_on(weights), calibrated, *_MEANING, *(_EXPLAINED if explained else ()), *predicted]
 
 
 SYNTHETIC_WORDS = (
@@ -126,6 +128,12 @@ _EXPLAINED = (
     "what the person felt, and not that the class is right.",
     "Action units are guesses: those of a simplified table that together explain the measured motion of the regions. "
     "They do not come from the class, and the class does not come from them.",
+)
+
+
+_PREDICTED = (
+    f"Action units that the weights predict have a probability of at least {PRESENT}, which is not calibrated. The "
+    f"weights know {', '.join(map(str, UNITS[:-1]))} and {UNITS[-1]}; what else moves, they do not tell."
 )
 
 
@@ -234,7 +242,15 @@ def _classes(item: ShownMoment) -> list[Html]:
     if item.probabilities is None:
         return [element("p", "No class: the face cannot be seen well in its frames.")]
     rows = [(name, share_bar(value), f"{value:.2f}") for name, value in item.probabilities.items()]
-    return [element("p", f"Class: {item.verdict}."), table((), rows)]
+    return [element("p", f"Class: {item.verdict}."), table((), rows), *_units(item.moment)]
+
+
+def _units(moment: Moment) -> list[Html]:
+    """Return the action units that the weights predict, in words."""
+    if moment.units is None:
+        return []
+    words = ", ".join(f"{unit.name} (AU{unit.number}) {unit.probability:.2f}" for unit in moment.units)
+    return [element("p", f"Action units that the weights predict: {words or 'none'}.")]
 
 
 def _photograph(pixels: npt.NDArray[np.uint8], caption: str) -> Html:

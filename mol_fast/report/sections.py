@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from mol_fast.metrics import FAILURE, MOVING, FlowScores, LandmarkScores, Recognition, Scores
-from mol_fast.metrics.units import PRESENT
 from mol_fast.report.figures import curves_png
 from mol_fast.report.html import Html, element, notice, picture, section, table
 from mol_fast.report.spread import count, over_seeds, spread
-from mol_fast.vision.facs import UNIT_NAMES, UNITS
+from mol_fast.vision.facs import PRESENT, UNIT_NAMES, UNITS
 
 _SYNTHETIC = (
     "These scores come from generated videos of known motion. They show whether training works; they are not "

@@ -12,6 +12,7 @@ from mol_fast.spotting.movements import LONGEST, Movement, even_course, find_mov
 from mol_fast.spotting.region_motion import RegionMotion
 from mol_fast.spotting.regions import Array
 from mol_fast.spotting.tracker import Sample, Tracker
+from mol_fast.vision.facs import PredictedUnit
 
 LEAST_FPS = 15.0
 """Frames per second below which only macro-expressions are spotted: a micro-expression would show in too few frames."""
@@ -36,6 +37,7 @@ class Moment:
         person: whose face it is, if there are several.
         motion: (regions, 2), displacement of each of `REGIONS` from onset to apex, in distances of the eyes.
         sentence: what moves, in words with action units, once it is explained.
+        units: action units that a model predicts, most probable first; None if it does not predict any unit.
     """
 
     onset: int
@@ -52,6 +54,7 @@ class Moment:
     person: str | None = None
     motion: Array | None = field(default=None, compare=False, repr=False)
     sentence: str | None = None
+    units: tuple[PredictedUnit, ...] | None = None
 
     @property
     def interval(self) -> Interval:

@@ -8,7 +8,7 @@ from mol_fast.utils.tables import csv_table
 
 COLUMNS = (
     *("onset", "apex", "offset", "onset_seconds", "apex_seconds", "offset_seconds", "kind"),
-    *("class", "probability", "strength", "regions", "person", "sentence"),
+    *("class", "probability", "strength", "regions", "person", "sentence", "action_units"),
 )
 
 
@@ -34,4 +34,5 @@ def moment_row(moment: Moment) -> dict[str, Any]:
         "regions": "; ".join(map(str, moment.regions)),
         "person": moment.person,
         "sentence": moment.sentence,
+        "action_units": None if moment.units is None else "; ".join(map(str, moment.units)),
     }

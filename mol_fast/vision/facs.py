@@ -4,6 +4,8 @@ Numbers and names are those of the Facial Action Coding System (FACS; Ekman, Fri
 """
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 UNIT_NAMES = {
     1: "inner brow raiser",
@@ -29,6 +31,29 @@ They are the twelve that six sets of micro-expressions have in common (CD6ME; Va
 and Evaluation Issues in Micro-Expression Analysis, IEEE Transactions on Affective Computing, 2023).
 """
 UNKNOWN = -1
+PRESENT = 0.5
+"""Least probability of a unit that counts as predicted."""
+
+
+class PredictedUnit(NamedTuple):
+    """An action unit that a model predicts, and its probability."""
+
+    number: int
+    probability: float
+
+    @property
+    def name(self) -> str:
+        """Its name in FACS."""
+        return UNIT_NAMES[self.number]
+
+    def __str__(self) -> str:
+        return f"AU{self.number} {self.probability:.2f}"
+
+
+def predicted_units(probabilities: Iterable[float]) -> tuple[PredictedUnit, ...]:
+    """Return those of `UNITS` whose probabilities are at least `PRESENT`, most probable first."""
+    units = (PredictedUnit(unit, float(value)) for unit, value in zip(UNITS, probabilities, strict=True))
+    return tuple(sorted((unit for unit in units if unit.probability >= PRESENT), key=lambda unit: -unit.probability))
 
 
 def unit_truth(annotation: str) -> tuple[int, ...]:

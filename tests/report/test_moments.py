@@ -17,6 +17,7 @@ from mol_fast.nn.weights import WeightsHeader
 from mol_fast.report.chart import MOST_MARKED, clock
 from mol_fast.report.moments import write_moments_report
 from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion, ShownMoment, View
+from mol_fast.vision.facs import predicted_units
 from mol_fast.vision.flow_color import flow_to_color
 
 EVIL = "<script>alert('1')</script>"
@@ -207,3 +208,19 @@ def test_a_browser_shows_it(tmp_path: Path, width: int, dark: bool) -> None:
     assert len(columns) == np.ptp(columns) + 1
     assert 0.5 * width < columns.mean() < 0.7 * width
     assert 0.02 * width < len(columns) < 0.06 * width
+
+
+def test_predicted_action_units_are_told_in_words(tmp_path: Path) -> None:
+    units = predicted_units(0.4 + 0.1 * np.eye(12)[3] + 0.5 * np.eye(12)[8])
+    shown = [
+        replace(item, moment=replace(item.moment, units=found))
+        for item, found in zip(SHOWN, (units, None, ()), strict=True)
+    ]
+    source, _ = write(tmp_path, shown=[*shown[:2], replace(shown[2], view=view(2))])
+    assert (
+        "Action units that the weights predict: lip corner puller (AU12) 0.90, upper lid raiser (AU5) 0.50." in source
+    )
+    assert source.count("Action units that the weights predict: ") == 2
+    assert "Action units that the weights predict: none." in source
+    assert "is not calibrated. The weights know 1, 2, 4, 5" in source
+    assert "Action units" not in write(tmp_path)[0]

@@ -15,6 +15,7 @@ from mol_fast.metrics.intervals import overlap
 from mol_fast.spotting import REGIONS, MainDirection, Moment, Region, Spotter, moments_csv, spot, spotter
 from mol_fast.spotting.tracker import Sample, Tracker
 from mol_fast.utils.tables import read_csv_table
+from mol_fast.vision.facs import PredictedUnit
 
 FRAME, LANDMARKS = np.zeros((144, 144), np.uint8), np.zeros((68, 2))
 
@@ -154,13 +155,14 @@ def test_regions_that_moved_come_strongest_first(written: type[Written]) -> None
 def test_the_table_of_moments() -> None:
     motion = Region("left mouth corner", -1.2, -0.9), Region("chin", 0.1, -0.8)
     told = Moment(12, 15, 22, 0.4, 0.5, 0.73333333, "micro", 1.5, motion)
-    assert moments_csv(
-        [told, replace(told, label="happiness", probability=0.71234, person="2", sentence="lifts the chin")]
-    ) == (
+    units = PredictedUnit(17, 0.912), PredictedUnit(4, 0.5)
+    known = {"label": "happiness", "probability": 0.71234, "person": "2", "sentence": "lifts the chin", "units": units}
+    assert moments_csv([told, replace(told, **known)]) == (
         "onset,apex,offset,onset_seconds,apex_seconds,offset_seconds,kind,class,probability,strength,regions,person,"
-        "sentence\n"
-        "12,15,22,0.4,0.5,0.733333,micro,,,1.5,left mouth corner up left; chin up,,\n"
-        "12,15,22,0.4,0.5,0.733333,micro,happiness,0.7123,1.5,left mouth corner up left; chin up,2,lifts the chin\n"
+        "sentence,action_units\n"
+        "12,15,22,0.4,0.5,0.733333,micro,,,1.5,left mouth corner up left; chin up,,,\n"
+        "12,15,22,0.4,0.5,0.733333,micro,happiness,0.7123,1.5,left mouth corner up left; chin up,2,lifts the chin,"
+        "AU17 0.91; AU4 0.50\n"
     )
     assert read_csv_table(moments_csv([])) == []
     assert moments_csv([]).startswith("onset,apex,offset,")
