@@ -70,7 +70,7 @@ from .ccc_forward import edges_launch, neighbours_launch, packed
 from .ccc_parameters import NAMES, gradients_like, parameter_shapes, stack_launch, stacked_like, sum_launch
 from .ccc_parameters import TILES as PARAMETER_TILES
 from .common import Launch, Target
-from .prepared import Recipe, run
+from .prepared import Built, Recipe, run
 
 MAX_CHANNELS = 512
 """Most channels: a program holds a tile of all channels."""
@@ -146,14 +146,16 @@ def backward_launches(
     ]
 
 
-def build_forward(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
-    """Build the forward: output, neighbours, edges, ranks, stacked parameters. `rest`: parameters, k, save, target."""
+def build_forward(x: Tensor, *rest: Any) -> Built:
+    """Build the forward: output, neighbours, edges, ranks, stacked weight, mix. `rest`: parameters, k, save, target."""
     *parameters, k, save, target = rest
     buffers, stacked = forward_buffers(x, k, save), stacked_like(x)
-    return [*buffers, *stacked], forward_launches(x, parameters, stacked, buffers, save, target)
+    weight, bias, mix, mix_bias = stacked
+    launches = forward_launches(x, parameters, stacked, buffers, save, target)
+    return [*buffers, weight, mix], [bias, mix_bias], launches
 
 
-def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> Built:
     """Build the backward: gradients of x and of the parameters.
 
     `rest`: weight, mix, index, edges, ranks, dtype of the parameters, target.
@@ -161,17 +163,17 @@ def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], lis
     weight, mix, index, edges, ranks, dtype, target = rest
     buffers, gradients = backward_buffers(x), gradients_like(x, dtype)
     launches = backward_launches(dy, x, weight, mix, index, edges, ranks, buffers, gradients, target)
-    return [buffers[0], *gradients, *buffers[1:]], launches
+    return [buffers[0], *gradients], buffers[1:], launches
 
 
-FORWARD = Recipe(("x", *NAMES), build_forward)
-BACKWARD = Recipe(("the gradient", "x", "weight", "mix", "index", "edges", "ranks"), build_backward)
+FORWARD = Recipe(("x", *NAMES), build_forward, 1)
+BACKWARD = Recipe(("the gradient", "x", "weight", "mix", "index", "edges", "ranks"), build_backward, 2)
 
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def correspond(x: Tensor, parameters: list[Tensor], k: int, save: bool) -> Six:
-    out, index, edges, ranks, weight, _, mix, _ = run(FORWARD, (x, *parameters), k, save, common.target())
+    out, index, edges, ranks, weight, mix = run(FORWARD, (x, *parameters), k, save, common.target())
     return out, index, edges, ranks, weight, mix
 
 
@@ -198,7 +200,7 @@ def differentiate(
     ranks: Tensor,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    return run(BACKWARD, (dy, x, weight, mix, index, edges, ranks), dtype, common.target())[:7]
+    return run(BACKWARD, (dy, x, weight, mix, index, edges, ranks), dtype, common.target())
 
 
 def differentiate_fake(dy: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
@@ -274,15 +276,21 @@ def ccc(
 
 def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
     """Compute `ccc` for checked arguments, with parameters in the order of `NAMES`."""
+    parameters = uniform(parameters)
+    save = torch.is_grad_enabled() and True in [value.requires_grad for value in (x, *parameters)]
+    out: Tensor = operators.call(ccc_op, x, parameters, k, save)[0]
+    return out
+
+
+def uniform(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the parameters contiguous and in one dtype."""
     dtypes = {value.dtype for value in parameters}
     if len(dtypes) > 1:
         exact = torch.float64 if torch.float64 in dtypes else torch.float32
         parameters = [value.to(exact) for value in parameters]
     if not all(map(Tensor.is_contiguous, parameters)):
         parameters = [value.contiguous() for value in parameters]
-    save = torch.is_grad_enabled() and True in [value.requires_grad for value in (x, *parameters)]
-    out: Tensor = operators.call(ccc_op, x, parameters, k, save)[0]
-    return out
+    return parameters
 
 
 def check(x: Tensor, parameters: Sequence[Tensor], k: int) -> None:
@@ -312,11 +320,11 @@ def launches(
     With `channels_last`, the gradient is channels last, like that of the model's heads.
     """
     x = torch.empty(shape, dtype=dtype, device="meta")
-    results, steps = build_forward(x, *gradients_like(x, parameter_dtype), k, save, target)
+    results, _, steps = build_forward(x, *gradients_like(x, parameter_dtype), k, save, target)
     if save:
-        _, index, edges, ranks, weight, _, mix, _ = results
+        _, index, edges, ranks, weight, mix = results
         dy = torch.empty_like(x, memory_format=torch.channels_last) if channels_last else x
-        steps += build_backward(dy, x, weight, mix, index, edges, ranks, parameter_dtype, target)[1]
+        steps += build_backward(dy, x, weight, mix, index, edges, ranks, parameter_dtype, target)[2]
     return steps
 
 

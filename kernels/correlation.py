@@ -36,7 +36,7 @@ from torch import Tensor
 
 from . import common, operators, tiles
 from .common import Launch, Target
-from .prepared import Recipe, run
+from .prepared import Built, Recipe, run
 
 MAX_SIDE = 64
 
@@ -422,25 +422,23 @@ def output_like(a: Tensor, max_displacement: int, stride: int) -> Tensor:
     return a.new_empty(n, (2 * (max_displacement // stride) + 1) ** 2, h, w)
 
 
-def build_forward(
-    a: Tensor, b: Tensor, max_displacement: int, stride: int, slope: float, target: Target
-) -> tuple[list[Tensor], list[Launch]]:
+def build_forward(a: Tensor, b: Tensor, max_displacement: int, stride: int, slope: float, target: Target) -> Built:
     """Build the forward."""
     out = output_like(a, max_displacement, stride)
-    return [out], [forward_launch(a, b, out, max_displacement // stride, stride, slope, target)]
+    return [out], [], [forward_launch(a, b, out, max_displacement // stride, stride, slope, target)]
 
 
 def build_backward(
     g: Tensor, a: Tensor, b: Tensor, out: Tensor, max_displacement: int, stride: int, slope: float, target: Target
-) -> tuple[list[Tensor], list[Launch]]:
+) -> Built:
     """Build the backward: gradients of a and b."""
     da, db = (x.new_empty(x.shape) for x in (a, b))
     reach = max_displacement // stride
-    return [da, db], [backward_launch(a, b, g, out, da, db, reach, stride, slope, target)]
+    return [da, db], [], [backward_launch(a, b, g, out, da, db, reach, stride, slope, target)]
 
 
-FORWARD = Recipe(("a", "b"), build_forward)
-BACKWARD = Recipe(("the gradient", "a", "b", "out"), build_backward)
+FORWARD = Recipe(("a", "b"), build_forward, 2)
+BACKWARD = Recipe(("the gradient", "a", "b", "out"), build_backward, 4)
 
 
 def correlate(a: Tensor, b: Tensor, max_displacement: int, stride: int, negative_slope: float) -> Tensor:
@@ -565,14 +563,14 @@ def launches(
     order = torch.channels_last if channels_last else torch.contiguous_format
     a = torch.empty(shape, dtype=dtype, device="meta", memory_format=order)
     window = max_displacement, stride, negative_slope, target
-    (out,), forward = build_forward(a, a, *window)
+    (out,), _, forward = build_forward(a, a, *window)
     g = out
     if channels_last:
         n, count, h, w = out.shape
         joined = count + 2 * shape[1] + 32
         wide = out.new_empty(n, h, w, joined + -joined % 8)
         g = wide[..., 32 : 32 + count].permute(0, 3, 1, 2)
-    return forward + build_backward(g, a, a, out, *window)[1]
+    return forward + build_backward(g, a, a, out, *window)[2]
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:

@@ -44,13 +44,13 @@ from torch import Tensor
 from . import common, operators
 from .common import Launch, Target
 from .fcc_backward import TILES as BACKWARD_TILES
-from .fcc_backward import backward_buffers, backward_launches
+from .fcc_backward import backward_buffers, backward_launches, gradient_shapes
 from .fcc_forward import TILES as FORWARD_TILES
 from .fcc_forward import forward_launches, forward_partial
 from .fcc_running import TILES as RUNNING_TILES
 from .fcc_running import running_launch
 from .fcc_shared import NAMES, dense
-from .prepared import Recipe, run
+from .prepared import Built, Recipe, run
 
 MAX_SIDE = 64
 
@@ -66,38 +66,38 @@ def statistics_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 PARAMETERS = tuple(f"{half}.{name}" for half in ("vh", "hv") for name in NAMES)
 
 
-def build_training(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+def build_training(x: Tensor, *rest: Any) -> Built:
     """Build the training forward: y, mean and var of the batch. `rest`: parameters, groups, eps, target."""
     *parameters, groups, eps, target = rest
     y, (mean, var) = torch.empty(x.shape, dtype=x.dtype, device=x.device), statistics_like(x, groups)
     partial = forward_partial(x, mean)
     launches = forward_launches(x, parameters[:8], parameters[8:], mean, var, y, partial, eps, target)
-    return [y, mean, var, partial], launches
+    return [y, mean, var], [partial], launches
 
 
-def build_evaluation(x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+def build_evaluation(x: Tensor, *rest: Any) -> Built:
     """Build the evaluation forward: y from given statistics. `rest`: parameters, mean, var, eps, target."""
     *parameters, mean, var, eps, target = rest
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    return [y], forward_launches(x, parameters[:8], parameters[8:], mean, var, y, None, eps, target)
+    return [y], [], forward_launches(x, parameters[:8], parameters[8:], mean, var, y, None, eps, target)
 
 
-def build_backward(d: Tensor, x: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+def build_backward(d: Tensor, x: Tensor, *rest: Any) -> Built:
     """Build the backward. `rest`: parameters, mean, var, eps, training (batch statistics), target."""
     *parameters, mean, var, eps, training, target = rest
     vh, hv = parameters[:8], parameters[8:]
     buffers = backward_buffers(x, vh[0].dtype, mean)
     launches = backward_launches(x, d, vh, hv, mean, var, buffers, eps, training, target)
-    return [*buffers.gradients, buffers.partial, buffers.moments], launches
+    return buffers.gradients, [buffers.partial, buffers.moments], launches
 
 
-TRAINING = Recipe(("x", *PARAMETERS), build_training)
-EVALUATION = Recipe(("x", *PARAMETERS, "mean", "var"), build_evaluation)
-BACKWARD = Recipe(("the gradient", "x", *PARAMETERS, "mean", "var"), build_backward)
+TRAINING = Recipe(("x", *PARAMETERS), build_training, 1)
+EVALUATION = Recipe(("x", *PARAMETERS, "mean", "var"), build_evaluation, 1)
+BACKWARD = Recipe(("the gradient", "x", *PARAMETERS, "mean", "var"), build_backward, 2)
 
 
 def train(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    y, mean, var, _ = run(TRAINING, (x, *vh, *hv), groups, eps, common.target())
+    y, mean, var = run(TRAINING, (x, *vh, *hv), groups, eps, common.target())
     if x.shape[0] == 0:
         mean.zero_()
         var.fill_(1)
@@ -135,15 +135,14 @@ fcc_eval = operators.define(
 def differentiate(
     d: Tensor, x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float, training: bool
 ) -> list[Tensor]:
-    gradients = run(BACKWARD, (dense(d), x, *vh, *hv, mean, var), eps, training, common.target())[:6]
+    gradients = run(BACKWARD, (dense(d), x, *vh, *hv, mean, var), eps, training, common.target())
     return gradients if x.shape[0] else [gradient.zero_() for gradient in gradients]
 
 
 def differentiate_fake(
     d: Tensor, x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float, training: bool
 ) -> list[Tensor]:
-    _, c, h, w = x.shape
-    gradients = [vh[0].new_empty(shape) for shape in ((c, h), (c, w), (c, h), (c, w), (4, c))]
+    gradients = [vh[0].new_empty(shape) for shape in gradient_shapes(x)]
     return [x.new_empty(x.shape), *gradients]
 
 
@@ -153,14 +152,14 @@ fcc_backward = operators.define(
     differentiate,
     differentiate_fake,
 )
-"""Returns the gradients of x, kv `(C, H)`, kh `(C, W)`, vertical and horizontal positions, and `(4, C)`: bias1, bias2,
-weight, bias."""
+"""Returns the gradients of x, kv `(2, C/2, H)`, kh `(2, C/2, W)`, vertical and horizontal positions, and `(8, C/2)`:
+bias1, bias2, weight, bias, each of vh and hv."""
 
 
-def build_running(mean: Tensor, var: Tensor, *rest: Any) -> tuple[list[Tensor], list[Launch]]:
+def build_running(mean: Tensor, var: Tensor, *rest: Any) -> Built:
     """Build the update of the running statistics. `rest`: running tensors, momentum, elements behind a statistic."""
     *running, momentum, elements = rest
-    return [], [running_launch(mean, var, running, momentum, elements)]
+    return [], [], [running_launch(mean, var, running, momentum, elements)]
 
 
 RUNNING = Recipe(
@@ -172,11 +171,17 @@ RUNNING = Recipe(
         "hv.num_batches_tracked",
     ),
     build_running,
+    0,
 )
 
 
 def update(mean: Tensor, var: Tensor, running: list[Tensor], momentum: float, elements: int) -> None:
     run(RUNNING, (mean, var, *running), momentum, elements)
+    changed(running)
+
+
+def changed(running: Sequence[Tensor]) -> None:
+    """Tell autograd that a kernel has changed these tensors."""
     if torch.is_inference_mode_enabled():
         running = [value for value in running if not value.is_inference()]  # inference tensors have no version
     torch.autograd.graph.increment_version(running)
@@ -191,10 +196,9 @@ fcc_running = operators.define(
 `mean` and `var` (biased) are `(G, C)`, over `elements` elements each."""
 
 
-def per_branch(gradients: list[Tensor], half: int) -> tuple[list[Tensor], list[Tensor]]:
+def per_branch(gradients: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Sort the gradients of `fcc_backward` by branch, vh and hv, in the order of `NAMES`."""
-    (kv1, kv2), (kh2, kh1), (pv1, pv2), (ph2, ph1) = (g.view(2, half, -1).unbind() for g in gradients[:4])
-    b1, c1, b2, c2, w, v, b, c = gradients[4].view(8, half).unbind()
+    (kv1, kv2), (kh2, kh1), (pv1, pv2), (ph2, ph1), (b1, c1, b2, c2, w, v, b, c) = map(Tensor.unbind, gradients)
     return [kv1, pv1, b1, kh2, ph2, b2, w, b], [kh1, ph1, c1, kv2, pv2, c2, v, c]
 
 
@@ -205,7 +209,7 @@ def gradients_of(ctx: Any, d: Tensor | None, training: bool) -> list[Tensor | No
         return [None] * 17
     arguments = d, x, rest[:8], rest[8:], mean, var, ctx.eps, training
     dx, *others = operators.call(fcc_backward, *arguments)
-    vh, hv = per_branch(others, x.shape[1] // 2)
+    vh, hv = per_branch(others)
     return [dx, *vh, *hv]
 
 
@@ -300,6 +304,15 @@ def fused(
     Raises:
         RuntimeError: given statistics require a gradient.
     """
+    x, vh, hv = uniform(x, vh, hv)
+    if mean is None or var is None:
+        return operators.call(fcc_train, x, vh, hv, groups, eps)
+    mean, var = constants(mean, var, x)
+    return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
+
+
+def uniform(x: Tensor, vh: Sequence[Tensor], hv: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
+    """Return maps as the kernels take them, and contiguous parameters in the dtype of x or of its accumulator."""
     x = dense(x)
     exact = common.accumulator_dtype(x.dtype)
     dtypes = {value.dtype for value in (*vh, *hv)}
@@ -307,12 +320,19 @@ def fused(
         vh, hv = ([value.to(exact) for value in branch] for branch in (vh, hv))
     if not all(map(Tensor.is_contiguous, (*vh, *hv))):
         vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
-    if mean is None or var is None:
-        return operators.call(fcc_train, x, vh, hv, groups, eps)
+    return x, vh, hv
+
+
+def constants(mean: Tensor, var: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return given statistics as the kernels take them.
+
+    Raises:
+        RuntimeError: they require a gradient.
+    """
     if torch.is_grad_enabled() and (mean.requires_grad or var.requires_grad):
         raise RuntimeError('mean and var have no gradient in the Triton kernels; use backend="torch", or detach them')
-    mean, var = mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
-    return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
+    exact = common.accumulator_dtype(x.dtype)
+    return mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
 
 
 def check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
@@ -358,12 +378,12 @@ def launches(
     mean, var = statistics_like(x, groups)
     given = (groups,) if training else (mean, var)
     build = build_training if training else build_evaluation
-    _, forward = build(x, *vh, *hv, *given, 1e-5, target)
+    *_, forward = build(x, *vh, *hv, *given, 1e-5, target)
     if training:
         halves = [mean.new_empty(c // 2) for _ in range(4)]
         counts = [torch.empty((), dtype=torch.int64, device="meta") for _ in range(2)]
-        forward += build_running(mean, var, *halves, *counts, 0.1, x.numel() // (groups * c))[1]
-    return forward + build_backward(x, x, *vh, *hv, mean, var, 1e-5, training, target)[1]
+        forward += build_running(mean, var, *halves, *counts, 0.1, x.numel() // (groups * c))[2]
+    return forward + build_backward(x, x, *vh, *hv, mean, var, 1e-5, training, target)[2]
 
 
 def shipped(dtype: torch.dtype, target: Target) -> Iterator[tuple[str, list[Launch]]]:

@@ -448,7 +448,7 @@ class Buffers(NamedTuple):
     Attributes:
         partial: partial sums.
         moments: moments of the statistics.
-        gradients: dx, kv, kh, vertical and horizontal positions, and `(4, C)` bias1, bias2, weight, bias.
+        gradients: dx, then those of `gradient_shapes`.
     """
 
     partial: Tensor
@@ -463,12 +463,18 @@ def parts(p: Problem) -> int:
     return p.splits * (height // config.BR) * (width // config.BC)
 
 
+def gradient_shapes(x: Tensor) -> list[tuple[int, ...]]:
+    """Return the shapes of the gradients of kv, kh, vertical and horizontal positions, and (bias1, bias2, weight, bias)
+    of each half."""
+    _, c, h, w = x.shape
+    return [(2, c // 2, h), (2, c // 2, w)] * 2 + [(8, c // 2)]
+
+
 def backward_buffers(x: Tensor, dtype: torch.dtype, mean: Tensor) -> Buffers:
     """Return empty buffers. `dtype` is the dtype of the parameters."""
     p = problem(x, mean.shape[0])
     partial = mean.new_empty(parts(p), *mean.shape, 5, max(p.height, p.width))
-    shapes = [(p.channels, p.height), (p.channels, p.width)] * 2 + [(4, p.channels)]
-    gradients = [torch.empty(shape, dtype=dtype, device=x.device) for shape in shapes]
+    gradients = [torch.empty(shape, dtype=dtype, device=x.device) for shape in gradient_shapes(x)]
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     return Buffers(partial, mean.new_empty(2, *mean.shape), [dx, *gradients])
 

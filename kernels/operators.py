@@ -5,7 +5,7 @@ more. Here an operator has a schema, an implementation, a fake implementation fo
 `torch.autograd.Function`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,31 @@ def call(operator: OpOverload, *arguments: Any) -> Any:
 def end(operator: OpOverload) -> None:
     """Let the derivative of `operator`, which is a first derivative, raise RuntimeError."""
     differentiate(operator, lambda *arguments: list(_End.apply(operator, arguments, *tensors(arguments))))
+
+
+USUAL = sum(
+    torch._C.DispatchKeySet(key).raw_repr()
+    for key in (torch._C.DispatchKey.BackendSelect, torch._C.DispatchKey.ADInplaceOrView)
+)
+"""Dispatch keys of a thread outside modes, transforms and tracing."""
+
+ORDINARY = {Tensor, torch.nn.Parameter}
+
+
+def ordinary(tensors: Sequence[Tensor]) -> bool:
+    """Return True if operators on `tensors` need not go through the dispatcher, as it would only call implementations.
+
+    That is so outside compilation, tracing, modes (fake tensors, counters of operators) and transforms of torch.func,
+    and for tensors that hold their own values: of no subclass, and no lazy negative or zero.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._dispatch_tls_local_include_set().raw_repr() & ~USUAL
+        and not torch._C._len_torch_function_stack()
+        and ORDINARY.issuperset(map(type, tensors))
+        and not any(map(Tensor.is_neg, tensors))
+        and not tensors[0]._is_zerotensor()
+    )
 
 
 def tensors(arguments: Any) -> list[Tensor]:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
+from itertools import accumulate
 from operator import attrgetter, itemgetter, or_
 from typing import Any
 
@@ -26,7 +27,7 @@ from triton import knobs
 from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
-from . import tiles
+from . import common, tiles
 from .common import INT32_LIMIT, Launch, allowed_precision
 
 PLANS = 512
@@ -35,13 +36,17 @@ PLANS = 512
 ALIGNED = 16
 """Alignment in bytes for which Triton compiles separately; on AMD it also does so for small storages."""
 
+SPACED = 256
+"""Bytes to whose multiples tensors in scratch memory are aligned, as far as the memory itself is."""
+
 LOWEST = 2**40
 """Addresses below this are rare, and checked: after a storage is freed, a part of the tensor has only its offset as
 address."""
 
 description = attrgetter("shape", "dtype", "device")
 
-Build = Callable[..., tuple[Sequence[Tensor], Sequence[Launch]]]
+Built = tuple[list[Tensor], list[Tensor], list[Launch]]
+"""Results, scratch memory, and the launches on them and the inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +55,14 @@ class Recipe:
 
     Attributes:
         inputs: names of the inputs, for errors.
-        build: `build(*inputs, *arguments)` returns allocated tensors (contiguous, results first) and the launches on
-            them and the inputs. It must depend only on layouts and arguments, and read no data.
+        strided: how many of them, from the first, may have any strides; the others are contiguous.
+        build: `build(*inputs, *arguments)` allocates contiguous tensors, and returns those that are results, those that
+            only the launches need, and the launches. It must depend only on layouts and arguments, and read no data.
     """
 
     inputs: tuple[str, ...]
-    build: Build
+    build: Callable[..., Built]
+    strided: int
 
 
 class Step:
@@ -87,32 +94,41 @@ class Plan:
             if device != self.device:
                 raise ValueError(f"{name} is on {device} but {recipe.inputs[0]} is on {self.device}; move one of them")
         with FakeTensorMode():
-            inputs = [
-                torch.empty_strided(shape, stride, dtype=dtype, device=self.device)
-                for (shape, dtype, _), stride in zip(layout, strides, strict=True)
-            ]
-            fresh, launches = recipe.build(*inputs, *arguments)
-            self.buffers = [(tuple(tensor.shape), tensor.dtype) for tensor in fresh]
+            inputs = [torch.empty(shape, dtype=dtype, device=self.device) for shape, dtype, _ in layout]
+            for place, stride in enumerate(strides):
+                inputs[place] = inputs[place].new_empty_strided(inputs[place].shape, stride)
+            results, scratch, launches = recipe.build(*inputs, *arguments)
+            self.results, self.scratch = (
+                [(tuple(tensor.shape), tensor.dtype) for tensor in fresh] for fresh in (results, scratch)
+            )
+            ends = list(accumulate(-(-common.size_of(tensor) // SPACED) * SPACED for tensor in scratch))
+            self.offsets, self.bytes = [0, *ends][:-1], [0, *ends][-1]
             constants: list[Any] = []
-            tensors = [*inputs, *fresh]
+            tensors = [*inputs, *results, *scratch]
             self.steps = [Step(launch, tensors, constants) for launch in launches if math.prod(launch.grid)]
         self.constants = tuple(constants)
         self.compiled = False
 
     def run(self, inputs: Sequence[Tensor], addresses: tuple[int, ...]) -> list[Tensor]:
-        """Allocate, launch, and return the allocated tensors."""
+        """Allocate, launch, and return the results."""
         device = self.device
         if device.type == "cuda" and torch.cuda.current_device() != device.index:
             with torch.cuda.device(device):
                 return self.run(inputs, addresses)
-        fresh = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self.buffers]
-        own = tuple(map(Tensor.data_ptr, fresh))
-        aligned = reduce(or_, own, 0) % ALIGNED == 0
-        if self.compiled and aligned:
-            self.replay((*addresses, *own, *self.constants))
-        else:
-            self.launch((*inputs, *fresh, *self.constants), keep=aligned)
-        return fresh
+        results = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self.results]
+        if self.compiled:
+            own = [tensor.data_ptr() for tensor in results]
+            if self.offsets:
+                scratch = torch.empty(self.bytes, dtype=torch.uint8, device=device)  # one allocation is faster
+                start = scratch.data_ptr()
+                own += [start + offset for offset in self.offsets]
+            if reduce(or_, own, 0) % ALIGNED == 0:
+                self.replay((*addresses, *own, *self.constants))
+                return results
+        others = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in self.scratch]
+        aligned = reduce(or_, map(Tensor.data_ptr, (*results, *others)), 0) % ALIGNED == 0
+        self.launch((*inputs, *results, *others, *self.constants), keep=aligned)
+        return results
 
     def launch(self, values: tuple, keep: bool) -> None:
         """Launch through Triton; with `keep`, store the compiled kernels."""
@@ -155,7 +171,7 @@ def plan(
 
 
 def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
-    """Allocate and launch by `recipe`, and return the allocated tensors.
+    """Allocate and launch by `recipe`, and return the results.
 
     Raises:
         ValueError: an input is on another device than the first input.
@@ -168,8 +184,9 @@ def run(recipe: Recipe, inputs: Sequence[Tensor], *arguments: Any) -> list[Tenso
     special: Hashable = reduce(or_, addresses) % ALIGNED == 0 or tuple(address % ALIGNED == 0 for address in addresses)
     if torch.version.hip:
         special = special, tuple(value.untyped_storage().nbytes() < INT32_LIMIT for value in inputs)
-    layout, strides = tuple(map(description, inputs)), tuple(map(Tensor.stride, inputs))
-    deciding = recipe, arguments, layout, strides, special, allowed_precision()
+    layout, strides = tuple(map(description, inputs)), tuple(map(Tensor.stride, inputs[: recipe.strided]))
+    precision = allowed_precision() if inputs[0].dtype == torch.float32 else ""
+    deciding = recipe, arguments, layout, strides, special, precision
     return tiles.fitting(lambda: plan(*deciding, tiles.generation()).run(inputs, addresses))
 
 

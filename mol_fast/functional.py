@@ -5,11 +5,8 @@ float32, float16 and bfloat16 up to 512 channels and 64 x 64 cells, and PyTorch 
 never falls back: if it cannot run, it raises an error.
 """
 
-import contextlib
 import importlib.util
-import operator
 import os
-from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -20,6 +17,7 @@ from mol_fast.ops import ccc as batched_ccc
 from mol_fast.ops import correlation as batched_correlation
 from mol_fast.ops import fcc as batched_fcc
 from mol_fast.ops.fcc import FCCBranch
+from mol_fast.utils.passed import Passed
 
 __all__ = ["BACKENDS", "VARIANTS", "FCCBranch", "ccc", "correlation", "fcc"]
 
@@ -41,46 +39,7 @@ HAS_TRITON = _installed("triton")
 _LINEARS = ("node_weight", "node_bias", "edge_weight", "edge_bias")
 
 
-class _Passed:
-    """Cache of arguments that passed their checks, and whether Triton runs them.
-
-    The key holds everything that the checks look at, which does not include values. So tensors of the same shape,
-    dtype and device are not checked again.
-    """
-
-    MOST = 1024
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, bool] = {}
-
-    def key(self, tensors: tuple[Tensor, ...], *others: Hashable) -> Hashable:
-        """Return the key of arguments; None while compiling, when sizes may be symbols."""
-        if torch.compiler.is_compiling():
-            return None
-        return tuple(map(_description, tensors)), HAS_TRITON, *others
-
-    def get(self, key: Hashable) -> bool | None:
-        try:
-            return None if key is None else self._known.get(key)
-        except TypeError:  # a symbolic size has no hash
-            return None
-
-    def add(self, key: Hashable, triton: bool) -> bool:
-        """Add a key and return `triton`. If the cache is full, clear it first."""
-        if key is None:
-            return triton
-        if len(self._known) >= self.MOST:
-            self.clear()
-        with contextlib.suppress(TypeError):
-            self._known[key] = triton
-        return triton
-
-    def clear(self) -> None:
-        self._known.clear()
-
-
-_passed = _Passed()
-_description = operator.attrgetter("shape", "dtype", "device")
+_passed = Passed()
 
 
 def fcc(
@@ -116,7 +75,7 @@ def fcc(
     """
     dtype = compute_dtype(x)
     given = (mean, var) if mean is not None and var is not None else ()
-    key = _passed.key((x, *vh, *hv, *given), groups, backend, dtype, mean is None, var is None)
+    key = _passed.key((x, *vh, *hv, *given), HAS_TRITON, groups, backend, dtype, mean is None, var is None)
     triton = _passed.get(key)
     if triton is None:
         triton = _passed.add(key, _check_fcc(x, vh, hv, mean, var, groups, backend, dtype))
@@ -204,7 +163,7 @@ def ccc(
     if mix_weight is not None and mix_bias is not None:
         mix = mix_weight, mix_bias
     dtype = compute_dtype(x)
-    key = _passed.key((x, *linears, *mix), k, variant, backend, dtype)
+    key = _passed.key((x, *linears, *mix), HAS_TRITON, k, variant, backend, dtype)
     triton = _passed.get(key)
     if triton is None:
         triton = _passed.add(key, _check_ccc(x, linears, mix, k, variant, backend, dtype))
@@ -255,6 +214,45 @@ def _check_ccc(
     return triton
 
 
+def f5c(
+    x: Tensor,
+    vh: FCCBranch,
+    hv: FCCBranch,
+    linears: tuple[Tensor, ...],
+    given: tuple[Tensor, Tensor] | None,
+    running: list[Tensor],
+    groups: int,
+    eps: float,
+    momentum: float,
+    k: int,
+) -> Tensor:
+    """Compute `ccc` of `fcc` in one step of the Triton kernels, which takes the host less time.
+
+    All tensors must be `mol_fast.kernels.operators.ordinary`.
+
+    Args:
+        x: maps `(N, C, H, W)`, N at least 1.
+        vh, hv, groups, eps: as in `fcc`.
+        linears, k: the six parameters of `ccc`, variant "paper", in its order, and its k.
+        given: mean and var of `fcc`, `(1, C)`; None in training.
+        running: running mean and variance `(C/2,)` of vh, then of hv, then both counts of batches `()`, contiguous.
+            All are updated. They may be empty.
+        momentum: share of a group in the running statistics.
+
+    Raises:
+        ValueError: an argument has a wrong shape, type or value.
+        RuntimeError: a given statistic needs a gradient.
+    """
+    dtype = compute_dtype(x)
+    key = _passed.key((x, *vh, *hv, *linears), groups, k, dtype)
+    if _passed.get(key) is None:
+        _check_fcc(x, vh, hv, None, None, groups, "triton", dtype)
+        _passed.add(key, _check_ccc(x, linears[:4], linears[4:], k, "paper", "triton", dtype))
+    from mol_fast.kernels import f5c as kernels
+
+    return kernels.fused(x.to(dtype), vh, hv, linears, given, running, groups, eps, momentum, k)
+
+
 def correlation(
     a: Tensor,
     b: Tensor,
@@ -283,7 +281,7 @@ def correlation(
         RuntimeError: the requested backend cannot run here.
     """
     dtype = compute_dtype(a)
-    key = _passed.key((a, b), max_displacement, stride, negative_slope, backend, dtype)
+    key = _passed.key((a, b), HAS_TRITON, max_displacement, stride, negative_slope, backend, dtype)
     triton = _passed.get(key)
     if triton is None:
         window = max_displacement, stride, negative_slope

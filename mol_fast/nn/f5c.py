@@ -3,10 +3,19 @@
 import torch
 from torch import Tensor, nn
 from torch.fx.proxy import TraceError
+from torch.nn.modules.module import _has_any_global_hook
 
 from mol_fast import functional
 from mol_fast.functional import BACKENDS, VARIANTS, FCCBranch, check_choice, use_triton
-from mol_fast.nn.norm import FrameBatchNorm2d, HoldsNorm, normalise, update_running
+from mol_fast.nn.norm import (
+    FrameBatchNorm2d,
+    HoldsNorm,
+    joined_running,
+    normalise,
+    read_norms,
+    read_running,
+    update_running,
+)
 from mol_fast.nn.plain import is_plain, read_linear
 from mol_fast.nn.sync import pool_statistics
 from mol_fast.ops import ccc as batched_ccc
@@ -90,24 +99,16 @@ class FCC(nn.Module):
                 Training normalises frame by frame.
         """
         _check_input(x, self.channels, self.size)
-        vh, hv = self.vh, self.hv
-        try:
-            norms = vh.norm, hv.norm
-        except AttributeError as error:
-            raise ValueError(
-                f"vh and hv of FCC hold parameters and a norm, and cannot be replaced, but are {type(vh).__name__} and "
-                f"{type(hv).__name__}; use torch.nn.utils.parametrize on kernel1 and the others instead"
-            ) from error
-        first: Six = vh()
-        second: Six = hv()
-        scales = _read_norms(*norms)
+        norms = self.norms()
+        first: Six = self.vh()
+        second: Six = self.hv()
+        scales = read_norms(*norms)
         if scales is None:
             return self._call_norms(x, first, second, groups)
         branches = FCCBranch(*first, *scales[:2]), FCCBranch(*second, *scales[2:])
         norm, backend = norms[0], self.backend
         if not norm.batch_statistics():
-            means, variances = zip(*(norm.running() for norm in norms), strict=True)
-            known = torch.cat(means), torch.cat(variances)
+            known = joined_running(*norms)
             return functional.fcc(x, *branches, mean=known[0], var=known[1], eps=norm.eps, backend=backend)[0]
         mean = var = count = None
         if norm.synchronised and norm.shares():
@@ -119,24 +120,30 @@ class FCC(nn.Module):
             self._update_running(norms, mean.detach(), var.detach(), cells, use_triton(backend, x))
         return y
 
+    def norms(self) -> tuple[FrameBatchNorm2d, FrameBatchNorm2d]:
+        vh, hv = self.vh, self.hv
+        try:
+            return vh.norm, hv.norm
+        except AttributeError as error:
+            raise ValueError(
+                f"vh and hv of FCC hold parameters and a norm, and cannot be replaced, but are {type(vh).__name__} and "
+                f"{type(hv).__name__}; use torch.nn.utils.parametrize on kernel1 and the others instead"
+            ) from error
+
     @staticmethod
     def _update_running(
         norms: tuple[FrameBatchNorm2d, FrameBatchNorm2d], mean: Tensor, var: Tensor, count: int | Tensor, triton: bool
     ) -> None:
         """Update the running statistics of both halves, group by group, from statistics `(G, C)` over `count` cells."""
-        vh, hv = norms
-        if triton and vh.tracks() and hv.tracks() and vh.momentum == hv.momentum is not None:
-            first, second = vh.num_batches_tracked, hv.num_batches_tracked
-            if first is not None and second is not None:
-                running = [*vh.running(), *hv.running(), first, second]
-                if all(map(Tensor.is_contiguous, running)):
-                    from mol_fast.kernels.fcc import fcc_running
+        running = read_running(*norms) if triton else None
+        if running:
+            from mol_fast.kernels.fcc import fcc_running
 
-                    fcc_running(mean, var, running, vh.momentum, count)
-                    return
-        halves = mean.chunk(2, dim=1), var.chunk(2, dim=1)
-        for norm, half_mean, half_var in zip(norms, *halves, strict=True):
-            update_running(norm, half_mean, half_var, count, range(len(mean)))
+            fcc_running(mean, var, running, norms[0].momentum, count)
+        elif running is None:
+            halves = mean.chunk(2, dim=1), var.chunk(2, dim=1)
+            for norm, half_mean, half_var in zip(norms, *halves, strict=True):
+                update_running(norm, half_mean, half_var, count, range(len(mean)))
 
     def _shared_statistics(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pool mean and biased variance `(G, C)` of maps plus first positions over all processes, differentiable.
@@ -214,19 +221,24 @@ class CCC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _check_input(x, self.channels, self.size)
+        linears = self.linears()
+        if linears is None:
+            return self._call_layers(x)
+        return functional.ccc(x, *linears, k=self.neighbors, variant=self.variant, backend=self.backend)
+
+    def linears(self) -> tuple[Tensor, ...] | None:
+        """Return weights and biases of node, edge and mix (if there is one); None if the layers must be called."""
         node, edge = read_linear(self.node, nn.Linear), read_linear(self.edge, nn.Linear)
-        mix, k, variant = self.mix, self.neighbors, self.variant
-        if (mix is None) == (variant == "paper"):
+        mix = self.mix
+        if (mix is None) == (self.variant == "paper"):
             raise ValueError(
                 f'mix of CCC is {mix}, but variant "paper" needs a layer there (torch.nn.Identity() for none), and '
                 'variant "official" needs None'
             )
-        mixing = (None, None) if mix is None else read_linear(mix, nn.Conv2d)
+        mixing = () if mix is None else read_linear(mix, nn.Conv2d)
         if node is None or edge is None or mixing is None:
-            return self._call_layers(x)
-        weight, bias = mixing
-        weight = None if weight is None else weight.flatten(1)
-        return functional.ccc(x, *node, *edge, weight, bias, k=k, variant=variant, backend=self.backend)
+            return None
+        return *node, *edge, *(value.flatten(1) if value.dim() > 1 else value for value in mixing)
 
     def _call_layers(self, x: Tensor) -> Tensor:
         """Apply the layer with sub-layers that are called, because their weights do not say what they do."""
@@ -298,24 +310,47 @@ class F5C(nn.Module):
             groups: number of frames of a clip in the batch (7 in the model). Map n belongs to frame n mod groups.
                 Training normalises frame by frame.
         """
-        return self.ccc(self.fcc(x, groups))
+        y = self._at_once(x, groups)
+        return self.ccc(self.fcc(x, groups)) if y is None else y
+
+    def _at_once(self, x: Tensor, groups: int) -> Tensor | None:
+        """Apply both layers in one step of the Triton kernels; None if they must be called one after the other.
+
+        Compiled code gains nothing from that. Hooks on all modules count here: tools that measure would otherwise miss
+        both layers.
+        """
+        fcc, ccc = self.fcc, self.ccc
+        if torch.compiler.is_compiling() or _has_any_global_hook() or not (is_plain(fcc, FCC) and is_plain(ccc, CCC)):
+            return None
+        _check_input(x, fcc.channels, fcc.size)
+        if not (fcc.backend == ccc.backend and use_triton(fcc.backend, x) and x.shape[0] and ccc.variant == "paper"):
+            return None
+        norms = fcc.norms()
+        norm, scales, linears = norms[0], read_norms(*norms), ccc.linears()
+        if scales is None or linears is None or norm.shares():
+            return None
+        running = read_running(*norms) if norm.batch_statistics() else []
+        if running is None:
+            return None
+        first: Six = fcc.vh()
+        second: Six = fcc.hv()
+        vh, hv = FCCBranch(*first, *scales[:2]), FCCBranch(*second, *scales[2:])
+        from mol_fast.kernels import operators
+
+        if not (one_backward((x, *vh, *hv), linears) and operators.ordinary((x, *vh, *hv, *linears))):
+            return None
+        given = None
+        if not norm.batch_statistics():
+            given, groups = joined_running(*norms), 1
+        rest = groups, norm.eps, norm.momentum or 0.0, ccc.neighbors
+        return functional.f5c(x, vh, hv, linears, given, running, *rest)
 
 
-def _read_norms(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """Return weight and bias of both norms if one operator can normalise both halves; None if they must be called."""
-    if not (
-        is_plain(vh, FrameBatchNorm2d)
-        and is_plain(hv, FrameBatchNorm2d)
-        and vh.eps == hv.eps
-        and vh.training == hv.training
-        and vh.track_running_stats == hv.track_running_stats
-        and vh.synchronised == hv.synchronised
-        and (vh.training or (vh.running_mean is None) == (hv.running_mean is None))
-    ):
-        return None
-    scales = vh.weight, vh.bias, hv.weight, hv.bias
-    a, b, c, d = scales
-    return None if a is None or b is None or c is None or d is None else scales
+def one_backward(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    """Return False if gradients are wanted of `second`, parameters of CCC, alone: its backward is enough then."""
+    if not torch.is_grad_enabled() or any(value.requires_grad for value in first):
+        return True
+    return not any(value.requires_grad for value in second)
 
 
 def _check_groups(x: Tensor, groups: int) -> None:

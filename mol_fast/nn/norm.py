@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mol_fast.nn.plain import is_plain
 from mol_fast.nn.sync import pool_statistics, processes
 
 
@@ -120,6 +121,44 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         y = frames * scale[:, :, None, None] + shift[:, :, None, None]
         return y.flatten(0, 1).to(x.dtype)
+
+
+def joined_running(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance of both halves, `(1, C)`."""
+    (vh_mean, vh_var), (hv_mean, hv_var) = vh.running(), hv.running()
+    mean, var = torch.cat([vh_mean, hv_mean, vh_var, hv_var]).view(2, 1, -1).unbind()
+    return mean, var
+
+
+def read_running(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> list[Tensor] | None:
+    """Return the running means and variances and the counts of batches, which one kernel updates; empty if none is.
+
+    None if PyTorch must update the halves one after the other. The norms agree in what `read_norms` compares.
+    """
+    vh_mean, hv_mean = vh.running_mean, hv.running_mean
+    if not (vh.training and vh.track_running_stats) or vh_mean is hv_mean is None:
+        return []
+    found = vh_mean, vh.running_var, hv_mean, hv.running_var, vh.num_batches_tracked, hv.num_batches_tracked
+    running = [value for value in found if value is not None and value.is_contiguous()]
+    one_dtype = len({value.dtype for value in running[:4]}) == 1
+    return running if len(running) == len(found) and one_dtype and vh.momentum == hv.momentum is not None else None
+
+
+def read_norms(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Return weight and bias of both norms if one operator can normalise both halves; None if they must be called."""
+    if not (
+        is_plain(vh, FrameBatchNorm2d)
+        and is_plain(hv, FrameBatchNorm2d)
+        and vh.eps == hv.eps
+        and vh.training == hv.training
+        and vh.track_running_stats == hv.track_running_stats
+        and vh.synchronised == hv.synchronised
+        and (vh.training or (vh.running_mean is None) == (hv.running_mean is None))
+    ):
+        return None
+    scales = vh.weight, vh.bias, hv.weight, hv.bias
+    a, b, c, d = scales
+    return None if a is None or b is None or c is None or d is None else scales
 
 
 def normalise(norm: nn.Module | None, x: Tensor, calls: Sequence[int]) -> Tensor:
