@@ -1,4 +1,7 @@
-"""Import `mol_fast` from a checkout that is not installed, through a folder of links with the package's layout."""
+"""Import `mol_fast` from a checkout that is not installed, through folders of links with the package's layout.
+
+What Python compiles is kept in these folders. So only the first process of a run compiles it.
+"""
 
 import shutil
 from pathlib import Path
@@ -27,7 +30,10 @@ def _link_entries(source: Path, target: Path) -> None:
     for entry in source.iterdir():
         if entry.name == "__pycache__":
             continue
+        if entry.is_dir():
+            _link_entries(entry, target / entry.name)
+            continue
         try:
-            (target / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
+            (target / entry.name).symlink_to(entry.resolve())
         except OSError:  # a disk without links
-            (shutil.copytree if entry.is_dir() else shutil.copy)(entry, target / entry.name)
+            shutil.copy(entry, target / entry.name)

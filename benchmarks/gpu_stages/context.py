@@ -29,6 +29,7 @@ class Sizes:
     side: int = 16
     neighbors: int = 4
     clips: int = 32
+    frames: int = 8
     preset: str = "paper"
     operators: tuple[str, ...] = ("FCC", "CCC", "correlation")
     tuned: tuple[str, ...] = operators
@@ -56,6 +57,7 @@ REHEARSAL = Sizes(
     side=4,
     neighbors=2,
     clips=1,
+    frames=5,
     operators=("CCC", "correlation"),
     tuned=("CCC",),
     layers=("CCC",),
@@ -112,7 +114,6 @@ class Context:
             "PYTHONPATH": os.pathsep.join([*map(str, paths), *([known] if known else [])]),
             "PYTHONSAFEPATH": "1",  # the working directory has a mol_fast without kernels
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "TRITON_CACHE_DIR": str(self.scratch / "triton"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.scratch / "inductor"),
         }

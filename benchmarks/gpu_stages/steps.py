@@ -50,7 +50,8 @@ def training_step(dtype: str, backend: str, capturable: bool = False, compiled: 
         torch.cuda.empty_cache()
     sizes = current().sizes
     torch.manual_seed(0)
-    model = MOL(config=replace(PRESETS[sizes.preset], tasks=sizes.tasks)).to(device()).train()
+    config = replace(PRESETS[sizes.preset], tasks=sizes.tasks, frames=sizes.frames)
+    model = MOL(config=config).to(device()).train()
     set_backends(model, backend, dtype)
     if compiled:
         mode = "reduce-overhead" if device().type == "cuda" else None
