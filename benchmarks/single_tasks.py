@@ -1,6 +1,6 @@
 """Compare `mol_fast.flow` with TV-L1, and `mol_fast.landmarks` with the points of the finder of faces.
 
-    python benchmarks/single_tasks.py --weights runs/NAME
+    python benchmarks/single_tasks.py [--weights WEIGHTS]
 
 Frames are the first window of every video of the subjects that the weights hold out, from the embedded set: aligned
 crops with exact flow and landmarks. Errors count the 128 x 128 pixels that the network sees. The finder looks at the
@@ -23,7 +23,7 @@ from mol_fast import tvl1
 from mol_fast.data.clips import Clip, cut_window
 from mol_fast.data.loading import open_data
 from mol_fast.metrics import FlowSums, LandmarkSums, flow_sums, landmark_sums
-from mol_fast.nn.weights import find_weights, load_weights
+from mol_fast.nn.weights import GENERAL, find_weights, load_weights
 from mol_fast.vision.finders import open_finder
 from mol_fast.vision.sizes import CROP, MARGIN
 
@@ -87,7 +87,7 @@ def finder_points() -> Callable[[Tensor], Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="weights of a run on the embedded set")
+    parser.add_argument("--weights", type=Path, default=Path(GENERAL), help="weights that hold out embedded subjects")
     weights = find_weights(parser.parse_args().weights)
     torch.set_num_threads(1)
     clips = held_out_clips(weights)

@@ -36,8 +36,9 @@ class Options:
     run: Path | None = None
     """Folder of a run to score again from its tables of windows. Needs no data and no model."""
     weights: Path | None = None
-    """Folder of a fold, weights file, or owner/name of the hub, to score on prepared sets. With --spotting also the
-    folder of a run, whose folds recognise what is spotted of the subjects that they hold out."""
+    """Folder of a fold, weights file, general (the weights that come with mol-fast), or owner/name of the hub, to score
+    on prepared sets. With --spotting also the folder of a run, whose folds recognise what is spotted of the subjects
+    that they hold out."""
     compare: tuple[Path, Path] | None = None
     """Folders of two runs, A and B, to compare over the subjects that both hold out. One may be a table (.csv) of
     another program's predictions, with the columns video and predicted."""

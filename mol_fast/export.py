@@ -25,7 +25,8 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
     agrees with the model.
 
     Args:
-        weights: Folder of a run or fold, weights file (.safetensors), or owner/name of the hub.
+        weights: Folder of a run or fold, weights file (.safetensors), general (the weights that come with mol-fast), or
+            owner/name of the hub.
         out: File to write, .onnx or .pt2.
         format: onnx for ONNX Runtime and others; pt2 for torch.export.load; aoti for code that is compiled for this
             kind of CPU (takes minutes).

@@ -45,8 +45,8 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
 
     Args:
         video: Prepared .safetensors file, or folder of a prepared set.
-        weights: Weights of the model that predicts the window: folder of a run or fold, weights file (.safetensors), or
-            owner/name of the hub.
+        weights: Weights of the model that predicts the window: folder of a run or fold, weights file (.safetensors),
+            general (the weights that come with mol-fast), or owner/name of the hub.
         window: Number of the window, counted from 0.
         out: PNG file to write. Default: NAME.png in the current folder.
 

@@ -17,9 +17,10 @@ from harness.lanes import (
 )
 from harness.sharing import made_once
 
-from mol_fast import functional
+from mol_fast import MOL, functional
 from mol_fast.data import PreparedSet, generate_embedded
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import file_sha256
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import open_finder
 
@@ -100,6 +101,15 @@ def finished_run(embedded_small: PreparedSet, tmp_path_factory: pytest.TempPathF
     from harness.trainings import every_fold
 
     return made_once(tmp_path_factory, "finished", partial(every_fold, embedded_small)) / "run"
+
+
+@pytest.fixture
+def general(finished_run: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of weights that stand in for those that come with mol-fast; they have not seen subject s01."""
+    model = MOL.from_pretrained(finished_run / "folds" / "s01-seed0")
+    file = model.save_pretrained(tmp_path_factory.mktemp("general"), half=True)
+    monkeypatch.setattr("mol_fast.nn.locate._SHIPPED", (file, file_sha256(file)))
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from mol_fast.cli import run_program
 from mol_fast.demo.serving import check_port, served
-from mol_fast.nn.weights import FILE_NAME
+from mol_fast.nn.weights import GENERAL
 from mol_fast.prediction.options import Options
 from mol_fast.prediction.predictor import Predictor
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.decoders import quiet_decoders
-
-_RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -21,12 +19,12 @@ class DemoOptions:
     """Options of the program.
 
     Attributes:
-        weights: Folder of a run, weights file (.safetensors), or owner/name of the hub. Default: the newest weights in
-            the folder runs.
+        weights: Folder of a run, weights file (.safetensors), or owner/name of the hub. Default: general, the
+            weights that come with mol-fast, trained on synthetic faces.
         port: Port of the page on this machine.
     """
 
-    weights: Path | None = None
+    weights: Path = Path(GENERAL)
     port: int = 7860
 
 
@@ -47,28 +45,13 @@ def run(demo: DemoOptions) -> None:
         demo: Options of the program.
 
     Raises:
-        UserError: there are no weights, they cannot be used, or the port is taken.
+        UserError: the weights cannot be used, or the port is taken.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError("gradio is not installed: pip install 'mol-fast[demo]'")
     check_port(demo.port)
-    weights = demo.weights or newest_weights(_RUNS)
-    options = Options(weights=weights, explain=importlib.util.find_spec("captum") is not None)
+    options = Options(weights=demo.weights, explain=importlib.util.find_spec("captum") is not None)
     predictor = Predictor(options.weights, options.device, options.batch_size, explain=options.explain)
     with served(options, predictor, demo.port) as address:
-        print(f"the page is at {address}, with the weights {weights}; Ctrl-C ends it", flush=True)
+        print(f"the page is at {address}, with the weights {demo.weights}; Ctrl-C ends it", flush=True)
         threading.Event().wait()
-
-
-def newest_weights(runs: Path) -> Path:
-    """Return the weights that were written last among all runs in a folder.
-
-    Raises:
-        UserError: there are none.
-    """
-    found = [*runs.glob(f"*/{FILE_NAME}"), *runs.glob(f"*/folds/*/{FILE_NAME}")]
-    if not found:
-        raise UserError(
-            f"there are no weights in {runs}: train some with `python -m mol_fast.train`, or give --weights RUN"
-        )
-    return max(found, key=lambda path: path.stat().st_mtime)

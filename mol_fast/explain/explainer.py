@@ -16,7 +16,7 @@ from mol_fast.explain.units import describe, find_units
 from mol_fast.metrics import temper
 from mol_fast.nn.config import FEATURE_SIZE
 from mol_fast.nn.model import MOL
-from mol_fast.nn.weights import find_weights, load_described
+from mol_fast.nn.weights import GENERAL, find_weights, load_described
 from mol_fast.spotting.moved import moved_regions, strength_of
 from mol_fast.spotting.regions import REGIONS, Array, layout, region_of_pixels
 from mol_fast.spotting.tracker import face_motion
@@ -131,7 +131,7 @@ class Explainer:
 
 def explain(
     frames: npt.NDArray[np.uint8],
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] = GENERAL,
     *,
     label: str | None = None,
     device: str = "auto",
@@ -140,7 +140,7 @@ def explain(
 
     Args:
         frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB; n >= 8. Aligned face crops, as those of a prepared set.
-        weights: a weights file, the folder of a run, or "owner/name".
+        weights: a weights file, the folder of a run, or "owner/name". Default: the weights that come with mol-fast.
         label: class to explain. Default: the one that is predicted.
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
 

@@ -1,13 +1,22 @@
-"""Find the file of trained weights: from a path, or from "owner/name", which is downloaded."""
+"""Find the file of trained weights: of a path, of the name "general", or of "owner/name", which is downloaded."""
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from mol_fast.nn.hub import download
 from mol_fast.nn.weights_file import AGAIN, FILE_NAME
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.files import file_sha256
 
+GENERAL = "general"
+"""Name of the weights that come with mol-fast, see `mol_fast/pretrained/general.md`."""
+_SHIPPED = (
+    Path(__file__).parents[1] / "pretrained" / "general.safetensors",
+    "6a1de1601ed411af7527951b1f2622c5a5a9990d7ffb7499ed2a4bebd6185f59",
+)
+"""Their file, and its SHA-256."""
 _ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _NEVER = (
@@ -19,16 +28,19 @@ _NEVER = (
 def find_weights(source: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Find the file of trained weights.
 
-    A path comes first. "owner/name" is a name on the hub only if nothing here has this path, and no folder is called
-    "owner": so a path with a slip of the pen is not sent anywhere.
+    A path comes first: weights in a file or folder called general in the current folder go before those of mol-fast.
+    "owner/name" is a name on the hub only if nothing here has this path, and no folder is called "owner": so a path
+    with a slip of the pen is not sent anywhere.
 
     Args:
         source: a weights file, a folder that `save_pretrained` wrote, the folder of a fold, the folder of a run with
-            one fold; or "owner/name", whose weights are downloaded once, which needs the extra `hub`.
+            one fold; "general" for the weights that come with mol-fast; or "owner/name", whose weights are downloaded
+            once, which needs the extra `hub`.
         revision: branch, tag or commit of "owner/name". Default: its main branch.
 
     Raises:
-        UserError: there are no weights, there are several, they may be a pickle, or cannot be downloaded.
+        UserError: there are no weights, there are several, they may be a pickle, cannot be downloaded; or those that
+            come with mol-fast are damaged.
         ValueError: `revision` is given with a path.
     """
     path, name = Path(source), os.fspath(source)
@@ -37,7 +49,32 @@ def find_weights(source: str | os.PathLike[str], revision: str | None = None) ->
         return download(name, FILE_NAME, revision)
     if revision is not None:
         raise ValueError(f"revision is for owner/name, not for the path {path}")
+    if name == GENERAL and not path.is_file() and not _inside(path):
+        return _general()
     return _of_path(path)
+
+
+def _general() -> Path:
+    """Return the file of the weights that come with mol-fast, after a check of its digest."""
+    file, expected = _SHIPPED
+    try:
+        state = file.stat()
+    except OSError:
+        raise UserError(
+            f"the weights {GENERAL} are not in this installation, {file} is missing: install mol-fast again"
+        ) from None
+    if (found := _digest(file, state.st_size, state.st_mtime_ns)) != expected:
+        raise UserError(
+            f"{file} has the SHA-256 {found}, the weights {GENERAL} of this version have {expected}: install mol-fast "
+            "again"
+        )
+    return file
+
+
+@cache
+def _digest(file: Path, *state: int) -> str:
+    """Return the SHA-256 of a file in this state; computed once in a process."""
+    return file_sha256(file)
 
 
 def _of_path(path: Path) -> Path:
@@ -46,7 +83,7 @@ def _of_path(path: Path) -> Path:
         raise UserError(f"{path} {_NEVER}")
     if path.is_file():
         return path
-    found = sorted([*path.glob(FILE_NAME), *path.glob(f"folds/*/{FILE_NAME}")])
+    found = _inside(path)
     if not found and any([*path.glob("scores.json"), *path.glob("folds/*/scores.json")]):
         raise UserError(f"the weights of {path} are gone, its scores are there: copy them again, or {AGAIN}")
     if not found and (pickles := sorted(file.name for file in path.glob("*") if file.suffix in _PICKLES)):
@@ -56,3 +93,8 @@ def _of_path(path: Path) -> Path:
     if len(found) > 1:
         raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
     return found[0]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return the weights of a folder and of its folds."""
+    return sorted([*folder.glob(FILE_NAME), *folder.glob(f"folds/*/{FILE_NAME}")])

@@ -46,8 +46,8 @@ class Pretrained(nn.Module):
 
         Args:
             source: a weights file, a folder that `save_pretrained` wrote, the folder of a fold, the folder of a run
-                with one fold; or "owner/name", if there is no such path: then its weights are downloaded once, which
-                needs the extra `hub`. See `mol_fast.nn.locate`.
+                with one fold; "general" for the weights that come with mol-fast; or "owner/name", whose weights are
+                downloaded once, which needs the extra `hub`. A path comes first.
             revision: branch, tag or commit of "owner/name". Default: its main branch.
             sha256: digest that the file must have. Default: only the digest in the file itself is checked.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mol_fast.nn.locate import find_weights
+from mol_fast.nn.locate import GENERAL, find_weights
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights_file import (
     FILE_NAME,
@@ -15,6 +15,7 @@ from mol_fast.nn.weights_file import (
 
 __all__ = [
     "FILE_NAME",
+    "GENERAL",
     "WeightsHeader",
     "find_weights",
     "load_described",
@@ -28,7 +29,7 @@ def load_weights(path: Path | str) -> tuple[MOL, dict[str, Any]]:
     """Load a model in evaluation mode on the CPU, and its info: "classes", "config", and further saved values.
 
     Args:
-        path: a weights file, a folder, or "owner/name", see `find_weights`.
+        path: a weights file, a folder, "general" or "owner/name", see `find_weights`.
 
     Raises:
         UserError: there are no such weights, or they are not of this project.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mol_fast.nn.weights import GENERAL
 from mol_fast.prediction.part import parse_time
 from mol_fast.prediction.result import CONFIDENCE
 from mol_fast.utils.errors import UserError
@@ -18,7 +19,8 @@ class Options:
     """Options of the program.
 
     Attributes:
-        weights: Folder of a run, weights file (.safetensors), or owner/name of the hub.
+        weights: Folder of a run, weights file (.safetensors), or owner/name of the hub. Default: general, the weights
+            that come with mol-fast, trained on synthetic faces.
         out: Folder for prediction.json and the other files; created if missing. Default: NAME-prediction in the current
             folder. With several inputs, OUT is the folder that gets a folder NAME-prediction for each.
         seconds: How long a webcam is recorded, in seconds.
@@ -52,7 +54,7 @@ class Options:
         batch_size: Number of windows in one batch. A smaller batch needs less memory.
     """
 
-    weights: Path
+    weights: Path = Path(GENERAL)
     out: Path | None = None
     seconds: float = 10.0
     start: str | None = None

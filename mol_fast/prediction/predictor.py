@@ -16,7 +16,7 @@ from mol_fast.data.clips import normalise_frames
 from mol_fast.explain import Explainer, Explanation
 from mol_fast.metrics import temper
 from mol_fast.nn.model import MOLUnitsOutput
-from mol_fast.nn.weights import find_weights, load_described
+from mol_fast.nn.weights import GENERAL, find_weights, load_described
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
 from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
 from mol_fast.prediction.windows import Window, plan_windows
@@ -45,7 +45,7 @@ class Predictor:
     """A trained model on its device.
 
     Args:
-        weights: a weights file, the folder of a run, or "owner/name".
+        weights: a weights file, the folder of a run, or "owner/name". Default: the weights that come with mol-fast.
         device: "cpu", "cuda", ..., or "auto" (a GPU if there is one).
         batch_size: number of windows in one batch.
         only: task to predict, "flow" or "landmarks"; the head of the other one does not run. Default: all tasks.
@@ -65,7 +65,7 @@ class Predictor:
 
     def __init__(
         self,
-        weights: str | os.PathLike[str],
+        weights: str | os.PathLike[str] = GENERAL,
         device: str = "auto",
         batch_size: int = 4,
         only: Literal["flow", "landmarks"] | None = None,
@@ -173,7 +173,7 @@ class Predictor:
 
 def predict(
     frames: npt.NDArray[np.uint8],
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] = GENERAL,
     *,
     window: int | None = None,
     stride: int | None = None,
@@ -190,7 +190,7 @@ def predict(
 
     Args:
         frames: uint8 (n, H, W), grey, or (n, H, W, 3), RGB; n >= 8.
-        weights: a weights file, the folder of a run, or "owner/name".
+        weights: a weights file, the folder of a run, or "owner/name". Default: the weights that come with mol-fast.
         window: length of a stretch in frames. Default: read all frames as one clip, as in training. The same if there
             are not more frames than this.
         stride: distance in frames from one stretch to the next. Default: half of `window`.

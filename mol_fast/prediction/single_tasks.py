@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mol_fast.data.clips import normalise_frames
-from mol_fast.nn.weights import find_weights
+from mol_fast.nn.weights import GENERAL, find_weights
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, describe
 from mol_fast.prediction.predictor import Predictor, batched, centre
 from mol_fast.prediction.windows import Window
@@ -38,7 +38,7 @@ Run = tuple[int, Pictures, list[Window]]
 def flow(
     previous: Array,
     next: Array,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] = GENERAL,
     *,
     aligned: bool = False,
     faces: Finders = "mediapipe",
@@ -54,7 +54,7 @@ def flow(
     Args:
         previous, next: N pictures each: grey (N, H, W), or RGB (N, H, W, 3) or (N, 3, H, W); uint8, or floating point
             from 0 to 1, which is rounded to 8 bits; numpy arrays or tensors.
-        weights: a weights file, the folder of a run, or "owner/name".
+        weights: a weights file, the folder of a run, or "owner/name". Default: the weights that come with mol-fast.
         aligned: the pictures are aligned crops, such as the frames of a prepared set, 144 x 144 pixels. Default: whole
             pictures, in which the largest face of the first one is found and followed. That needs the extra `faces`.
         faces: finder of faces, "mediapipe" or "dlib".
@@ -93,7 +93,7 @@ def flow(
 
 def landmarks(
     frames: Array,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] = GENERAL,
     *,
     aligned: bool = False,
     faces: Finders = "mediapipe",
@@ -106,7 +106,7 @@ def landmarks(
     Args:
         frames: N pictures: grey (N, H, W), or RGB (N, H, W, 3) or (N, 3, H, W); uint8, or floating point from 0 to 1,
             which is rounded to 8 bits; a numpy array or a tensor.
-        weights: a weights file, the folder of a run, or "owner/name".
+        weights: a weights file, the folder of a run, or "owner/name". Default: the weights that come with mol-fast.
         aligned: the pictures are aligned crops, such as the frames of a prepared set, 144 x 144 pixels. Default: whole
             pictures, in which the largest face is found. That needs the extra `faces`.
         faces: finder of faces, "mediapipe" or "dlib".

@@ -97,9 +97,9 @@ class TrainSettings:
     """Number of random crops of each window of the held-out subjects, whose probabilities are averaged; 1 for the
     centre crop."""
     init: Path | None = None
-    """Weights to start from: a weights file, the folder of a fold or run, or owner/name of the hub. Heads that they
-    lack, and the last layer if the classes differ, start anew. Weights that were trained on held-out subjects are
-    refused."""
+    """Weights to start from: a weights file, the folder of a fold or run, general (the weights that come with
+    mol-fast), or owner/name of the hub. Heads that they lack, and the last layer if the classes differ, start anew.
+    Weights that were trained on held-out subjects are refused."""
     freeze: tuple[str, ...] = ()
     """Parts that are not trained, mostly with --init, separated by spaces or commas: stem (the first convolutions), f5c
     (both blocks), and the heads mer, flow, landmarks and units. Norms of a frozen part use and keep their running

@@ -72,6 +72,20 @@ def test_json_of_a_video(video_run, weights):
         assert item["mean_flow"] > 0
 
 
+def test_without_weights_it_takes_general_and_says_what_that_knows(
+    general: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([str(write_head(tmp_path / "head.mp4")), "--out", str(tmp_path), "--clip", "--no-video"]) == 0
+    told = (
+        "note: the weights general were trained on morphs of two photographs, on no micro-expression of a real person\n"
+    )
+    assert capsys.readouterr().out.startswith(told)
+    content = json.loads((tmp_path / "prediction.json").read_text())
+    assert content["weights"] == "general"
+    assert len(content["windows"]) == 2
+    assert np.shape(content["windows"][0]["landmarks"]) == (7, 68, 2)
+
+
 def test_clip_is_the_mean_of_its_windows(video_run):
     _, content = video_run
     for name in CLASSES:

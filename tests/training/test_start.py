@@ -75,6 +75,18 @@ def test_subjects_of_the_first_training_are_remembered(tmp_path: Path):
         check_start(file, model, [fold], of_classes)
 
 
+def test_a_training_starts_from_general(
+    embedded_small: PreparedSet, general: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The weights that come with mol-fast: they tell their subjects, so that none of them is held out."""
+    assert start(embedded_small, tmp_path, Path("general")) == 0
+    assert "starting from general, trained for 1 steps on embedded\n" in capsys.readouterr().err
+    assert differences(general, tmp_path / "run") == []
+    assert start(embedded_small, tmp_path / "other", Path("general"), "--test-subjects", "s02") == 2
+    assert "general was trained on subjects that this run holds out: s02; its" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "error"),
     [
