@@ -321,6 +321,8 @@ RECIPES: dict[str, TrainSettings] = {
 def recipe_of(argv: Sequence[str] | None) -> TrainSettings:
     """Return the settings of the recipe named in the options `argv`, or the defaults.
 
+    A recipe holds out subjects of its own data: other data, or other folds, leave them out of it.
+
     Args:
         argv: the options. Default: those of the command line. The parser of the options reports unknown names.
     """
@@ -330,4 +332,6 @@ def recipe_of(argv: Sequence[str] | None) -> TrainSettings:
         option, _, value = word.partition("=")
         if option == "--recipe":
             name = value or "".join(words[place + 1 : place + 2])
-    return RECIPES[name if name in get_args(Recipe) else "default"]
+    recipe = RECIPES[name if name in get_args(Recipe) else "default"]
+    options = {word.partition("=")[0] for word in words}
+    return recipe if options.isdisjoint(("--data", "--test-data", "--folds")) else replace(recipe, test_subjects=())

@@ -69,6 +69,15 @@ def test_options_win(parse: Parse) -> None:
         "data": (Path("a"), Path("b"))})  # fmt: skip
 
 
+def test_the_general_recipe_holds_out_subjects_of_its_own_data_alone(parse: Parse) -> None:
+    general = RECIPES["general"]
+    assert parse("--recipe", "general") == general
+    assert general.test_subjects
+    for given in (("--data", "a"), ("--folds", "all"), ("--test-data=b",)):
+        assert parse("--recipe", "general", *given).test_subjects == ()
+    assert parse("--recipe", "general", "--data", "a", "--test-subjects", "x").test_subjects == ("x",)
+
+
 def test_the_released_model(parse: Parse) -> None:
     config = make_model(parse("--recipe", "released"), get_protocol("embedded-5")).config
     assert (config.variant, config.center, config.norm_stats, config.flow_width) == ("official", False, "frame", 1.0)
