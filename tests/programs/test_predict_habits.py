@@ -117,7 +117,7 @@ def test_bad_parts(weights, tmp_path, capsys, options, message):
 def test_one_bad_input_does_not_stop_the_others(weights, tmp_path, capsys, monkeypatch):
     loaded = []
     predictor = mol_fast.predict.Predictor
-    monkeypatch.setattr(mol_fast.predict, "Predictor", lambda *a: loaded.append(a) or predictor(*a))
+    monkeypatch.setattr(mol_fast.predict, "Predictor", lambda *a, **b: loaded.append(a) or predictor(*a, **b))
     monkeypatch.chdir(tmp_path)
     first, last = images(tmp_path / "a" / "one"), images(tmp_path / "b" / "two")
     bad = tmp_path / "bad.mp4"
