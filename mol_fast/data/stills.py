@@ -35,7 +35,7 @@ class StillDataset(Dataset[dict[str, Tensor]]):
         seed: seed of everything random.
 
     Raises:
-        UserError: when an item is read: a video file is missing or corrupt, or OpenCV is not installed.
+        UserError: when an item is read: a video file is missing or corrupt.
     """
 
     def __init__(self, videos: Sequence[Video], flip: bool = True, seed: int = 0) -> None:

@@ -121,6 +121,11 @@ class FCC(nn.Module):
         return y
 
     def norms(self) -> tuple[FrameBatchNorm2d, FrameBatchNorm2d]:
+        """Return the norms of both halves.
+
+        Raises:
+            ValueError: a half was replaced by a module without one.
+        """
         vh, hv = self.vh, self.hv
         try:
             return vh.norm, hv.norm

@@ -95,7 +95,7 @@ def _meaning(weights: WeightsHeader, shown: Sequence[ShownMoment]) -> list[str]:
         calibrated = (
             f"The probabilities have the temperature {weights.temperature:.2f}, fitted on what the weights of other "
             "folds of their run say about annotated clips of subjects that those were not trained on. Of such clips "
-            "with 0.70, about 70 of 100 are right. A moment that is no expression is right in no class."
+            "with 0.70, about 70 of 100 are right. For a moment that is no expression, no class is right."
         )
     explained = any(item.heat is not None or item.moment.sentence is not None for item in shown)
     predicted = [_PREDICTED] if any(item.moment.units is not None for item in shown) else []
