@@ -4,31 +4,35 @@
     python benchmarks/attribution.py --out runs/attribution --seeds 0 1 2    the same with three seeds
 
 Makes an embedded set of 20 subjects, trains the whole model and its ablations on the first ten, and asks all of them
-about one video of each emotion of the other ten. What OUT has already is not made again, so an interrupted run goes on.
-One seed takes about 20 minutes of one core.
+about one video of each emotion of the other ten, and about videos of ten rendered heads. The weights that come with
+mol-fast are asked, too; they know other heads, and none of these subjects. What OUT has already is not made again, so
+an interrupted run goes on. One seed takes about 30 minutes of one core.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mol_fast import tvl1
 from mol_fast.data import ClipDataset, Protocol, Video, generate_embedded
 from mol_fast.data.clips import crop_clip, cut_window
+from mol_fast.data.embedded.action_units import EMOTIONS
+from mol_fast.data.heads.generate import generate_heads
 from mol_fast.data.loading import open_data
 from mol_fast.explain.attribution import attribute, expression_model
 from mol_fast.metrics import moving_region, score_places
 from mol_fast.metrics.jackknife import Scale, interval, leave_one_out
 from mol_fast.nn.model import MOL
+from mol_fast.nn.weights import GENERAL, save_weights
 from mol_fast.report.figures import lay_places, pixels_png
 from mol_fast.training.fabric import make_fabric
 from mol_fast.training.loop import train
@@ -48,6 +52,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "random weights": {},
 }
 NO_MODEL = "no model"
+HEADS_SEED = 1  # the weights that come with mol-fast know the heads of seed 0
 SCORES: dict[str, Scale] = {"pointing": "ratio", "energy": "ratio", "rank": "difference"}
 
 
@@ -63,20 +68,20 @@ def build(name: str, settings: TrainSettings, protocol: Protocol, landmarks: Ten
 
 def trained(name: str, settings: TrainSettings, videos: list[Video], protocol: Protocol, out: Path) -> MOL:
     """Return a model of `MODELS`; train it, and keep its weights in `out`, if they are not there."""
-    clips = ClipDataset(videos, protocol, "random", settings.flip, settings.seed)
-    model = build(name, settings, protocol, clips.mean_landmarks())
     file = out / f"{_stem(name, settings)}.safetensors"
     if file.exists():
-        model.load_state_dict(load_file(file))
-    elif name != "random weights":
+        return MOL.from_pretrained(file)
+    clips = ClipDataset(videos, protocol, "random", settings.flip, settings.seed)
+    model = build(name, settings, protocol, clips.mean_landmarks())
+    if name != "random weights":
 
         def tell(step: StepRecord) -> None:
             if step.step % 25 == 0 or step.step == settings.steps:
                 print(name, step.step, {term: round(value, 4) for term, value in step.terms.items()}, flush=True)
 
         train(model, clips, settings, make_fabric("cpu", settings.precision), tell)
-        write_atomic(file, save(model.state_dict()))
-    return model.eval()
+        save_weights(file, model, {"classes": list(protocol.classes)})
+    return model
 
 
 def true_motion(flow: Tensor) -> np.ndarray[Any, Any]:
@@ -84,9 +89,9 @@ def true_motion(flow: Tensor) -> np.ndarray[Any, Any]:
     return F.avg_pool2d(flow.norm(dim=0).amax(0)[None], CELL)[0].numpy()
 
 
-def ask(model: MOL, clips: ClipDataset) -> list[dict[str, Any]]:
-    """Return a row for each clip: who it is, the predicted class, and scores of every map."""
-    rows = []
+def ask(load: Callable[[], MOL], clips: ClipDataset) -> list[dict[str, Any]]:
+    """Return a row for each clip: who it is, the predicted class, and scores of every map of the loaded model."""
+    rows, model = [], load().eval()
     lean = expression_model(model)
     for item in clips:
         frames = item["frames"][None]
@@ -100,12 +105,12 @@ def ask(model: MOL, clips: ClipDataset) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(model: MOL, clips: ClipDataset, file: Path) -> None:
+def draw(load: Callable[[], MOL], clips: ClipDataset, file: Path) -> None:
     """Write a picture of six clips: the three whose Grad-CAM has least of its energy where they move, and others.
 
     A row is a clip: its last frame, the true motion, and the maps in the order of `METHODS`, laid over the first frame.
     """
-    rows = ask(model, clips)
+    rows, model = ask(load, clips), load().eval()
     order = sorted(range(len(rows)), key=lambda place: rows[place]["scores"]["first block"]["energy"])
     rest = order[3:]
     chosen = order[:3] + [rest[round(k * (len(rest) - 1) / 2)] for k in range(3) if rest]
@@ -177,7 +182,7 @@ def _stem(name: str, settings: TrainSettings) -> str:
     return f"{name.replace(' ', '-')}-seed{settings.seed}-{settings.steps}x{settings.batch_size}"
 
 
-def _kept(file: Path, make: Any) -> list[dict[str, Any]]:
+def _kept(file: Path, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return the rows in a file; make and write them if it is not there."""
     if not file.exists():
         write_atomic(file, json.dumps(make(), indent=1))
@@ -185,42 +190,53 @@ def _kept(file: Path, make: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def data(out: Path) -> tuple[list[Video], Protocol, dict[str, ClipDataset]]:
+    """Return the videos to learn from, their protocol, and for each set the clips to ask about; make missing sets."""
+    if not (out / "embedded").exists():
+        generate_embedded(out / "embedded", SUBJECTS)
+    if not (out / "heads").exists():
+        generate_heads(out / "heads", SUBJECTS - TRAINED, len(EMOTIONS), HEADS_SEED)
+    videos, protocol = open_data([out / "embedded"])
+    first = {f"s{number:02d}" for number in range(1, TRAINED + 1)}
+    asked = {
+        "embedded": [video for video in videos if video.subject not in first and video.name.endswith("_1")],
+        "heads": open_data([out / "heads"], protocol.name)[0],
+    }
+    sets = {name: ClipDataset(chosen, protocol) for name, chosen in asked.items()}
+    for clips in sets.values():
+        clips.windows = [row for row in clips.windows if row[1] == 0]
+    return [video for video in videos if video.subject in first], protocol, sets
+
+
 def main() -> None:
-    """Train and score what is missing in the folder of results, then print the table."""
+    """Train and score what is missing in the folder of results, then print a table for each set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the set, the weights and the scores")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the sets, the weights and the scores")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="seeds of weights and training")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS, help="models to train and score")
     parser.add_argument("--steps", type=int, default=300, help="steps of each training")
     parser.add_argument("--batch-size", type=int, default=4, help="clips of a step")
-    parser.add_argument("--picture", type=Path, help="PNG to draw: what the whole model sees in six clips")
+    parser.add_argument("--picture", type=Path, help="PNG to draw: what the whole model sees in six embedded clips")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folder = options.out / "set"
-    if not folder.exists():
-        generate_embedded(folder, SUBJECTS)
-    videos, protocol = open_data([folder])
-    first = {f"s{number:02d}" for number in range(1, TRAINED + 1)}
-    learned = [video for video in videos if video.subject in first]
-    clips = ClipDataset(
-        [video for video in videos if video.subject not in first and video.name.endswith("_1")], protocol
-    )
-    clips.windows = [row for row in clips.windows if row[1] == 0]
-    results = {NO_MODEL: [_kept(options.out / "no-model.json", lambda: ask_no_model(clips))]}
-    for name in options.models:
-        for seed in options.seeds:
-            settings = TrainSettings(steps=options.steps, batch_size=options.batch_size, seed=seed, precision="float32")
-
-            def make(name: str = name, settings: TrainSettings = settings) -> list[dict[str, Any]]:
-                return ask(trained(name, settings, learned, protocol, options.out), clips)
-
-            results.setdefault(name, []).append(_kept(options.out / f"{_stem(name, settings)}.json", make))
-    print(*table(results), sep="\n")
+    videos, protocol, sets = data(options.out)
+    runs = [
+        TrainSettings(steps=options.steps, batch_size=options.batch_size, seed=seed, precision="float32")
+        for seed in options.seeds
+    ]
+    models = [
+        (name, _stem(name, run), partial(trained, name, run, videos, protocol, options.out))
+        for name in options.models
+        for run in runs
+    ]
+    models.append((GENERAL, GENERAL, partial(MOL.from_pretrained, GENERAL)))
+    for place, clips in sets.items():
+        results = {NO_MODEL: [_kept(options.out / f"no-model-{place}.json", partial(ask_no_model, clips))]}
+        for name, stem, load in models:
+            results.setdefault(name, []).append(_kept(options.out / f"{stem}-{place}.json", partial(ask, load, clips)))
+        print(f"{place}:", *table(results), sep="\n")
     if options.picture:
-        settings = TrainSettings(
-            steps=options.steps, batch_size=options.batch_size, seed=options.seeds[0], precision="float32"
-        )
-        draw(trained("whole", settings, learned, protocol, options.out), clips, options.picture)
+        draw(partial(trained, "whole", runs[0], videos, protocol, options.out), sets["embedded"], options.picture)
 
 
 if __name__ == "__main__":
