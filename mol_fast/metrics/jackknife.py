@@ -2,7 +2,8 @@
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11. Videos of one subject are similar, so
 whole subjects are left out, one at a time. A score is computed from counts pooled over the others. For a composite, the
-subjects of each source are a stratum of their own.
+subjects of each source are a stratum of their own, and the degrees of freedom are those of Satterthwaite (An
+Approximate Distribution of Estimates of Variance Components, Biometrics 2(6), 1946).
 
 The interval of a score is built on the scale of its logarithm or log-odds, so that it stays inside the range. The
 bootstrap's percentile and BCa intervals are too narrow for the 16 to 28 subjects of the field: see
@@ -32,8 +33,8 @@ def leave_one_out(subjects: int) -> Array:
     return np.concatenate([np.ones((1, subjects)), 1 - np.eye(subjects)])
 
 
-def standard_error(values: Array, strata: Sequence[Hashable]) -> tuple[float, int]:
-    """Return the standard error of a score, and its degrees of freedom.
+def standard_error(values: Array, strata: Sequence[Hashable]) -> tuple[float, float]:
+    """Return the standard error of a score, and its degrees of freedom: those of Satterthwaite, at most S - strata.
 
     Args:
         values: (1 + S,), the score for each row of `leave_one_out`.
@@ -42,11 +43,10 @@ def standard_error(values: Array, strata: Sequence[Hashable]) -> tuple[float, in
     without = np.asarray(values[1:], dtype=np.float64)
     counts = Counter(strata)
     labels = list(strata) if min(counts.values()) > 1 else [0] * len(without)
-    variance = 0.0
-    for stratum in dict.fromkeys(labels):
-        of = without[[label == stratum for label in labels]]
-        variance += (len(of) - 1) / len(of) * float(((of - of.mean()) ** 2).sum())
-    return math.sqrt(variance), len(without) - len(set(labels))
+    parts = [without[[label == stratum for label in labels]] for stratum in dict.fromkeys(labels)]
+    variances = [(len(of) - 1) / len(of) * float(((of - of.mean()) ** 2).sum()) for of in parts]
+    variance, spread = sum(variances), sum(part**2 / (len(of) - 1) for part, of in zip(variances, parts, strict=True))
+    return math.sqrt(variance), variance**2 / spread if spread else len(without) - len(parts)
 
 
 def interval(values: Array, strata: Sequence[Hashable], scale: Scale) -> tuple[float, float] | None:

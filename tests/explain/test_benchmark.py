@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from mol_fast.data import ClipDataset, PreparedSet
 from mol_fast.data.protocols import get_protocol
 from mol_fast.nn.model import MOL
+from mol_fast.training.settings import TrainSettings
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "attribution.py"
 
@@ -45,15 +46,24 @@ def test_flow_shows_where_it_moves_and_chance_does_not(benchmark_file: ModuleTyp
 def test_a_model_is_asked_for_every_map(benchmark_file: ModuleType, clips: ClipDataset) -> None:
     torch.manual_seed(0)
     model = MOL(config=replace(MOL(flow_width=0.0625).config, parts=("fcc",))).eval()
-    (row,) = benchmark_file.ask(model, clips)
+    (row,) = benchmark_file.ask(lambda: model, clips)
     assert list(row["scores"]) == ["first block", "second block", "frames", "predicted flow"]
     assert row["scores"]["predicted flow"]["rank"] == 0, "flow starts at zero"
 
 
 def test_the_picture_shows_every_map(benchmark_file: ModuleType, clips: ClipDataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    benchmark_file.draw(MOL(flow_width=0.0625).eval(), clips, tmp_path / "seen.png")
+    benchmark_file.draw(lambda: MOL(flow_width=0.0625), clips, tmp_path / "seen.png")
     assert imread(tmp_path / "seen.png").shape[:2] == (64, 6 * 64)  # the frame, the motion and four maps
+
+
+def test_a_trained_model_is_kept(benchmark_file: ModuleType, clips: ClipDataset, tmp_path: Path) -> None:
+    settings = TrainSettings(steps=1, batch_size=1, seed=3, precision="float32")
+    videos = [clips.videos[0], next(video for video in clips.videos if video.label != clips.videos[0].label)]
+    trained = benchmark_file.trained("expression alone", settings, videos, clips.protocol, tmp_path)
+    again = benchmark_file.trained("expression alone", settings, [], clips.protocol, tmp_path)
+    frames = clips[0]["frames"][None]
+    assert torch.equal(trained.eval()(frames).logits, again.eval()(frames).logits)
 
 
 def test_the_table_has_intervals_over_subjects(benchmark_file: ModuleType) -> None:

@@ -18,7 +18,7 @@ def test_standard_error_of_a_mean_is_the_known_one() -> None:
     values = [0.2, 0.5, 0.4, 0.9, 0.7]
     error, freedom = standard_error(means(values), "aaaaa")
     assert error == pytest.approx(np.std(values, ddof=1) / math.sqrt(5))
-    assert freedom == 4
+    assert freedom == pytest.approx(4)
 
 
 def test_interval_of_a_mean_is_that_of_students_t() -> None:
@@ -38,9 +38,17 @@ def test_every_source_is_a_stratum() -> None:
     """Sources that differ much do not widen the interval, as each has a fixed number of subjects."""
     values = means([0.1, 0.2, 0.3, 5.1, 5.2, 5.3])
     error, freedom = standard_error(values, "aaabbb")
-    assert freedom == 4
+    assert freedom == pytest.approx(4)
     assert error == pytest.approx(math.sqrt(2 * 2 / 3 * 0.02 / 25))
-    assert standard_error(values, "aaabbc")[1] == 5  # a stratum of one subject has no spread: one stratum
+    single = standard_error(values, "aaabbc")[1]
+    assert single == pytest.approx(5)  # a stratum of one subject has no spread: one stratum
+
+
+def test_a_source_that_varies_more_has_most_of_the_degrees_of_freedom() -> None:
+    """As in the test of Welch: variances of the means 1 / 3 and 4 / 3, so (5 / 3)^2 / (17 / 9 / 2)."""
+    values = means([0.0, 1.0, 2.0, 10.0, 12.0, 14.0])
+    assert standard_error(values, "aaabbb")[1] == pytest.approx(50 / 17)
+    assert standard_error(np.ones(7), "aaabbb") == (0, 4)
 
 
 @pytest.mark.parametrize("scale", ["ratio", "positive", "difference"])
