@@ -30,6 +30,7 @@ FORMAT = 2
 CONFIDENCE = 0.5
 """Below this probability a class is uncertain by default: if it is calibrated, it is more often wrong than right."""
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
+_UNIT_NAMES = tuple(f"AU{unit}" for unit in UNITS)
 
 Flow = npt.NDArray[np.float32]
 
@@ -51,6 +52,10 @@ class WindowPrediction:
     remark: str | None = None  # why the prediction says nothing, see `remark`
     explanation: Explanation | None = None  # what moved the score of its class, and the face; None if not asked for
     units: npt.NDArray[np.float32] | None = None  # (12,), probabilities of action units; None without this task
+
+    def values(self) -> npt.NDArray[np.float32]:
+        """Return the probabilities of classes, then those of action units, if there are any."""
+        return self.probabilities if self.units is None else np.concatenate([self.probabilities, self.units])
 
 
 class Search(NamedTuple):
@@ -127,8 +132,9 @@ class Prediction:
         """Return a data frame of pandas with one row per window, in the order of their first frames.
 
         Columns: `start` and `end` (times of the first and the last frame in seconds, NaN if unknown),
-        `first_frame` and `last_frame` (indices in the source), `class`, `p_CLASS` for each class, and `remark` (why the
-        window says nothing). A window that was skipped has neither class nor probabilities, and a remark.
+        `first_frame` and `last_frame` (indices in the source), `class`, `p_CLASS` for each class, `AU1` to `AU17`
+        (probability of each action unit, only of weights that predict them), and `remark` (why the window says
+        nothing). A window that was skipped has neither class nor probabilities, and a remark.
 
         Raises:
             UserError: pandas is not installed.
@@ -137,19 +143,20 @@ class Prediction:
             from pandas import DataFrame
         except ImportError as error:
             raise UserError("to_dataframe needs pandas: pip install 'mol-fast[train]'") from error
-        nothing = np.full(len(self.classes), np.nan)
+        units = _UNIT_NAMES if any(item.units is not None for item in self.windows) else ()
+        nothing = np.full(len(self.classes) + len(units), np.nan)
         rows = [
-            *((item.window, self.classes[int(item.probabilities.argmax())], item.probabilities, item.remark)
+            *((item.window, self.classes[int(item.probabilities.argmax())], item.values(), item.remark)
               for item in self.windows),
             *((item.window, None, nothing, item.reason) for item in self.skipped),
         ]  # fmt: skip
         table = []
-        for window, label, probabilities, why in sorted(rows, key=lambda row: row[0]):
+        for window, label, values, why in sorted(rows, key=lambda row: row[0]):
             start, end = window.seconds or (np.nan, np.nan)
             frames = self.frames(window)
-            table.append((start, end, frames[0], frames[-1], label, *probabilities.astype(float), why))
-        columns = ["start", "end", "first_frame", "last_frame", "class", *(f"p_{c}" for c in self.classes), "remark"]
-        return DataFrame(table, columns=columns)
+            table.append((start, end, frames[0], frames[-1], label, *values.astype(float), why))
+        named = (*(f"p_{name}" for name in self.classes), *units)
+        return DataFrame(table, columns=["start", "end", "first_frame", "last_frame", "class", *named, "remark"])
 
 
 def remark(frames: npt.NDArray[np.uint8]) -> str | None:
@@ -295,7 +302,7 @@ def _face(face: Face, frame: int) -> dict[str, Any]:
 
 
 def _named_units(probabilities: npt.NDArray[np.float32] | None) -> dict[str, float] | None:
-    return None if probabilities is None else _named(tuple(f"AU{unit}" for unit in UNITS), probabilities)
+    return None if probabilities is None else _named(_UNIT_NAMES, probabilities)
 
 
 def _named(classes: tuple[str, ...], probabilities: npt.NDArray[np.float32]) -> dict[str, float]:

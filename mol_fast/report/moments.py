@@ -14,7 +14,7 @@ from mol_fast.report.html import Html, captioned, element, notice, picture, sect
 from mol_fast.report.labels import SYNTHETIC, largest_shares, sources_in_words
 from mol_fast.spotting import Moment, RegionMotion, ShownMoment, View
 from mol_fast.spotting.region_motion import SPAN
-from mol_fast.vision.facs import PRESENT, UNITS
+from mol_fast.vision.facs import PRESENT, UNITS, PredictedUnit
 from mol_fast.vision.flow_color import color_wheel_legend, flow_to_color
 from mol_fast.vision.heat import SCALE, heat_legend, lay_heat
 from mol_fast.vision.pictures import encoded_png
@@ -98,7 +98,7 @@ def _meaning(weights: WeightsHeader, shown: Sequence[ShownMoment]) -> list[str]:
             "with 0.70, about 70 of 100 are right. For a moment that is no expression, no class is right."
         )
     explained = any(item.heat is not None or item.moment.sentence is not None for item in shown)
-    predicted = [_PREDICTED] if any(item.moment.units is not None for item in shown) else []
+    predicted = [PREDICTED_UNITS] if any(item.moment.units is not None for item in shown) else []
     return [*trained_on(weights), calibrated, *_MEANING, *(_EXPLAINED if explained else ()), *predicted]
 
 
@@ -129,9 +129,7 @@ _EXPLAINED = (
     "Action units are guesses: those of a simplified table that together explain the measured motion of the regions. "
     "They do not come from the class, and the class does not come from them.",
 )
-
-
-_PREDICTED = (
+PREDICTED_UNITS = (
     f"Action units that the weights predict have a probability of at least {PRESENT}, which is not calibrated. The "
     f"weights know {', '.join(map(str, UNITS[:-1]))} and {UNITS[-1]}; what else moves, they do not tell."
 )
@@ -249,8 +247,12 @@ def _units(moment: Moment) -> list[Html]:
     """Return the action units that the weights predict, in words."""
     if moment.units is None:
         return []
-    words = ", ".join(f"{unit.name} (AU{unit.number}) {unit.probability:.2f}" for unit in moment.units)
-    return [element("p", f"Action units that the weights predict: {words or 'none'}.")]
+    return [element("p", f"Action units that the weights predict: {units_in_words(moment.units)}.")]
+
+
+def units_in_words(units: Sequence[PredictedUnit]) -> str:
+    """Name predicted action units with their probabilities."""
+    return ", ".join(f"{unit.name} (AU{unit.number}) {unit.probability:.2f}" for unit in units) or "none"
 
 
 def _photograph(pixels: npt.NDArray[np.uint8], caption: str) -> Html:

@@ -10,10 +10,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -60,12 +61,19 @@ class Served(NamedTuple):
 
     def find(self, place: str, visitor: str) -> None:
         """Press the button, as the page does."""
-        (button,) = (part["id"] for part in self.config()["components"] if part["props"].get("elem_id") == "find")
-        calls = self.config()["dependencies"]
-        (number,) = (call["id"] for call in calls if [button, "click"] in [list(target) for target in call["targets"]])
-        video = {"path": place, "meta": {"_type": "gradio.FileData"}}
+        self._call("gradio_api/queue/join", "find", "click", place, visitor)
+
+    def give(self, place: str, visitor: str) -> None:
+        """Say that a video is uploaded, as the page does."""
+        self._call("gradio_api/run/predict", "video", "upload", place, visitor)
+
+    def _call(self, path: str, part: str, event: str, place: str, visitor: str) -> None:
+        config = self.config()
+        (target,) = ([item["id"], event] for item in config["components"] if item["props"].get("elem_id") == part)
+        (number,) = (call["id"] for call in config["dependencies"] if target in map(list, call["targets"]))
+        video = {"path": place, "meta": {"_type": "gradio.FileData"}} if place else None
         call = {"data": [video], "fn_index": number, "session_hash": visitor}
-        self.post("gradio_api/queue/join", json.dumps(call).encode(), "application/json")
+        self.post(path, json.dumps(call).encode(), "application/json")
 
     def config(self) -> dict[str, Any]:
         config: dict[str, Any] = json.load(self.get("config"))
@@ -143,13 +151,22 @@ def test_a_large_file_is_refused(page: Served) -> None:
     assert refused.value.code == 413
 
 
+def message_of(done: dict[str, Any]) -> str:
+    """What the page says after a press of the button."""
+    assert done["success"]
+    message, found, *_ = done["output"]["data"]
+    assert not found
+    return str(message)
+
+
 @needs_gradio
 def test_a_file_that_is_no_video_is_a_sentence(page: Served, capfd: pytest.CaptureFixture[str]) -> None:
-    page.find(page.upload("bad.mp4", b"no video"), "bad")
+    place = page.upload("bad.mp4", b"no video")
+    page.give(place, "bad")
+    page.find(place, "bad")
     (done,) = (message for message in page.told("bad") if message["msg"] == "process_completed")
-    assert not done["success"]
-    assert done["output"]["error"].startswith("bad.mp4 cannot be read as video")
-    assert str(page.folder) not in done["output"]["error"]
+    assert "The file cannot be read as video, check that" in message_of(done)
+    assert not list(page.folder.glob("results/*"))
     printed = capfd.readouterr()
     assert "Traceback" not in printed.out + printed.err
 
@@ -166,49 +183,88 @@ def test_the_second_visitor_waits_for_the_first(page: Served, monkeypatch: pytes
 
     monkeypatch.setattr("mol_fast.demo.page.analyse", analyse)
     monkeypatch.setattr("mol_fast.demo.page.internal_error", lambda error, program: f"{program}: {error}")
-    page.find(page.upload("first.mp4", b"1"), "first")
+    places = {name: page.upload(f"{name}.mp4", name.encode()) for name in ("first", "second")}
+    for name, place in places.items():
+        page.give(place, name)
+    page.find(places["first"], "first")
     assert begun.wait(PATIENCE)
-    page.find(page.upload("second.mp4", b"2"), "second")
+    page.find(places["second"], "second")
     told = page.told("second")
     place = next(message for message in told if message["msg"] == "estimation")
     assert (place["rank"], place["queue_size"], together) == (0, 1, ["first.mp4"])
     ended.set()
-    done = [message for message in told if message["msg"] == "process_completed"]
-    assert [message["output"]["error"] for message in done] == ["demo: nobody expected this"]
+    (done,) = (message for message in told if message["msg"] == "process_completed")
+    assert "Demo: nobody expected this." in message_of(done)
     assert together == ["first.mp4", "second.mp4"]
 
 
-@needs_gradio
-def test_the_work_for_a_visitor_who_is_gone_ends(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, gone = threading.Event(), threading.Event()
+class Endless:
+    """An analysis that goes on until the page stops it."""
 
-    def analyse(path: Path, out: Path, *arguments: Any) -> None:
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.stopped: list[str] = []
+
+    def __call__(self, path: Path, out: Path, *arguments: Any) -> None:
         *_, progress, _ = arguments
         with progress("frame") as begin:
             advance = begin("spotting", 10**9)
-            begun.set()
+            self.begun.append(path.name)
             end = time.monotonic() + PATIENCE
             try:
                 while time.monotonic() < end:
                     advance()
                     time.sleep(0.02)
             except UserError:
-                gone.set()
+                self.stopped.append(path.name)
                 raise
 
+
+def wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@needs_gradio
+def test_the_work_for_a_visitor_who_is_gone_ends(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    analyse = Endless()
     monkeypatch.setattr("mol_fast.demo.page.analyse", analyse)
     with page.get("gradio_api/heartbeat/leaver") as heart:
         assert heart.readline()
         place = Path(page.upload("left.mp4", b"3"))
+        page.give(str(place), "leaver")
         page.find(str(place), "leaver")
-        assert begun.wait(PATIENCE)
-        assert not gone.is_set()
+        wait_until(lambda: analyse.begun)
+        assert not analyse.stopped
         assert place.exists()
-    assert gone.wait(PATIENCE)
-    end = time.monotonic() + PATIENCE
-    while place.exists():  # also a recording, which was never uploaded by hand
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: analyse.stopped)
+    wait_until(lambda: not place.exists())
+
+
+@needs_gradio
+def test_another_video_ends_the_analysis_of_the_one_before_without_a_word(
+    page: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyse = Endless()
+    monkeypatch.setattr("mol_fast.demo.page.analyse", analyse)
+    first, second = (page.upload(f"{name}.mp4", name.encode()) for name in ("one", "two"))
+    page.give(first, "changer")
+    page.find(first, "changer")
+    told = page.told("changer")
+    wait_until(lambda: analyse.begun)
+    page.give(second, "changer")
+    (done,) = (message for message in told if message["msg"] == "process_completed")
+    assert done["success"]
+    assert all("value" not in part for part in done["output"]["data"])  # nothing on the page changes
+    assert analyse.stopped == ["one.mp4"]
+    assert not Path(first).exists()
+    page.find(second, "changer")
+    wait_until(lambda: analyse.begun == ["one.mp4", "two.mp4"])
+    page.give("", "changer")
+    wait_until(lambda: analyse.stopped == ["one.mp4", "two.mp4"])
+    assert not list(page.folder.glob("results/*"))
 
 
 def test_the_example_is_a_video_of_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,10 +281,10 @@ def test_the_example_is_a_video_of_a_head(tmp_path: Path, monkeypatch: pytest.Mo
 @needs_gradio
 @needs_chromium
 def test_a_visit_with_a_browser(page: Served, tmp_path: Path, finder: FaceFinder) -> None:
-    with chromium(tmp_path / "user") as port:
+    with chromium(tmp_path / "user", "--use-fake-device-for-media-stream") as port:
         asyncio.run(_visit(page, port, film(tmp_path / "head.mp4"), tmp_path))
     end = time.monotonic() + PATIENCE
-    while left := [*page.folder.glob("*/head.mp4"), *page.folder.glob("results/*")]:
+    while left := [*page.folder.glob("*/head.mp4"), *page.folder.glob("*/*.webm"), *page.folder.glob("results/*")]:
         assert time.monotonic() < end, left
         time.sleep(0.2)
 
@@ -243,7 +299,7 @@ async def _visit(page: Served, port: int, video: Path, folder: Path) -> None:
         await tab.wait("document.querySelector('#video video') !== null")
         await _reach(tab, "#find")
         await tab.press("Enter", 13)
-        await tab.wait("document.querySelector('#found table, .toast-body') !== null")
+        await tab.wait("document.querySelector('#found table, #message [role=alert]') !== null")
         text = await tab.value("document.querySelector('#found').innerText")
         assert "1 moment in 2 s." in text
         assert "inner brow down" in text
@@ -264,6 +320,49 @@ async def _visit(page: Served, port: int, video: Path, folder: Path) -> None:
         assert page.address + "theme.css" in "".join(tab.requested)
         assert list(page.folder.glob("results/*/annotated.mp4"))
         assert list(page.folder.glob("*/head.mp4"))
+        await _record(page, tab)
+
+
+_COUNT_BYTES = """
+const start = MediaRecorder.prototype.start;
+window.recorded = 0;
+MediaRecorder.prototype.start = function (...options) {
+  this.addEventListener("dataavailable", event => { window.recorded += event.data.size; });
+  start.apply(this, options);
+};
+"""
+"""JavaScript that counts the bytes of a recording; a slow machine has none for a while."""
+
+
+async def _record(page: Served, tab: Tab) -> None:
+    """Record a video with a camera, which the browser refuses at first."""
+    await _press(tab, "Clear")
+    await tab.wait("document.querySelector('#found').innerText.trim() === ''")
+    assert not [*page.folder.glob("*/head.mp4"), *page.folder.glob("results/*")]
+    await tab.call("Browser.setPermission", permission={"name": "camera"}, setting="denied")
+    await _press(tab, "Capture from camera")
+    await tab.wait("document.querySelector('#video [title=\"grant webcam access\"] button')?.click() ?? true")
+    await tab.wait("document.querySelector('#message').innerText.includes('allow it beside the address')")
+    await tab.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
+    await tab.value("document.querySelector('#video [title=\"grant webcam access\"] button').click()")
+    await tab.wait("document.querySelector('#video video')?.currentTime > 0")
+    await tab.value(_COUNT_BYTES)
+    await _press(tab, "start recording")
+    await tab.wait("window.recorded > 100000")
+    await _press(tab, "start recording")
+    await tab.wait("document.querySelector('#video [aria-label=\"Clear\"]') !== null")
+    await tab.wait("document.querySelector('#message').innerText.trim() === ''")
+    (recording,) = page.folder.glob("*/sample.webm")
+    video = VideoFile(recording)
+    assert video.count >= 2
+    (kind,) = (stream.type for stream in av.open(str(recording)).streams)
+    assert kind == "video"
+
+
+async def _press(tab: Tab, label: str) -> None:
+    """Press a button of the video, once it is there."""
+    await tab.wait(f"document.querySelector('#video [aria-label=\"{label}\"]') !== null")
+    await tab.value(f"document.querySelector('#video [aria-label=\"{label}\"]').click()")
 
 
 async def _reach(tab: Tab, selector: str) -> None:

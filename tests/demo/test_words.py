@@ -1,6 +1,7 @@
 """What the page says."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from mol_fast.prediction.analysis import Analysis
 from mol_fast.prediction.result import Prediction, Search, WindowPrediction
 from mol_fast.prediction.windows import Window
 from mol_fast.spotting import REGIONS, Moment, Region, RegionMotion, ShownMoment, View
+from mol_fast.vision.facs import UNITS, PredictedUnit
 
+VIDEO = Path("/tmp/1/a.mp4")
 EVIL = "<script>alert('1')</script>"
 
 
@@ -31,13 +34,13 @@ def test_words_of_moments_without_flow_and_landmarks() -> None:
         ("a", EVIL), None, [seen], None, [], 30.0, 0, 1, 2, found, (0, None), Search(10.0, 300, 300), None
     )
     shown = tuple(ShownMoment(item, None, None, result.verdict_of(item)) for item in found)
-    text = words.results(Analysis(result, ("a note",), motion, shown))
+    text = words.results(Analysis(result, ("/tmp/1/a.mp4 is long",), motion, shown), VIDEO)
     assert "2 moments in 10 s" in text
     assert "1.00 to 1.40 s<br>micro, 0.40 s" in text
     assert "left inner brow up (2.0 %), chin down right (1.4 %)" in text
     assert 'href="#moment-2"' in text
     assert 'id="moment-2"' in text
-    assert "A note." in text
+    assert "The file is long." in text
     assert "2 people are seen, the largest is followed." in text
     assert "The weights were trained without flow and landmarks." in text
     assert "<script" not in text
@@ -52,7 +55,9 @@ def test_words_of_a_moment_that_is_explained() -> None:
     apex, heat = np.full((144, 144), 90, np.uint8), np.zeros((144, 144), np.float32)
     view = View(apex, apex, apex, np.zeros((2, 144, 144), np.float32), np.eye(2, 3))
     plain, hot = (
-        words.results(Analysis(result, (), motion, (ShownMoment(told, None, view, "a 0.75", False, heat + value),)))
+        words.results(
+            Analysis(result, (), motion, (ShownMoment(told, None, view, "a 0.75", False, heat + value),)), VIDEO
+        )
         for value in (0, 1)
     )
     for text in (plain, hot):
@@ -82,14 +87,41 @@ def test_words_of_a_moment_that_is_explained() -> None:
     ],
 )
 def test_options_of_the_command_line_are_not_advised(sentence: str, shown: str) -> None:
-    assert words.without_options(sentence) == shown
+    assert words.of_page(sentence, Path("/nowhere.mp4")) == shown
 
 
 def test_words_of_a_clip() -> None:
     result = Prediction(("a", "b"), np.array([0.25, 0.75], np.float32), [], [], [], 30.0)
-    text = words.results(Analysis(result, (), None))
+    text = words.results(Analysis(result, (), None), VIDEO)
     assert "Class: b 0.75." in text
     assert "width: 25.0%" in text
+
+
+def test_words_of_action_units_that_are_predicted() -> None:
+    motion = RegionMotion(0, 10, 50)
+    known, unknown = replace(moment(1.0), units=(PredictedUnit(12, 0.9), PredictedUnit(6, 0.6))), moment(5.0)
+    still = replace(moment(8.0), units=())
+    result = Prediction(("a", "b"), None, [], None, [], moments=(known, unknown, still), of_moments=(None,) * 3)
+    shown = tuple(ShownMoment(item, None, None, "a 0.75") for item in (known, unknown, still))
+    text = words.results(Analysis(result, (), motion, shown), VIDEO)
+    assert "<br>predicted: lip corner puller (AU12) 0.90, cheek raiser (AU6) 0.60<" in text
+    assert "<br>predicted: none<" in text
+    assert text.count("predicted:") == 2
+    assert "a probability of at least 0.5, which is not calibrated" in text
+
+
+def test_words_of_action_units_of_a_clip() -> None:
+    window = Window(tuple(range(8)), 0, (0.0, 0.3))
+    values = np.array([0.25, 0.75], np.float32)
+    units = np.where(np.array(UNITS) == 4, 0.8, 0.1).astype(np.float32)
+    seen = WindowPrediction(window, values, None, None, np.eye(2, 3), None, 0, units=units)
+    text = words.results(Analysis(Prediction(("a", "b"), values, [seen], [], []), (), None), VIDEO)
+    assert "Action units that the weights predict: brow lowerer (AU4) 0.80." in text
+
+
+def test_a_message_is_text() -> None:
+    assert "&lt;script&gt;" in words.message("Title", EVIL)
+    assert words.sentence("a.mp4 is short") == "A.mp4 is short."
 
 
 def test_the_top_of_the_page_is_honest() -> None:

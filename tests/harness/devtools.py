@@ -94,10 +94,11 @@ class Tab:
 
 
 @contextmanager
-def chromium(folder: Path) -> Iterator[int]:
+def chromium(folder: Path, *options: str) -> Iterator[int]:
     """Run Chromium inside the context; returns the port of its protocol. `folder` is for its files."""
     command = [
         *headless(folder),
+        *options,
         "--hide-scrollbars",
         "--remote-debugging-port=0",
         "--remote-allow-origins=*",
