@@ -2,6 +2,8 @@
 
 For frames in memory call `mol_fast.predict(frames, weights)`, which is `mol_fast.prediction.predictor.predict`.
 After this module is imported, `mol_fast.predict` is the module, so the module can be called like the function.
+
+PyTorch is imported once the options are known to be right: that takes longer than to say what is wrong with them.
 """
 
 import re
@@ -9,23 +11,32 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mol_fast.cli import fail, progress, run_program
-from mol_fast.nn.weights import WeightsHeader
-from mol_fast.prediction.analysis import analyse
 from mol_fast.prediction.options import Options, check_options
-from mol_fast.prediction.predictor import Predictor, predict
-from mol_fast.prediction.terminal import print_prediction
 from mol_fast.utils.callable_module import call_module
 from mol_fast.utils.errors import InputsFailed, UserError
-from mol_fast.utils.failures import explain
+from mol_fast.utils.memory import large_imports
 from mol_fast.vision.decoders import quiet_decoders
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import open_finder
-from mol_fast.vision.webcam import record
 
-call_module(sys.modules[__name__], predict)
+if TYPE_CHECKING:
+    from mol_fast.nn.weights import WeightsHeader
+    from mol_fast.prediction.predictor import Predictor
+
+
+def __getattr__(name: str) -> Any:
+    """Import the function `predict` when it is used."""
+    if name == "predict":
+        from mol_fast.prediction.predictor import predict
+
+        return predict
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+call_module(sys.modules[__name__], lambda *arguments, **options: __getattr__("predict")(*arguments, **options))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,6 +66,10 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     options = prediction
     check_options(options)
     folders = _folders(inputs, options.out)
+    with large_imports():
+        from mol_fast.prediction.predictor import Predictor
+        from mol_fast.utils.failures import explain
+
     predictor = Predictor(options.weights, options.device, options.batch_size, explain=options.explains)
     finder = cache(lambda: open_finder(options.faces, options.min_score))
     if len(inputs) == 1:
@@ -73,10 +88,16 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
         raise kind(f"{len(failed)} of {len(inputs)} inputs failed, see above: {', '.join(failed)}")
 
 
-def _run_one(path: Path, out: Path, options: Options, predictor: Predictor, finder: Callable[[], FaceFinder]) -> None:
+def _run_one(path: Path, out: Path, options: Options, predictor: "Predictor", finder: Callable[[], FaceFinder]) -> None:
     """Predict one input, write its files into `out` and print its table."""
+    with large_imports():
+        from mol_fast.prediction.analysis import analyse
+        from mol_fast.prediction.terminal import print_prediction
+
     device = _webcam(path)
     if device is not None:
+        from mol_fast.vision.webcam import record
+
         path = out / "webcam.mp4"
         with progress("second") as begin:
             record(device, options.seconds, path, begin(f"recording webcam {device}", int(options.seconds)))
@@ -84,7 +105,7 @@ def _run_one(path: Path, out: Path, options: Options, predictor: Predictor, find
     print_prediction(done.result, (_training_of(options.weights, predictor.header), *done.notes), out)
 
 
-def _training_of(weights: Path, header: WeightsHeader) -> str:
+def _training_of(weights: Path, header: "WeightsHeader") -> str:
     """Return what the weights were trained on, as a note."""
     from mol_fast.report.labels import SYNTHETIC, sources_in_words
 

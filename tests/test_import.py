@@ -63,6 +63,25 @@ def test_help_needs_no_torch() -> None:
     assert python(code).splitlines()[-1] == "0 False"
 
 
+def test_a_wrong_option_is_told_without_torch() -> None:
+    code = "import sys, mol_fast.predict as p; print(p.main(['a.mp4', '--confidence', '2']), 'torch' in sys.modules)"
+    assert python(code) == "2 False\n"
+
+
+def test_large_imports_are_left_to_no_search_for_garbage() -> None:
+    code = (
+        "import gc\n"
+        "from mol_fast.utils.memory import large_imports\n"
+        "with large_imports():\n"
+        "    print(gc.isenabled())\n"
+        "    import mol_fast.vision.align\n"
+        "kept = gc.get_freeze_count()\n"
+        "with large_imports(): import mol_fast.vision.align\n"
+        "print(gc.isenabled(), kept > 1000, kept == gc.get_freeze_count())"
+    )
+    assert python(code).split() == ["False", "True", "True", "True"]
+
+
 def test_import_is_light(stages: list[str]) -> None:
     """Beyond torch, only the modules that the public names are made of.
 

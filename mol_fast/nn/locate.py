@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 
 from mol_fast.nn.hub import download
-from mol_fast.nn.weights_file import AGAIN, FILE_NAME
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
 
+FILE_NAME = "weights.safetensors"
 GENERAL = "general"
 """Name of the weights that come with mol-fast, see `mol_fast/pretrained/general.md`."""
 _SHIPPED = (
@@ -17,6 +17,8 @@ _SHIPPED = (
     "6a1de1601ed411af7527951b1f2622c5a5a9990d7ffb7499ed2a4bebd6185f59",
 )
 """Their file, and its SHA-256."""
+AGAIN = "repeat the train command of their run, which trains the fold again"
+"""What to do about weights of a run that are damaged or gone."""
 _ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _NEVER = (

@@ -13,9 +13,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from mol_fast.nn.locate import find_weights
+from mol_fast.nn.locate import FILE_NAME, find_weights
 from mol_fast.nn.weights_file import (
-    FILE_NAME,
     WeightsHeader,
     header_text,
     misfit,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mol_fast.nn.config import MOLConfig
+from mol_fast.nn.locate import AGAIN
 from mol_fast.nn.wrapped import bare_name
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
@@ -19,12 +20,9 @@ from mol_fast.utils.schema import Count, Text, parse_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 M = TypeVar("M", bound=nn.Module)
-FILE_NAME = "weights.safetensors"
 FORMAT = 1
 """Format of the header. A file without one has format 1; one with a higher number comes from a newer version."""
 _KEY = "mol_fast"
-AGAIN = "repeat the train command of their run, which trains the fold again"
-"""What to do about weights of a run that are damaged or gone."""
 _ADVICE = "train again with this version"
 
 Span = Annotated[float, msgspec.Meta(gt=0, le=3600)]

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mol_fast.nn.weights import GENERAL
+from mol_fast.nn.locate import GENERAL
 from mol_fast.prediction.part import parse_time
-from mol_fast.prediction.result import CONFIDENCE
 from mol_fast.utils.errors import UserError
-from mol_fast.utils.limits import MOST_BATCH
+from mol_fast.utils.limits import CONFIDENCE, MOST_BATCH
 from mol_fast.vision.finders import Finders
 
 Overlay = Literal["flow", "attribution"]

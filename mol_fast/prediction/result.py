@@ -18,6 +18,7 @@ from mol_fast.prediction.windows import Window
 from mol_fast.spotting import Moment, moment_row
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.limits import CONFIDENCE
 from mol_fast.vision.align import Matrix
 from mol_fast.vision.faces import Face
 from mol_fast.vision.facs import UNITS
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = 2
-CONFIDENCE = 0.5
-"""Below this probability a class is uncertain by default: if it is calibrated, it is more often wrong than right."""
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
 _UNIT_NAMES = tuple(f"AU{unit}" for unit in UNITS)
 

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from mol_fast.data.store import Video
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.video import FrameArray, FrameSource, ImageFolder
@@ -26,6 +25,8 @@ def open_source(path: str | os.PathLike[str], fps: float | None = None) -> Frame
     if source_path.is_dir():
         return ImageFolder(source_path, fps)
     if source_path.suffix == ".safetensors":
+        from mol_fast.data.store import Video  # with PyTorch, which videos do not need
+
         frames = Video.from_file(source_path).read().frames.numpy()
         return FrameArray(frames, str(path), fps, aligned=True)
     return VideoFile(source_path, fps)

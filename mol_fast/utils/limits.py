@@ -14,6 +14,8 @@ LONGEST_TEXT = 1024
 MOST_CLASSES = 1000
 MOST_BATCH = 4096
 """Clips in one batch; memory ends long before."""
+CONFIDENCE = 0.5
+"""Below this probability a class is uncertain by default: if it is calibrated, it is more often wrong than right."""
 MOST_FPS = 100_000
 """Frames per second, more than any camera takes of a face."""
 MOST_WORKERS = 256

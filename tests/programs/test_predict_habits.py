@@ -13,6 +13,7 @@ from harness.predict_scene import write_head, write_weights
 
 import mol_fast.predict
 from mol_fast.predict import main
+from mol_fast.prediction import predictor as predictor_module
 from mol_fast.prediction.predictor import predict
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.video import rgb
@@ -116,8 +117,8 @@ def test_bad_parts(weights, tmp_path, capsys, options, message):
 
 def test_one_bad_input_does_not_stop_the_others(weights, tmp_path, capsys, monkeypatch):
     loaded = []
-    predictor = mol_fast.predict.Predictor
-    monkeypatch.setattr(mol_fast.predict, "Predictor", lambda *a, **b: loaded.append(a) or predictor(*a, **b))
+    predictor = predictor_module.Predictor
+    monkeypatch.setattr(predictor_module, "Predictor", lambda *a, **b: loaded.append(a) or predictor(*a, **b))
     monkeypatch.chdir(tmp_path)
     first, last = images(tmp_path / "a" / "one"), images(tmp_path / "b" / "two")
     bad = tmp_path / "bad.mp4"
