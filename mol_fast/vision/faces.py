@@ -37,12 +37,13 @@ class FaceFinder(ABC):
         return next(iter(self.find_all(frame)), None)
 
     @abstractmethod
-    def find_all(self, frame: npt.NDArray[np.uint8], thorough: bool = True) -> list[Face]:
+    def find_all(self, frame: npt.NDArray[np.uint8], thorough: bool = True, known: Face | None = None) -> list[Face]:
         """Return all faces of `frame`, the largest first.
 
         Args:
             frame: uint8 (H, W), grey.
             thorough: take more time, if there is no face at first sight.
+            known: a face of `frame` that `follow` has returned; it is one of the faces, and no time is taken for it.
 
         Raises:
             ValueError: `frame` is not uint8 (H, W) or is empty.

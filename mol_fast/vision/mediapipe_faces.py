@@ -32,11 +32,14 @@ class MediaPipeFinder(FaceFinder):
         self._detector = FaceDetector(models.detector)
         self._mesh = FaceMesh(models.mesh)
 
-    def find_all(self, frame: npt.NDArray[np.uint8], thorough: bool = True) -> list[Face]:
+    def find_all(self, frame: npt.NDArray[np.uint8], thorough: bool = True, known: Face | None = None) -> list[Face]:
         check_frame(frame)
-        meshes: list[Mesh] = []
+        meshes: list[Mesh] = [known.mesh] if known is not None and known.mesh is not None else []
+        followed = [mesh.box for mesh in meshes]
         for detections in self._detector.searches(frame):
             for detection in detections:
+                if overlaps(detection.box, followed):
+                    continue
                 mesh = self._mesh.in_box(frame, detection.box, detection.eyes)
                 if mesh.score >= self.min_score and not overlaps(mesh.box, (other.box for other in meshes)):
                     meshes.append(mesh)

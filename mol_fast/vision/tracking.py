@@ -150,7 +150,8 @@ class FaceTracker:
             Whether there are any faces.
         """
         self._since_search = 0
-        found = self._finder.find_all(frame, thorough=followed is None and self._without % _LOOK_CLOSER == 0)
+        thorough = followed is None and self._without % _LOOK_CLOSER == 0
+        found = self._finder.find_all(frame, thorough, followed)
         faces = [(face, look) for face in found if (look := _look(frame, face)) is not None]
         pairs = [
             (person.affinity(*face), i, k) for i, person in enumerate(self._people) for k, face in enumerate(faces)

@@ -77,6 +77,17 @@ def test_all_faces_the_largest_first(finder: FaceFinder) -> None:
     assert [face.found for face in faces] == [2, 2]
 
 
+def test_a_face_that_is_known_is_not_searched(finder: FaceFinder) -> None:
+    frame = side_by_side(COLLINS, HOPPER, 30, 38)
+    _, smaller = finder.find_all(frame)
+    known = finder.follow(frame, smaller)
+    assert known is not None
+    faces = finder.find_all(frame, known=known)
+    assert [face.found for face in faces] == [2, 2]
+    assert faces[0].box[0] > 320
+    assert faces[1].mesh is known.mesh
+
+
 def test_no_face(finder: FaceFinder) -> None:
     rng = np.random.default_rng(0)
     assert finder.find(np.full((200, 300), 90, dtype=np.uint8)) is None

@@ -89,7 +89,7 @@ class Slipping(FaceFinder):
     def __init__(self, faces: list[Face]) -> None:
         self.faces = faces
 
-    def find_all(self, frame: np.ndarray, thorough: bool = True) -> list[Face]:
+    def find_all(self, frame: np.ndarray, thorough: bool = True, known: Face | None = None) -> list[Face]:
         return [self.faces[0]] if thorough else []
 
     def follow(self, frame: np.ndarray, last: Face) -> Face:
