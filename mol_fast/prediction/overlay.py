@@ -169,8 +169,8 @@ class Annotator:
         for first, last, closed in _LINES:
             cv2.polylines(picture, [fixed[first : last + 1]], closed, color, 1, cv2.LINE_AA, _SUBPIXEL)
         radius = round(max(1.5, 0.8 * pixel) * (1 << _SUBPIXEL))
-        for x, y in fixed:
-            cv2.circle(picture, (int(x), int(y)), radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
+        for centre in fixed.tolist():
+            cv2.circle(picture, centre, radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
 
     def _draw_panel(self, panel: Picture, scene: Scene) -> None:
         line, margin = self._line, self._line // 2

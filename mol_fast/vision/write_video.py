@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
 _PLAYBACK_FPS = 25.0  # default frame rate of written video
 _CLOCK = 90_000  # ticks in a second; the usual rates are whole numbers of ticks
-_COLORS = np.array(  # of RGB: the blue and the red difference of ITU-R BT.601, in 16..240
-    [(-0.14822, -0.29099, 0.43922, 128), (0.43922, -0.36779, -0.07143, 128)], dtype=np.float32
-)
+_NARROW = np.rint((np.arange(256) - 128) * 224 / 255 + 128).astype(np.uint8)  # colour differences, to 16..240
 _COPIED = frozenset(("aac", "flac", "mp3", "opus"))  # codecs of sound that browsers play in MP4
+_PRESET = "superfast"  # two thirds of the time of veryfast, for half as many bytes again
 _THREADS = 2  # of the encoder; more need more memory and would take the cores of those who make the pictures
 _SOUND_RATE = 48_000  # samples per second of encoded sound
 
@@ -48,7 +47,7 @@ class VideoWriter:
         fps: frames per second. Default: 25.
         sound: sound to add. It is copied if browsers play its codec in MP4, and encoded as AAC otherwise. A file
             without sound, or with sound that cannot be decoded, gives a silent video.
-        crf: quality of H.264, from 0 (no loss) to 51. At 20 the eye sees no loss.
+        crf: quality of H.264, from 0 (no loss) to 51. At 22 the eye sees no loss.
 
     Raises:
         UserError: PyAV or its H.264 encoder is missing; the file cannot be written.
@@ -60,7 +59,7 @@ class VideoWriter:
         size: tuple[int, int],
         fps: float | None = None,
         sound: Sound | None = None,
-        crf: int = 20,
+        crf: int = 22,
     ) -> None:
         av = _pyav()
         self.path = Path(path)
@@ -76,8 +75,9 @@ class VideoWriter:
             self._container: OutputContainer = av.open(f"file:{self._part}", "w", container_options=options)
             stack.callback(self._container.close)
             stream = self._container.add_stream(
-                "libx264", rate=_rate(self._fps), options={"preset": "veryfast", "crf": str(crf), "bf": "0"}
+                "libx264", rate=_rate(self._fps), options={"preset": _PRESET, "crf": str(crf), "bf": "0"}
             )
+            stream.codec_context.thread_type = "FRAME"  # slices of a frame cost more
             stream.codec_context.thread_count = _THREADS
             stream.width, stream.height = (side + side % 2 for side in size)
             stream.pix_fmt = "yuv420p"
@@ -177,7 +177,7 @@ def _tell_colours(context: Any) -> None:
 
 
 def to_yuv(picture: Picture) -> Picture:
-    """Convert a picture, uint8 RGB (H, W, 3), to YUV 4:2:0, in half the time that FFmpeg takes.
+    """Convert a picture, uint8 RGB (H, W, 3), to YUV 4:2:0 (ITU-R BT.601), in a third of the time that FFmpeg takes.
 
     Returns:
         uint8 (H * 3 / 2, W): the brightness, then both planes of colour, one value for four pixels. An odd side grows
@@ -191,7 +191,9 @@ def to_yuv(picture: Picture) -> Picture:
         height, width = picture.shape[:2]
     planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)  # colours of every fourth pixel
     small = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    planes[height:] = cv2.transform(small, _COLORS).transpose(2, 0, 1).reshape(-1, width)
+    differences = cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb)
+    for plane, channel in zip(planes[height:].reshape(2, height // 2, width // 2), (2, 1), strict=True):
+        cv2.LUT(cv2.extractChannel(differences, channel), _NARROW, plane)
     return planes
 
 
