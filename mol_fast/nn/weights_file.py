@@ -142,7 +142,8 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
     try:
         config = MOLConfig.from_dict(told.config)
         with torch.device("meta"):  # only shapes: the header may ask for more memory than there is
-            expected = kind(config=config).state_dict()
+            model = kind(config=config)
+        expected = model.state_dict()
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"the header of {file} cannot be used ({error}); {_ADVICE}") from error
     about = f"variant {config.variant}, {config.num_classes} classes"
@@ -151,8 +152,8 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
     problem = misfit(tensors, expected)
     if problem:
         raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
-    model = kind(config=config)
-    model.load_state_dict(tensors)
+    copies = {name: tensors[name].to(value.dtype, copy=True) for name, value in expected.items()}
+    model.load_state_dict(copies, assign=True)  # no time is lost with random weights
     return model.eval(), told, values
 
 
