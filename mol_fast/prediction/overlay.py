@@ -26,6 +26,7 @@ _LINES = (  # first and last landmark, closed
     (0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False),
     (36, 41, True), (42, 47, True), (48, 59, True), (60, 67, True),
 )  # fmt: skip
+_Colors = tuple[Picture, npt.NDArray[np.float32]]  # RGB (H, W, 3) of a region, and their opacity (H, W)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LANDMARK = (255, 225, 90)
 _SHADE, _TEXT, _DIM, _BAR = (24, 24, 28), (240, 240, 240), (165, 165, 170), (90, 170, 250)
@@ -108,6 +109,7 @@ class Annotator:
         self._line = round(min(max(self._width / 26, 18), 48))  # height of a line of text
         self._panel = self._line * (len(classes) + 3)
         self._canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+        self._colored: tuple[npt.NDArray[np.float32], Matrix, _Colors] | None = None  # the last flow, and its place
         self._in_panel: tuple[npt.NDArray[np.float32] | None, str | None] = (None, None)  # what is drawn there now
         wheel = self._line * len(classes)
         self._legend = heat_legend(wheel) if heat else color_wheel_legend(wheel)
@@ -155,7 +157,12 @@ class Annotator:
         if self.heat and shown.heat is not None:
             region[:] = lay_heat(region, warp_cells(shown.heat, local, region.shape[1::-1]))
         elif shown.flow is not None and self.max_flow is not None:
-            _blend_flow(region, shown.flow, self.max_flow, matrix, local)
+            last = self._colored
+            if last is None or last[0] is not shown.flow or last[1] is not matrix:  # many frames show one pair
+                colors = _colored(shown.flow, self.max_flow, matrix, local, region.shape[1::-1])
+                self._colored = last = shown.flow, matrix, colors
+            color, alpha = last[2]
+            region[:] = cv2.blendLinear(color, region, alpha, 1 - alpha)
         if shown.probabilities is None:
             return
         cv2.polylines(picture, [_fixed_point(corners)], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
@@ -233,16 +240,22 @@ def _fixed_point(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
     return np.rint(np.clip(points, -1e5, 1e5) * (1 << _SUBPIXEL)).astype(np.int32)
 
 
-def _blend_flow(region: Picture, flow: npt.NDArray[np.float32], max_flow: float, matrix: Matrix, local: Matrix) -> None:
-    """Blend the flow into `region`; faster flow is more opaque.
+def _colored(
+    flow: npt.NDArray[np.float32], max_flow: float, matrix: Matrix, local: Matrix, size: tuple[int, int]
+) -> _Colors:
+    """Return the colours of the flow in a region, and how opaque they are: faster flow is more opaque.
 
-    `local` maps the crop to the region. `matrix` maps the frame to the crop; it turns directions back to the frame's.
+    Args:
+        flow: (2, 128, 128) in pixels of the crop.
+        max_flow: flow length that gets full colour.
+        matrix: from the frame to the crop; it turns directions back to the frame's.
+        local: from the crop to the region.
+        size: (width, height) of the region.
     """
     upright = inverse(matrix)[:, :2] * scale_of(matrix)  # a rotation: lengths stay those of the crop
     x, y = np.tensordot(upright.astype(np.float32), flow, 1)
     length, angle = cv2.cartToPolar(x, y)
     opacity = np.minimum(length * (_OPACITY / max_flow), _OPACITY)
-    place = region.shape[1::-1]
-    alpha = cv2.warpAffine(opacity, local, place)
-    color = cv2.warpAffine(full_color(angle), local, place, borderMode=cv2.BORDER_REPLICATE)
-    region[:] = cv2.blendLinear(color, region, alpha, 1 - alpha)
+    alpha = cv2.warpAffine(opacity, local, size)
+    color = cv2.warpAffine(full_color(angle), local, size, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(color, dtype=np.uint8), np.asarray(alpha, dtype=np.float32)

@@ -159,9 +159,13 @@ def _pair_at(frames: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> npt
 
 
 def _pairs(prediction: Prediction) -> Callable[[int, int], Shown]:
-    """Return a function of the place of a window and a pair in it. Frames in order read the flow of a window once."""
+    """Return a function of the place of a window and a pair in it.
+
+    Frames in order read the flow of a window once, and get the same object as long as they show the same pair.
+    """
     flow_of = lru_cache(1)(lambda k: None if prediction.flow is None else prediction.flow[k])
 
+    @lru_cache(1)
     def shown(k: int, pair: int) -> Shown:
         window, flow = prediction.windows[k], flow_of(k)
         landmarks = None if window.landmarks is None else window.landmarks[pair]

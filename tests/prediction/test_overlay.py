@@ -67,6 +67,17 @@ def test_still_face_is_left_as_it_is():
     assert (picture[50, 105:350] != GREY).any()
 
 
+def test_frames_of_a_pair_and_of_the_next_one_have_their_own_flow():
+    first, second = (shown(CROP_AT_100_50, flow) for flow in ((1, 0), (-1, 0)))
+    moved = replace(second, matrix=np.array([[0.5, 0, -30.0], [0, 0.5, -25.0]]))
+    annotator = Annotator(CLASSES, (512, 512), 1.0, "clip: positive 0.70")
+    for brightness, item in ((GREY, first), (GREY + 40, first), (GREY, second), (GREY, moved)):
+        frame = np.full((512, 512), brightness, dtype=np.uint8)
+        alone = Annotator(CLASSES, (512, 512), 1.0, "clip: positive 0.70")
+        picture = annotator.draw(frame, Scene("frame 3", item)).copy()
+        assert (picture == alone.draw(frame, Scene("frame 3", item))).all()
+
+
 @pytest.mark.parametrize(("flow", "strong", "weak"), [((1, 0), 0, 2), ((-1, 0), 2, 0), ((0, -1), 2, 1), ((0, 1), 0, 2)])
 def test_flow_is_coloured_inside_the_crop_only(flow, strong, weak):
     picture = draw((512, 512), shown(CROP_AT_100_50, flow))[:512].astype(int)
