@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mol_fast.data.clips import moment_frames
 from mol_fast.explain.units import describe, find_units
@@ -17,8 +19,8 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
 from mol_fast.vision.facs import predicted_units
 from mol_fast.vision.sizes import WINDOW
-from mol_fast.vision.tracking import Follower, Sight, Track
-from mol_fast.vision.video import FrameSource, Picture, grey
+from mol_fast.vision.tracking import Follower, Track
+from mol_fast.vision.video import FrameSource, Picture, Times, grey
 
 _AHEAD = 4  # frames that are decoded while others are searched, and searched while others are spotted
 _REST = 0.15  # seconds after which the landmarks of a face that does not move are found again
@@ -42,21 +44,16 @@ def spot_moments(
     """
     assert source.times is not None
     moments: list[Moment] = []
-    spotter, shot, last = Spotter(album.motion), 0, -np.inf
-    place: Matrix | None = None
-    for index, (frame, sight) in enumerate(ahead(_looks(source, tracker), _AHEAD)):
+    spotter, last = Spotter(album.motion), 0
+    for index, (shot, seen) in enumerate(ahead(_looks(source, source.times, tracker), _AHEAD)):
         time = float(source.times[index])
         told: list[Moment] = []
-        if sight.shot != shot:
+        if shot != last:
             told += spotter.finish()
-            spotter, shot, place = Spotter(album.motion), sight.shot, None
-        if sight.face is not None and time > last:  # frames of the same time stamp show nothing new
-            points = sight.face.landmarks.astype(np.float64)
-            place = steady_alignment(points, place)
-            aligned, landmarks = warp(frame, place), transform(points, place)
-            album.add(index, time, aligned, landmarks, place)
-            told += spotter.add(aligned, landmarks, time, index)
-            last = time
+            spotter, last = Spotter(album.motion), shot
+        if seen is not None:
+            album.add(index, time, *seen)
+            told += spotter.add(seen.frame, seen.landmarks, time, index)
         album.keep(told)
         moments += told
         on_frame()
@@ -65,11 +62,29 @@ def spot_moments(
     return moments + told
 
 
-def _looks(source: FrameSource, tracker: Follower) -> Iterator[tuple[Picture, Sight]]:
-    """Yield every frame in grey with what is seen of the person, while others are decoded."""
-    for picture in ahead(source, _AHEAD):
+class _Seen(NamedTuple):
+    """The face of the person on a frame."""
+
+    frame: Picture  # (144, 144), aligned
+    landmarks: npt.NDArray[np.float64]  # (68, 2) in its pixels
+    place: Matrix  # (2, 3), from the frame of the source to the aligned one
+
+
+def _looks(source: FrameSource, times: Times, tracker: Follower) -> Iterator[tuple[int, _Seen | None]]:
+    """Yield for every frame the number of the shot, and the face if it shows anything new, while others are decoded."""
+    shot, last = 0, -np.inf
+    place: Matrix | None = None
+    for time, picture in zip(times.tolist(), ahead(source, _AHEAD), strict=True):
         frame = grey(picture)
-        yield frame, tracker.look(frame)
+        sight = tracker.look(frame)
+        if sight.shot != shot:
+            shot, place = sight.shot, None
+        seen = None
+        if sight.face is not None and time > last:  # frames of the same time stamp show nothing new
+            points = sight.face.landmarks.astype(np.float64)
+            place = steady_alignment(points, place)
+            seen, last = _Seen(warp(frame, place), transform(points, place), place), time
+        yield shot, seen
 
 
 def rest_of(source: FrameSource) -> int:
