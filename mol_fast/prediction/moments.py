@@ -73,6 +73,7 @@ class _Seen(NamedTuple):
 def _looks(source: FrameSource, times: Times, tracker: Follower) -> Iterator[tuple[int, _Seen | None]]:
     """Yield for every frame the number of the shot, and the face if it shows anything new, while others are decoded."""
     shot, last = 0, -np.inf
+    landmarks: npt.NDArray[np.float32] | None = None
     place: Matrix | None = None
     for time, picture in zip(times.tolist(), ahead(source, _AHEAD), strict=True):
         frame = grey(picture)
@@ -82,7 +83,8 @@ def _looks(source: FrameSource, times: Times, tracker: Follower) -> Iterator[tup
         seen = None
         if sight.face is not None and time > last:  # frames of the same time stamp show nothing new
             points = sight.face.landmarks.astype(np.float64)
-            place = steady_alignment(points, place)
+            if place is None or sight.face.landmarks is not landmarks:  # they rest with the face
+                landmarks, place = sight.face.landmarks, steady_alignment(points, place)
             seen, last = _Seen(warp(frame, place), transform(points, place), place), time
         yield shot, seen
 
