@@ -61,7 +61,7 @@ STYLE = f"""{COLORS}{CHART}
   .gradio-container .main {{ padding: 8px 12px !important; }}
   .mol {{ font-size: 15px; }}
   .mol .share {{ width: 110px; }}
-  .mol .moments tr {{ display: grid; grid-template-columns: max-content 1fr 1fr; }}
+  .mol .moments tr {{ display: grid; grid-template-columns: 2rem 1fr 1fr; }}
   .mol .moments tr {{ border-bottom: 1px solid var(--line); }}
   .mol .moments th, .mol .moments td {{ min-width: 0; padding-bottom: 4px; border: 0; overflow-wrap: anywhere; }}
   .mol .moments tr > :last-child {{ grid-column: 1 / -1; }}
