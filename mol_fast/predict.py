@@ -3,7 +3,7 @@
 For frames in memory call `mol_fast.predict(frames, weights)`, which is `mol_fast.prediction.predictor.predict`.
 After this module is imported, `mol_fast.predict` is the module, so the module can be called like the function.
 
-PyTorch is imported once the options are known to be right: that takes longer than to say what is wrong with them.
+PyTorch is imported once the options are known to be right, and while the first moments are spotted.
 """
 
 import re
@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mol_fast.cli import fail, progress, run_program
+from mol_fast.nn.header import WeightsHeader, read_header
+from mol_fast.nn.locate import find_weights
 from mol_fast.prediction.options import Options, check_options
+from mol_fast.utils.ahead import Begun
 from mol_fast.utils.callable_module import call_module
 from mol_fast.utils.errors import InputsFailed, UserError
 from mol_fast.utils.memory import large_imports
@@ -23,7 +26,6 @@ from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import open_finder
 
 if TYPE_CHECKING:
-    from mol_fast.nn.weights import WeightsHeader
     from mol_fast.prediction.predictor import Predictor
 
 
@@ -66,21 +68,22 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     options = prediction
     check_options(options)
     folders = _folders(inputs, options.out)
-    with large_imports():
-        from mol_fast.prediction.predictor import Predictor
-        from mol_fast.utils.failures import explain
-
-    predictor = Predictor(options.weights, options.device, options.batch_size, explain=options.explains)
+    header = read_header(find_weights(options.weights))
+    predictor = Begun(lambda: _load(options))
+    if len(inputs) > 1 or options.explains:
+        predictor()  # before any input is opened: its error is that of no input, or that an extra is missing
     finder = cache(lambda: open_finder(options.faces, options.min_score))
     if len(inputs) == 1:
-        _run_one(inputs[0], folders[0], options, predictor, finder)
+        _run_one(inputs[0], folders[0], options, header, predictor, finder)
         return
     failed = []
     for path, out in zip(inputs, folders, strict=True):
         print(path, flush=True)
         try:
-            _run_one(path, out, options, predictor, finder)
+            _run_one(path, out, options, header, predictor, finder)
         except (UserError, OSError, MemoryError) as error:
+            from mol_fast.utils.failures import explain
+
             fail(str(error) if isinstance(error, UserError) else explain(error) or str(error))
             failed.append(str(path))
     if failed:
@@ -88,11 +91,24 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
         raise kind(f"{len(failed)} of {len(inputs)} inputs failed, see above: {', '.join(failed)}")
 
 
-def _run_one(path: Path, out: Path, options: Options, predictor: "Predictor", finder: Callable[[], FaceFinder]) -> None:
-    """Predict one input, write its files into `out` and print its table."""
+def _load(options: Options) -> "Predictor":
     with large_imports():
-        from mol_fast.prediction.analysis import analyse
-        from mol_fast.prediction.terminal import print_prediction
+        from mol_fast.prediction.predictor import Predictor
+
+    return Predictor(options.weights, options.device, options.batch_size, explain=options.explains)
+
+
+def _run_one(
+    path: Path,
+    out: Path,
+    options: Options,
+    header: WeightsHeader,
+    predictor: Begun["Predictor"],
+    finder: Callable[[], FaceFinder],
+) -> None:
+    """Predict one input, write its files into `out` and print its table."""
+    from mol_fast.prediction.analysis import analyse
+    from mol_fast.prediction.terminal import print_prediction
 
     device = _webcam(path)
     if device is not None:
@@ -101,11 +117,11 @@ def _run_one(path: Path, out: Path, options: Options, predictor: "Predictor", fi
         path = out / "webcam.mp4"
         with progress("second") as begin:
             record(device, options.seconds, path, begin(f"recording webcam {device}", int(options.seconds)))
-    done = analyse(path, out, options, predictor, finder, progress, _write_report)
-    print_prediction(done.result, (_training_of(options.weights, predictor.header), *done.notes), out)
+    done = analyse(path, out, options, header, predictor, finder, progress, _write_report)
+    print_prediction(done.result, (_training_of(options.weights, header), *done.notes), out)
 
 
-def _training_of(weights: Path, header: "WeightsHeader") -> str:
+def _training_of(weights: Path, header: WeightsHeader) -> str:
     """Return what the weights were trained on, as a note."""
     from mol_fast.report.labels import SYNTHETIC, sources_in_words
 

@@ -63,6 +63,17 @@ def test_help_needs_no_torch() -> None:
     assert python(code).splitlines()[-1] == "0 False"
 
 
+def test_moments_are_spotted_without_torch() -> None:
+    """PyTorch is imported meanwhile, in a thread."""
+    code = (
+        "import sys, mol_fast.prediction.analysis, mol_fast.prediction.terminal\n"
+        "from mol_fast.nn.header import read_header\n"
+        "from mol_fast.nn.locate import find_weights\n"
+        "print(len(read_header(find_weights('general')).classes), 'torch' in sys.modules)"
+    )
+    assert python(code) == "3 False\n"
+
+
 def test_a_wrong_option_is_told_without_torch() -> None:
     code = "import sys, mol_fast.predict as p; print(p.main(['a.mp4', '--confidence', '2']), 'torch' in sys.modules)"
     assert python(code) == "2 False\n"

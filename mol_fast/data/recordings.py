@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from mol_fast.data.store import read_info
-from mol_fast.metrics.intervals import Interval, Kind, check_intervals
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.intervals import Interval, Kind, check_intervals
 from mol_fast.utils.limits import LARGEST_TABLE, MOST_FPS
 from mol_fast.utils.names import Subject, VideoId, name_problem, shown
 from mol_fast.utils.schema import Count, Text

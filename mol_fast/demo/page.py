@@ -16,6 +16,7 @@ from mol_fast.prediction.options import Options
 from mol_fast.prediction.predictor import Predictor
 from mol_fast.report.html import Html
 from mol_fast.report.moments import write_moments_report
+from mol_fast.utils.ahead import Begun
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.failures import explain, internal_error
 from mol_fast.vision.finders import open_finder
@@ -125,7 +126,8 @@ class Page:
                 path,
                 out,
                 self._options,
-                self._predictor,
+                self._predictor.header,
+                Begun(lambda: self._predictor),
                 self._finder,
                 lambda unit: _on_page(progress, lambda: self._visits.waits_for(visitor, out)),
                 write_moments_report,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mol_fast.data.clips import moment_frames, normalise_frames
+from mol_fast.data.clips import normalise_frames
 from mol_fast.data.protocols import PROTOCOLS
 from mol_fast.data.recordings import Recording, RecordingData
 from mol_fast.evaluation.score_weights import Weights
@@ -32,14 +32,15 @@ from mol_fast.metrics import (
     spotting_scores,
     strs_score,
 )
-from mol_fast.metrics.intervals import KINDS
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import FILE_NAME, WeightsHeader, find_weights
 from mol_fast.runs.folder import SCORES, Fold
 from mol_fast.spotting import MainDirection, Spotter
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.intervals import KINDS
 from mol_fast.utils.names import Subject, label_subjects
+from mol_fast.vision.frame_times import moment_frames
 from mol_fast.vision.sizes import CROP, MARGIN
 
 if TYPE_CHECKING:

@@ -6,16 +6,6 @@ batches or folds.
 
 from mol_fast.metrics.calibration import BINS, Reliability, fit_temperature, reliability, temper
 from mol_fast.metrics.flow import MOVING, FlowScores, FlowSums, flow_sums
-from mol_fast.metrics.intervals import (
-    KINDS,
-    LONGEST_MICRO,
-    Interval,
-    Kind,
-    Match,
-    check_intervals,
-    kind_of,
-    match_intervals,
-)
 from mol_fast.metrics.landmarks import FAILURE, LandmarkScores, LandmarkSums, landmark_errors, landmark_sums
 from mol_fast.metrics.places import PlaceScores, moving_region, score_places
 from mol_fast.metrics.recognition import (
@@ -37,6 +27,16 @@ from mol_fast.metrics.spotting import (
     strs_score,
 )
 from mol_fast.metrics.units import UnitScores, unit_scores
+from mol_fast.utils.intervals import (
+    KINDS,
+    LONGEST_MICRO,
+    Interval,
+    Kind,
+    Match,
+    check_intervals,
+    kind_of,
+    match_intervals,
+)
 
 __all__ = [
     "BINS",

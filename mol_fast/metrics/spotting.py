@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from mol_fast.metrics.intervals import KINDS, Interval, Kind, Match, check_intervals, match_intervals
 from mol_fast.metrics.recognition import Recognition, confusion_matrix, recognition_scores
+from mol_fast.utils.intervals import KINDS, Interval, Kind, Match, check_intervals, match_intervals
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from mol_fast.nn.header import WeightsHeader
 from mol_fast.nn.locate import FILE_NAME, find_weights
 from mol_fast.nn.weights_file import (
-    WeightsHeader,
     header_text,
     misfit,
     read_weights,

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from mol_fast.nn.header import WeightsHeader
 from mol_fast.nn.locate import FILE_NAME, GENERAL, find_weights
 from mol_fast.nn.model import MOL
-from mol_fast.nn.weights_file import WeightsHeader, read_weights, save_weights, with_temperature
+from mol_fast.nn.weights_file import read_weights, save_weights, with_temperature
 
 __all__ = [
     "FILE_NAME",

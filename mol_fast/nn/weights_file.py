@@ -3,65 +3,21 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from mol_fast.nn.config import MOLConfig
-from mol_fast.nn.locate import AGAIN
+from mol_fast.nn.header import ADVICE, FORMAT, KEY, WeightsHeader, parse_header, text_of, unreadable
 from mol_fast.nn.wrapped import bare_name
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
-from mol_fast.utils.limits import MOST_CLASSES
-from mol_fast.utils.names import Subject, check_classes, shown
-from mol_fast.utils.schema import Count, Text, parse_json
+from mol_fast.utils.names import shown
+from mol_fast.utils.schema import parse_json
 from mol_fast.utils.sealed import DamagedFile, pack, unpack
 
 M = TypeVar("M", bound=nn.Module)
-FORMAT = 1
-"""Format of the header. A file without one has format 1; one with a higher number comes from a newer version."""
-_KEY = "mol_fast"
-_ADVICE = "train again with this version"
-
-Span = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-
-
-class WeightsHeader(msgspec.Struct, frozen=True):
-    """What is read of the header of weights; `save_weights` may store more.
-
-    Attributes:
-        config: configuration of the model, see `MOLConfig`.
-        classes: names of the classes, in the order of the logits.
-        protocol, preset: as in training.
-        sources: sources of the data.
-        train_subjects, test_subjects: subjects that the weights were trained on, and those held out.
-        steps: number of optimiser steps.
-        spans: shortest, median and longest span of a window in training, from its first to its last frame, in seconds.
-        temperature: temperature that calibrates the probabilities, fitted on other folds; None if not fitted.
-        format: see `FORMAT`.
-    """
-
-    config: dict[str, Any]
-    classes: Annotated[tuple[Text, ...], msgspec.Meta(min_length=2, max_length=MOST_CLASSES)]
-    protocol: Text | None = None
-    preset: Text | None = None
-    sources: tuple[Text, ...] = ()
-    train_subjects: tuple[Subject | Text, ...] | None = None
-    test_subjects: tuple[Subject | Text, ...] = ()
-    steps: Count | None = None
-    spans: tuple[Span, Span, Span] | None = None
-    temperature: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    format: Count = 1
-
-    def __post_init__(self) -> None:
-        check_classes(self.classes)
-
-    def learned_from(self) -> list[str]:
-        """Return the sources of all training subjects; those of the last training alone, if no subjects are told."""
-        known = {subject.source for subject in self.train_subjects or () if isinstance(subject, Subject)}
-        return sorted(known or self.sources)
 
 
 def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any], half: bool = False) -> None:
@@ -76,7 +32,7 @@ def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any], ha
     halved = {name for name, value in model.named_parameters() if half and value.dim() > 1}  # the others are small
     state = model.state_dict().items()
     tensors = {bare_name(name): value.half() if name in halved else value for name, value in state}
-    write_atomic(Path(path), pack(tensors, {_KEY: header_text(model, info)}))
+    write_atomic(Path(path), pack(tensors, {KEY: header_text(model, info)}))
 
 
 def header_text(model: Any, info: Mapping[str, Any]) -> str:
@@ -96,7 +52,7 @@ def with_temperature(file: Path, temperature: float) -> bytes:
         UserError: it is not a weights file of this project.
     """
     tensors, header = _read(file)
-    return pack(tensors, {_KEY: json.dumps({**json.loads(header), "temperature": temperature})})
+    return pack(tensors, {KEY: json.dumps({**json.loads(header), "temperature": temperature})})
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], str]:
@@ -104,13 +60,8 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str]:
     try:
         tensors, metadata = unpack(file)
     except (DamagedFile, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file ({error}): copy it again, or {AGAIN}") from error
-    header = metadata.get(_KEY)
-    if header is None:
-        raise UserError(
-            f"{file} has no mol-fast header: for weights of the official code use mol_fast.load_official instead"
-        )
-    return tensors, header
+        raise unreadable(file, error) from error
+    return tensors, text_of(file, metadata)
 
 
 def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, dict[str, Any]]:
@@ -126,14 +77,8 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
         UserError: it is not a weights file of this project, or does not hold the model of its header.
     """
     tensors, header = _read(file)
-    values = parse_json(header, dict[str, Any], f"the header of {file}", _ADVICE)
-    newest = values.get("format", 1)
-    if isinstance(newest, int) and newest > FORMAT:
-        raise UserError(
-            f"{file} is of format {newest}, which a newer mol-fast writes, this one reads format {FORMAT}: install the "
-            "newer one"
-        )
-    told = parse_json(header, WeightsHeader, f"the header of {file}", _ADVICE)
+    values = parse_json(header, dict[str, Any], f"the header of {file}", ADVICE)
+    told = parse_header(file, header)
     if baseline := told.config.get("baseline"):
         raise UserError(
             f"{file} holds the baseline {shown(str(baseline))}, which only train scores: give weights of a run with "
@@ -145,7 +90,7 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
             model = kind(config=config)
         expected = model.state_dict()
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"the header of {file} cannot be used ({error}); {_ADVICE}") from error
+        raise UserError(f"the header of {file} cannot be used ({error}); {ADVICE}") from error
     about = f"variant {config.variant}, {config.num_classes} classes"
     if len(told.classes) != config.num_classes:
         raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")

@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mol_fast.explain import METHOD
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped, check_any
 from mol_fast.prediction.moments import (
@@ -24,11 +23,11 @@ from mol_fast.prediction.moments import (
 )
 from mol_fast.prediction.options import Options, span_of
 from mol_fast.prediction.part import Part, first_frame, open_part, sound_of, whole
-from mol_fast.prediction.predictor import Predictor, summarise
-from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, to_json
+from mol_fast.prediction.result import FlowFile, Prediction, WindowPrediction, summarise, to_json
 from mol_fast.prediction.scenes import moment_scenes, window_scenes
 from mol_fast.prediction.windows import Window, is_one_clip, notes_on_spans, parse_length, plan_windows
 from mol_fast.spotting import Moment, RegionMotion, ShownMoment, View, moments_csv
+from mol_fast.utils.ahead import Begun
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
@@ -39,6 +38,10 @@ from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, WINDOW
 from mol_fast.vision.tracking import FaceTracker, Follower, Track
 from mol_fast.vision.video import FrameSource, check_length
+
+if TYPE_CHECKING:
+    from mol_fast.nn.header import WeightsHeader
+    from mol_fast.prediction.predictor import Predictor
 
 FILES = ("prediction.json", "moments.csv", "report.html", "annotated.mp4")
 """Names of the files that an analysis may write."""
@@ -75,18 +78,22 @@ def analyse(
     path: Path,
     out: Path,
     options: Options,
-    predictor: Predictor,
+    header: "WeightsHeader",
+    begun: Begun["Predictor"],
     finder: Callable[[], FaceFinder],
     progress: Progress,
     write_report: WriteReport,
 ) -> Analysis:
     """Predict one input, and write its files into `out`.
 
+    While the moments of a video are spotted, the model may still be loaded.
+
     Args:
         path: a video file, a folder of images, or a prepared file.
         out: folder of the files, made if missing; those of an earlier prediction are replaced.
         options: options that `check_options` has passed.
-        predictor: the model.
+        header: header of the weights.
+        begun: the model with these weights.
         finder: returns the finder of faces, where one is needed.
         progress: shows progress.
         write_report: writes the page about moments.
@@ -100,7 +107,7 @@ def analyse(
     source.aligned = source.aligned or options.aligned
     check_length(source)
     first = first_frame(source)
-    windows, note = _plan(source, options, predictor.spans)
+    windows, note = _plan(source, options, header.spans)
     rest = rest_of(source) if windows is None else 0
     tracker: Follower | None = None if source.aligned else FaceTracker(finder(), options.person, rest)
     track: Track | None = None
@@ -113,11 +120,18 @@ def analyse(
         note += too_slow(source)
         album = Album(float(source.times[0]), float(source.times[-1]))
         with progress("frame") as begin:
-            moments = spot_moments(source, track, album, begin("spotting", source.count))
+            advance = begin("spotting", source.count)
+
+            def on_frame() -> None:
+                begun.check()
+                advance()
+
+            moments = spot_moments(source, track, album, on_frame)
         check_seen(source, track)
         track.rewind()
         windows = sorted({moment_window(moment, source) for moment in moments})
-        note += notes_on_moments(windows, predictor.spans)
+        note += notes_on_moments(windows, header.spans)
+    predictor = begun()
     with _folder(out), FlowFile(out) as flow:
         predictions, skipped, fast = _predict(source, windows, predictor, tracker, flow, progress)
         fields = flow if "flow" in predictor.tasks else None
@@ -146,7 +160,7 @@ def analyse(
             write_atomic(out / "moments.csv", moments_csv(result.moments))
         shown = () if album is None else _shown(result, album)
         if album is not None:
-            told = _told(result, shown, album, predictor, about, (*source.notes, *note))
+            told = _told(result, shown, album, header, about, (*source.notes, *note))
             write_report(out / "report.html", **told)
         if options.video:
             from mol_fast.prediction.overlay import write_annotated
@@ -178,7 +192,7 @@ def _told(
     result: Prediction,
     shown: tuple[ShownMoment, ...],
     album: Album,
-    predictor: Predictor,
+    header: "WeightsHeader",
     about: dict[str, Any],
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
@@ -188,7 +202,7 @@ def _told(
         "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
         "shown": shown,
         "motion": album.motion,
-        "weights": predictor.header,
+        "weights": header,
         "about": _about(result, about),
         "notes": notes,
     }
@@ -225,6 +239,8 @@ def _about(result: Prediction, about: dict[str, Any]) -> dict[str, object]:
     told["person"] = f"{result.person} of {result.people}"
     told["finder of faces"] = about["faces"]
     if any(window.explanation is not None for window in result.windows):
+        from mol_fast.explain import METHOD
+
         told["attribution"] = METHOD
     return told | versions(("mol-fast", "torch", "opencv-python", "av"))
 
@@ -232,7 +248,7 @@ def _about(result: Prediction, about: dict[str, Any]) -> dict[str, object]:
 def _predict(
     source: FrameSource,
     windows: list[Window],
-    predictor: Predictor,
+    predictor: "Predictor",
     tracker: Follower | None,
     flow: FlowFile,
     progress: Progress,

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.data.clips import moment_frames
-from mol_fast.explain.units import describe, find_units
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
@@ -18,6 +16,7 @@ from mol_fast.utils.ahead import ahead
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
 from mol_fast.vision.facs import predicted_units
+from mol_fast.vision.frame_times import moment_frames
 from mol_fast.vision.sizes import WINDOW
 from mol_fast.vision.tracking import Follower, Track
 from mol_fast.vision.video import FrameSource, Picture, Times, grey
@@ -193,6 +192,8 @@ def _recognised(
         label, probability = classes[best], float(found.probabilities[best])
         predicted = None if found.units is None else predicted_units(found.units)
         if found.explanation is not None and found.face is not None and moment.motion is not None:
+            from mol_fast.explain.units import describe, find_units
+
             units = find_units(moment.motion, transform(found.face.landmarks, found.matrix))
             sentence = describe(moment.regions, units)
     return replace(

@@ -18,7 +18,7 @@ from mol_fast.metrics import temper
 from mol_fast.nn.model import MOLUnitsOutput
 from mol_fast.nn.weights import GENERAL, find_weights, load_described
 from mol_fast.prediction.aligned import AlignedWindow, Skipped, aligned_windows, check_any
-from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark
+from mol_fast.prediction.result import Flow, Prediction, WindowPrediction, remark, summarise
 from mol_fast.prediction.windows import Window, plan_windows
 from mol_fast.utils.ahead import ahead
 from mol_fast.utils.device import choose_device
@@ -230,33 +230,6 @@ def predict(
     return summarise(predictor.classes, list(predictions), skipped, fields, tracker, fps, temperature=temperature)
 
 
-def summarise(
-    classes: tuple[str, ...],
-    predictions: list[WindowPrediction],
-    skipped: list[Skipped],
-    flow: Sequence[Flow] | None,
-    tracker: Follower | None,
-    fps: float | None,
-    first: int = 0,
-    temperature: float | None = None,
-) -> Prediction:
-    """Combine `predictions` of windows into the prediction of a clip.
-
-    Args:
-        classes: names of the classes.
-        predictions: predictions of windows, at least one.
-        skipped: the other windows.
-        flow: flow of each of `predictions`, None if the model has none.
-        tracker: follower of the person; None if the source was already aligned.
-        fps: mean frames per second of the source, None if unknown.
-        first: index in the source of frame 0 of the windows.
-        temperature: temperature that calibrates the probabilities; None if the weights tell none.
-    """
-    mean = _mean([prediction.probabilities for prediction in predictions], temperature)
-    person, people = (None, None) if tracker is None else (tracker.person, tracker.people)
-    return Prediction(classes, mean, predictions, flow, skipped, fps, first, person, people, temperature=temperature)
-
-
 def _to_source(
     item: AlignedWindow,
     probabilities: npt.NDArray[np.float32],
@@ -277,16 +250,6 @@ def centre(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return what the model reads of aligned frames (..., 144, 144): their centre, (..., 128, 128)."""
     square = slice(MARGIN, MARGIN + CROP)
     return frames[..., square, square]
-
-
-def _mean(probabilities: list[npt.NDArray[np.float32]], temperature: float | None) -> npt.NDArray[np.float32]:
-    """Return the mean of probabilities (K,), which have this temperature already.
-
-    A run fits its temperature to means of probabilities without one, so it is taken away before the mean.
-    """
-    if temperature is None:
-        return np.asarray(np.mean(probabilities, axis=0))
-    return temper(temper(probabilities, 1 / temperature).mean(0), temperature).astype(np.float32)
 
 
 @contextmanager

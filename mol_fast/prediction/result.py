@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.explain import Explanation
 from mol_fast.prediction.aligned import Skipped
 from mol_fast.prediction.windows import Window
 from mol_fast.spotting import Moment, moment_row
@@ -23,9 +22,12 @@ from mol_fast.vision.align import Matrix
 from mol_fast.vision.faces import Face
 from mol_fast.vision.facs import UNITS
 from mol_fast.vision.sizes import CROP, PAIRS
+from mol_fast.vision.tracking import Follower
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from mol_fast.explain import Explanation
 
 FORMAT = 2
 FLOW_SHAPE = (2, PAIRS, CROP, CROP)
@@ -49,7 +51,7 @@ class WindowPrediction:
     face: Face | None  # face that aligned the window, None if the source was already aligned
     anchor: int  # frame of that face
     remark: str | None = None  # why the prediction says nothing, see `remark`
-    explanation: Explanation | None = None  # what moved the score of its class, and the face; None if not asked for
+    explanation: "Explanation | None" = None  # what moved the score of its class, and the face; None if not asked for
     units: npt.NDArray[np.float32] | None = None  # (12,), probabilities of action units; None without this task
 
     def values(self) -> npt.NDArray[np.float32]:
@@ -158,6 +160,33 @@ class Prediction:
         return DataFrame(table, columns=["start", "end", "first_frame", "last_frame", "class", *named, "remark"])
 
 
+def summarise(
+    classes: tuple[str, ...],
+    predictions: list[WindowPrediction],
+    skipped: list[Skipped],
+    flow: Sequence[Flow] | None,
+    tracker: Follower | None,
+    fps: float | None,
+    first: int = 0,
+    temperature: float | None = None,
+) -> Prediction:
+    """Combine `predictions` of windows into the prediction of a clip.
+
+    Args:
+        classes: names of the classes.
+        predictions: predictions of windows, at least one.
+        skipped: the other windows.
+        flow: flow of each of `predictions`, None if the model has none.
+        tracker: follower of the person; None if the source was already aligned.
+        fps: mean frames per second of the source, None if unknown.
+        first: index in the source of frame 0 of the windows.
+        temperature: temperature that calibrates the probabilities; None if the weights tell none.
+    """
+    mean = _mean([prediction.probabilities for prediction in predictions], temperature)
+    person, people = (None, None) if tracker is None else (tracker.person, tracker.people)
+    return Prediction(classes, mean, predictions, flow, skipped, fps, first, person, people, temperature=temperature)
+
+
 def remark(frames: npt.NDArray[np.uint8]) -> str | None:
     """Return what should be known about frames (8, 128, 128), as the model reads them; None if there is nothing."""
     return "all frames are the same, nothing moves" if (frames == frames[0]).all() else None
@@ -245,6 +274,18 @@ def to_json(prediction: Prediction, about: dict[str, Any]) -> str:
     windows = (_window(prediction, window) for window in prediction.windows)  # one at a time: their lists are large
     lines = ",\n".join("  " + json.dumps(window, allow_nan=False) for window in windows)
     return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "windows": [\n{lines}\n ]\n}}\n'
+
+
+def _mean(probabilities: list[npt.NDArray[np.float32]], temperature: float | None) -> npt.NDArray[np.float32]:
+    """Return the mean of probabilities (K,), which have this temperature already.
+
+    A run fits its temperature to means of probabilities without one, so it is taken away before the mean.
+    """
+    if temperature is None:
+        return np.asarray(np.mean(probabilities, axis=0))
+    from mol_fast.metrics import temper
+
+    return temper(temper(probabilities, 1 / temperature).mean(0), temperature).astype(np.float32)
 
 
 def _clip(prediction: Prediction, mean: npt.NDArray[np.float32]) -> dict[str, Any]:

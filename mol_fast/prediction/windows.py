@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mol_fast.data.clips import nearest, spread
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.frame_times import nearest, spread
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import Times
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mol_fast.data.recordings import Movement
-from mol_fast.metrics.intervals import Interval, Kind
 from mol_fast.preparation.frame_files import LEAST_PRESENT
 from mol_fast.preparation.release import normalised_label
 from mol_fast.preparation.sheets import Row
+from mol_fast.utils.intervals import Interval, Kind
 
 
 class Usable(NamedTuple):

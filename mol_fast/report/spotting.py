@@ -4,8 +4,8 @@ from statistics import mean, stdev
 
 from mol_fast.evaluation.spotting import METHODS, LongResults
 from mol_fast.metrics import Kind, SpottingCounts, StrsScore
-from mol_fast.metrics.intervals import KINDS
 from mol_fast.report.labels import SYNTHETIC
+from mol_fast.utils.intervals import KINDS
 from mol_fast.utils.terminal import make_console
 
 _BASELINE = "main direction (baseline)"

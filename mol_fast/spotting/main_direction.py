@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.metrics.intervals import Interval, Kind
 from mol_fast.spotting.regions import Array
+from mol_fast.utils.intervals import Interval, Kind
 from mol_fast.vision.align import eye_centres
 
 _SPANS: dict[Kind, float] = {"micro": 0.2, "macro": 0.7}  # seconds, half an expression

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mol_fast.metrics.intervals import Interval, Kind, kind_of
 from mol_fast.spotting.moved import Region, moved_regions
 from mol_fast.spotting.movements import LONGEST, Movement, even_course, find_movements
 from mol_fast.spotting.region_motion import RegionMotion
 from mol_fast.spotting.regions import Array
 from mol_fast.spotting.tracker import Sample, Tracker
+from mol_fast.utils.intervals import Interval, Kind, kind_of
 from mol_fast.vision.facs import PredictedUnit
 
 LEAST_FPS = 15.0

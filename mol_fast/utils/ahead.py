@@ -1,9 +1,10 @@
-"""Make items ahead of time in a thread, so that who makes them and who uses them work side by side."""
+"""Make things ahead of time in a thread, so that who makes them and who uses them work side by side."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from queue import Full, Queue
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -51,3 +52,31 @@ def ahead(items: Iterable[Item], size: int) -> Iterator[Item]:
     finally:
         unwanted.set()
         thread.join()
+
+
+class Begun(Generic[Item]):
+    """Something that a thread makes from now on. Call it to wait for it, and to get it.
+
+    A call raises the exception of `make`, if there was one. The program does not end before the thread.
+
+    Args:
+        make: makes it.
+    """
+
+    def __init__(self, make: Callable[[], Item]) -> None:
+        self._made: Future[Item] = Future()
+        threading.Thread(target=self._run, args=(make,)).start()
+
+    def __call__(self) -> Item:
+        return self._made.result()
+
+    def check(self) -> None:
+        """Raise the exception of `make`, if there was one already."""
+        if self._made.done():
+            self._made.result()
+
+    def _run(self, make: Callable[[], Item]) -> None:
+        try:
+            self._made.set_result(make())
+        except BaseException as error:
+            self._made.set_exception(error)

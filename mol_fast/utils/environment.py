@@ -3,9 +3,10 @@
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     *("mol-fast", "torch", "triton", "numpy", "safetensors", "lightning-fabric"),
@@ -16,8 +17,10 @@ _OF_BITS = ("mol-fast", "torch", "numpy", "device", "instructions", "threads")
 """Entries of `environment` that may change the last bits of a training."""
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: "torch.device") -> dict[str, Any]:
     """Return versions, platform, device and number of threads, ready for JSON."""
+    import torch
+
     return {
         "python": platform.python_version(),
         "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
@@ -28,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def bits_environment(device: torch.device) -> dict[str, str]:
+def bits_environment(device: "torch.device") -> dict[str, str]:
     """Return what a training must share with another one to end with the same bits, besides settings and data."""
     found = environment(device)
     return {name: str(found[name]) for name in _OF_BITS}

@@ -13,8 +13,8 @@ from mol_fast.metrics import (
     spotting_scores,
     strs_score,
 )
-from mol_fast.metrics.intervals import overlap
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.intervals import overlap
 
 
 def micro(*spans: tuple[int, int], kind: Kind = "micro", label: str | None = None) -> tuple[Interval, ...]:

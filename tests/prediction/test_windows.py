@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mol_fast.data import VideoData, cut_window
-from mol_fast.data.clips import moment_frames, nearest
 from mol_fast.prediction.windows import Seconds, Window, plan_windows
+from mol_fast.vision.frame_times import moment_frames, nearest
 
 
 @pytest.mark.parametrize("count", [8, 15, 16, 23, 100])

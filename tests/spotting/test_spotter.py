@@ -11,9 +11,9 @@ from mol_fast.data import generate_long
 from mol_fast.data.embedded.distractions import unit_channels
 from mol_fast.data.embedded.timeline import Pulse
 from mol_fast.metrics import Interval, SpottedVideo, check_intervals, spotting_scores
-from mol_fast.metrics.intervals import overlap
 from mol_fast.spotting import REGIONS, MainDirection, Moment, Region, Spotter, moments_csv, spot, spotter
 from mol_fast.spotting.tracker import Sample, Tracker
+from mol_fast.utils.intervals import overlap
 from mol_fast.utils.tables import read_csv_table
 from mol_fast.vision.facs import PredictedUnit
 

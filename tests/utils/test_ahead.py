@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mol_fast.utils.ahead import ahead
+from mol_fast.utils.ahead import Begun, ahead
 
 
 def test_items_come_in_order_and_the_thread_ends() -> None:
@@ -49,3 +49,22 @@ def test_it_makes_no_more_than_it_may_and_closes_what_it_reads() -> None:
     iterator.close()
     assert closed == [True]
     assert threading.active_count() == before
+
+
+def test_something_begun_is_there_when_it_is_asked_for() -> None:
+    wait = threading.Event()
+    begun = Begun(lambda: (wait.wait(60), 7))
+    begun.check()
+    wait.set()
+    assert begun() == begun() == (True, 7)
+    begun.check()
+
+
+def test_an_error_of_something_begun_is_raised_by_a_check_and_by_a_call() -> None:
+    def fail() -> None:
+        raise ValueError("no such weights")
+
+    begun = Begun(fail)
+    for ask in (begun, begun.check, begun):
+        with pytest.raises(ValueError, match="no such weights"):
+            ask()

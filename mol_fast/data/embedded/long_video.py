@@ -22,7 +22,7 @@ from mol_fast.data.embedded.motion import Motion
 from mol_fast.data.embedded.rendering import STEEPEST, MovingFace, render_frames
 from mol_fast.data.embedded.subjects import Subject, make_subject
 from mol_fast.data.embedded.timeline import Array, Pulse, Timeline
-from mol_fast.metrics.intervals import LONGEST_MICRO, Interval, Kind
+from mol_fast.utils.intervals import LONGEST_MICRO, Interval, Kind
 from mol_fast.vision.sizes import FRAME
 
 Scene = Literal["still", "neutral", "speech", "expressions"]
