@@ -6,7 +6,7 @@
 Makes an embedded set of 20 subjects, trains the whole model and its ablations on the first ten, and asks all of them
 about one video of each emotion of the other ten, and about videos of ten rendered heads. The weights that come with
 mol-fast are asked, too; they know other heads, and none of these subjects. What OUT has already is not made again, so
-an interrupted run goes on. One seed takes about 30 minutes of one core.
+an interrupted run goes on. One seed takes about 20 minutes of one core.
 """
 
 import argparse
@@ -44,13 +44,13 @@ from mol_fast.vision.sizes import CROP, MARGIN
 SUBJECTS, TRAINED = 20, 10
 FLOW_WIDTH = 0.125  # half of the preset small: flow takes most of the time
 CELL = 8  # pixels; maps are compared at the resolution of the blocks
-MODELS: dict[str, dict[str, Any]] = {
-    "whole": {},
+WHOLE = "whole"
+ABLATIONS: dict[str, dict[str, Any]] = {
     "without FCC": {"parts": ("ccc",)},
     "without CCC": {"parts": ("fcc",)},
     "expression alone": {"tasks": ("mer",)},
-    "random weights": {},
 }
+MODELS: dict[str, dict[str, Any]] = {WHOLE: {}, **ABLATIONS, "random weights": {}}
 NO_MODEL = "no model"
 HEADS_SEED = 1  # the weights that come with mol-fast know the heads of seed 0
 SCORES: dict[str, Scale] = {"pointing": "ratio", "energy": "ratio", "rank": "difference"}
@@ -124,7 +124,7 @@ def draw(load: Callable[[], MOL], clips: ClipDataset, file: Path) -> None:
         first, last = (cut_window(clips.videos[int(item["video"])].read(), 0).frames[k] for k in (0, -1))
         first, last = (frame[MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP].numpy() for frame in (first, last))
         laid = [lay_places(first, cells) for cells in (true_motion(item["flow"]), *maps)]
-        lines.append(np.concatenate([np.repeat(last[..., None], 3, 2), *laid], axis=1)[::2, ::2])
+        lines.append(np.concatenate([np.repeat(last[..., None], 3, 2), *laid], axis=1))
     write_atomic(file, pixels_png(np.concatenate(lines)))
 
 
@@ -166,16 +166,41 @@ def table(results: dict[str, list[list[dict[str, Any]]]]) -> Iterator[str]:
         rows = [row for seed in seeds for row in seed]
         right = "" if model == NO_MODEL else f"{np.mean([row['right'] for row in rows]):.2f}"
         for name in rows[0]["scores"]:
-            cells = [_cell([(row["subject"], row["scores"][name][score]) for row in rows], score) for score in SCORES]
+            cells = [
+                _cell([(row["subject"], row["scores"][name][score]) for row in rows], scale)
+                for score, scale in SCORES.items()
+            ]
             yield f"| {model} | {right} | {name} | {' | '.join(cells)} |"
 
 
-def _cell(values: Sequence[tuple[str, float]], score: str) -> str:
+def differences(results: dict[str, list[list[dict[str, Any]]]]) -> Iterator[str]:
+    """Return the lines of a table in Markdown: scores of the whole model less those of each ablation, clip by clip.
+
+    Args:
+        results: see `table`.
+    """
+    yield "| whole less | map | pointing game | energy inside | rank correlation |"
+    yield "|---|---|---|---|---|"
+    whole = [row for seed in results[WHOLE] for row in seed]
+    for model in (model for model in ABLATIONS if model in results):
+        pairs = list(zip(whole, (row for seed in results[model] for row in seed), strict=True))
+        for name in (name for name in whole[0]["scores"] if name in pairs[0][1]["scores"]):
+            cells = [
+                _cell(
+                    [(a["subject"], a["scores"][name][score] - b["scores"][name][score]) for a, b in pairs],
+                    "difference",
+                )
+                for score in SCORES
+            ]
+            yield f"| {model} | {name} | {' | '.join(cells)} |"
+
+
+def _cell(values: Sequence[tuple[str, float]], scale: Scale) -> str:
     subjects = sorted({subject for subject, _ in values})
     means = np.array([np.mean([value for who, value in values if who == subject]) for subject in subjects])
     weights = leave_one_out(len(subjects))
-    ends = interval(weights @ means / weights.sum(1), [0] * len(subjects), SCORES[score])
-    return f"{means.mean():.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
+    ends = interval(weights @ means / weights.sum(1), [0] * len(subjects), scale)
+    return f"{means.mean():z.2f}" + (f" ({ends[0]:z.2f} to {ends[1]:z.2f})" if ends else "")
 
 
 def _stem(name: str, settings: TrainSettings) -> str:
@@ -234,9 +259,11 @@ def main() -> None:
         results = {NO_MODEL: [_kept(options.out / f"no-model-{place}.json", partial(ask_no_model, clips))]}
         for name, stem, load in models:
             results.setdefault(name, []).append(_kept(options.out / f"{stem}-{place}.json", partial(ask, load, clips)))
-        print(f"{place}:", *table(results), sep="\n")
+        print(f"## {place}\n", *table(results), "", sep="\n")
+        if WHOLE in results:
+            print(*differences(results), "", sep="\n")
     if options.picture:
-        draw(partial(trained, "whole", runs[0], videos, protocol, options.out), sets["embedded"], options.picture)
+        draw(partial(trained, WHOLE, runs[0], videos, protocol, options.out), sets["embedded"], options.picture)
 
 
 if __name__ == "__main__":

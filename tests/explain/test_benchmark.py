@@ -1,4 +1,4 @@
-"""The benchmark of attributions, made small: what needs no model, an untrained model, and the table."""
+"""The benchmark of attributions, made small: what needs no model, models, and the tables."""
 
 import importlib.util
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_a_model_is_asked_for_every_map(benchmark_file: ModuleType, clips: ClipD
 def test_the_picture_shows_every_map(benchmark_file: ModuleType, clips: ClipDataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
     benchmark_file.draw(lambda: MOL(flow_width=0.0625), clips, tmp_path / "seen.png")
-    assert imread(tmp_path / "seen.png").shape[:2] == (64, 6 * 64)  # the frame, the motion and four maps
+    assert imread(tmp_path / "seen.png").shape[:2] == (128, 6 * 128)  # the frame, the motion and four maps
 
 
 def test_a_trained_model_is_kept(benchmark_file: ModuleType, clips: ClipDataset, tmp_path: Path) -> None:
@@ -75,3 +75,17 @@ def test_the_table_has_intervals_over_subjects(benchmark_file: ModuleType) -> No
     lines = list(benchmark_file.table({"whole": [rows]}))
     # means of subjects 0.5, 0.6, 0.4: standard error 0.1 / sqrt(3), Student's t of 2 degrees of freedom 4.30
     assert lines[2] == "| whole | 0.75 | first block | 1.00 | 0.50 (0.27 to 0.73) | 0.00 (-0.25 to 0.25) |"
+
+
+def test_models_are_compared_clip_by_clip(benchmark_file: ModuleType) -> None:
+    def rows(*energies: float) -> list[list[dict[str, object]]]:
+        return [
+            [
+                {"subject": subject, "scores": {"frames": {"pointing": 1.0, "energy": energy, "rank": 0.0}}}
+                for subject, energy in zip("abc", energies, strict=True)
+            ]
+        ]
+
+    lines = list(benchmark_file.differences({"whole": rows(0.9, 0.5, 0.1), "without CCC": rows(0.8, 0.3, 0.1)}))
+    # differences 0.1, 0.2, 0: standard error 0.1 / sqrt(3), Student's t of 2 degrees of freedom 4.30
+    assert lines[2:] == ["| without CCC | frames | 0.00 (0.00 to 0.00) | 0.10 (-0.15 to 0.35) | 0.00 (0.00 to 0.00) |"]
