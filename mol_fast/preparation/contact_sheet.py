@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from mol_fast.data.store import Video
 from mol_fast.vision.pictures import Picture, captioned, flow_picture, frame_picture, full_colour, grid, wheel_picture
@@ -31,7 +32,7 @@ def contact_sheet(videos: Sequence[Video], apexes: Mapping[tuple[str, str], int 
 
 def _row(video: Video, apex: int | None) -> list[Picture]:
     data = video.read()
-    motion = data.flow.float().norm(dim=1).mean(dim=(1, 2))
+    motion = torch.hypot(*data.flow.float().unbind(1)).mean(dim=(1, 2))
     pair = int(motion.argmax()) if apex is None else min(max(apex - video.interval, 0), len(motion) - 1)
     middle = pair + video.interval if apex is None else apex
     scale = full_colour(data.flow[pair])

@@ -21,7 +21,7 @@ from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
 from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, grey, read_image, used_bits
 
-_PAIRS = 16  # pairs of frames in one batch of flow
+_PAIRS = {"cpu": 16, "cuda": 256}  # pairs of frames in one batch of flow: memory stays small, and a GPU busy
 _WIDER = 0.5  # border added on each side of a frame without a found face, as a share of its size
 
 Align = Literal["clip", "frame"]
@@ -103,12 +103,9 @@ def clip_flow(frames: torch.Tensor, device: str) -> torch.Tensor:
     step = interval(len(frames))
     count = PAIRS * step
     grey_levels = frames.to(device, torch.float32)
-    previous, following = grey_levels[:count], grey_levels[step : step + count]
-    parts = [
-        tvl1.flow(previous[start : start + _PAIRS], following[start : start + _PAIRS]).half().cpu()
-        for start in range(0, count, _PAIRS)
-    ]
-    return torch.cat(parts)
+    batch = _PAIRS.get(grey_levels.device.type, _PAIRS["cuda"])
+    previous, following = grey_levels[:count].split(batch), grey_levels[step : step + count].split(batch)
+    return torch.cat([tvl1.flow(*pairs).half().cpu() for pairs in zip(previous, following, strict=True)])
 
 
 def checked_size(name: str, frame: Picture, before: tuple[int, ...] | None, of: str) -> tuple[int, ...]:

