@@ -8,6 +8,7 @@ import pytest
 
 HEAVY = (
     "triton",
+    "numba",
     "cv2",
     "av",
     "dlib",
