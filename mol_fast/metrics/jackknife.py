@@ -7,7 +7,7 @@ Approximate Distribution of Estimates of Variance Components, Biometrics 2(6), 1
 
 The interval of a score is built on the scale of its logarithm or log-odds, so that it stays inside the range. The
 bootstrap's percentile and BCa intervals are too narrow for the 16 to 28 subjects of the field: see
-`tests/shows/coverage.py`.
+`tests/shows/interval_coverage.py`.
 """
 
 import math

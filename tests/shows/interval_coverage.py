@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the truth, for runs as large as those of the field.
 
-    python tests/shows/coverage.py --runs 2000
+    python tests/shows/interval_coverage.py --runs 2000
 
 Makes runs of two equally good models: subjects differ in their number of videos, in their classes and in how hard they
 are, the same for both models in part. Videos, classes and subjects are as many as in the protocols. An interval of one
