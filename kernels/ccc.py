@@ -284,13 +284,10 @@ def fused(x: Tensor, parameters: Sequence[Tensor], k: int) -> Tensor:
 
 def uniform(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
     """Return the parameters contiguous and in one dtype."""
-    dtypes = {value.dtype for value in parameters}
+    dtypes = common.dtypes_of(parameters)
     if len(dtypes) > 1:
-        exact = torch.float64 if torch.float64 in dtypes else torch.float32
-        parameters = [value.to(exact) for value in parameters]
-    if not all(map(Tensor.is_contiguous, parameters)):
-        parameters = [value.contiguous() for value in parameters]
-    return parameters
+        parameters = common.convert(parameters, torch.float64 if torch.float64 in dtypes else torch.float32)
+    return common.contiguous(parameters)
 
 
 def check(x: Tensor, parameters: Sequence[Tensor], k: int) -> None:

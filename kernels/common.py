@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -174,6 +174,19 @@ def extent(tensor: Tensor) -> int:
 def size_of(*tensors: Tensor | None) -> int:
     """Return the bytes of the tensors, each element once."""
     return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+
+def dtypes_of(tensors: Sequence[Tensor]) -> set[torch.dtype]:
+    return {value.dtype for value in tensors}
+
+
+def convert(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """Return the tensors in `dtype`; integers, which `check_parameter` refuses, as they are."""
+    return [value.to(dtype) if value.is_floating_point() else value for value in tensors]
+
+
+def contiguous(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    return tensors if all(map(Tensor.is_contiguous, tensors)) else [value.contiguous() for value in tensors]
 
 
 def block(size: int) -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import ccc, common, fcc, operators
+from .fcc_shared import dense
 from .prepared import Built, Recipe, run
 
 FIRST = len(fcc.PARAMETERS)
@@ -23,20 +24,26 @@ SAVED = ("y", "mean", "var", "index", "edges", "ranks", "weight", "mix")
 
 
 def build_forward(x: Tensor, *rest: Any) -> Built:
-    """Build the forward: output and, with `save`, `SAVED`, of which evaluation was given the statistics.
+    """Build the forward: output and, with `save`, `SAVED`. A layout without a plan is checked here.
 
-    `rest`: parameters, then mean and var in evaluation or `running` in training; groups, eps, momentum, k, whether in
-    training, save, target.
+    `rest`: parameters, statistics, groups, eps, momentum, k, whether in training, save, target.
+
+    Raises:
+        ValueError: an argument has a wrong shape, dtype or value.
     """
     *tensors, groups, eps, momentum, k, training, save, target = rest
-    first, second, others = tensors[:FIRST], tensors[FIRST : FIRST + 6], tensors[FIRST + 6 :]
+    first, second, statistics = tensors[:FIRST], tensors[FIRST : FIRST + 6], tensors[FIRST + 6 :]
+    fcc.check(x, first[: FIRST // 2], first[FIRST // 2 :], groups)
+    ccc.check(x, second, k)
+    for name, value in zip(fcc.GIVEN, statistics, strict=False):
+        common.check_parameter(name, value, (x.shape[1] // 2,), x)
     if training:
         made, scratch, launches = fcc.build_training(x, *first, groups, eps, target)
-        if others:
+        if statistics:
             elements = x[:, 0].numel() // groups
-            launches += fcc.build_running(*made[1:], *others, momentum, elements)[2]
+            launches += fcc.build_running(*made[1:], *statistics, momentum, elements)[2]
     else:
-        made, scratch, launches = fcc.build_evaluation(x, *first, *others, eps, target)
+        made, scratch, launches = fcc.build_evaluation(x, *first, *statistics, eps, target)
     (out, *more), unused, steps = ccc.build_forward(made[0], *second, k, save, target)
     saved, scratch, launches = [*made, *more], [*scratch, *unused], [*launches, *steps]
     return ([out, *saved], scratch, launches) if save else ([out], [*saved, *scratch], launches)
@@ -58,7 +65,7 @@ def build_backward(dy: Tensor, x: Tensor, *rest: Any) -> Built:
 PARAMETERS = (*fcc.PARAMETERS, *ccc.NAMES)
 TRAINING = Recipe(("x", *PARAMETERS, *fcc.RUNNING.inputs[2:]), build_forward, 1)
 UNTRACKED = Recipe(("x", *PARAMETERS), build_forward, 1)
-EVALUATION = Recipe(("x", *PARAMETERS, "mean", "var"), build_forward, 1)
+EVALUATION = Recipe(("x", *PARAMETERS, *fcc.GIVEN), build_forward, 1)
 BACKWARD = Recipe(("the gradient", "x", *fcc.PARAMETERS, *SAVED), build_backward, 2)
 
 
@@ -66,11 +73,12 @@ class Block(torch.autograd.Function):
     """`forward` with its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, others: Sequence[Tensor], options: tuple[Any, ...], *parameters: Tensor) -> Tensor:
-        out, *saved = forward(x, parameters, others, options, True)
+    def forward(
+        ctx: Any, x: Tensor, statistics: Sequence[Tensor], options: tuple[Any, ...], *parameters: Tensor
+    ) -> Tensor:
+        out, *saved = forward(x, parameters, statistics, options, True)
         ctx.eps, ctx.training, ctx.dtype = options[1], options[-1], parameters[-1].dtype
-        y, *saved = saved if ctx.training else (saved[0], *others, *saved[1:])
-        ctx.save_for_backward(x, *parameters[:FIRST], y, *saved)
+        ctx.save_for_backward(x, *parameters[:FIRST], *saved)
         ctx.set_materialize_grads(False)
         return out
 
@@ -89,14 +97,14 @@ class Block(torch.autograd.Function):
 
 
 def forward(
-    x: Tensor, parameters: Sequence[Tensor], others: Sequence[Tensor], options: tuple[Any, ...], save: bool
+    x: Tensor, parameters: Sequence[Tensor], statistics: Sequence[Tensor], options: tuple[Any, ...], save: bool
 ) -> list[Tensor]:
-    """Return what `build_forward` does. `others`: its tensors after the parameters; `options`: groups to training."""
+    """Return what `build_forward` does. `options`: groups to training."""
     training = options[-1]
-    recipe = EVALUATION if not training else TRAINING if others else UNTRACKED
-    results = run(recipe, (x, *parameters, *others), *options, save, common.target())
+    recipe = EVALUATION if not training else TRAINING if statistics else UNTRACKED
+    results = run(recipe, (x, *parameters, *statistics), *options, save, common.target())
     if training:
-        fcc.changed(others)
+        fcc.changed(statistics)
     return results
 
 
@@ -116,30 +124,32 @@ def fused(
     vh: Sequence[Tensor],
     hv: Sequence[Tensor],
     linears: Sequence[Tensor],
-    given: tuple[Tensor, Tensor] | None,
-    running: list[Tensor],
+    statistics: Sequence[Tensor],
     groups: int,
     eps: float,
     momentum: float,
     k: int,
+    training: bool,
 ) -> Tensor:
-    """Compute F5C for checked, `operators.ordinary` arguments and at least one map.
+    """Compute F5C for `operators.ordinary` arguments and at least one map.
 
     Args:
         x: maps `(N, C, H, W)`.
         vh, hv, groups, eps: as in `fcc.fused`.
         linears, k: as in `ccc.fused`.
-        given: mean and var of `fcc.fused`; None in training.
-        running: as in `fcc_running`; if empty, nothing is updated.
+        statistics: in training, as `running` in `fcc_running`, or empty; in evaluation, `fcc.GIVEN` of one group.
         momentum: of the running statistics.
+        training: whether to normalise by the batch.
 
     Raises:
-        RuntimeError: given statistics require a gradient.
+        ValueError: an argument has a wrong shape, dtype, device or value.
+        RuntimeError: statistics require a gradient in evaluation.
     """
-    x, vh, hv = fcc.uniform(x, vh, hv)
-    parameters = *vh, *hv, *ccc.uniform(linears)
-    others: Sequence[Tensor] = running if given is None else fcc.constants(*given, x)
-    options = groups, eps, momentum, k, given is None
+    parameters = *fcc.uniform((*vh, *hv), x.dtype), *ccc.uniform(linears)
+    x, options = dense(x), (groups, eps, momentum, k, training)
+    if not training:
+        fcc.refuse_gradients(statistics)
+        statistics = ccc.uniform(statistics)
     if torch.is_grad_enabled() and (x.requires_grad or True in [value.requires_grad for value in parameters]):
-        return Block.apply(x, others, options, *parameters)
-    return forward(x, parameters, others, options, False)[0]
+        return Block.apply(x, statistics, options, *parameters)
+    return forward(x, parameters, statistics, options, False)[0]

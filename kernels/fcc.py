@@ -57,29 +57,32 @@ MAX_SIDE = 64
 TILES = {**FORWARD_TILES, **BACKWARD_TILES, **RUNNING_TILES}
 
 
-def statistics_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Return empty mean and variance `(groups, C)`, in the accumulator's dtype."""
+def made_like(x: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return empty y, and empty mean and variance `(groups, C)` in the accumulator's dtype."""
     mean = x.new_empty((groups, x.shape[1]), dtype=common.accumulator_dtype(x.dtype))
-    return mean, torch.empty_like(mean)
+    return x.new_empty(x.shape), mean, torch.empty_like(mean)
 
 
 PARAMETERS = tuple(f"{half}.{name}" for half in ("vh", "hv") for name in NAMES)
+GIVEN = tuple(f"{half}.running_{name}" for half in ("vh", "hv") for name in ("mean", "var"))
+"""Mean and variance `(G, C/2)` of each half."""
 
 
 def build_training(x: Tensor, *rest: Any) -> Built:
     """Build the training forward: y, mean and var of the batch. `rest`: parameters, groups, eps, target."""
     *parameters, groups, eps, target = rest
-    y, (mean, var) = torch.empty(x.shape, dtype=x.dtype, device=x.device), statistics_like(x, groups)
-    partial = forward_partial(x, mean)
-    launches = forward_launches(x, parameters[:8], parameters[8:], mean, var, y, partial, eps, target)
-    return [y, mean, var], [partial], launches
+    made = made_like(x, groups)
+    partial = forward_partial(x, made[1])
+    launches = forward_launches(x, parameters[:8], parameters[8:], None, made, partial, eps, target)
+    return [*made], [partial], launches
 
 
 def build_evaluation(x: Tensor, *rest: Any) -> Built:
-    """Build the evaluation forward: y from given statistics. `rest`: parameters, mean, var, eps, target."""
-    *parameters, mean, var, eps, target = rest
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    return [y], [], forward_launches(x, parameters[:8], parameters[8:], mean, var, y, None, eps, target)
+    """Build the evaluation forward: y, and the given mean and var. `rest`: parameters, `GIVEN`, eps, target."""
+    *tensors, eps, target = rest
+    vh, hv, given = tensors[:8], tensors[8:16], tensors[16:]
+    made = made_like(x, given[0].numel() // hv[-1].numel())
+    return [*made], [], forward_launches(x, vh, hv, given, made, None, eps, target)
 
 
 def build_backward(d: Tensor, x: Tensor, *rest: Any) -> Built:
@@ -92,7 +95,7 @@ def build_backward(d: Tensor, x: Tensor, *rest: Any) -> Built:
 
 
 TRAINING = Recipe(("x", *PARAMETERS), build_training, 1)
-EVALUATION = Recipe(("x", *PARAMETERS, "mean", "var"), build_evaluation, 1)
+EVALUATION = Recipe(("x", *PARAMETERS, *GIVEN), build_evaluation, 1)
 BACKWARD = Recipe(("the gradient", "x", *PARAMETERS, "mean", "var"), build_backward, 2)
 
 
@@ -105,7 +108,7 @@ def train(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float
 
 
 def train_fake(x: Tensor, vh: list[Tensor], hv: list[Tensor], groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), *statistics_like(x, groups)
+    return made_like(x, groups)
 
 
 fcc_train = operators.define(
@@ -117,7 +120,8 @@ fcc_train = operators.define(
 
 
 def evaluate(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
-    return run(EVALUATION, (x, *vh, *hv, mean, var), eps, common.target())[0]
+    (vh_mean, hv_mean), (vh_var, hv_var) = ([half.contiguous() for half in value.chunk(2, 1)] for value in (mean, var))
+    return run(EVALUATION, (x, *vh, *hv, vh_mean, vh_var, hv_mean, hv_var), eps, common.target())[0]
 
 
 def evaluate_fake(x: Tensor, vh: list[Tensor], hv: list[Tensor], mean: Tensor, var: Tensor, eps: float) -> Tensor:
@@ -162,17 +166,7 @@ def build_running(mean: Tensor, var: Tensor, *rest: Any) -> Built:
     return [], [], [running_launch(mean, var, running, momentum, elements)]
 
 
-RUNNING = Recipe(
-    (
-        "mean",
-        "var",
-        *(f"{half}.running_{name}" for half in ("vh", "hv") for name in ("mean", "var")),
-        "vh.num_batches_tracked",
-        "hv.num_batches_tracked",
-    ),
-    build_running,
-    0,
-)
+RUNNING = Recipe(("mean", "var", *GIVEN, "vh.num_batches_tracked", "hv.num_batches_tracked"), build_running, 0)
 
 
 def update(mean: Tensor, var: Tensor, running: list[Tensor], momentum: float, elements: int) -> None:
@@ -304,35 +298,27 @@ def fused(
     Raises:
         RuntimeError: given statistics require a gradient.
     """
-    x, vh, hv = uniform(x, vh, hv)
+    x, parameters = dense(x), uniform((*vh, *hv), x.dtype)
+    vh, hv = parameters[:8], parameters[8:]
     if mean is None or var is None:
         return operators.call(fcc_train, x, vh, hv, groups, eps)
-    mean, var = constants(mean, var, x)
+    refuse_gradients((mean, var))
+    mean, var = (value.detach().to(common.accumulator_dtype(x.dtype)).contiguous() for value in (mean, var))
     return operators.call(fcc_eval, x, vh, hv, mean, var, eps), mean, var
 
 
-def uniform(x: Tensor, vh: Sequence[Tensor], hv: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
-    """Return maps as the kernels take them, and contiguous parameters in the dtype of x or of its accumulator."""
-    x = dense(x)
-    exact = common.accumulator_dtype(x.dtype)
-    dtypes = {value.dtype for value in (*vh, *hv)}
-    if len(dtypes) > 1 or not dtypes <= {x.dtype, exact}:
-        vh, hv = ([value.to(exact) for value in branch] for branch in (vh, hv))
-    if not all(map(Tensor.is_contiguous, (*vh, *hv))):
-        vh, hv = ([value.contiguous() for value in branch] for branch in (vh, hv))
-    return x, vh, hv
+def uniform(parameters: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """Return the parameters contiguous, and all in `dtype`, which is that of the maps, or all in its accumulator's."""
+    exact = common.accumulator_dtype(dtype)
+    if common.dtypes_of(parameters) not in ({dtype}, {exact}):
+        parameters = common.convert(parameters, exact)
+    return common.contiguous(parameters)
 
 
-def constants(mean: Tensor, var: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return given statistics as the kernels take them.
-
-    Raises:
-        RuntimeError: they require a gradient.
-    """
-    if torch.is_grad_enabled() and (mean.requires_grad or var.requires_grad):
+def refuse_gradients(statistics: Sequence[Tensor]) -> None:
+    """Raise RuntimeError if a gradient of given statistics is wanted."""
+    if torch.is_grad_enabled() and any(value.requires_grad for value in statistics):
         raise RuntimeError('mean and var have no gradient in the Triton kernels; use backend="torch", or detach them')
-    exact = common.accumulator_dtype(x.dtype)
-    return mean.detach().to(exact).contiguous(), var.detach().to(exact).contiguous()
 
 
 def check_statistics(name: str, value: Tensor, x: Tensor, groups: int) -> None:
@@ -375,14 +361,13 @@ def launches(
         for first, second in ((h, w), (w, h))
     )
     x = torch.empty(shape, dtype=dtype, device="meta")
-    mean, var = statistics_like(x, groups)
-    given = (groups,) if training else (mean, var)
-    build = build_training if training else build_evaluation
-    *_, forward = build(x, *vh, *hv, *given, 1e-5, target)
+    halves = [torch.empty(c // 2, dtype=common.accumulator_dtype(dtype), device="meta") for _ in range(4)]
     if training:
-        halves = [mean.new_empty(c // 2) for _ in range(4)]
+        (_, mean, var), _, forward = build_training(x, *vh, *hv, groups, 1e-5, target)
         counts = [torch.empty((), dtype=torch.int64, device="meta") for _ in range(2)]
         forward += build_running(mean, var, *halves, *counts, 0.1, x.numel() // (groups * c))[2]
+    else:
+        (_, mean, var), _, forward = build_evaluation(x, *vh, *hv, *halves, 1e-5, target)
     return forward + build_backward(x, x, *vh, *hv, mean, var, 1e-5, training, target)[2]
 
 

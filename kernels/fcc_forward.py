@@ -104,6 +104,10 @@ def fcc_forward_kernel(
     p_x,
     p_y,
     p_partial,
+    p_vh_mean,
+    p_vh_var,
+    p_hv_mean,
+    p_hv_var,
     p_mean,
     p_var,
     p_vh_kernel1,
@@ -144,7 +148,10 @@ def fcc_forward_kernel(
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Compute y of one channel over one chunk of a group's maps; if TRAINING, also the group's mean and variance."""
+    """Compute y of one channel over one chunk of a group's maps, and write the group's mean and variance.
+
+    They are those of the batch if TRAINING, else given for each half, `(groups, channels / 2)`.
+    """
     DTYPE: tl.constexpr = p_x.dtype.element_ty
     pid = tl.program_id(0)
     ch, g, split = pid % channels, pid // channels % groups, pid // channels // groups
@@ -153,10 +160,11 @@ def fcc_forward_kernel(
     o_g = g * channels + ch
     if TRAINING:
         mean, var = pooled(p_partial, o_g, groups * channels, per_group, chunk, splits, H * W, BS, ACC)
-        tl.store(p_mean + o_g, mean, mask=split == 0)
-        tl.store(p_var + o_g, var, mask=split == 0)
     else:
-        mean, var = tl.load(p_mean + o_g), tl.load(p_var + o_g)
+        mean = tl.load(row_of(p_vh_mean, p_hv_mean, ch, half, 1) + g * half).to(ACC)
+        var = tl.load(row_of(p_vh_var, p_hv_var, ch, half, 1) + g * half).to(ACC)
+    tl.store(p_mean + o_g, mean, mask=split == 0)
+    tl.store(p_var + o_g, var, mask=split == 0)
     inverse = tl.rsqrt(var + EPS)
     p_kv = row_of(p_vh_kernel1, p_hv_kernel2, ch, half, H)
     p_kh = row_of(p_vh_kernel2, p_hv_kernel1, ch, half, W)
@@ -235,26 +243,22 @@ def forward_launches(
     x: Tensor,
     vh: Sequence[Tensor],
     hv: Sequence[Tensor],
-    mean: Tensor,
-    var: Tensor,
-    y: Tensor,
+    given: Sequence[Tensor] | None,
+    made: tuple[Tensor, Tensor, Tensor],
     partial: Tensor | None,
     eps: float,
     target: Target,
 ) -> list[Launch]:
-    """Make the launches that compute y.
+    """Make the launches that compute `made`: y, mean and var.
 
-    With `partial (2, splits, G, C)`, they also compute the statistics of the batch and store them in mean and var.
+    Mean and var are those of the batch, by way of `partial (2, splits, G, C)`; or they are `given`: mean and var
+    `(G, C/2)` of vh, then of hv. One of both must be None.
     """
+    y, mean, var = made
     p = problem(x, mean.shape[0])
-    values: dict[str, Any] = {
-        "p_x": x,
-        "p_y": y,
-        "p_mean": mean,
-        "p_var": var,
-        "p_partial": partial,
-        **parameters(vh, hv),
-    }
+    names = ("p_vh_mean", "p_vh_var", "p_hv_mean", "p_hv_var")
+    values: dict[str, Any] = dict(zip(names, given or (None,) * 4, strict=True))
+    values |= {"p_x": x, "p_y": y, "p_mean": mean, "p_var": var, "p_partial": partial, **parameters(vh, hv)}
     values |= {**strides(x), "EPS": eps, "TRAINING": partial is not None}
     config = forward_tile(p)
     blocks = p.sides[0] // config.BR  # blocks of rows of y; each reads the whole map, and its own rows once more

@@ -7,6 +7,7 @@ never falls back: if it cannot run, it raises an error.
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -219,12 +220,12 @@ def f5c(
     vh: FCCBranch,
     hv: FCCBranch,
     linears: tuple[Tensor, ...],
-    given: tuple[Tensor, Tensor] | None,
-    running: list[Tensor],
+    statistics: Sequence[Tensor],
     groups: int,
     eps: float,
     momentum: float,
     k: int,
+    training: bool,
 ) -> Tensor:
     """Compute `ccc` of `fcc` in one step of the Triton kernels, which takes the host less time.
 
@@ -234,23 +235,19 @@ def f5c(
         x: maps `(N, C, H, W)`, N at least 1.
         vh, hv, groups, eps: as in `fcc`.
         linears, k: the six parameters of `ccc`, variant "paper", in its order, and its k.
-        given: mean and var of `fcc`, `(1, C)`; None in training.
-        running: running mean and variance `(C/2,)` of vh, then of hv, then both counts of batches `()`, contiguous.
-            All are updated. They may be empty.
+        statistics: running mean and variance `(C/2,)` of vh, then of hv. Training updates them, and the counts of
+            batches `()` of both, which follow. There they must be contiguous, and may all be missing.
         momentum: share of a group in the running statistics.
+        training: whether to normalise by the batch.
 
     Raises:
         ValueError: an argument has a wrong shape, type or value.
-        RuntimeError: a given statistic needs a gradient.
+        RuntimeError: statistics need a gradient in evaluation.
     """
-    dtype = compute_dtype(x)
-    key = _passed.key((x, *vh, *hv, *linears), groups, k, dtype)
-    if _passed.get(key) is None:
-        _check_fcc(x, vh, hv, None, None, groups, "triton", dtype)
-        _passed.add(key, _check_ccc(x, linears[:4], linears[4:], k, "paper", "triton", dtype))
     from mol_fast.kernels import f5c as kernels
 
-    return kernels.fused(x.to(dtype), vh, hv, linears, given, running, groups, eps, momentum, k)
+    x = x.to(compute_dtype(x))
+    return kernels.fused(x, vh, hv, linears, statistics, groups, eps, momentum, k, training)
 
 
 def correlation(

@@ -16,7 +16,7 @@ from mol_fast.nn.norm import (
     read_running,
     update_running,
 )
-from mol_fast.nn.plain import is_plain, read_linear
+from mol_fast.nn.plain import is_plain, read, read_linear
 from mol_fast.nn.sync import pool_statistics
 from mol_fast.ops import ccc as batched_ccc
 from mol_fast.ops import fcc as batched_fcc
@@ -24,6 +24,7 @@ from mol_fast.ops import fcc as batched_fcc
 __all__ = ["CCC", "F5C", "FCC"]
 
 Size = int | tuple[int, int]
+_SIX = ("kernel1", "pos1", "bias1", "kernel2", "pos2", "bias2")
 Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """kernel1, pos1, bias1, kernel2, pos2, bias2 of a branch."""
 
@@ -55,7 +56,14 @@ class _Branch(HoldsNorm):
         self.bias2 = nn.Parameter(torch.zeros(channels))
 
     def forward(self) -> Six:
-        return self.kernel1, self.pos1, self.bias1, self.kernel2, self.pos2, self.bias2
+        kernel1, pos1, bias1, kernel2, pos2, bias2 = read(self, _Branch, _SIX)
+        return kernel1, pos1, bias1, kernel2, pos2, bias2
+
+
+def _read_branch(branch: _Branch) -> Six:
+    """Return what a call of a branch does, without the call unless it has hooks."""
+    six: Six = branch.forward() if is_plain(branch, _Branch) else branch()
+    return six
 
 
 class FCC(nn.Module):
@@ -334,21 +342,18 @@ class F5C(nn.Module):
         norm, scales, linears = norms[0], read_norms(*norms), ccc.linears()
         if scales is None or linears is None or norm.shares():
             return None
-        running = read_running(*norms) if norm.batch_statistics() else []
-        if running is None:
+        training = norm.batch_statistics()
+        statistics = read_running(*norms) if training else [*norms[0].running(), *norms[1].running()]
+        if statistics is None:
             return None
-        first: Six = fcc.vh()
-        second: Six = fcc.hv()
+        first, second = _read_branch(fcc.vh), _read_branch(fcc.hv)
         vh, hv = FCCBranch(*first, *scales[:2]), FCCBranch(*second, *scales[2:])
         from mol_fast.kernels import operators
 
-        if not (one_backward((x, *vh, *hv), linears) and operators.ordinary((x, *vh, *hv, *linears))):
+        if not (one_backward((x, *vh, *hv), linears) and operators.ordinary((x, *vh, *hv, *linears, *statistics))):
             return None
-        given = None
-        if not norm.batch_statistics():
-            given, groups = joined_running(*norms), 1
-        rest = groups, norm.eps, norm.momentum or 0.0, ccc.neighbors
-        return functional.f5c(x, vh, hv, linears, given, running, *rest)
+        rest = groups if training else 1, norm.eps, norm.momentum or 0.0, ccc.neighbors, training
+        return functional.f5c(x, vh, hv, linears, statistics, *rest)
 
 
 def one_backward(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:

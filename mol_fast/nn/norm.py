@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mol_fast.nn.plain import is_plain
+from mol_fast.nn.plain import is_plain, read
 from mol_fast.nn.sync import pool_statistics, processes
 
 
@@ -156,9 +156,9 @@ def read_norms(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> tuple[Tensor, Tens
         and (vh.training or (vh.running_mean is None) == (hv.running_mean is None))
     ):
         return None
-    scales = vh.weight, vh.bias, hv.weight, hv.bias
-    a, b, c, d = scales
-    return None if a is None or b is None or c is None or d is None else scales
+    names = "weight", "bias"
+    a, b, c, d = *read(vh, FrameBatchNorm2d, names), *read(hv, FrameBatchNorm2d, names)
+    return None if a is None or b is None or c is None or d is None else (a, b, c, d)
 
 
 def normalise(norm: nn.Module | None, x: Tensor, calls: Sequence[int]) -> Tensor:

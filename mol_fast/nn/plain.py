@@ -4,6 +4,9 @@ F5C and the flow head fuse layers: they read weights and run operators of their 
 (LoRA) or a quantised layer takes effect only in a call, so a layer that has changed is called.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -26,6 +29,15 @@ def is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
     )
 
 
+def read(module: nn.Module, kind: type[nn.Module], names: Iterable[str]) -> list[Any]:
+    """Return parameters of a module by name, of class `kind` in a fraction of the time that attributes take.
+
+    A parameter that is parametrized, pruned or a replica's is no entry of the module's, and is read as an attribute.
+    """
+    entries = module._parameters if type(module) is kind else {}
+    return [entries[name] if name in entries else getattr(module, name) for name in names]
+
+
 def read_linear(layer: nn.Module, kind: type[nn.Module]) -> tuple[Tensor, Tensor] | None:
     """Return weight and bias of a plain linear layer or 1x1 convolution; None if it must be called.
 
@@ -37,8 +49,8 @@ def read_linear(layer: nn.Module, kind: type[nn.Module]) -> tuple[Tensor, Tensor
         layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
     ):
         return None
-    weight, bias = layer.weight, layer.bias
+    weight, bias = read(layer, kind, ("weight", "bias"))
     for value in (weight, bias):
         if type(value) not in _TENSORS and (value is None or is_traceable_wrapper_subclass(value)):
             return None
-    return weight, bias  # type: ignore[return-value]
+    return weight, bias

@@ -94,3 +94,17 @@ def test_python_calls_of_a_training_pass(device: Device) -> None:
         step(layer, x, gradient)
     calls = host_overhead.count(lambda: forget(layer, x), lambda: step(layer, x, gradient))
     assert calls <= 600
+
+
+def test_python_calls_of_an_evaluation(device: Device) -> None:
+    """At most 250, once launches are prepared: the block reads its parameters without calling its parts."""
+    driver.active.launched = None
+    layer, x, _ = block(training=False)
+
+    def evaluate() -> None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            layer(x)
+
+    for _ in range(2):
+        evaluate()
+    assert host_overhead.count(lambda: None, evaluate) <= 250
