@@ -79,11 +79,13 @@ def served(options: Options, predictor: Predictor, port: int) -> Iterator[str]:
         from mol_fast.demo import words
         from mol_fast.demo.page import Page
         from mol_fast.demo.theme import theme
+        from mol_fast.demo.uploads import Uploads
 
         blocks = Page(options, predictor, Path(name)).blocks()
         blocks.queue(default_concurrency_limit=1)
         # The name of the host is checked, so that no page of another site reaches this one under a name of its own.
         layers = [Middleware(TrustedHostMiddleware, allowed_hosts=list(_HOSTS)), Middleware(Closed)]
+        layers.append(Middleware(Uploads, folder=Path(name), limit=words.LIMIT))
         try:
             _, address, _ = blocks.launch(
                 server_name=HOST,
