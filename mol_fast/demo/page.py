@@ -131,6 +131,7 @@ class Page:
                 self._finder,
                 lambda unit: _on_page(progress, lambda: self._visits.waits_for(visitor, out)),
                 write_moments_report,
+                path.name,
             )
         except Exception as error:
             wanted = self._visits.waits_for(visitor, out)

@@ -83,6 +83,7 @@ def analyse(
     finder: Callable[[], FaceFinder],
     progress: Progress,
     write_report: WriteReport,
+    name: str | None = None,
 ) -> Analysis:
     """Predict one input, and write its files into `out`.
 
@@ -97,6 +98,7 @@ def analyse(
         finder: returns the finder of faces, where one is needed.
         progress: shows progress.
         write_report: writes the page about moments.
+        name: what the files call the input. Default: its path.
 
     Raises:
         UserError: the input cannot be used.
@@ -147,7 +149,7 @@ def analyse(
         note += _uncalibrated(result)
         part = {"first_frame": first, "last_frame": first + source.count - 1} if isinstance(source, Part) else None
         about = {
-            "input": str(path),
+            "input": name or str(path),
             "weights": str(options.weights),
             "frames": whole(source).count,
             "part": part,
