@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import av
@@ -29,6 +28,15 @@ from mol_fast.vision.write_video import VideoWriter
 SECONDS = 20.0
 SIZE, FACE = (640, 360), 300  # pixels
 CLASSES = ("negative", "positive", "surprise")
+MEASURED = """
+import resource, subprocess, sys, time
+started = time.monotonic()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+sys.exit(code)
+"""
+"""A small process that runs and measures a command: what it starts is told at least its own peak memory."""
 
 
 def write_base(path: Path, fps: float) -> None:
@@ -61,15 +69,16 @@ def measure(tree: Path, video: Path, weights: Path, out: Path, options: list[str
     """Run predict of a checkout. Returns wall seconds, processor seconds and peak memory in MB."""
     command = [sys.executable, "-m", "mol_fast.predict", str(video), "--weights", str(weights), "--out", str(out)]
     paths = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [*command, *options], cwd=tree, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.DEVNULL
+    found = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command, *options],
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"predict of {tree} ended with exit code {process.returncode}")
-    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    if found.returncode:
+        raise SystemExit(f"predict of {tree} ended with exit code {found.returncode}")
+    wall, cores, peak = (float(word) for word in found.stdout.split())
+    return wall, cores, peak / 1024
 
 
 def main() -> None:
