@@ -27,7 +27,7 @@ def run(weights: Path, out: Path, /, format: Format = "onnx") -> None:
     Args:
         weights: Folder of a run or fold, weights file (.safetensors), general (the weights that come with mol-fast), or
             owner/name of the hub.
-        out: File to write, .onnx or .pt2.
+        out: File to write, .onnx or .pt2; one that is there is replaced.
         format: onnx for ONNX Runtime and others; pt2 for torch.export.load; aoti for code that is compiled for this
             kind of CPU (takes minutes).
 
