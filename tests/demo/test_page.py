@@ -237,7 +237,7 @@ class Endless:
         self.stopped: list[str] = []
 
     def __call__(self, path: Path, out: Path, *arguments: Any) -> None:
-        *_, progress, _ = arguments
+        *_, progress, _, _ = arguments
         with progress("frame") as begin:
             advance = begin("spotting", 10**9)
             self.begun.append(path.name)
