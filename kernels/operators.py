@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.autograd import forward_ad
 
 LIBRARY = torch.library.Library("mol_fast", "FRAGMENT")
 
@@ -68,13 +69,14 @@ ORDINARY = {Tensor, torch.nn.Parameter}
 def ordinary(tensors: Sequence[Tensor]) -> bool:
     """Return True if operators on `tensors` need not go through the dispatcher, as it would only call implementations.
 
-    That is so outside compilation, tracing, modes (fake tensors, counters of operators) and transforms of torch.func,
-    and for tensors that hold their own values: of no subclass, and no lazy negative or zero.
+    That is so outside compilation, tracing, modes (fake tensors, counters of operators), transforms of torch.func and
+    forward-mode derivatives, and for tensors that hold their own values: of no subclass, and no lazy negative or zero.
     """
     return (
         not torch.compiler.is_compiling()
         and not torch._C._dispatch_tls_local_include_set().raw_repr() & ~USUAL
         and not torch._C._len_torch_function_stack()
+        and forward_ad._current_level < 0
         and ORDINARY.issuperset(map(type, tensors))
         and not any(map(Tensor.is_neg, tensors))
         and not tensors[0]._is_zerotensor()

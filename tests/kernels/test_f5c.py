@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import prune
 from torch.overrides import TorchFunctionMode
@@ -207,6 +208,15 @@ def test_lazy_tensors_are_what_they_stand_for(device: str, dtype: torch.dtype) -
     ]
     assert torch.equal(found[0], found[1])
     assert not found[2].any()
+
+
+@first_runs
+def test_a_tangent_is_refused_not_lost(device: str, dtype: torch.dtype) -> None:
+    """The kernels have no forward-mode derivative, also where no gradient is wanted."""
+    block = blocks(device, dtype, channels=2, neighbors=2)[1].eval().requires_grad_(requires_grad=False)
+    x = seeded(2, 2, 4, 6, dtype=dtype).to(device)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward mode AD"):
+        block(forward_ad.make_dual(x, x))
 
 
 @first_runs
