@@ -138,6 +138,8 @@ def read_running(vh: FrameBatchNorm2d, hv: FrameBatchNorm2d) -> list[Tensor] | N
     vh_mean, hv_mean = vh.running_mean, hv.running_mean
     if not (vh.training and vh.track_running_stats) or vh_mean is hv_mean is None:
         return []
+    if vh_mean is hv_mean:  # tied halves: programs of the kernel would write the same memory
+        return None
     found = vh_mean, vh.running_var, hv_mean, hv.running_var, vh.num_batches_tracked, hv.num_batches_tracked
     running = [value for value in found if value is not None and value.is_contiguous()]
     one_dtype = len({value.dtype for value in running[:4]}) == 1

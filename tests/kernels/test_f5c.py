@@ -107,6 +107,10 @@ def transpose(block: F5C) -> None:
     block.ccc.edge.weight = nn.Parameter(block.ccc.edge.weight.detach().t().contiguous().t())
 
 
+def tie_norms(block: F5C) -> None:
+    block.fcc.hv.norm = block.fcc.vh.norm
+
+
 def hook_fcc(block: F5C) -> None:
     block.fcc.register_forward_hook(lambda *_: None)
 
@@ -130,6 +134,8 @@ def replace_ccc(block: F5C) -> None:
         (transpose, True, True),
         (freeze_fcc, True, False),
         (average, True, False),
+        (tie_norms, True, False),
+        (tie_norms, False, True),
         (average, False, True),
         (hook_fcc, True, False),
         (replace_ccc, True, False),
