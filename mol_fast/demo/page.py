@@ -38,7 +38,7 @@ class Page:
 
     def __init__(self, options: Options, predictor: Predictor, folder: Path) -> None:
         self._options = options
-        self._predictor = predictor
+        self._header, self._begun = predictor.header, Begun(lambda: predictor)
         self._example = folder / "example" / "rendered-head.mp4"
         self._visits = Visits(folder / "results", self._example)
         self._finder = cache(lambda: open_finder(options.faces, options.min_score))
@@ -46,7 +46,7 @@ class Page:
     def blocks(self) -> gr.Blocks:
         """Return the page."""
         with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-            gr.HTML(words.head(self._predictor.header), apply_default_css=False)
+            gr.HTML(words.head(self._header), apply_default_css=False)
             with gr.Row():
                 with gr.Column():
                     webcam = gr.WebcamOptions(constraints=browser.CAMERA)
@@ -126,8 +126,8 @@ class Page:
                 path,
                 out,
                 self._options,
-                self._predictor.header,
-                Begun(lambda: self._predictor),
+                self._header,
+                self._begun,
                 self._finder,
                 lambda unit: _on_page(progress, lambda: self._visits.waits_for(visitor, out)),
                 write_moments_report,
