@@ -16,7 +16,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, resize_matrix, warp
 from mol_fast.vision.faces import Face
 from mol_fast.vision.sizes import CROP, MARGIN
-from mol_fast.vision.tracking import NO_FACE, Follower, Sight
+from mol_fast.vision.tracking import NO_FACE, Follower, Sight, Track
 from mol_fast.vision.video import FrameSource, Picture, grey
 
 CUT = "cut"
@@ -48,7 +48,7 @@ class Skipped(NamedTuple):
 def aligned_windows(
     source: FrameSource,
     windows: list[Window],
-    tracker: Follower | None,
+    tracker: Follower | Track | None,
     on_frame: Callable[[], object] = lambda: None,
 ) -> Iterator[AlignedWindow | Skipped]:
     """Read `source` once, and yield each window as soon as its last frame is read.
@@ -59,8 +59,8 @@ def aligned_windows(
     Args:
         source: the frames.
         windows: windows, sorted by their first frames.
-        tracker: follower of a person; None if the source is already aligned.
-        on_frame: called after each frame.
+        tracker: follower of a person, or what one saw on all frames; None if the source is already aligned.
+        on_frame: called after each frame of `needed_frames`.
 
     Raises:
         UserError: a frame cannot be read.
@@ -71,10 +71,10 @@ def aligned_windows(
             due[index].append(window)
     places: dict[tuple[int, int], _Place] = {}  # by anchor and shot
     begun: dict[Window, _Begun] = {}
-    for index, picture in enumerate(source):
+    for index, picture in source.pick(needed_frames(source, windows, tracker)):
         frame = grey(picture)
         wanted = due.pop(index, ())
-        sight = _sight(frame, tracker, bool(wanted))
+        sight = _sight(frame, index, tracker, bool(wanted))
         for window in wanted:
             state = begun.setdefault(window, _Begun(sight.shot))
             state.reason = state.reason or (CUT if sight.shot != state.shot else sight.reason)
@@ -86,6 +86,15 @@ def aligned_windows(
             if index == window.end:
                 yield _ended(window, begun.pop(window), places.get((window.anchor, sight.shot)))
         on_frame()
+
+
+def needed_frames(
+    source: FrameSource, windows: list[Window], tracker: Follower | Track | None
+) -> range | frozenset[int]:
+    """Return the frames that `aligned_windows` reads: a follower sees all of them, so that it misses no cut."""
+    if tracker is None or isinstance(tracker, Track):
+        return frozenset(index for window in windows for index in window.frames)
+    return range(source.count)
 
 
 def describe(skipped: Iterable[Skipped], what: str = "window") -> str:
@@ -134,9 +143,11 @@ class _Begun:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def _sight(frame: Picture, tracker: Follower | None, wanted: bool) -> Sight:
+def _sight(frame: Picture, index: int, tracker: Follower | Track | None, wanted: bool) -> Sight:
     if tracker is None:
         return Sight(None, 0, None)
+    if isinstance(tracker, Track):
+        return tracker[index]
     if wanted:
         return tracker.look(frame)
     tracker.pass_by(frame)

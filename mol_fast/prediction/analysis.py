@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.prediction.album import Album
-from mol_fast.prediction.aligned import Skipped, check_any
+from mol_fast.prediction.aligned import Skipped, check_any, needed_frames
 from mol_fast.prediction.moments import (
     check_seen,
     moment_window,
@@ -118,7 +118,7 @@ def analyse(
     if windows is None:
         assert tracker is not None
         assert source.times is not None
-        tracker = track = Track(tracker)
+        track = Track(tracker)
         note += too_slow(source)
         album = Album(float(source.times[0]), float(source.times[-1]))
         with progress("frame") as begin:
@@ -130,12 +130,11 @@ def analyse(
 
             moments = spot_moments(source, track, album, on_frame)
         check_seen(source, track)
-        track.rewind()
         windows = sorted({moment_window(moment, source) for moment in moments})
         note += notes_on_moments(windows, header.spans)
     predictor = begun()
     with _folder(out), FlowFile(out) as flow:
-        predictions, skipped, fast = _predict(source, windows, predictor, tracker, flow, progress)
+        predictions, skipped, fast = _predict(source, windows, predictor, track or tracker, flow, progress)
         fields = flow if "flow" in predictor.tasks else None
         if track is None:
             if not predictions:
@@ -251,7 +250,7 @@ def _predict(
     source: FrameSource,
     windows: list[Window],
     predictor: "Predictor",
-    tracker: Follower | None,
+    tracker: Follower | Track | None,
     flow: FlowFile,
     progress: Progress,
 ) -> tuple[list[WindowPrediction], list[Skipped], float]:
@@ -266,7 +265,7 @@ def _predict(
     if not windows:
         return predictions, skipped, fast
     with progress("frame") as begin:
-        advance = begin("predicting", source.count)
+        advance = begin("predicting", len(needed_frames(source, windows, tracker)))
         for prediction, window_flow in predictor.run(source, windows, tracker, skipped, advance):
             predictions.append(prediction)
             if window_flow is not None:

@@ -18,7 +18,7 @@ from mol_fast.vision.align import Matrix, steady_alignment, transform, warp
 from mol_fast.vision.facs import predicted_units
 from mol_fast.vision.frame_times import moment_frames
 from mol_fast.vision.sizes import WINDOW
-from mol_fast.vision.tracking import Follower, Track
+from mol_fast.vision.tracking import Track
 from mol_fast.vision.video import FrameSource, Picture, Times, grey
 
 _AHEAD = 4  # frames that are decoded while others are searched, and searched while others are spotted
@@ -26,15 +26,15 @@ _REST = 0.15  # seconds after which the landmarks of a face that does not move a
 
 
 def spot_moments(
-    source: FrameSource, tracker: Follower, album: Album, on_frame: Callable[[], object] = lambda: None
+    source: FrameSource, track: Track, album: Album, on_frame: Callable[[], object] = lambda: None
 ) -> list[Moment]:
-    """Spot the moments of the person that `tracker` follows. Reads the source once, with a few frames in memory.
+    """Spot the moments of the person that `track` follows. Reads the source once, with a few frames in memory.
 
     Frames are numbered from 0. A cut, and a gap without the face, end a stretch; nothing is spotted across it.
 
     Args:
         source: the frames, with times.
-        tracker: follower of the person, at the first frame of the source.
+        track: track of the person, without a frame yet.
         album: receives what a report shows of the video.
         on_frame: called after each frame.
 
@@ -44,7 +44,7 @@ def spot_moments(
     assert source.times is not None
     moments: list[Moment] = []
     spotter, last = Spotter(album.motion), 0
-    for index, (shot, seen) in enumerate(ahead(_looks(source, source.times, tracker), _AHEAD)):
+    for index, (shot, seen) in enumerate(ahead(_looks(source, source.times, track), _AHEAD)):
         time = float(source.times[index])
         told: list[Moment] = []
         if shot != last:
@@ -69,14 +69,14 @@ class _Seen(NamedTuple):
     place: Matrix  # (2, 3), from the frame of the source to the aligned one
 
 
-def _looks(source: FrameSource, times: Times, tracker: Follower) -> Iterator[tuple[int, _Seen | None]]:
+def _looks(source: FrameSource, times: Times, track: Track) -> Iterator[tuple[int, _Seen | None]]:
     """Yield for every frame the number of the shot, and the face if it shows anything new, while others are decoded."""
     shot, last = 0, -np.inf
     landmarks: npt.NDArray[np.float32] | None = None
     place: Matrix | None = None
     for time, picture in zip(times.tolist(), ahead(source, _AHEAD), strict=True):
         frame = grey(picture)
-        sight = tracker.look(frame)
+        sight = track.look(frame)
         if sight.shot != shot:
             shot, place = sight.shot, None
         seen = None

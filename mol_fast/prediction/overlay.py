@@ -3,20 +3,23 @@
 import os
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.prediction.part import in_yuv
 from mol_fast.prediction.result import Prediction
 from mol_fast.prediction.scenes import Scene, Scenes, Shown
 from mol_fast.utils.ahead import ahead
 from mol_fast.vision.align import Matrix, alignment, inverse, scale_of, transform
 from mol_fast.vision.flow_color import color_wheel_legend, full_color
-from mol_fast.vision.heat import heat_legend, lay_heat, warp_cells
+from mol_fast.vision.heat import heat_colors, heat_legend, warp_cells
 from mol_fast.vision.sizes import CROP
-from mol_fast.vision.video import FrameSource, Picture, rgb
-from mol_fast.vision.write_video import Sound, VideoWriter, to_yuv
+from mol_fast.vision.video import FrameSource, Picture
+from mol_fast.vision.write_video import Sound, VideoWriter
+from mol_fast.vision.yuv import Layer, Yuv, planes, size_of, to_yuv
 
 _SMALLEST_SIDE = 320  # smaller frames are enlarged, to make text and points visible
 _AHEAD = 2  # frames that are read while others are drawn, and drawn while others are encoded
@@ -26,10 +29,11 @@ _LINES = (  # first and last landmark, closed
     (0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False),
     (36, 41, True), (42, 47, True), (48, 59, True), (60, 67, True),
 )  # fmt: skip
-_Colors = tuple[Picture, npt.NDArray[np.float32]]  # RGB (H, W, 3) of a region, and their opacity (H, W)
+_Colors = tuple[Picture, npt.NDArray[np.float32]]  # RGB (H, W, 3) of a region, and their opacity (H, W), 0 to 1
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LANDMARK = (255, 225, 90)
 _SHADE, _TEXT, _DIM, _BAR = (24, 24, 28), (240, 240, 240), (165, 165, 170), (90, 170, 250)
+_DIM_CAPTION = (158,)  # brightness of _DIM in YUV; its colour is as good as that of _SHADE
 
 
 def write_annotated(
@@ -57,14 +61,14 @@ def write_annotated(
     Raises:
         UserError: the source cannot be read again, or the file cannot be written.
     """
-    frames = ahead(source, _AHEAD)
+    frames = ahead(in_yuv(source), _AHEAD)
     first = next(frames)
-    annotator = Annotator(prediction.classes, first.shape[1::-1], max_flow, _summary(prediction), heat)
+    annotator = Annotator(prediction.classes, size_of(first), max_flow, _summary(prediction), heat)
 
-    def pictures() -> Iterator[tuple[Picture, float | None]]:  # in YUV, half as large
+    def pictures() -> Iterator[tuple[Yuv, float | None]]:
         for index, frame in enumerate(chain([first], frames)):
             time = None if source.times is None else source.times[index] - source.times[0]
-            yield to_yuv(annotator.draw(frame, scenes(index))), time
+            yield annotator.draw(frame, scenes(index)), time
 
     with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for picture, time in ahead(pictures(), _AHEAD):
@@ -81,12 +85,25 @@ def _summary(prediction: Prediction) -> str:
     return f"clip: {prediction.verdict(prediction.label, float(prediction.probabilities.max()))}"
 
 
+class _Drawn(NamedTuple):
+    """What is drawn on the face, or was on the last frame: many frames show the same, so it is drawn once."""
+
+    shown: Shown
+    layer: Layer | None
+
+    def serves(self, shown: Shown) -> bool:
+        """Return whether it shows the same as `shown`."""
+        last = self.shown
+        same = (last.landmarks is shown.landmarks, last.flow is shown.flow, last.matrix is shown.matrix)
+        return all(same) and last.heat is shown.heat and (last.probabilities is None) == (shown.probabilities is None)
+
+
 class Annotator:
     """Annotator of frames of one size.
 
     Args:
         classes: names of the classes.
-        size: (width, height) of the frames in pixels.
+        size: (width, height) of the frames in pixels, even.
         max_flow: flow length that gets full colour, in pixels of the crop; None to show no flow.
         summary: line of text about the whole clip.
         heat: show heat instead of flow.
@@ -108,88 +125,113 @@ class Annotator:
         self._width, self._height = size[0] * self._zoom, size[1] * self._zoom
         self._line = round(min(max(self._width / 26, 18), 48))  # height of a line of text
         self._panel = self._line * (len(classes) + 3)
-        self._canvas = np.full((self._height + self._panel, self._width, 3), _SHADE, dtype=np.uint8)
-        self._colored: tuple[npt.NDArray[np.float32], Matrix, _Colors] | None = None  # the last flow, and its place
-        self._in_panel: tuple[npt.NDArray[np.float32] | None, str | None] = (None, None)  # what is drawn there now
+        self._panel += self._panel % 2
+        self._drawn = _Drawn(Shown(), None)
+        self._in_panel: tuple[npt.NDArray[np.float32] | None, str] | None = None  # what the last panel shows
+        self._last_panel = np.zeros((0, 0), dtype=np.uint8)
         wheel = self._line * len(classes)
         self._legend = heat_legend(wheel) if heat else color_wheel_legend(wheel)
         self._disc = heat | (np.hypot(*(np.indices((wheel, wheel)) - (wheel - 1) / 2)) <= wheel / 2)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the pictures in pixels.
+        """(width, height) of the pictures in pixels, even.
 
         Frames smaller than 320 pixels are enlarged by a whole number. The panel with the classes is below the frame.
         """
         return self._width, self._height + self._panel
 
-    def draw(self, frame: Picture, scene: Scene) -> Picture:
-        """Draw an annotated frame, RGB (H', W', 3) of `size`. The next call draws into the same picture.
+    def draw(self, frame: Yuv, scene: Scene) -> Yuv:
+        """Return an annotated frame, of `size`.
 
         Args:
-            frame: uint8 (H, W) or (H, W, 3).
+            frame: the frame.
             scene: what is shown on it.
         """
-        shown = scene.shown
-        picture = self._canvas[: self._height]
-        if self._zoom == 1:
-            picture[:] = frame if frame.ndim == 3 else frame[..., None]
-        else:
-            cv2.resize(rgb(frame), (self._width, self._height), picture, interpolation=cv2.INTER_CUBIC)
-        if shown.matrix is not None:
-            self._draw_region(picture, shown, shown.matrix)
+        width, height = self.size
+        picture = np.empty((height * 3 // 2, width), dtype=np.uint8)
+        for whole, plane, panel in zip(planes(picture), planes(frame), planes(self._panel_of(scene)), strict=True):
+            rows = len(whole) - len(panel)
+            if self._zoom == 1:
+                whole[:rows] = plane
+            else:
+                cv2.resize(plane, (whole.shape[1], rows), whole[:rows], interpolation=cv2.INTER_CUBIC)
+            whole[rows:] = panel
+        if not self._drawn.serves(scene.shown):
+            self._drawn = _Drawn(scene.shown, self._draw_face(scene.shown))
+        if self._drawn.layer is not None:
+            self._drawn.layer.lay(picture)
+        heat = "   heat: what moved the score" if self.heat and scene.shown.heat is not None else ""
+        bottom, margin = planes(picture)[0][self._height :], self._line // 2
+        self._text(bottom, scene.caption + heat, margin, margin, self._width - 2 * margin, _DIM_CAPTION)
+        return picture
+
+    def _draw_face(self, shown: Shown) -> Layer | None:
+        """Draw outline and flow or heat of the crop, and landmarks; None if nothing of them is in the picture."""
+        marks = np.zeros((0, 2))
+        crop = marks
+        to_picture = None if shown.matrix is None else self._to_picture(shown.matrix)
+        if to_picture is not None:
+            crop = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
+        radius = 0.0
         if shown.landmarks is not None:
-            self._draw_landmarks(picture, shown.landmarks, shown.matrix)
-        self._draw_panel(self._canvas[self._height :], scene)
-        return self._canvas
+            marks = (shown.landmarks.astype(np.float64) + 0.5) * self._zoom - 0.5
+            scale = scale_of(alignment(shown.landmarks) if shown.matrix is None else shown.matrix)
+            radius = max(1.5, 0.8 * self._zoom / scale)  # of 0.8 pixels of the crop
+        around = np.concatenate([crop, marks - radius - 1, marks + radius + 1])
+        if not len(around):
+            return None
+        low = np.clip(np.floor(around.min(0)).astype(int), 0, (self._width, self._height)) // 2 * 2
+        high = -(-np.clip(np.ceil(around.max(0)).astype(int) + 1, 0, (self._width, self._height)) // 2) * 2
+        if (high <= low).any():
+            return None
+        drawn = np.zeros((*(high - low)[::-1], 4), dtype=np.uint8)
+        if to_picture is not None:
+            local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - low])
+            self._draw_crop(drawn, shown, local)
+            if shown.probabilities is not None:
+                cv2.polylines(drawn, [_fixed_point(crop - low)], True, (*_DIM, 255), 1, cv2.LINE_AA, _SUBPIXEL)
+        self._draw_landmarks(drawn, marks - low, radius)
+        return Layer(drawn, *low.tolist())
 
-    def _draw_region(self, picture: Picture, shown: Shown, matrix: Matrix) -> None:
-        """Outline the region of the crop, if the model reads it, and blend flow or heat into it."""
-        to_picture = inverse(matrix)
-        to_picture = np.column_stack([self._zoom * to_picture[:, :2], self._zoom * (to_picture[:, 2] + 0.5) - 0.5])
-        corners = transform(np.array([(0, 0), (CROP - 1, 0), (CROP - 1, CROP - 1), (0, CROP - 1)]), to_picture)
-        left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, (self._width, self._height))
-        right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (self._width, self._height))
-        if right <= left or bottom <= top:
-            return
-        region = picture[top:bottom, left:right]
-        local = np.column_stack([to_picture[:, :2], to_picture[:, 2] - (left, top)])
+    def _to_picture(self, matrix: Matrix) -> Matrix:
+        """Return the matrix from the crop to the picture."""
+        to_frame = inverse(matrix)
+        return np.column_stack([self._zoom * to_frame[:, :2], self._zoom * (to_frame[:, 2] + 0.5) - 0.5])
+
+    def _draw_crop(self, drawn: Picture, shown: Shown, local: Matrix) -> None:
+        """Draw flow or heat of the crop, which `local` maps to the region that is drawn."""
+        size = drawn.shape[1::-1]
         if self.heat and shown.heat is not None:
-            region[:] = lay_heat(region, warp_cells(shown.heat, local, region.shape[1::-1]))
-        elif shown.flow is not None and self.max_flow is not None:
-            last = self._colored
-            if last is None or last[0] is not shown.flow or last[1] is not matrix:  # many frames show one pair
-                colors = _colored(shown.flow, self.max_flow, matrix, local, region.shape[1::-1])
-                self._colored = last = shown.flow, matrix, colors
-            color, alpha = last[2]
-            region[:] = cv2.blendLinear(color, region, alpha, 1 - alpha)
-        if shown.probabilities is None:
+            color, alpha = heat_colors(warp_cells(shown.heat, local, size))
+        elif shown.flow is not None and self.max_flow is not None and shown.matrix is not None:
+            color, alpha = _colored(shown.flow, self.max_flow, shown.matrix, local, size)
+        else:
             return
-        cv2.polylines(picture, [_fixed_point(corners)], True, _DIM, 1, cv2.LINE_AA, _SUBPIXEL)
+        drawn[..., :3] = np.rint(color * alpha[..., None])
+        drawn[..., 3] = np.rint(255 * alpha)
 
-    def _draw_landmarks(self, picture: Picture, landmarks: npt.NDArray[np.float32], matrix: Matrix | None) -> None:
-        points = (landmarks.astype(np.float64) + 0.5) * self._zoom - 0.5
-        # of the crop, in the picture
-        pixel = self._zoom / scale_of(alignment(landmarks) if matrix is None else matrix)
+    def _draw_landmarks(self, drawn: Picture, points: npt.NDArray[np.float64], radius: float) -> None:
         fixed = _fixed_point(points)
-        color = _DIM if self.heat else _LANDMARK  # heat is yellow, too
-        for first, last, closed in _LINES:
-            cv2.polylines(picture, [fixed[first : last + 1]], closed, color, 1, cv2.LINE_AA, _SUBPIXEL)
-        radius = round(max(1.5, 0.8 * pixel) * (1 << _SUBPIXEL))
+        color = (*(_DIM if self.heat else _LANDMARK), 255)  # heat is yellow, too
+        for first, last, closed in _LINES if len(fixed) else ():
+            cv2.polylines(drawn, [fixed[first : last + 1]], closed, color, 1, cv2.LINE_AA, _SUBPIXEL)
         for centre in fixed.tolist():
-            cv2.circle(picture, centre, radius, color, -1, cv2.LINE_AA, _SUBPIXEL)
+            cv2.circle(drawn, centre, round(radius * (1 << _SUBPIXEL)), color, -1, cv2.LINE_AA, _SUBPIXEL)
 
-    def _draw_panel(self, panel: Picture, scene: Scene) -> None:
-        line, margin = self._line, self._line // 2
+    def _panel_of(self, scene: Scene) -> Yuv:
+        """Return the panel of a scene without its caption."""
         shown = scene.shown
-        panel[: line * 3 // 2] = _SHADE
-        heat = "   heat: what moved the score" if self.heat and shown.heat is not None else ""
-        self._text(panel, scene.caption + heat, margin, line // 2, self._width - 2 * margin, _DIM)
-        probabilities, remark = self._in_panel
-        if shown.probabilities is probabilities and shown.remark == remark:  # only the caption is new
-            return
-        self._in_panel = shown.probabilities, shown.remark
-        panel[line * 3 // 2 :] = _SHADE
+        last = self._in_panel
+        if last is None or shown.probabilities is not last[0] or shown.remark != last[1]:
+            self._in_panel = shown.probabilities, shown.remark
+            panel = np.full((self._panel, self._width, 3), _SHADE, dtype=np.uint8)
+            self._draw_panel(panel, shown)
+            self._last_panel = to_yuv(panel)
+        return self._last_panel
+
+    def _draw_panel(self, panel: Picture, shown: Shown) -> None:
+        line, margin = self._line, self._line // 2
         wheel = len(self._legend)
         right = self._width - wheel - 2 * margin
         if shown.probabilities is not None:
@@ -222,7 +264,7 @@ class Annotator:
             cv2.rectangle(panel, low, high, _BAR if row == best else _DIM, -1)
             self._text(panel, f"{probability:.2f}", right - number, top, number, color)
 
-    def _text(self, panel: Picture, text: str, left: int, top: int, width: int, color: tuple[int, int, int]) -> None:
+    def _text(self, panel: Picture, text: str, left: int, top: int, width: int, color: tuple[int, ...]) -> None:
         """Draw text centred in the line at `top`, narrowed to fit into `width`."""
         scale = self._font_scale * min(1.0, width / max(self._text_width(text), 1))
         baseline = top + round(0.5 * self._line + 11 * scale)  # capital letters are 22 pixels high at scale 1

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 
 import numpy as np
@@ -13,6 +13,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.video import FrameSource, Picture, Times
 from mol_fast.vision.write_video import Sound
+from mol_fast.vision.yuv import Yuv, to_yuv
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _ROUNDING = 1e-6  # seconds; a time such as 0.28 s is not exactly that of frame 7 at 25 per second
@@ -54,6 +55,10 @@ class Part:
     def __iter__(self) -> Iterator[Picture]:
         return islice(iter(self.source), self.first, self.first + self.count)
 
+    def pick(self, indices: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        found = self.source.pick({self.first + index for index in indices})
+        return ((index - self.first, picture) for index, picture in found)
+
     def frame_name(self, index: int) -> str:
         return self.source.frame_name(self.first + index)
 
@@ -84,6 +89,15 @@ def whole(source: FrameSource) -> FrameSource:
 def first_frame(source: FrameSource) -> int:
     """Return the index in the whole source of a source's first frame."""
     return source.first if isinstance(source, Part) else 0
+
+
+def in_yuv(source: FrameSource) -> Iterator[Yuv]:
+    """Yield the frames of a source in YUV."""
+    if isinstance(source, VideoFile):
+        return source.in_yuv()
+    if isinstance(source, Part):
+        return islice(in_yuv(source.source), source.first, source.first + source.count)
+    return map(to_yuv, source)
 
 
 def sound_of(source: FrameSource) -> Sound | None:

@@ -26,7 +26,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import centre_crop, inverse, transform
 from mol_fast.vision.finders import Finders, open_finder
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, WINDOW
-from mol_fast.vision.tracking import FaceTracker, Follower
+from mol_fast.vision.tracking import FaceTracker, Follower, Track
 from mol_fast.vision.video import FrameArray, FrameSource, check_length
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Predictor:
         self,
         source: FrameSource,
         windows: list[Window],
-        tracker: Follower | None,
+        tracker: Follower | Track | None,
         skipped: list[Skipped],
         on_frame: Callable[[], object] = lambda: None,
     ) -> Iterator[tuple[WindowPrediction, Flow | None]]:
@@ -111,9 +111,8 @@ class Predictor:
         Args:
             source: the frames.
             windows: windows from `plan_windows`.
-            tracker: follower of a person; None if the source is already aligned.
-            skipped: list that receives the windows that are skipped, see `aligned_windows`.
-            on_frame: called after each frame.
+            tracker, on_frame: see `aligned_windows`.
+            skipped: list that receives the windows that are skipped.
 
         Yields:
             The prediction of each other window and its flow (2, 7, 128, 128), in pixels of the crop. Tasks that the

@@ -38,7 +38,7 @@ _REGIONS: dict[str, tuple[Place, ...]] = {
 REGIONS: Final = tuple(_REGIONS)
 """Names of the regions, in the order of all arrays; left and right are those of the picture."""
 EYELIDS: Final = tuple(REGIONS.index(name) for name in ("left eyelids", "right eyelids"))
-EXPRESS: Final = np.setdiff1d(np.arange(len(REGIONS)), EYELIDS)
+EXPRESS: Final = np.array([place for place in range(len(REGIONS)) if place not in EYELIDS])
 """Regions that show expressions: all but the eyelids, which blink."""
 MOUTH: Final = tuple(
     REGIONS.index(name) for name in ("left mouth corner", "right mouth corner", "upper lip", "lower lip", "chin")

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from mol_fast.vision.align import Matrix, chained
 from mol_fast.vision.sizes import CROP
+from mol_fast.vision.video import rgb
 
 SCALE = "violet is little, orange is more, yellow is most, and no colour is nothing"
 """The colours in words."""
@@ -42,10 +43,16 @@ def lay_heat(picture: npt.NDArray[np.uint8], heat: npt.NDArray[np.floating]) -> 
     """
     import cv2
 
+    color, alpha = heat_colors(heat)
+    return np.asarray(cv2.blendLinear(color, rgb(picture), alpha, 1 - alpha), dtype=np.uint8)
+
+
+def heat_colors(heat: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Return the colours of heat (H, W), uint8 RGB (H, W, 3), and how opaque they are (H, W), from 0 to 1."""
+    import cv2
+
     color = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    below = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-    alpha = (_OPACITY * heat).astype(np.float32)
-    return np.asarray(cv2.blendLinear(np.ascontiguousarray(color), below, alpha, 1 - alpha), dtype=np.uint8)
+    return np.ascontiguousarray(color, dtype=np.uint8), (_OPACITY * heat).astype(np.float32)
 
 
 def heat_legend(size: int) -> npt.NDArray[np.uint8]:

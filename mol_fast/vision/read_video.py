@@ -4,8 +4,9 @@ import contextlib
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.video import Picture, Times, check_picture_size, even_times
+from mol_fast.vision.yuv import Yuv, to_yuv
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -23,6 +25,7 @@ _MOST_BROKEN = 0.25  # largest share of packets that cannot be decoded; a file w
 _RATE_TOLERANCE = 0.01  # largest relative difference of the stored rate and the mean rate of the time stamps
 _FLATTEST = 8  # largest ratio of the sides of a pixel; a larger one is damage
 _UPRIGHT = (1, 0, 0, 1)
+_BT_601, _NARROW = (2, 5, 6), (0, 1)  # matrix and range of FFmpeg, or not told
 _LISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")  # how files begin that name other files or addresses
 
 
@@ -82,18 +85,51 @@ class VideoFile:
         self.notes = self._notes(announced)
 
     def __iter__(self) -> Iterator[Picture]:
+        to_rgb = self._converter()
+        for frame in self._shown():
+            yield to_rgb(frame)
+
+    def pick(self, indices: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        """Yield the frames with these indices, ascending, each with its index; the others are not converted."""
+        to_rgb, last = self._converter(), max(indices, default=-1)
+        for index, frame in enumerate(islice(self._shown(), last + 1)):
+            if index in indices:
+                yield index, to_rgb(frame)
+
+    def in_yuv(self) -> Iterator[Yuv]:
+        """Yield the frames in YUV; they are converted only where the file holds others."""
+        to_rgb = self._converter()
+        for frame in self._shown():
+            yield np.asarray(frame.to_ndarray(), np.uint8) if self._is_plain(frame) else to_yuv(to_rgb(frame))
+
+    def _converter(self) -> Callable[["VideoFrame"], Picture]:
+        """Return a function that converts frames to RGB, with square pixels and upright."""
         from av.video.reformatter import Interpolation, VideoReformatter
 
         reformatter = VideoReformatter()
         scaling = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT  # within a level of exact, and fast
+
+        def to_rgb(frame: "VideoFrame") -> Picture:
+            shown = reformatter.reformat(frame, *self._size, "rgb24", interpolation=scaling, threads=1)
+            return _turned(shown.to_ndarray().astype(np.uint8, copy=False), self._turn)
+
+        return to_rgb
+
+    def _is_plain(self, frame: "VideoFrame") -> bool:
+        """Return whether a frame is in YUV as we have it, and needs no turn nor scaling."""
+        even = frame.width % 2 == frame.height % 2 == 0
+        upright = self._turn == _UPRIGHT and (frame.width, frame.height) == self._size
+        colors = frame.colorspace in _BT_601 and frame.color_range in _NARROW
+        return even and upright and colors and frame.format.name == "yuv420p"
+
+    def _shown(self) -> Iterator["VideoFrame"]:
+        """Decode the frames that are shown."""
         index = 0
         with _opened(self.path) as container:
             stream = container.streams.video[self._stream]
             frames = self._decode(self._packets(container, stream), stream)
             for frame in _deinterlaced(frames, stream.time_base) if self._interlaced else frames:
-                width, height = self._size
-                shown = reformatter.reformat(frame, width, height, "rgb24", interpolation=scaling, threads=1)
-                yield _turned(shown.to_ndarray().astype(np.uint8, copy=False), self._turn)
+                yield frame
                 index += 1
                 if index == self.count:
                     return

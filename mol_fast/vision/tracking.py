@@ -175,7 +175,7 @@ class FaceTracker:
 
 
 class Track:
-    """What a follower saw on every frame of a video; after `rewind` it is told again, without a search.
+    """What a follower saw on every frame of a video.
 
     A frame takes about 1 kB: all points but the 68 landmarks are forgotten.
 
@@ -187,7 +187,6 @@ class Track:
         self.person = follower.person
         self._follower = follower
         self._sights: list[Sight] = []
-        self._next = 0
 
     @property
     def people(self) -> int:
@@ -200,28 +199,18 @@ class Track:
         return sum(sight.face is not None for sight in self._sights)
 
     def __getitem__(self, index: int) -> Sight:
-        """Return what was seen on a frame."""
+        """Return what was seen on a frame, by its index."""
         return self._sights[index]
 
     def look(self, frame: npt.NDArray[np.uint8]) -> Sight:
         """Return what is seen of the person on the next frame, uint8 (H, W)."""
-        if self._next == len(self._sights):
-            sight = self._follower.look(frame)
-            self._sights.append(sight._replace(face=sight.face and sight.face._replace(mesh=None)))
-        self._next += 1
-        return self._sights[self._next - 1]
-
-    def pass_by(self, frame: npt.NDArray[np.uint8]) -> None:
-        """Go on to the next frame."""
-        self.look(frame)
+        sight = self._follower.look(frame)
+        self._sights.append(sight._replace(face=sight.face and sight.face._replace(mesh=None)))
+        return self._sights[-1]
 
     def check(self, name: str) -> None:
         """Raise UserError if the person was never seen in the video called `name`."""
         self._follower.check(name)
-
-    def rewind(self) -> None:
-        """Go back to the first frame."""
-        self._next = 0
 
 
 @dataclass

@@ -7,7 +7,7 @@ the array keeps its frames in memory.
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,10 @@ class FrameSource(Protocol):
     aligned: bool  # frames are already aligned face crops
 
     def __iter__(self) -> Iterator[Picture]: ...
+
+    def pick(self, indices: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        """Yield the frames with these indices, ascending, each with its index."""
+        ...
 
     def frame_name(self, index: int) -> str:
         """Return the name of a frame for messages."""
@@ -80,9 +84,13 @@ class ImageFolder:
             self.notes = (f"images without a frame number of their own, ignored: {names}",)
 
     def __iter__(self) -> Iterator[Picture]:
+        return (picture for _, picture in self.pick(range(self.count)))
+
+    def pick(self, indices: Collection[int]) -> Iterator[tuple[int, Picture]]:
         size: tuple[int, ...] | None = None
         bits = used_bits(self.files)
-        for file in self.files:
+        for index in sorted(indices):
+            file = self.files[index]
             frame = read_image(file, bits)
             if size is not None and frame.shape[:2] != size:
                 raise UserError(
@@ -90,7 +98,7 @@ class ImageFolder:
                     f"{size[1]} x {size[0]}: all frames of a clip must have the same size"
                 )
             size = frame.shape[:2]
-            yield frame
+            yield index, frame
 
     def frame_name(self, index: int) -> str:
         return str(self.files[index])
@@ -136,6 +144,9 @@ class FrameArray:
 
     def __iter__(self) -> Iterator[Picture]:
         return iter(self.frames)
+
+    def pick(self, indices: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        return ((index, self.frames[index]) for index in sorted(indices))
 
     def frame_name(self, index: int) -> str:
         return f"frame {index} of {self.name}"

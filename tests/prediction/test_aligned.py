@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -153,13 +153,13 @@ class Stream:
     def _gone(self) -> None:
         self.alive -= 1
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for index in range(self.count):
+    def pick(self, indices: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for index in sorted(indices):
             frame = np.full((200, 200), index % 256, dtype=np.uint8)
             weakref.finalize(frame, self._gone)
             self.alive += 1
             self.most = max(self.most, self.alive)
-            yield frame
+            yield index, frame
             del frame
 
     def frame_name(self, index: int) -> str:

@@ -4,6 +4,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -64,6 +65,39 @@ def test_pixels_and_times_of_every_codec_range_and_depth(tmp_path, suffix, codec
         assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 12
         for picture in pictures:
             np.testing.assert_allclose(quarter_levels(picture), LEVELS, atol=1.5)
+    for index, picture in source.pick({7, 3}):
+        np.testing.assert_array_equal(picture, pictures[index])
+    assert [index for index, _ in source.pick({7, 3})] == [3, 7]
+    check_yuv(source)
+
+
+def check_yuv(source: VideoFile) -> None:
+    """The frames in YUV are those in RGB."""
+    for picture, other in zip(source, source.in_yuv(), strict=True):
+        shown = cv2.cvtColor(other, cv2.COLOR_YUV2RGB_I420)[: picture.shape[0], : picture.shape[1]]
+        np.testing.assert_allclose(quarter_levels(shown), quarter_levels(picture), atol=2)
+
+
+@pytest.mark.parametrize(("space", "plain"), [(5, True), (1, False)])  # BT.601, BT.709
+def test_frames_in_yuv_have_the_colours_of_those_in_rgb(tmp_path, space, plain):
+    colors = np.zeros((48, 64, 3), dtype=np.uint8)
+    colors[:24, :32], colors[24:, :32], colors[:24, 32:] = (200, 40, 40), (40, 200, 40), (40, 40, 200)
+    with av.open(tmp_path / "a.mp4", "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"qp": "4"})
+        stream.width, stream.height, stream.codec_context.colorspace = 64, 48, space
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(colors, format="rgb24")
+            file.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=space)))
+        file.mux(stream.encode(None))
+    source = VideoFile(tmp_path / "a.mp4")
+    with av.open(tmp_path / "a.mp4") as file:
+        stored = [frame.to_ndarray() for frame in file.decode(video=0)]
+    for picture, other, kept in zip(source, source.in_yuv(), stored, strict=True):
+        shown = cv2.cvtColor(other, cv2.COLOR_YUV2RGB_I420).astype(int)
+        for rows, columns in np.ndindex(2, 2):
+            part = slice(24 * rows + 4, 24 * rows + 20), slice(32 * columns + 4, 32 * columns + 28)
+            assert np.abs(shown[part] - picture[part]).max() <= 3
+        assert (other == kept).all() == plain
 
 
 def test_pixels_are_those_of_opencv_within_a_level(tmp_path):
@@ -83,6 +117,7 @@ def test_a_turned_video_is_upright(tmp_path, turn, shape, order):
     picture = next(iter(source))
     assert picture.shape[:2] == shape
     np.testing.assert_allclose(quarter_levels(picture), [LEVELS[i] for i in order], atol=1.5)
+    check_yuv(source)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +173,7 @@ def test_a_size_that_changes_keeps_that_of_the_first_frame(tmp_path, interlaced)
     for picture in source:
         assert picture.shape == (48, 64, 3)
         np.testing.assert_allclose(quarter_levels(picture), LEVELS, atol=2)
+    check_yuv(source)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -17,7 +17,8 @@ from harness.browser import headless, needs_chromium
 
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
-from mol_fast.vision.write_video import Sound, VideoWriter, to_yuv
+from mol_fast.vision.write_video import Sound, VideoWriter
+from mol_fast.vision.yuv import to_yuv
 
 
 def pictures(count: int, height: int = 48, width: int = 64) -> np.ndarray:
