@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mol_fast.cli import progress, run_program
+from mol_fast.training.models import MODELS
 from mol_fast.training.settings import Precision
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256, write_atomic
@@ -37,14 +38,14 @@ class Options:
     """Folder of a run to score again from its tables of windows. Needs no data and no model."""
     weights: Path | None = None
     """Folder of a fold, weights file, general (the weights that come with mol-fast), or owner/name of the hub, to score
-    on prepared sets. With --spotting also the folder of a run, whose folds recognise what is spotted of the subjects
-    that they hold out."""
+    on prepared sets; of MOL or a baseline. With --spotting, of MOL alone, also the folder of a run, whose folds
+    recognise what is spotted of the subjects that they hold out."""
     compare: tuple[Path, Path] | None = None
     """Folders of two runs, A and B, to compare over the subjects that both hold out. One may be a table (.csv) of
     another program's predictions, with the columns video and predicted."""
     table: tuple[Path, ...] = ()
-    """Folders of runs of the same protocol, and tables of predictions (.csv), for a table in Markdown; with --out also
-    in LaTeX."""
+    """Folders of runs of the same protocol, or of several models (train --model all), and tables of predictions (.csv),
+    for a table in Markdown; with --out also in LaTeX."""
     spotting: Path | None = None
     """Folder of a prepared set of long videos, to score spotting; with --weights also recognition."""
     out: Path | None = None
@@ -129,7 +130,8 @@ def _score_run(settings: Options) -> None:
 
 
 def _score_weights(settings: Options) -> None:
-    from mol_fast.data.loading import check_videos, data_folders, open_data, sources
+    from mol_fast.baselines import BASELINES
+    from mol_fast.data.loading import check_flow, check_videos, data_folders, open_data, sources
     from mol_fast.evaluation.score_weights import Weights, choose_subjects, score_folds
     from mol_fast.report.run import write_run_report
     from mol_fast.report.terminal import print_scores
@@ -140,7 +142,7 @@ def _score_weights(settings: Options) -> None:
 
     assert settings.weights is not None
     fabric = make_fabric(settings.device, settings.precision)
-    weights = Weights.load(settings.weights)
+    weights = Weights.load(settings.weights, BASELINES)
     with progress() as begin:
         made = begin("making the videos")
         folders = data_folders(settings.data, settings.data_dir, made)
@@ -150,6 +152,8 @@ def _score_weights(settings: Options) -> None:
     with progress() as begin:
         scored = [video for video in videos if video.id.person in choice.subjects]
         check_videos(scored, begin("checking the videos"))
+    if "flow" in weights.model.reads:
+        check_flow(scored, f"the model of {settings.weights}")
     folds = [Fold.of((subject,), 0, len(sources(videos))) for subject in choice.subjects]
     title = "subjects" if choice.warnings else "held-out subjects"
     steps = "unknown" if weights.header.steps is None else weights.header.steps
@@ -202,7 +206,8 @@ def _compare(settings: Options) -> None:
 def _table(settings: Options) -> None:
     from mol_fast.report.paper_table import paper_table
 
-    runs = _read_runs(settings.table, settings.partial)
+    paths, problems = _every_run(settings.table, settings.partial)
+    runs = _read_runs(paths, settings.partial)
     table = paper_table(runs)
     if settings.out is not None:
         _open_out(
@@ -212,10 +217,33 @@ def _table(settings: Options) -> None:
         )
         table.write(settings.out)
     print(table.markdown(), end="")
-    for warning in (*table.notes, *(text for run in runs for text in run.warnings)):
+    left_out = (f"{problem}; the table is without it" for problem in problems)
+    for warning in (*table.notes, *(text for run in runs for text in run.warnings), *left_out):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     if settings.out is not None:
         print(f"written to {settings.out}: table.md, table.tex", flush=True)
+
+
+def _every_run(paths: Sequence[Path], partial: bool) -> tuple[list[Path], list[str]]:
+    """Return the paths, with the runs of its models instead of a folder of several, and why some of them are left out.
+
+    Raises:
+        UserError: no run in such a folder can be used.
+    """
+    from mol_fast.runs.stored import holds_models, read_models
+
+    every: list[Path] = []
+    problems: list[str] = []
+    for path in paths:
+        if not holds_models(path):
+            every.append(path)
+            continue
+        found, left_out = read_models(path, MODELS, partial)
+        if not found:
+            raise UserError(f"no run in {path} can be used: {left_out[0]}")
+        every += [run.path for run in found]
+        problems += left_out
+    return every, problems
 
 
 def _read_runs(paths: Sequence[Path], partial: bool) -> list["StoredRun"]:

@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,10 @@ from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
 from mol_fast.data.loading import check_flow, check_videos, data_folders, fingerprint, open_data, sources
 from mol_fast.training.fabric import fabric_precision, make_fabric
-from mol_fast.training.models import is_baseline, reads_flow
+from mol_fast.training.models import MODELS, is_baseline, reads_flow
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
 from mol_fast.training.settings import TrainSettings, recipe_of
-from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, UserError
+from mol_fast.utils.errors import FoldsFailed, Stopped, Terminated, Unfinished, UserError
 from mol_fast.utils.memory import keep_memory
 from mol_fast.utils.names import LONGEST_NAME, label_subjects, safe_folder
 from mol_fast.utils.processes import world_size
@@ -58,63 +58,105 @@ def run(settings: TrainSettings) -> None:
     """
     settings.check()
     check_processes(settings)
-    if len(settings.model) > 1:
-        _run_models(settings)
-    else:
-        _run_model(settings.of_model(settings.model[0]))
-
-
-def _run_models(settings: TrainSettings) -> None:
-    """Train each model as a run of its own in OUT/NAME, and write their table there."""
-    from mol_fast.report.paper_table import paper_table
-    from mol_fast.runs.folder import CONFIG
-    from mol_fast.runs.stored import read_run
-
-    path = settings.out / (settings.name or f"models-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
-    if (path / CONFIG).exists():
-        raise UserError(f"{path} is the run of one model: choose another --name for several")
-    for model in settings.model:
-        started = time.monotonic()
-        print(f"model {model}", flush=True)
-        _run_model(replace(settings.of_model(model), out=path, name=model))
-        print(f"model {model} took {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-    table = paper_table([read_run(path / model) for model in settings.model])
-    table.write(path)
-    print(table.markdown(), end="")
-    print(f"written to {path}: table.md, table.tex, and a folder for each model", flush=True)
-
-
-def _run_model(settings: TrainSettings) -> None:
-    """Train one model on all folds and score it, in OUT/NAME."""
-    from mol_fast.nn.model import MOL
-    from mol_fast.runs.folder import open_run
-    from mol_fast.training.fold import make_model
-    from mol_fast.training.folds import check_units, make_folds
-    from mol_fast.training.start import check_start
-    from mol_fast.utils.environment import environment
-
     fabric = make_fabric(settings.device, settings.precision, splits_batches(settings))
     with progress() as begin:
         made = begin("making the videos")
         data, tested = (data_folders(part, settings.data_dir, made) for part in (settings.data, settings.test_data))
         settings = replace(settings, data=data, test_data=tested)
         videos, protocol = open_data(settings.every_data(), settings.protocol, settings.data_dir, made)
-    model = make_model(settings, protocol)
-    folds = make_folds(videos, settings)
-    if isinstance(model, MOL) and "units" in model.config.tasks:
-        check_units(folds, videos)
-    if settings.init is not None:
-        check_start(settings.init, model, folds, protocol)
-    subjects = list(label_subjects(video.id.person for video in videos).values())
+    runs = [_check(settings.of_model(name), videos, protocol) for name in settings.model]
     with progress() as begin:
         check_videos(videos, begin("checking the videos"))
-    if reads_flow(settings.model[0]):
-        check_flow(videos, f"--model {settings.model[0]}")
+    for name in settings.model:
+        if reads_flow(name):
+            check_flow(videos, f"--model {name}")
+    if len(runs) > 1:
+        _train_models(runs, settings, fabric)
+    else:
+        _train_model(runs[0], fabric)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of one model whose options are checked.
+
+    Attributes:
+        settings: its settings.
+        videos, protocol: its data.
+        folds: its folds.
+        model: configuration of the model, as plain values.
+    """
+
+    settings: TrainSettings
+    videos: list[Video]
+    protocol: Protocol
+    folds: list["Fold"]
+    model: dict[str, Any]
+
+
+def _check(settings: TrainSettings, videos: list[Video], protocol: Protocol) -> _Run:
+    """Check that one model can be trained and started as the options say, before a long work begins."""
+    from mol_fast.nn.model import MOL
+    from mol_fast.training.fold import make_model
+    from mol_fast.training.folds import check_units, make_folds
+    from mol_fast.training.start import check_start
+
+    model = make_model(settings, protocol)
+    folds = make_folds(videos, settings)
+    if isinstance(model, MOL):
+        if "units" in model.config.tasks:
+            check_units(folds, videos)
+        if settings.init is not None:
+            check_start(settings.init, model, folds, protocol)
+    return _Run(settings, videos, protocol, folds, model.config.to_dict())
+
+
+def _train_models(runs: list[_Run], settings: TrainSettings, fabric: "Fabric") -> None:
+    """Train each model as a run of its own in OUT/NAME, and write the table of all finished runs there."""
+    from mol_fast.report.paper_table import paper_table
+    from mol_fast.runs.folder import CONFIG
+    from mol_fast.runs.stored import read_models
+
+    path = settings.out / (settings.name or f"models-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    if (path / CONFIG).exists():
+        raise UserError(f"{path} is the run of one model: choose another --name for several")
+    markdown, finished = "", set[str]()
+    for name, run in zip(settings.model, runs, strict=True):
+        started = time.monotonic()
+        print(f"model {name}", flush=True)
+        try:
+            _train_model(run, fabric, path)
+        except Unfinished as error:
+            print(f"warning: model {name} is not finished: {error}", file=sys.stderr, flush=True)
+        else:
+            print(f"model {name} took {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+        stored, _ = read_models(path, MODELS)
+        if stored:
+            table = paper_table(stored)
+            table.write(path)
+            markdown, finished = table.markdown(), {run.path.name for run in stored}
+    print(markdown, end="")
+    if finished:
+        print(f"written to {path}: table.md, table.tex, and a folder for each model", flush=True)
+    if missing := [name for name in settings.model if name not in finished]:
+        raise FoldsFailed(
+            f"{len(missing)} of {len(runs)} models are not finished ({', '.join(missing)}), see above: repeat the "
+            "command to train what is missing"
+        )
+
+
+def _train_model(run: _Run, fabric: "Fabric", models: Path | None = None) -> None:
+    """Train one model on all folds and score it, in OUT/NAME, or in a folder of several `models`."""
+    from mol_fast.runs.folder import open_run
+    from mol_fast.utils.environment import environment
+
+    settings, videos, protocol, folds = run.settings, run.videos, run.protocol, run.folds
+    subjects = list(label_subjects(video.id.person for video in videos).values())
     started = datetime.now().astimezone()
-    path = settings.out / (settings.name or _name(videos, started))
+    path = models / settings.model[0] if models else settings.out / (settings.name or _name(videos, started))
     about = {
         "settings": asdict(settings),
-        "model": model.config.to_dict(),
+        "model": run.model,
         "sources": sources(videos),
         "folds": msgspec.to_builtins(folds),
         "environment": environment(fabric.device),
@@ -132,7 +174,8 @@ def _run_model(settings: TrainSettings) -> None:
         trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
         print(f"{len(videos)} videos of {len(subjects)} subjects, {trainings}, in {path}", flush=True)
     meeting = Meeting(settings)
-    failed = meeting.gather(_run_folds(own_share(folds, settings), videos, protocol, settings, fabric, path))
+    own, resume = own_share(folds, settings), f"resume with the same command and --name {(models or path).name}"
+    failed = meeting.gather(_run_folds(own, videos, protocol, settings, fabric, path, resume))
     try:
         if concludes(settings):
             _check_failed(failed, len(folds), path)
@@ -149,9 +192,15 @@ def _name(videos: list[Video], started: datetime) -> str:
 
 
 def _run_folds(
-    folds: list["Fold"], videos: list[Video], protocol: Protocol, settings: TrainSettings, fabric: "Fabric", path: Path
+    folds: list["Fold"],
+    videos: list[Video],
+    protocol: Protocol,
+    settings: TrainSettings,
+    fabric: "Fabric",
+    path: Path,
+    resume: str,
 ) -> list[str]:
-    """Train `folds`, and return messages about those whose loss was not finite."""
+    """Train `folds`, and return messages about those whose loss was not finite. `resume` says how to resume."""
     from mol_fast.runs.folder import fold_folder
     from mol_fast.training.fold import run_fold
     from mol_fast.training.loop import LossNotFinite
@@ -170,15 +219,11 @@ def _run_folds(
                     raise
                 print(f"warning: {held}; this process leaves the fold to it", file=sys.stderr, flush=True)
             except Stopped as stop:
-                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {_resume(path)}") from stop
+                raise Stopped(stop.number, f"{stop} of fold {fold.name}: {resume}") from stop
             except KeyboardInterrupt as stop:  # before the first step, or while the held-out subjects are scored
                 number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-                raise Stopped(number, f"stopped by {number.name} in fold {fold.name}: {_resume(path)}") from stop
+                raise Stopped(number, f"stopped by {number.name} in fold {fold.name}: {resume}") from stop
     return failed
-
-
-def _resume(path: Path) -> str:
-    return f"resume with the same command and --name {path.name}"
 
 
 def _show(advance: Advance, step: "StepRecord") -> None:
@@ -189,7 +234,7 @@ def _show(advance: Advance, step: "StepRecord") -> None:
 
 def _check_failed(failed: list[str], folds: int, path: Path) -> None:
     if failed:
-        kind = UserError if folds == 1 else FoldsFailed
+        kind = Unfinished if folds == 1 else FoldsFailed
         raise kind(
             f"the loss is not finite at {', '.join(failed)}; the weights before it are in {path}: "
             "look for broken values in the data, or lower --lr"
@@ -224,7 +269,7 @@ def _conclude(folds: list["Fold"], path: Path, about: dict[str, Any], date: str)
     if len(finished) < len(folds):
         if world_size() == 1:
             missing = ", ".join(fold.name for fold in folds if fold not in finished)
-            raise UserError(
+            raise Unfinished(
                 f"{path} lacks the results of {missing}: repeat the command once no other process trains them, "
                 "to train what is missing and write the scores"
             )

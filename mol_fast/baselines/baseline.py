@@ -35,6 +35,10 @@ class Baseline(Estimator):
         super().__init__()
         self.config = BaselineConfig(self.name, num_classes)
 
+    @classmethod
+    def check_packages(cls) -> None:
+        """Raise UserError if a package is missing that the training needs and mol-fast alone does not install."""
+
     def forward(self, *inputs: Tensor) -> MOLOutput:
         """Classify B clips; the output has logits `(B, K)` alone."""
         return MOLOutput(self.logits(*inputs))

@@ -6,6 +6,8 @@ averaged over all frames of a video; here, 15 regions are read once, from onset 
 beside the main direction.
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,10 +28,9 @@ FEATURES = len(REGIONS) * (_BINS + 2)
 
 
 class Histograms(Fitted):
-    """Flow histograms per region, standardised, and a linear support vector machine of scikit-learn (one against rest).
+    """Flow histograms per region, standardised, and a linear support vector machine (one against rest).
 
-    Raises:
-        UserError: scikit-learn is not installed.
+    scikit-learn fits the machine; without it, a fitted one still predicts.
     """
 
     name = "histograms"
@@ -37,16 +38,17 @@ class Histograms(Fitted):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
-        try:
-            import sklearn.svm  # noqa: F401
-        except ModuleNotFoundError:
-            raise UserError(
-                "scikit-learn, which --model histograms needs, is not installed: pip install 'mol-fast[baselines]'"
-            ) from None
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("deviation", torch.ones(FEATURES))
         self.register_buffer("weight", torch.zeros(num_classes, FEATURES))
         self.register_buffer("bias", torch.zeros(num_classes))
+
+    @classmethod
+    def check_packages(cls) -> None:
+        if find_spec("sklearn") is None:
+            raise UserError(
+                "scikit-learn, which --model histograms needs, is not installed: pip install 'mol-fast[baselines]'"
+            )
 
     def fit(self, clips: ClipDataset, seed: int) -> None:
         from sklearn.svm import LinearSVC

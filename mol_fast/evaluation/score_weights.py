@@ -1,16 +1,18 @@
 """Score trained weights on prepared sets, subject by subject, and check which subjects they were trained on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mol_fast.data import ClipDataset, Protocol, Video
 from mol_fast.evaluation.score import score
-from mol_fast.nn.model import MOL
-from mol_fast.nn.weights import WeightsHeader, find_weights, load_described
+from mol_fast.nn.model import MOL, Estimator
+from mol_fast.nn.weights import WeightsHeader, find_weights
+from mol_fast.nn.weights_file import read_weights
 from mol_fast.runs.fold_results import FoldResults
 from mol_fast.runs.folder import CONFIG, Fold
 from mol_fast.utils.errors import UserError
@@ -39,20 +41,24 @@ class Weights:
 
     path: Path
     file: Path
-    model: MOL
+    model: Estimator
     header: WeightsHeader
     trained_on: frozenset[Known] | None
 
     @classmethod
-    def load(cls, path: Path) -> "Weights":
+    def load(cls, path: Path, baselines: Mapping[str, Callable[[int], Estimator]] = MappingProxyType({})) -> "Weights":
         """Read weights. If they do not name their subjects, read the configuration of their run.
+
+        Args:
+            path: path of the weights, see `find_weights`.
+            baselines: classes of the baselines that may be there, by name. Default: none, only MOL.
 
         Raises:
             UserError: the weights cannot be used, or read clips of another number of frames.
         """
         file = find_weights(path)
-        model, header = load_described(file)
-        if model.config.frames != WINDOW:
+        model, header, _ = read_weights(file, MOL, baselines)
+        if isinstance(model, MOL) and model.config.frames != WINDOW:
             raise UserError(
                 f"{file} reads clips of {model.config.frames} frames, prepared sets have {WINDOW}: give other weights"
             )

@@ -32,7 +32,7 @@ from mol_fast.metrics import (
     spotting_scores,
     strs_score,
 )
-from mol_fast.nn.model import MOL
+from mol_fast.nn.model import Estimator
 from mol_fast.nn.weights import FILE_NAME, WeightsHeader, find_weights
 from mol_fast.runs.folder import SCORES, Fold
 from mol_fast.spotting import MainDirection, Spotter
@@ -331,7 +331,12 @@ def recognise(
 
 @torch.inference_mode()
 def _classes(
-    model: MOL, recogniser: Recogniser, data: RecordingData, spans: Sequence[Interval], fabric: "Fabric", batch: int
+    model: Estimator,
+    recogniser: Recogniser,
+    data: RecordingData,
+    spans: Sequence[Interval],
+    fabric: "Fabric",
+    batch: int,
 ) -> tuple[str, ...]:
     """Return the class of each interval, by one window: 8 frames evenly spaced in time from onset to offset."""
     classes: list[str] = []

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -64,14 +65,17 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str]:
     return tensors, text_of(file, metadata)
 
 
-def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, dict[str, Any]]:
+def read_weights(
+    file: Path, kind: Callable[..., M], baselines: Mapping[str, Callable[[int], M]] = MappingProxyType({})
+) -> tuple[M, WeightsHeader, dict[str, Any]]:
     """Return the model of a weights file in evaluation mode, its header, and all values of the header.
 
     The model is in float32, also if the weights are stored in half precision.
 
     Args:
         file: the weights file.
-        kind: class of the model.
+        kind: class of the model, which takes a `MOLConfig` as `config`.
+        baselines: classes of the baselines that may be in the file, by name; they take the number of classes.
 
     Raises:
         UserError: it is not a weights file of this project, or does not hold the model of its header.
@@ -79,20 +83,17 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
     tensors, header = _read(file)
     values = parse_json(header, dict[str, Any], f"the header of {file}", ADVICE)
     told = parse_header(file, header)
-    if baseline := told.config.get("baseline"):
-        raise UserError(
-            f"{file} holds the baseline {shown(str(baseline))}, which only train scores: give weights of a run with "
-            "--model mol"
-        )
+    baseline = _baseline(file, told, baselines)
     try:
-        config = MOLConfig.from_dict(told.config)
+        config = MOLConfig.from_dict(told.config) if baseline is None else None
         with torch.device("meta"):  # only shapes: the header may ask for more memory than there is
-            model = kind(config=config)
+            model = kind(config=config) if baseline is None else baselines[baseline](len(told.classes))
         expected = model.state_dict()
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"the header of {file} cannot be used ({error}); {ADVICE}") from error
-    about = f"variant {config.variant}, {config.num_classes} classes"
-    if len(told.classes) != config.num_classes:
+    count = told.config.get("num_classes") if config is None else config.num_classes
+    about = f"{f'baseline {baseline}' if config is None else f'variant {config.variant}'}, {count} classes"
+    if len(told.classes) != count:
         raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")
     problem = misfit(tensors, expected)
     if problem:
@@ -100,6 +101,25 @@ def read_weights(file: Path, kind: Callable[..., M]) -> tuple[M, WeightsHeader, 
     copies = {name: tensors[name].to(value.dtype, copy=True) for name, value in expected.items()}
     model.load_state_dict(copies, assign=True)  # no time is lost with random weights
     return model.eval(), told, values
+
+
+def _baseline(file: Path, told: WeightsHeader, known: Mapping[str, object]) -> str | None:
+    """Return the name of the baseline in a weights file, None for MOL.
+
+    Raises:
+        UserError: it is none of the `known` ones.
+    """
+    if "baseline" not in told.config:
+        return None
+    name = str(told.config["baseline"])
+    if name in known:
+        return name
+    told_of = f"{file} holds the baseline {shown(name)}"
+    if known:
+        raise UserError(f"{told_of}, but this version knows {', '.join(known)}: install the version that wrote it")
+    raise UserError(
+        f"{told_of}, which only evaluate --weights scores, without --spotting: give weights of a run with --model mol"
+    )
 
 
 def misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

@@ -1,6 +1,6 @@
 """Read a finished run from its folder, without data or model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,36 @@ def read_run(path: Path, partial: bool = False) -> StoredRun:
         )
     _check_fit(path, folds)
     return StoredRun(path, msgspec.to_builtins(config), folds, (*unfinished, *damaged))
+
+
+def holds_models(path: Path) -> bool:
+    """Return whether `path` is no run, but the folder of several models, with a run for each."""
+    return not (path / CONFIG).exists() and any(path.glob(f"*/{CONFIG}"))
+
+
+def read_models(path: Path, names: Sequence[str], partial: bool = False) -> tuple[list[StoredRun], list[str]]:
+    """Read the runs in a folder that holds a run for each model.
+
+    Args:
+        path: the folder.
+        names: names of models; their runs come first, in this order.
+        partial: accept runs with unfinished folds.
+
+    Returns:
+        The runs that can be used, and for each of the others a sentence why not.
+    """
+    rank = {name: place for place, name in enumerate(names)}
+    folders = sorted(
+        (file.parent for file in path.glob(f"*/{CONFIG}")),
+        key=lambda folder: (rank.get(folder.name, len(rank)), folder.name),
+    )
+    found, problems = [], []
+    for folder in folders:
+        try:
+            found.append(read_run(folder, partial))
+        except UserError as error:
+            problems.append(str(error))
+    return found, problems
 
 
 def _read_config(path: Path) -> RunConfig:

@@ -37,6 +37,7 @@ def make_estimator(name: str, config: MOLConfig) -> Estimator:
         ValueError: the configuration is not possible.
     """
     if name in BASELINES:
+        BASELINES[name].check_packages()
         return BASELINES[name](config.num_classes)
     return MOL(config=_MOL[name](config))
 
@@ -49,6 +50,11 @@ def is_baseline(name: str) -> bool:
 def has_steps(name: str) -> bool:
     """Return whether the model called `name` is trained step by step, not fitted at once."""
     return name not in BASELINES or not issubclass(BASELINES[name], Fitted)
+
+
+def has_landmarks(name: str) -> bool:
+    """Return whether the model called `name` can learn landmarks."""
+    return not is_baseline(name) and name != "mol-without-landmarks"
 
 
 def reads_flow(name: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mol_fast.nn.config import FREEZABLE, PAPER_TASKS, PRESETS, TASKS, MOLConfig
-from mol_fast.training.models import MODELS, has_steps, is_baseline
+from mol_fast.training.models import MODELS, has_landmarks, has_steps, is_baseline
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256
 from mol_fast.utils.limits import MOST_BATCH, MOST_WORKERS
@@ -220,20 +220,34 @@ class TrainSettings:
         if len(set(self.model)) < len(self.model):
             raise UserError(f"--model names a model twice ({', '.join(self.model)}): give each once")
         if len(self.model) > 1 and world_size() > 1:
-            raise UserError("several models share no processes: start one run per --model, then evaluate --table")
+            raise UserError(
+                "several models share no processes: start the same command twice instead, each takes the folds that "
+                "are free"
+            )
         if self.parallel == "batch" and (others := [name for name in self.model if is_baseline(name)]):
             raise UserError(f"--parallel batch splits batches of MOL, not of {', '.join(others)}: use --parallel folds")
-        lacking = [name for name in self.model if is_baseline(name) or name == "mol-without-landmarks"]
-        if self.stills and lacking:
+        recipe = RECIPES[self.recipe]  # what a model has no use for is refused only where it is asked for
+        lacking = [name for name in self.model if not has_landmarks(name)]
+        if lacking and self.stills not in (0, recipe.stills):
             raise UserError(f"--stills train landmarks, which {', '.join(lacking)} does not have: omit it")
-        if self.freeze and (others := [name for name in self.model if is_baseline(name)]):
-            raise UserError(f"--freeze names parts of MOL, which {', '.join(others)} does not have: omit one of them")
-        if self.selection != "last" and len(self.model) == 1 and not has_steps(*self.model):
+        if others := [name for name in self.model if is_baseline(name)]:
+            if self.freeze:
+                raise UserError(
+                    f"--freeze names parts of MOL, which {', '.join(others)} does not have: omit one of them"
+                )
+            if self.init is not None:
+                raise UserError(
+                    f"--init gives weights of MOL, from which {', '.join(others)} cannot start: omit one of them"
+                )
+        if self.selection not in ("last", recipe.selection) and len(self.model) == 1 and not has_steps(*self.model):
             raise UserError(f"--selection chooses a step, and --model {self.model[0]} has none: omit it")
 
     def of_model(self, name: str) -> "TrainSettings":
-        """Return the settings of a run of one model; one that is fitted at once has no steps to choose from."""
-        alone = replace(self, model=(name,))
+        """Return the settings of a run of one model, without stills where it has no landmarks to learn.
+
+        A model that is fitted at once has no steps to choose from.
+        """
+        alone = replace(self, model=(name,), stills=self.stills if has_landmarks(name) else 0)
         return alone if has_steps(name) else replace(alone, steps=0, selection="last")
 
     def identity(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mol_fast.data import Protocol
 from mol_fast.evaluation.score_weights import Known, Weights
-from mol_fast.nn.model import MOL, Estimator
+from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import WeightsHeader, find_weights, load_described
 from mol_fast.runs.folder import Fold
 from mol_fast.utils.errors import UserError
@@ -32,16 +32,14 @@ def freeze_parts(model: MOL, names: Sequence[str]) -> None:
         raise UserError(f"--freeze names every part ({', '.join(model.frozen)}), none is left to train: leave one out")
 
 
-def check_start(path: Path, model: Estimator, folds: Sequence[Fold], protocol: Protocol) -> None:
+def check_start(path: Path, model: MOL, folds: Sequence[Fold], protocol: Protocol) -> None:
     """Check that trainings of `folds` can start from the weights at `path`.
 
     Raises:
-        UserError: the weights cannot be read, are of another kind of model, were trained on a held-out subject, do
+        UserError: the weights cannot be read, are of another model, were trained on a held-out subject, do
             not tell what they were trained on, or lack what is frozen.
     """
     weights = Weights.load(path)
-    if not isinstance(model, MOL):
-        raise UserError("--init is for --model mol only: omit it, or train mol alone")
     given, wanted = weights.model.config.to_dict(), model.config.to_dict()
     for name in wanted:
         if name not in _FREE and given[name] != wanted[name]:

@@ -11,8 +11,12 @@ class UserError(Exception):
     exit_code = 2
 
 
-class FoldsFailed(UserError):
-    """Some folds of a run failed and the others finished. The message lists the failed folds."""
+class Unfinished(UserError):
+    """A run has folds without results: they failed, or another process trains them. The message lists them."""
+
+
+class FoldsFailed(Unfinished):
+    """Some of several folds or models have no results, the others are finished. The message lists those that lack."""
 
     exit_code = 1
 

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
+from mol_fast.baselines import BASELINES
 from mol_fast.data import Video
 from mol_fast.evaluation.score_weights import Choice, Weights, choose_subjects
 from mol_fast.nn.config import MOLConfig
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import save_weights
 from mol_fast.utils.errors import UserError
+from mol_fast.utils.sealed import pack
 
 NONE: tuple[str, ...] = ()
 
@@ -89,3 +92,35 @@ def test_when_all_were_trained_on_one_must_ask_for_them(tmp_path: Path, model: M
     choice = choose_subjects(weights, videos("casme2", "sub01"), ("sub01",))
     assert names(choice) == ("casme2/sub01",)
     assert "The weights were trained on sub01" in choice.warnings[0]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_weights_of_a_baseline_are_read_whole(tmp_path: Path, name: str) -> None:
+    saved = BASELINES[name](3).eval()
+    with torch.no_grad():
+        for value in saved.state_dict().values():
+            value.add_(torch.arange(value.numel()).reshape(value.shape).to(value.dtype) % 7)
+    save_weights(tmp_path / "weights.safetensors", saved, {"classes": ["a", "b", "c"], "train_subjects": []})
+    weights = Weights.load(tmp_path, BASELINES)
+    assert type(weights.model) is BASELINES[name]
+    assert not weights.model.training
+    found = weights.model.state_dict()
+    assert found.keys() == saved.state_dict().keys()
+    assert all(torch.equal(found[key], value) for key, value in saved.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"baseline": "svm", "num_classes": 3}, "holds the baseline svm, but this version knows majority, "),
+        ({"baseline": ["majority"], "num_classes": 3}, r"holds the baseline \['majority'\], but this version knows"),
+        ({"baseline": "majority", "num_classes": 10**9}, "names 3 classes, but its header says baseline majority, 10"),
+        ({"baseline": "majority"}, "names 3 classes, but its header says baseline majority, None"),
+        ({"baseline": "ststnet", "num_classes": 3}, r"does not hold the model of its header \(baseline ststnet, 3"),
+    ],
+)
+def test_a_header_that_is_not_of_its_baseline(tmp_path: Path, config: dict[str, object], sentence: str) -> None:
+    content = {"mol_fast": json.dumps({"classes": ["a", "b", "c"], "config": config})}
+    (tmp_path / "weights.safetensors").write_bytes(pack(BASELINES["majority"](3).state_dict(), content))
+    with pytest.raises(UserError, match=sentence):
+        Weights.load(tmp_path, BASELINES)

@@ -236,5 +236,5 @@ def test_weights_of_a_baseline_are_named(tmp_path: Path):
 
     name = "majority"
     save_weights(tmp_path / FILE_NAME, BASELINES[name](2), {"classes": ["calm", "moved"]})
-    with pytest.raises(UserError, match="holds the baseline majority, which only train scores"):
+    with pytest.raises(UserError, match="holds the baseline majority, which only evaluate --weights scores"):
         MOL.from_pretrained(tmp_path)

@@ -15,13 +15,18 @@ import mol_fast.train
 from mol_fast.data import PreparedSet
 from mol_fast.data.store import write_index, write_video
 from mol_fast.evaluate import main as evaluate
+from mol_fast.evaluation.spotting import find_recognisers
+from mol_fast.explain import explain
+from mol_fast.export import main as export
 from mol_fast.nn.config import PRESETS
 from mol_fast.nn.weights import load_weights
 from mol_fast.predict import main as predict
+from mol_fast.show import main as show
 from mol_fast.train import main
 from mol_fast.training.models import MODELS, make_estimator
-from mol_fast.training.settings import TrainSettings
+from mol_fast.training.settings import RECIPES, TrainSettings
 from mol_fast.training.step import StepRecord
+from mol_fast.utils.errors import UserError
 from mol_fast.utils.sealed import unpack
 
 CHEAP = "majority,histograms,ststnet"
@@ -45,6 +50,11 @@ def test_one_command_makes_the_table(table: Path) -> None:
         name, uf1 = (cell.strip("* ") for cell in row.strip("| ").split("|")[:2])
         scores = json.loads((table / name / "scores.json").read_text())["statistics"]
         assert float(uf1) == pytest.approx(scores["uf1"]["mean"], abs=6e-4)
+
+
+def test_evaluate_makes_the_table_of_the_folder_again(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(["--table", str(table)]) == 0
+    assert capsys.readouterr().out == (table / "table.md").read_text()
 
 
 def test_all_hold_out_the_same_videos(table: Path) -> None:
@@ -72,14 +82,39 @@ def test_the_same_command_only_reads(table: Path, embedded_small: PreparedSet, m
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_weights_of_a_baseline_are_refused_in_a_sentence(
-    table: Path, embedded_small: PreparedSet, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", [*CHEAP.split(","), "mol-without-ccc"])
+def test_evaluate_repeats_the_scores_of_the_training(
+    table: Path, embedded_small: PreparedSet, tmp_path: Path, name: str
 ) -> None:
-    fold = next((table / "ststnet" / "folds").iterdir())
-    assert predict([str(embedded_small.videos[0].path), "--weights", str(fold)]) == 2
-    assert "holds the baseline ststnet" in capfd.readouterr().err
-    assert evaluate(["--weights", str(fold), "--data", str(embedded_small.path)]) == 2
-    assert "holds the baseline ststnet" in capfd.readouterr().err
+    fold = table / name / "folds" / "s02-seed0"
+    options = ["--weights", str(fold), "--data", str(embedded_small.path), "--out", str(tmp_path / "out")]
+    assert evaluate([*options, "--batch-size", "2", "--precision", "float32"]) == 0
+    again = tmp_path / "out" / "folds" / "s02-seed0"
+    assert (again / "windows.csv").read_bytes() == (fold / "windows.csv").read_bytes()
+    there, here = (json.loads((folder / "scores.json").read_text())["scores"] for folder in (fold, again))
+    assert here == there
+    assert here["flow"] is here["landmarks"] is None
+
+
+def test_what_reads_weights_of_mol_refuses_those_of_a_baseline(
+    table: Path, embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    video, fold = str(embedded_small.videos[0].path), str(next((table / "ststnet" / "folds").iterdir()))
+    training = options(embedded_small, tmp_path, "--init", fold)
+    programs = [
+        (predict, [video, "--weights", fold]),
+        (export, [fold, str(tmp_path / "x.onnx")]),
+        (show, [video, "--weights", fold, "--out", str(tmp_path / "x.png")]),
+        (main, training),
+    ]
+    for program, asked in programs:
+        assert program(asked) == 2
+        assert "holds the baseline ststnet, which only evaluate --weights scores" in capfd.readouterr().err
+    with pytest.raises(UserError, match="holds the baseline ststnet"):
+        explain(embedded_small.videos[0].read().frames.numpy(), weights=fold)
+    with pytest.raises(UserError, match="holds the baseline ststnet"):
+        find_recognisers(Path(fold), [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fitted_model_says_that_it_has_no_steps(table: Path) -> None:
@@ -102,6 +137,62 @@ def test_a_baseline_resumes_bit_identically(
         assert main(options(embedded_small, tmp_path / "part", "--model", "ststnet")) == 128 + signal.SIGTERM
     assert main(options(embedded_small, tmp_path / "part", "--model", "ststnet")) == 0
     assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
+
+
+def rows(markdown: str) -> list[str]:
+    """The runs of a table, from its first column."""
+    return [row.split(" | ")[0].strip("| ") for row in markdown.splitlines()[2:]]
+
+
+def test_a_table_grows_model_by_model(
+    embedded_small: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(advance: object, step: StepRecord) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    asked = options(embedded_small, tmp_path, "--model", "majority,ststnet", "--steps", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(mol_fast.train, "_show", stop)
+        assert main(asked) == 128 + signal.SIGTERM
+    assert "of fold s02+s03-seed0: resume with the same command and --name run" in capsys.readouterr().err
+    assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority"]
+    assert evaluate(["--table", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr()
+    assert rows(printed.out) == ["majority"]
+    assert "ststnet can be scored (not finished: s02+s03-seed0): finish it with its train command; the" in printed.err
+    assert main(asked) == 0
+    assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority", "ststnet"]
+
+
+def test_two_processes_share_the_folds_of_a_table(
+    embedded_small: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one starts while the first has a fold of the second model; it trains the rest of both."""
+    asked = ("--model", "ststnet,majority", "--folds", "s01,s02", "--steps", "1")
+    given = options(embedded_small, tmp_path, *asked)
+    codes = []
+
+    def train_again(advance: object, step: StepRecord) -> None:
+        monkeypatch.undo()
+        codes.append(main(given))
+        assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority"]
+        assert [path.parent.name for path in tmp_path.glob("run/ststnet/folds/*/scores.json")] == ["s02-seed0"]
+
+    monkeypatch.setattr(mol_fast.train, "_show", train_again)
+    assert main(given) == 0
+    assert codes == [1]
+    assert "1 of 2 models are not finished (ststnet), see above: repeat the command" in capsys.readouterr().err
+    assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority", "ststnet"]
+
+
+def test_a_model_that_fails_does_not_stop_the_others(
+    embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(embedded_small, tmp_path, "--model", "ststnet,majority", "--lr", "1e30")) == 1
+    printed = capsys.readouterr()
+    assert "warning: model ststnet is not finished: the loss is not finite at step " in printed.err
+    assert "error: 1 of 2 models are not finished (ststnet)" in printed.err
+    assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority"]
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("mol")])
@@ -136,11 +227,24 @@ def test_weights_of_an_ablation_are_read_again(table: Path) -> None:
         ("--model ststnet,ststnet", "--model names a model twice (ststnet, ststnet)"),
         ("--model majority --selection test", "--selection chooses a step, and --model majority has none: omit it"),
         ("--model mol,ststnet --parallel batch", "--parallel batch splits batches of MOL, not of ststnet"),
+        ("--model mol,ststnet --init general", "--init gives weights of MOL, from which ststnet cannot start"),
+        ("--model mol,ststnet --freeze stem", "--freeze names parts of MOL, which ststnet does not have"),
+        ("--model mol,ststnet --stills 8", "--stills train landmarks, which ststnet does not have: omit it"),
+        ("--model ststnet,mol --recipe general --stills 8", "--stills train landmarks, which ststnet does not have"),
     ],
 )
 def test_what_cannot_be_is_refused(asked: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(asked.split()) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_recipe_gives_a_model_what_it_can_use() -> None:
+    general = replace(RECIPES["general"], model=("ststnet", "mol"))
+    general.check()
+    assert [general.of_model(name).stills for name in ("ststnet", "mol", "mol-without-landmarks")] == [0, 64, 0]
+    released = replace(RECIPES["released"], model=("majority",))
+    released.check()
+    assert (released.of_model("majority").selection, released.of_model("ststnet").selection) == ("last", "test")
 
 
 def test_all_are_all() -> None:
@@ -155,7 +259,9 @@ def test_a_table_does_not_go_into_the_run_of_one_model(
     assert "is the run of one model: choose another --name for several" in capsys.readouterr().err
 
 
-def test_a_set_without_flow(embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_without_flow(
+    table: Path, embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     videos = []
     for video in embedded_small.videos:
         path = tmp_path / "set" / video.path.relative_to(embedded_small.path)
@@ -166,7 +272,11 @@ def test_a_set_without_flow(embedded_small: PreparedSet, tmp_path: Path, capsys:
         videos.append(replace(video, path=path))
     write_index(tmp_path / "set", videos, {"name": "still", "source": "embedded"})
     asked = ["--data", str(tmp_path / "set"), "--out", str(tmp_path), "--name", "run", "--protocol", "embedded-3"]
-    assert main([*asked, "--model", "histograms"]) == 2
-    error = capsys.readouterr().err
-    assert "embedded has no flow, it is zero in every video, and --model histograms reads flow" in error
+    assert main([*asked, "--model", "majority,histograms"]) == 2
+    sentence = "embedded has no flow, it is zero in every video, and "
+    assert sentence + "--model histograms reads flow" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists(), "nothing is trained before all models are checked"
     assert main([*asked, "--model", "majority"]) == 0
+    fold = next((table / "ststnet" / "folds").iterdir())
+    assert evaluate(["--weights", str(fold), *asked[:2], *asked[-2:]]) == 2
+    assert sentence + f"the model of {fold} reads flow" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_a_training_starts_from_general(
     [
         (("--test-subjects", "s02"), "was trained on subjects that this run holds out: s02; its scores would not be"),
         (("--neighbors", "3"), "holds another model, with neighbors 4 where this run has 3: give --init weights"),
-        (("--model", "majority"), "--init is for --model mol only"),
+        (("--model", "majority"), "--init gives weights of MOL, from which majority cannot start"),
     ],
 )
 def test_weights_that_do_not_fit(
