@@ -55,6 +55,19 @@ def test_the_networks_have_the_published_sizes() -> None:
     assert ResNet3D(5).eval()(torch.zeros(2, 1, 8, 32, 32)).logits.shape == (2, 5)
 
 
+def test_the_layout_in_memory_changes_no_bit_of_weights_that_are_read_again() -> None:
+    torch.manual_seed(0)
+    trained, again = ResNet3D(3), ResNet3D(3)
+    shapes = []
+    trained.blocks[0].register_forward_hook(lambda block, inputs, x: shapes.append(x.stride()))
+    clip = torch.randn(2, 1, 8, 32, 32)
+    trained(clip)  # running statistics other than those of a new model
+    saved = {name: value.contiguous() for name, value in trained.state_dict().items()}
+    again.load_state_dict(saved, assign=True)
+    assert torch.equal(again.eval()(clip).logits, trained.eval()(clip).logits)
+    assert [stride[1] for stride in shapes] == [1, 1], "channels last"
+
+
 def test_histograms_see_the_region_and_the_direction(face: torch.Tensor) -> None:
     corner = face[0, 0, 48].round().long()
     flow = torch.zeros(1, 2, PAIRS, SIZE, SIZE)
