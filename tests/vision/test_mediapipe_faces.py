@@ -34,6 +34,20 @@ def test_landmarks_are_those_of_the_photograph(finder: FaceFinder, name: str, zo
     assert face.box[1] < top  # the forehead
 
 
+@pytest.mark.parametrize("name", [COLLINS, HOPPER])
+def test_every_part_of_the_face_is_where_the_photograph_has_it(finder: FaceFinder, name: str) -> None:
+    picture, truth = photograph(name)
+    face = finder.find(picture)
+    assert face is not None
+    distance = np.linalg.norm(face.landmarks - truth, axis=1) / eye_distance(truth)
+    parts = {"jaw": slice(0, 17), "brows": slice(17, 27), "nose": slice(27, 36), "eyes": slice(36, 48)}
+    errors = {part: float(distance[points].mean()) for part, points in parts.items()}
+    assert errors["jaw"] < 0.1
+    assert errors["brows"] < 0.09
+    assert errors["nose"] < 0.06
+    assert errors["eyes"] < 0.07
+
+
 @pytest.mark.parametrize("roll", [-70, -30, 45])
 def test_a_tilted_head_gives_tilted_landmarks(finder: FaceFinder, roll: float) -> None:
     picture, truth = portrait(COLLINS, roll=roll)
@@ -50,6 +64,7 @@ def test_a_mirrored_face_gives_mirrored_landmarks(finder: FaceFinder) -> None:
     back = mirrored.landmarks[list(MIRROR)]
     back[:, 0] = picture.shape[1] - 1 - back[:, 0]
     assert error(back, face.landmarks) < 0.05
+    assert abs((back - face.landmarks)[:, 0].mean()) < 0.02 * eye_distance(face.landmarks)  # no shift to one side
 
 
 def test_the_table_of_landmarks_is_symmetric() -> None:
