@@ -53,8 +53,8 @@ class Options:
     partial: bool = False
     """Accept runs with unfinished folds, and use the finished ones."""
     data: tuple[Path, ...] = ()
-    """Folders of prepared sets, used as one set; embedded and heads are the generated sets. Default: the embedded
-    set."""
+    """Folders of prepared sets, used as one set; embedded and heads are the generated sets, embedded-48 is the embedded
+    set with 48 subjects. Default: the embedded set."""
     data_dir: Path | None = None
     """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
     protocol: str | None = None

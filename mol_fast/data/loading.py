@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from mol_fast.data.store import Video, open_sets, read_info
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.processes import rank
 
+_SUBJECTS = 2, 1000  # fewest and most of embedded-N
+
 
 def data_folders(
     given: Sequence[Path],
@@ -23,7 +26,8 @@ def data_folders(
 ) -> tuple[Path, ...]:
     """Return the folders of prepared sets, in which `embedded` and `heads` stand for the generated sets.
 
-    A folder of this name in the current folder goes before. The sets are generated on first use.
+    `embedded-48` is the embedded set with 48 subjects, and so is any number. A folder of this name in the current
+    folder goes before. The sets are generated on first use.
 
     Args:
         given: folders and names.
@@ -35,10 +39,16 @@ def data_folders(
     """
 
     def folder(path: Path) -> Path:
-        if path.exists() or str(path) not in (EMBEDDED, HEADS):
+        several = re.fullmatch(rf"{EMBEDDED}-(\d+)", str(path))
+        if path.exists() or not (several or str(path) in (EMBEDDED, HEADS)):
             return path
         if str(path) == EMBEDDED:
             return embedded_set(data_dir, on_progress).path
+        if several:
+            subjects = int(several[1])
+            if not _SUBJECTS[0] <= subjects <= _SUBJECTS[1]:
+                raise UserError(f"{path}: give from {_SUBJECTS[0]} to {_SUBJECTS[1]} subjects, as in {EMBEDDED}-48")
+            return embedded_set(None, on_progress, subjects).path
         from mol_fast.data.heads.generate import heads_set
 
         return heads_set(on_progress).path

@@ -22,6 +22,7 @@ from mol_fast.data.embedded.motion import Motion, make_motion
 from mol_fast.data.embedded.photographs import load_photograph
 from mol_fast.data.embedded.rendering import moving_face, render_clip
 from mol_fast.data.embedded.subjects import Subject, make_subject
+from mol_fast.data.loading import data_folders
 from mol_fast.utils.errors import UserError
 
 PIXELS = pixel_grid(144, 144)
@@ -187,12 +188,12 @@ def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, drawn_once: None) -> list[Path]:
-    """Makes `embedded_set` generate one subject, and lists the folders it generated."""
+    """Makes `embedded_set` generate one subject with one video of each emotion, and lists the folders it generated."""
     made = []
 
     def generate(path: Path, **options: object) -> PreparedSet:
         made.append(Path(path))
-        return partial(generate_embedded, subjects=1, repeats=1)(path, **options)
+        return generate_embedded(path, **{**options, "subjects": 1, "repeats": 1})
 
     monkeypatch.setattr(embedded, "generate_embedded", generate)
     return made
@@ -213,6 +214,23 @@ def test_set_is_made_once_in_the_cache(small: list[Path], tmp_path: Path, monkey
         "scikit-image",
         "matplotlib",
     }
+
+
+def test_a_set_of_more_subjects_has_a_folder_of_its_own(
+    drawn_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(embedded, "generate_embedded", partial(generate_embedded, repeats=1))
+    (folder,) = data_folders([Path("embedded-2")])
+    assert folder == tmp_path / "mol-fast" / "embedded-2"
+    assert PreparedSet.open(folder).subjects == ["s01", "s02"]
+    made = folder.stat().st_mtime_ns
+    assert data_folders([Path("embedded-2"), Path("other")], tmp_path / "twelve") == (folder, Path("other"))
+    assert folder.stat().st_mtime_ns == made
+    for wrong in ("embedded-0", "embedded-1001"):
+        with pytest.raises(UserError, match="give from 2 to 1000 subjects"):
+            data_folders([Path(wrong)])
+    assert data_folders([Path("embedded-x")]) == (Path("embedded-x"),)
 
 
 def test_set_goes_to_an_empty_folder(small: list[Path], tmp_path: Path):

@@ -7,6 +7,7 @@ real micro-expressions.
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ EMBEDDED = "embedded"
 """Source of synthetic videos, whose scores say nothing about real micro-expressions."""
 FPS = 40.0
 """Nominal frames per second: with it, the motion of a video takes 0.2 or 0.4 s, as that of a micro-expression."""
+SUBJECTS = 12
+"""Number of subjects by default."""
 VERSION = 3  # version of the generator; sets of other versions are generated again
 _MARGIN = 16  # pixels around the frame that motion may move into it
 _HEAD = 68  # pixels around the frame that show the whole head
@@ -39,26 +42,31 @@ Progress = Callable[[int, int], object]
 
 
 def embedded_set(
-    data_dir: str | os.PathLike[str] | None = None, on_progress: Progress = lambda done, total: None
+    data_dir: str | os.PathLike[str] | None = None,
+    on_progress: Progress = lambda done, total: None,
+    subjects: int = SUBJECTS,
 ) -> PreparedSet:
-    """Open the embedded set. Generate it first if needed (seconds, about 220 MB).
+    """Open the embedded set. Generate it first if needed (seconds, about 220 MB; both grow with `subjects`).
 
     A set of another version, or with missing files, is generated again.
 
     Args:
-        data_dir: its folder. Default: a folder in the user's cache.
+        data_dir: its folder. Default: a folder in the user's cache, another one for each number of subjects.
         on_progress: see `generate_embedded`.
+        subjects: number of subjects. The first ones are the same people, in the same videos, for any number.
 
     Raises:
         UserError: the folder holds something else, cannot be written, or scikit-image or matplotlib is missing.
     """
-    folder = Path(data_dir) if data_dir is not None else _default_folder()
-    return kept_set(folder, EMBEDDED, VERSION, lambda path: generate_embedded(path, on_progress=on_progress))
+    name = EMBEDDED if subjects == SUBJECTS else f"{EMBEDDED}-{subjects}"
+    folder = Path(data_dir) if data_dir is not None else cache_folder() / name
+    make = partial(generate_embedded, subjects=subjects, on_progress=on_progress)
+    return kept_set(folder, EMBEDDED, VERSION, make)
 
 
 def generate_embedded(
     path: str | os.PathLike[str],
-    subjects: int = 12,
+    subjects: int = SUBJECTS,
     repeats: int = 3,
     seed: int = 0,
     on_progress: Progress = lambda done, total: None,
@@ -141,7 +149,3 @@ def _info(seed: int) -> dict[str, Any]:
         "photographs": CREDITS,
         "note": "synthetic videos; scores on them say nothing about real micro-expressions",
     }
-
-
-def _default_folder() -> Path:
-    return cache_folder() / "embedded"
