@@ -15,12 +15,13 @@ from harness.sharing import made_once
 from mol_fast.data import PreparedSet
 from mol_fast.data.embedded.action_units import EMOTIONS
 from mol_fast.data.embedded.geometry import pixel_grid, sample
-from mol_fast.data.heads import assets
+from mol_fast.data.heads import assets, hair, light
 from mol_fast.data.heads import generate as generate_module
 from mol_fast.data.heads import skin as skin_module
 from mol_fast.data.heads.actions import UNITS, Expression, action_weights, draw_expression
 from mol_fast.data.heads.assets import load_head
 from mol_fast.data.heads.camera import Pose
+from mol_fast.data.heads.chart import SKIN
 from mol_fast.data.heads.generate import generate_heads, read_clip, render_head
 from mol_fast.data.heads.identity import AVERAGE, draw_changes, draw_phenotype, phenotype_vertices
 from mol_fast.data.heads.landmarks import landmark_vertices
@@ -226,6 +227,42 @@ def test_an_emotion_shows_its_units():
         assert {6, 12} & {interval.unit for interval in drawn.intervals}
         assert drawn.units.min() >= 0
         assert drawn.units.max() <= 1
+
+
+def test_some_faces_at_rest_smile_or_frown_and_still_move_on():
+    places = {unit: place for place, unit in enumerate(UNITS)}
+    strong = 0
+    for seed in range(100):
+        drawn = draw_expression(np.random.default_rng(seed), "happiness", 16, 0.03)
+        assert drawn.units.min() >= 0
+        assert drawn.units.max() <= 1
+        for unit in {interval.unit for interval in drawn.intervals} & {6, 12}:
+            assert np.ptp(drawn.units[:, places[unit]], axis=0).max() > 0.02  # not cut off at the full action
+        strong += drawn.units[0].max() > 0.35
+    assert 20 <= strong <= 50
+
+
+def test_landmarks_of_brows_lie_where_the_brows_are_drawn():
+    rows = np.arange(SKIN)[:, None]
+    drawn, marked = [], []
+    for seed in range(30):
+        _, cover, marks = hair._brows(np.random.default_rng(seed), 0.5)
+        for x, y in marks[[1, 2, 7, 8]]:
+            column = cover[:, round(x) - 3 : round(x) + 4]
+            drawn.append((rows * column).sum() / column.sum())
+            marked.append(y)
+    places = np.array(drawn).reshape(30, 4), np.array(marked).reshape(30, 4)
+    for one, other in zip(places[0].T, places[1].T, strict=True):
+        assert one.std() > 1.5  # texels
+        assert np.corrcoef(one, other)[0, 1] > 0.8
+
+
+def test_light_reaches_teeth():
+    open_air, hidden = light._transfer()
+    teeth = load_head().parts == assets.PARTS.index("teeth")
+    lit = open_air[teeth][:, 0] > 0.1
+    assert lit.any()
+    assert np.allclose(hidden[teeth][lit, 0] / open_air[teeth][lit, 0], 0.7)
 
 
 def test_people_differ():

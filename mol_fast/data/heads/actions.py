@@ -40,6 +40,20 @@ UNITS: dict[int, tuple[str, ...]] = {
 _SIDES = ("Right", "Left")  # of the person; the right side is on the left of the picture
 _GAZE = ("eyeLookUp", "eyeLookDown", "eyeLookIn", "eyeLookOut")
 _LARGEST = 0.9  # of the full action
+_STRONG = 0.35  # share of faces at rest that show one of `_FACES`
+_FACES: tuple[dict[int, float], ...] = (
+    {12: 0.9, 6: 0.5},  # closed smile
+    {12: 1.0, 6: 0.7, 10: 0.6, 16: 0.5, 26: 0.1},  # smile with teeth
+    {12: 0.9, 6: 0.6, 10: 0.6, 16: 0.7, 26: 0.3},  # laugh
+    {12: 0.5, 14: 0.8, 24: 0.4},  # pressed smile
+    {4: 0.9, 7: 0.6, 15: 0.3},  # frown
+    {1: 0.8, 2: 0.9, 26: 0.3},  # raised brows
+    {1: 0.7, 4: 0.4, 15: 0.7, 17: 0.5},  # sorrow
+    {26: 0.6},  # open mouth
+    {9: 0.6, 10: 0.6, 7: 0.5},  # disgust
+    {18: 0.7, 22: 0.5},  # speech
+)
+"""Strengths of units at most."""
 _POSED = (1, 2, 4, 5, 6, 7, 10, 12, 14, 15, 16, 17, 18, 20, 24, 26)
 
 
@@ -79,8 +93,8 @@ def draw_expression(rng: np.random.Generator, emotion: str, frames: int, peak: f
     """
     time = np.arange(frames) / max(frames - 1, 1)
     places = {unit: place for place, unit in enumerate(UNITS)}
+    rest = _resting(rng)
     units = np.zeros((frames, len(UNITS), 2))
-    units += _resting(rng)
     intervals = []
 
     def add(unit: int, size: float, onset: float, strength: Array) -> None:
@@ -106,7 +120,8 @@ def draw_expression(rng: np.random.Generator, emotion: str, frames: int, peak: f
         start = rng.uniform(0, 0.8)
         closed = smooth_step(time, start, start + 0.12) - smooth_step(time, start + 0.14, start + 0.3)
         add(BLINK, _reach(BLINK) * rng.uniform(0.1, 0.9), start, closed)
-    return Expression(np.clip(units, 0, 1), _gaze(rng, time), _jaw(rng, time), tuple(intervals))
+    units += np.minimum(rest, 1 - units.max(0))  # so that no motion goes beyond the full action
+    return Expression(units, _gaze(rng, time), _jaw(rng, time), tuple(intervals))
 
 
 def action_weights(expression: Expression) -> Array:
@@ -145,14 +160,20 @@ def _reach(unit: int) -> float:
 
 
 def _resting(rng: np.random.Generator) -> Array:
-    """Draw the strengths (U, 2) of a face at rest: no face is quite neutral."""
+    """Draw the strengths (U, 2) of a face at rest: no face is quite neutral, and some smile, frown or speak."""
     rest = np.zeros((len(UNITS), 2))
     places = {unit: place for place, unit in enumerate(UNITS)}
     for unit in rng.choice(_POSED, rng.integers(0, 4), replace=False):
         rest[places[int(unit)]] = rng.beta(1, 4) * 0.6 * np.clip(rng.normal(1, 0.15, 2), 0.5, 1.5)
     rest[places[BLINK]] += rng.uniform(0, 0.25)
     rest[places[26]] = min(rest[places[26], 0], 0.25)
-    return rest
+    if rng.random() < _STRONG:
+        strong = _FACES[rng.integers(len(_FACES))]
+        whole = rng.uniform(0.4, 1)
+        for unit, most in strong.items():
+            lean = np.clip(rng.normal(1, 0.1, 2), 0.7, 1.3) if unit not in (17, 26, 28) else np.ones(2)
+            rest[places[unit]] = np.maximum(rest[places[unit]], most * whole * rng.uniform(0.5, 1) * lean)
+    return np.clip(rest, 0, 1)
 
 
 def _gaze(rng: np.random.Generator, time: Array) -> Array:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from mol_fast.data.heads.assets import PARTS, Array, load_head
 from mol_fast.data.heads.identity import AVERAGE, phenotype_vertices
-from mol_fast.data.heads.landmarks import landmark_vertices
-from mol_fast.data.heads.raster import Floats, Ints, draw
+from mol_fast.data.heads.landmarks import Spots, landmark_vertices
+from mol_fast.data.heads.raster import Floats, Ints, Surface, draw
 
 SKIN = 512
 """Width and height of the skin's part of a texture, in texels of about 0.7 mm."""
@@ -47,6 +47,7 @@ class Chart(NamedTuple):
         places: float64 (V, 2), (x, y) of the vertices, in texels of the texture.
         marks: float64 (68, 2), of the landmarks.
         points: float64 (512, 512, 3), the point of the average head that a texel of skin shows.
+        surface: the triangle that a texel of skin shows, and where on it.
         ahead: float64 (512, 512), how much the skin faces forward there: the z of its normal.
         ears: bool (V,), vertices of the ears.
     """
@@ -54,8 +55,16 @@ class Chart(NamedTuple):
     places: Array
     marks: Array
     points: Array
+    surface: Surface
     ahead: Array
     ears: npt.NDArray[np.bool_]
+
+    def spots(self, places: Array) -> Spots:
+        """Return the points of the skin that are shown nearest to places (P, 2) of the chart."""
+        samples = self.surface.samples
+        row, column = np.divmod(samples, SKIN)
+        nearest = [int(np.hypot(column - x, row - y).argmin()) for x, y in places]
+        return Spots(self.surface.corners[:, nearest], self.surface.weights[:, nearest].astype(np.float64))
 
 
 @cache
@@ -89,7 +98,7 @@ def load_chart() -> Chart:
     across, down = np.gradient(picture, axis=1), np.gradient(picture, axis=0)
     facing = np.cross(across, -down)
     ahead = facing[..., 2] / np.maximum(np.linalg.norm(facing, axis=-1), 1e-9)
-    return Chart(places, places[landmark_vertices()], picture, ahead, ears)
+    return Chart(places, places[landmark_vertices()], picture, surface, ahead, ears)
 
 
 def smooth(picture: Floats, texels: float) -> Floats:

@@ -8,6 +8,10 @@ from mol_fast.data.heads.assets import Array
 from mol_fast.data.heads.chart import PATCH, SKIN, STRANDS, load_chart, noise, region, smooth
 from mol_fast.data.heads.raster import Floats
 
+_BROW_MARKS = np.array([(9.2, 2.6), (4.2, 0.8), (0.1, -1.0), (-2.0, -6.0), (1.8, -1.5)])
+"""Landmarks of the brow on the left, temple first, in texels from the vertices of `landmark_vertices`: the median of
+what dlib's predictor finds in 420 renderings."""
+
 
 class Hair(NamedTuple):
     """Hair of a person.
@@ -18,6 +22,7 @@ class Hair(NamedTuple):
         shade: (512, 512), how much light the hair scatters.
         height: (512, 512), how far the hair of the head stands off the skin, in decimetres.
         strands: (256, 128), how much light long hair scatters.
+        brows: float64 (10, 2), where the landmarks of the brows are on the chart.
     """
 
     kept: Floats
@@ -25,6 +30,7 @@ class Hair(NamedTuple):
     shade: Floats
     height: Floats
     strands: Floats
+    brows: Array
 
 
 def draw_hair(rng: np.random.Generator, male: float, old: float) -> Hair:
@@ -37,17 +43,17 @@ def draw_hair(rng: np.random.Generator, male: float, old: float) -> Hair:
     tone = rng.uniform(0.35, 0.8) if rng.random() < 0.8 * old**2 else float(np.exp(rng.uniform(-3.7, -0.9)))
     fine = noise(rng, SKIN, SKIN, 2) * 0.25 + noise(rng, SKIN, SKIN, 12) * 0.15
     shade = np.asarray(np.clip(tone * np.exp(fine), 0.01, 0.9), np.float32)
-    drawn, brows = _brows(rng, male)
+    drawn, brows, marks = _brows(rng, male)
     beard = _beard(rng) if rng.random() < 0.5 * male else np.zeros_like(brows)
     cap, height = _cap(rng, male, old)
     cover = 1 - (1 - drawn * brows) * (1 - beard) * (1 - cap)
     kept = 1 - drawn * smooth((brows > 0.05).astype(np.float32), 6)
     strands = tone * np.exp(0.45 * noise(rng, STRANDS.last - STRANDS.first, PATCH, 3)[64:65] + np.zeros((256, 1)))
-    return Hair(kept, cover, shade, height, np.clip(strands, 0.01, 0.9).astype(np.float32))
+    return Hair(kept, cover, shade, height, np.clip(strands, 0.01, 0.9).astype(np.float32), marks)
 
 
-def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats]:
-    """Return whether brows are drawn, 0 or 1, and where, on the chart."""
+def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats, Array]:
+    """Return whether brows are drawn, 0 or 1, where, on the chart, and their landmarks (10, 2) there."""
     marks = load_chart().marks
     cover = np.zeros((SKIN, SKIN), np.float32)
     thick = rng.uniform(2, 4) + 3 * male * rng.uniform(0.3, 1)
@@ -64,7 +70,10 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats]:
             lean = np.array([side * (1.2 - along), -0.25 - 0.9 * along**3])
             _stroke(cover, root, root + lean * rng.uniform(4, 9), rng.uniform(0.4, 0.95))
     wanted = 1.0 if rng.random() < 0.75 else 0.0
-    return wanted, np.clip(smooth(cover, 0.8) * 1.1, 0, 0.95)
+    left = _BROW_MARKS.copy()
+    left[:, 1] -= wanted * (lift + arch * np.sin(np.linspace(0, np.pi, 5)))
+    found = marks[17:27] + np.concatenate([left, left[::-1] * [-1, 1]])
+    return wanted, np.clip(smooth(cover, 0.8) * 1.1, 0, 0.95), found
 
 
 def _beard(rng: np.random.Generator) -> Floats:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from mol_fast.data.heads.assets import Array, load_head
+from mol_fast.data.heads.assets import PARTS, Array, load_head
 from mol_fast.data.heads.identity import AVERAGE, phenotype_vertices
 from mol_fast.data.heads.raster import Ints, draw
 
 _DIRECTIONS = 160
 _SIDE = 160  # samples of a picture of the head from one direction
+_LIT_TEETH = 0.7  # share of the light that reaches them
 _LOBES = np.array([np.pi, *[2 * np.pi / 3] * 3, *[np.pi / 4] * 5]) / np.pi  # a cosine, per band
 
 
@@ -84,6 +85,8 @@ def _transfer() -> tuple[Array, Array]:
     seen = np.stack([_visible(points[0], toward) for toward in directions], axis=1)
     cosines = np.maximum(facing @ directions.T, 0) * (4 / _DIRECTIONS)
     basis = harmonics(directions)
+    teeth = load_head().parts == PARTS.index("teeth")
+    seen[teeth] = _LIT_TEETH  # when they are seen at all, the mouth is open, and that of the average head is closed
     return cosines @ basis, (cosines * seen) @ basis
 
 

@@ -11,7 +11,7 @@ from mol_fast.data.heads.chart import RIM, SKIN, STRANDS, load_chart, smooth
 from mol_fast.data.heads.glasses import make_glasses
 from mol_fast.data.heads.hair import draw_hair
 from mol_fast.data.heads.identity import draw_changes, draw_phenotype, phenotype_vertices
-from mol_fast.data.heads.landmarks import landmark_vertices
+from mol_fast.data.heads.landmarks import Spots, landmark_spots, landmark_vertices
 from mol_fast.data.heads.light import normals
 from mol_fast.data.heads.long_hair import make_long_hair
 from mol_fast.data.heads.raster import Floats, Ints
@@ -31,6 +31,7 @@ class Person(NamedTuple):
         places: float32 (V + G, 2), (x, y) in texels of the texture.
         texture: float32 (512, 640), how much light a texel scatters, 0 to 1.
         gloss: how much the skin shines.
+        landmarks: the 68 landmarks.
     """
 
     vertices: Array
@@ -39,6 +40,7 @@ class Person(NamedTuple):
     places: Floats
     texture: Floats
     gloss: float
+    landmarks: Spots
 
 
 def make_person(rng: np.random.Generator, photographs: Sequence[str] = PHOTOGRAPHS) -> Person:
@@ -80,4 +82,5 @@ def make_person(rng: np.random.Generator, photographs: Sequence[str] = PHOTOGRAP
     whole = Mesh.joined(meshes)
     things = whole.vertices[len(vertices) :]
     spots = np.concatenate(places).astype(np.float32)
-    return Person(vertices, things, whole.triangles, spots, texture, float(rng.uniform(0, 0.25)))
+    gloss = float(rng.uniform(0, 0.25))
+    return Person(vertices, things, whole.triangles, spots, texture, gloss, landmark_spots(chart.spots(hair.brows)))

@@ -15,7 +15,6 @@ from torch import Tensor
 from mol_fast.data.heads.actions import Expression, action_names, action_weights
 from mol_fast.data.heads.assets import Array, load_head
 from mol_fast.data.heads.camera import Pose, View, look
-from mol_fast.data.heads.landmarks import landmark_vertices
 from mol_fast.data.heads.light import normals, shades
 from mol_fast.data.heads.person import Person
 from mol_fast.data.heads.raster import Floats, Surface, draw
@@ -66,7 +65,8 @@ def render_scene(rng: np.random.Generator, person: Person, expression: Expressio
     points, nearness = view.pixels.astype(np.float32), view.nearness.astype(np.float32)
     middles = draw(points, nearness, person.triangles, FRAME)
     corners = draw(points + np.float32(0.5), nearness, person.triangles, FRAME + 1)
-    landmarks = torch.from_numpy(view.pixels[:, landmark_vertices()]).float()
+    far = 1 / view.nearness[..., None]
+    landmarks = torch.from_numpy(person.landmarks.of(view.pixels * far) / person.landmarks.of(far)).float()
     return Scene(
         _lit(person, bright, middles, FRAME),
         _lit(person, bright, corners, FRAME + 1),

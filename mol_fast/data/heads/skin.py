@@ -47,7 +47,7 @@ def paint_skin(rng: np.random.Generator, old: float, hairs: Floats, photographs:
     texture[:, :SKIN] = tone * np.exp(shade)
     texture[:, SKIN:] = tone
     texture[EYE.first : EYE.last, SKIN:] = _eye(rng)
-    texture[TEETH.first : TEETH.last, SKIN:] = rng.uniform(0.5, 0.75)
+    texture[TEETH.first : TEETH.last, SKIN:] = rng.uniform(0.5, 0.95)
     texture[TONGUE.first : TONGUE.last, SKIN:] = 0.25
     texture[RIM.first : RIM.last, SKIN:] = rng.choice([0.03, 0.08, 0.2, 0.5])
     return np.clip(texture, 0.01, 0.95)
