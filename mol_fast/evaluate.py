@@ -56,7 +56,8 @@ class Options:
     """Folders of prepared sets, used as one set; embedded and heads are the generated sets, embedded-48 is the embedded
     set with 48 subjects. Default: the embedded set."""
     data_dir: Path | None = None
-    """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
+    """Folder of the embedded set that DATA names, which is generated on first use. Default: a folder in the user's
+    cache."""
     protocol: str | None = None
     """Protocol that maps labels to classes, as in training. Default: the protocol that the sets were prepared for."""
     subjects: tuple[str, ...] = ()

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mol_fast.data.counts import compare
-from mol_fast.data.embedded.generate import EMBEDDED, embedded_order, embedded_set
+from mol_fast.data.embedded.generate import EMBEDDED, MOST_SUBJECTS, SUBJECTS, embedded_order, embedded_set
 from mol_fast.data.heads import HEADS
 from mol_fast.data.protocols import Protocol, get_protocol, label_protocol
 from mol_fast.data.store import Video, open_sets, read_info
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.processes import rank
-
-_SUBJECTS = 2, 1000  # fewest and most of embedded-N
 
 
 def data_folders(
@@ -26,8 +24,8 @@ def data_folders(
 ) -> tuple[Path, ...]:
     """Return the folders of prepared sets, in which `embedded` and `heads` stand for the generated sets.
 
-    `embedded-48` is the embedded set with 48 subjects, and so is any number. A folder of this name in the current
-    folder goes before. The sets are generated on first use.
+    `embedded-48` is the embedded set with 48 subjects, and likewise for other numbers. A folder of this name in the
+    current folder goes before. The sets are generated on first use.
 
     Args:
         given: folders and names.
@@ -39,16 +37,19 @@ def data_folders(
     """
 
     def folder(path: Path) -> Path:
-        several = re.fullmatch(rf"{EMBEDDED}-(\d+)", str(path))
+        several = re.fullmatch(rf"{EMBEDDED}-([0-9]+)", str(path))
         if path.exists() or not (several or str(path) in (EMBEDDED, HEADS)):
             return path
         if str(path) == EMBEDDED:
             return embedded_set(data_dir, on_progress).path
         if several:
             subjects = int(several[1])
-            if not _SUBJECTS[0] <= subjects <= _SUBJECTS[1]:
-                raise UserError(f"{path}: give from {_SUBJECTS[0]} to {_SUBJECTS[1]} subjects, as in {EMBEDDED}-48")
-            return embedded_set(None, on_progress, subjects).path
+            if not SUBJECTS < subjects <= MOST_SUBJECTS:
+                raise UserError(
+                    f"no folder {path}: the embedded set has {SUBJECTS} subjects, and {EMBEDDED}-N has N of them, from "
+                    f"{SUBJECTS + 1} to {MOST_SUBJECTS}"
+                )
+            return embedded_set(data_dir, on_progress, subjects).path
         from mol_fast.data.heads.generate import heads_set
 
         return heads_set(on_progress).path

@@ -10,7 +10,7 @@ from mol_fast.data import generate_long
 from mol_fast.vision.write_video import VideoWriter
 
 SUBJECT, SECONDS, FPS = 23, 8.0, 30.0
-"""The subject is not in the embedded set that a model is trained on by default."""
+"""The subject is in no embedded set that models are trained on."""
 _SIDE, _FACE = 480, 360  # pixels
 _WALL = 110  # grey level
 

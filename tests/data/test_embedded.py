@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mol_fast.data import PreparedSet, Video, embedded_set, generate_embedded, render_video
+from mol_fast.data import PreparedSet, Video, embedded_set, generate_embedded, loading, render_video
 from mol_fast.data.embedded import generate as embedded
 from mol_fast.data.embedded.action_units import ACTION_UNITS, EMOTIONS, displacement_fields
 from mol_fast.data.embedded.geometry import face_alignment, pixel_grid, sample
@@ -221,14 +221,18 @@ def test_a_set_of_more_subjects_has_a_folder_of_its_own(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(embedded, "generate_embedded", partial(generate_embedded, repeats=1))
+    monkeypatch.setattr(embedded, "SUBJECTS", 1)
+    monkeypatch.setattr(loading, "SUBJECTS", 1)
     (folder,) = data_folders([Path("embedded-2")])
     assert folder == tmp_path / "mol-fast" / "embedded-2"
-    assert PreparedSet.open(folder).subjects == ["s01", "s02"]
+    assert PreparedSet.open(folder).subjects == ["s01", "s101"]
     made = folder.stat().st_mtime_ns
-    assert data_folders([Path("embedded-2"), Path("other")], tmp_path / "twelve") == (folder, Path("other"))
+    assert data_folders([Path("embedded-2"), Path("other")]) == (folder, Path("other"))
     assert folder.stat().st_mtime_ns == made
-    for wrong in ("embedded-0", "embedded-1001"):
-        with pytest.raises(UserError, match="give from 2 to 1000 subjects"):
+    with pytest.raises(UserError, match="holds 2 subjects, not 3; give another --data-dir"):
+        data_folders([Path("embedded-3")], folder)
+    for wrong in ("embedded-1", "embedded-1001"):
+        with pytest.raises(UserError, match=f"no folder {wrong}: the embedded set has 1 subjects.*from 2 to 1000"):
             data_folders([Path(wrong)])
     assert data_folders([Path("embedded-x")]) == (Path("embedded-x"),)
 

@@ -15,13 +15,13 @@ from harness.sharing import made_once
 from mol_fast.data import PreparedSet
 from mol_fast.data.embedded.action_units import EMOTIONS
 from mol_fast.data.embedded.geometry import pixel_grid, sample
-from mol_fast.data.heads import assets, hair, light
+from mol_fast.data.heads import actions, assets, hair, render
 from mol_fast.data.heads import generate as generate_module
 from mol_fast.data.heads import skin as skin_module
 from mol_fast.data.heads.actions import UNITS, Expression, action_weights, draw_expression
 from mol_fast.data.heads.assets import load_head
 from mol_fast.data.heads.camera import Pose
-from mol_fast.data.heads.chart import SKIN
+from mol_fast.data.heads.chart import SKIN, load_chart
 from mol_fast.data.heads.generate import generate_heads, read_clip, render_head
 from mol_fast.data.heads.identity import AVERAGE, draw_changes, draw_phenotype, phenotype_vertices
 from mol_fast.data.heads.landmarks import landmark_vertices
@@ -34,7 +34,7 @@ from mol_fast.data.loading import data_folders, open_data
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.ibug import LEFT_EYE, MIRROR
 
-load = skin_module._photograph
+load, lit = skin_module._photograph, render._lit
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="anny is not installed")
 PIXELS = pixel_grid(144, 144)
 AMBIENT = np.array([3.5, *[0.0] * 8])
@@ -229,40 +229,64 @@ def test_an_emotion_shows_its_units():
         assert drawn.units.max() <= 1
 
 
-def test_some_faces_at_rest_smile_or_frown_and_still_move_on():
-    places = {unit: place for place, unit in enumerate(UNITS)}
-    strong = 0
-    for seed in range(100):
-        drawn = draw_expression(np.random.default_rng(seed), "happiness", 16, 0.03)
-        assert drawn.units.min() >= 0
-        assert drawn.units.max() <= 1
-        for unit in {interval.unit for interval in drawn.intervals} & {6, 12}:
-            assert np.ptp(drawn.units[:, places[unit]], axis=0).max() > 0.02  # not cut off at the full action
-        strong += drawn.units[0].max() > 0.35
-    assert 20 <= strong <= 50
+def test_some_faces_at_rest_smile_or_frown():
+    first = [draw_expression(np.random.default_rng(seed), "happiness", 16, 0.03).units[0] for seed in range(100)]
+    assert 20 <= sum(units.max() > 0.35 for units in first) <= 50
 
 
-def test_landmarks_of_brows_lie_where_the_brows_are_drawn():
+def test_a_full_smile_at_rest_leaves_room_for_the_motion(monkeypatch: pytest.MonkeyPatch):
+    full = np.ones((len(UNITS), 2))
+    for seed in range(10):
+        moving = []
+        for rest in (0 * full, full):
+            monkeypatch.setattr(actions, "_resting", lambda rng, rest=rest: rest)
+            moving.append(draw_expression(np.random.default_rng(seed), "happiness", 16, 0.03).units)
+        assert moving[1].max() <= 1
+        assert np.allclose(np.ptp(moving[0], axis=0), np.ptp(moving[1], axis=0))
+
+
+def test_brows_are_drawn_along_their_landmarks():
     rows = np.arange(SKIN)[:, None]
-    drawn, marked = [], []
+    off = []
     for seed in range(30):
         _, cover, marks = hair._brows(np.random.default_rng(seed), 0.5)
-        for x, y in marks[[1, 2, 7, 8]]:
+        for x, y in marks[[1, 2, 3, 6, 7, 8]]:
             column = cover[:, round(x) - 3 : round(x) + 4]
-            drawn.append((rows * column).sum() / column.sum())
-            marked.append(y)
-    places = np.array(drawn).reshape(30, 4), np.array(marked).reshape(30, 4)
-    for one, other in zip(places[0].T, places[1].T, strict=True):
-        assert one.std() > 1.5  # texels
-        assert np.corrcoef(one, other)[0, 1] > 0.8
+            off.append((rows * column).sum() / column.sum() - y)
+    by_mark = np.array(off).reshape(30, 6)
+    assert np.abs(by_mark.mean(0)).max() < 3  # texels; the eyes are 95 apart
+    assert by_mark.std(0).max() < 2.5
 
 
-def test_light_reaches_teeth():
-    open_air, hidden = light._transfer()
+def test_landmarks_of_brows_are_points_of_the_skin():
+    person = make_person(np.random.default_rng(3))
+    spots = load_chart().spots(load_chart().marks[17:27])
+    average = phenotype_vertices(AVERAGE)
+    places = spots.of(load_chart().places)
+    assert np.abs(places - load_chart().marks[17:27]).max() < 0.8  # texels
+    at = spots.of(average)
+    assert np.abs(at - at[::-1] * [-1, 1, 1]).max() < 0.02  # decimetres: both sides alike
+    assert np.allclose(person.landmarks.weights.sum(0), 1)
+    assert np.array_equal(person.landmarks.corners[0, 27:], landmark_vertices()[27:])
+
+
+def test_the_flow_carries_the_landmarks_of_brows(heads: PreparedSet):
+    for video in heads.videos:
+        data = video.read()
+        count = len(data.flow)
+        here, there = data.landmarks[:count, 18:26], data.landmarks[video.interval :][:count, 18:26]
+        assert (here + sample(data.flow.float(), here).mT - there).norm(dim=-1).median() < 0.01
+
+
+def test_teeth_are_brighter_than_the_open_mouth(monkeypatch: pytest.MonkeyPatch):
     teeth = load_head().parts == assets.PARTS.index("teeth")
-    lit = open_air[teeth][:, 0] > 0.1
-    assert lit.any()
-    assert np.allclose(hidden[teeth][lit, 0] / open_air[teeth][lit, 0], 0.7)
+    person = make_person(np.random.default_rng(1))
+    bright = []
+    monkeypatch.setattr(render, "_lit", lambda who, light, *rest: bright.append(light) or lit(who, light, *rest))
+    scene = render_scene(np.random.default_rng(0), person, expression({12: 1, 10: 0.8, 16: 0.8}), turning(0), AMBIENT)
+    assert scene.middles.shown.any()
+    of_teeth, tongue = (bright[0][0, 7, : len(teeth)][part] for part in (teeth, load_head().parts == 3))
+    assert np.median(of_teeth) > 3 * np.median(tongue)
 
 
 def test_people_differ():

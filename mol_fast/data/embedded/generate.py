@@ -6,7 +6,7 @@ real micro-expressions.
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ EMBEDDED = "embedded"
 """Source of synthetic videos, whose scores say nothing about real micro-expressions."""
 FPS = 40.0
 """Nominal frames per second: with it, the motion of a video takes 0.2 or 0.4 s, as that of a micro-expression."""
-SUBJECTS = 12
-"""Number of subjects by default."""
+SUBJECTS, MOST_SUBJECTS = 12, 1000
+"""Number of subjects by default, and at most."""
+_FURTHER = 100  # number of the first one of further subjects
 VERSION = 3  # version of the generator; sets of other versions are generated again
 _MARGIN = 16  # pixels around the frame that motion may move into it
 _HEAD = 68  # pixels around the frame that show the whole head
@@ -53,20 +54,30 @@ def embedded_set(
     Args:
         data_dir: its folder. Default: a folder in the user's cache, another one for each number of subjects.
         on_progress: see `generate_embedded`.
-        subjects: number of subjects. The first ones are the same people, in the same videos, for any number.
+        subjects: number of subjects, at least 12. The first twelve are always the same; further ones are s101, s102
+            and so on, so that no other program's subjects are among them.
 
     Raises:
         UserError: the folder holds something else, cannot be written, or scikit-image or matplotlib is missing.
+        ValueError: `subjects` is out of range.
     """
-    name = EMBEDDED if subjects == SUBJECTS else f"{EMBEDDED}-{subjects}"
-    folder = Path(data_dir) if data_dir is not None else cache_folder() / name
-    make = partial(generate_embedded, subjects=subjects, on_progress=on_progress)
-    return kept_set(folder, EMBEDDED, VERSION, make)
+    if not SUBJECTS <= subjects <= MOST_SUBJECTS:
+        raise ValueError(f"subjects must be from {SUBJECTS} to {MOST_SUBJECTS}, got {subjects}")
+    if subjects == SUBJECTS:
+        folder = Path(data_dir) if data_dir is not None else cache_folder() / EMBEDDED
+        return kept_set(folder, EMBEDDED, VERSION, partial(generate_embedded, on_progress=on_progress))
+    folder = Path(data_dir) if data_dir is not None else cache_folder() / f"{EMBEDDED}-{subjects}"
+    numbers = (*range(SUBJECTS), *range(_FURTHER, _FURTHER + subjects - SUBJECTS))
+    make = partial(generate_embedded, subjects=numbers, on_progress=on_progress)
+    found = kept_set(folder, EMBEDDED, VERSION, make)
+    if len(found.subjects) != subjects:
+        raise UserError(f"{folder} holds {len(found.subjects)} subjects, not {subjects}; give another --data-dir")
+    return found
 
 
 def generate_embedded(
     path: str | os.PathLike[str],
-    subjects: int = SUBJECTS,
+    subjects: int | Sequence[int] = SUBJECTS,
     repeats: int = 3,
     seed: int = 0,
     on_progress: Progress = lambda done, total: None,
@@ -79,7 +90,8 @@ def generate_embedded(
 
     Args:
         path: folder of the set.
-        subjects: number of subjects; each of two photographs gives half of them.
+        subjects: how many, or the numbers of the subjects, counted from 0. Those with even numbers are made from one of
+            two photographs, the others from the other one.
         repeats: videos per subject and emotion.
         seed: seed of everything random.
         on_progress: called after each video with (videos done, all videos).
@@ -88,13 +100,14 @@ def generate_embedded(
         UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
     """
     folder = Path(path).resolve()
+    numbers = range(subjects) if isinstance(subjects, int) else subjects
     videos: list[Video] = []
     try:
         with replaced_folder(folder) as temporary:
-            for index in range(subjects):
+            for index in numbers:
                 for video in _write_subject(temporary, make_subject(seed, index, _MARGIN), index, repeats, seed):
                     videos.append(video)
-                    on_progress(len(videos), subjects * repeats * len(EMOTIONS))
+                    on_progress(len(videos), len(numbers) * repeats * len(EMOTIONS))
             write_index(temporary, videos, _info(seed))
     except OSError as error:
         raise UserError(f"the embedded set cannot be written to {folder} ({error}); give another folder") from None

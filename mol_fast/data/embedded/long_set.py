@@ -34,7 +34,7 @@ def generate_long_set(
 
     Args:
         path: folder of the set, new or empty.
-        subjects: numbers of the subjects; the embedded set of clips has 0 to 11.
+        subjects: numbers of the subjects; the embedded set of clips has 0 to 11, and larger ones from 100 on, too.
         seconds, fps, scene, seed: see `generate_long`.
         landmark_error: standard deviation of the error of the recordings' landmarks, in pixels.
         on_progress: called after each video with (videos done, all videos).

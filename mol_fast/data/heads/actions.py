@@ -40,7 +40,7 @@ UNITS: dict[int, tuple[str, ...]] = {
 _SIDES = ("Right", "Left")  # of the person; the right side is on the left of the picture
 _GAZE = ("eyeLookUp", "eyeLookDown", "eyeLookIn", "eyeLookOut")
 _LARGEST = 0.9  # of the full action
-_STRONG = 0.35  # share of faces at rest that show one of `_FACES`
+_STRONG = 0.35  # share of videos in which the face at rest shows one of `_FACES`, weakly or strongly
 _FACES: tuple[dict[int, float], ...] = (
     {12: 0.9, 6: 0.5},  # closed smile
     {12: 1.0, 6: 0.7, 10: 0.6, 16: 0.5, 26: 0.1},  # smile with teeth
@@ -53,7 +53,7 @@ _FACES: tuple[dict[int, float], ...] = (
     {9: 0.6, 10: 0.6, 7: 0.5},  # disgust
     {18: 0.7, 22: 0.5},  # speech
 )
-"""Strengths of units at most."""
+"""Largest strength of each unit."""
 _POSED = (1, 2, 4, 5, 6, 7, 10, 12, 14, 15, 16, 17, 18, 20, 24, 26)
 
 
@@ -171,7 +171,7 @@ def _resting(rng: np.random.Generator) -> Array:
         strong = _FACES[rng.integers(len(_FACES))]
         whole = rng.uniform(0.4, 1)
         for unit, most in strong.items():
-            lean = np.clip(rng.normal(1, 0.1, 2), 0.7, 1.3) if unit not in (17, 26, 28) else np.ones(2)
+            lean = np.clip(rng.normal(1, 0.1, 2), 0.7, 1.3) if UNITS[unit][0].endswith("_") else np.ones(2)
             rest[places[unit]] = np.maximum(rest[places[unit]], most * whole * rng.uniform(0.5, 1) * lean)
     return np.clip(rest, 0, 1)
 

@@ -8,10 +8,6 @@ from mol_fast.data.heads.assets import Array
 from mol_fast.data.heads.chart import PATCH, SKIN, STRANDS, load_chart, noise, region, smooth
 from mol_fast.data.heads.raster import Floats
 
-_BROW_MARKS = np.array([(9.2, 2.6), (4.2, 0.8), (0.1, -1.0), (-2.0, -6.0), (1.8, -1.5)])
-"""Landmarks of the brow on the left, temple first, in texels from the vertices of `landmark_vertices`: the median of
-what dlib's predictor finds in 420 renderings."""
-
 
 class Hair(NamedTuple):
     """Hair of a person.
@@ -70,9 +66,9 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats, Array]
             lean = np.array([side * (1.2 - along), -0.25 - 0.9 * along**3])
             _stroke(cover, root, root + lean * rng.uniform(4, 9), rng.uniform(0.4, 0.95))
     wanted = 1.0 if rng.random() < 0.75 else 0.0
-    left = _BROW_MARKS.copy()
-    left[:, 1] -= wanted * (lift + arch * np.sin(np.linspace(0, np.pi, 5)))
-    found = marks[17:27] + np.concatenate([left, left[::-1] * [-1, 1]])
+    raised = lift + arch * np.sin(np.linspace(0, np.pi, 5))  # of one brow; that on the right is its mirror image
+    found = marks[17:27].copy()
+    found[:, 1] -= wanted * np.concatenate([raised, raised[::-1]])
     return wanted, np.clip(smooth(cover, 0.8) * 1.1, 0, 0.95), found
 
 

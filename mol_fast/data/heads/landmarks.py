@@ -1,8 +1,8 @@
-"""The 68 iBUG landmarks as vertices of MakeHuman's mesh.
+"""The 68 iBUG landmarks on MakeHuman's mesh: vertices, and for brows points of triangles.
 
 They were chosen once: the vertices nearest to the points that dlib's predictor finds on a frontal rendering, made
 symmetric, then moved by eye to the rims of lids and lips. Those of jaw and nose are nearest to its points in the mean
-of 910 renderings. The brows of a person lie where they are drawn, see `hair.py`.
+of 910 renderings. Brows are not part of the mesh: their landmarks lie where the brows of a person are drawn.
 """
 
 from functools import cache
@@ -41,7 +41,7 @@ class Spots(NamedTuple):
 
 
 def landmark_spots(brows: Spots) -> Spots:
-    """Return the 68 landmarks of a person: the vertices, and his or her own brows (10 points)."""
+    """Return the 68 landmarks of a person: the vertices, and the brows of this person (10 points)."""
     vertices = landmark_vertices()
     corners = np.stack([vertices] * 3)
     weights = np.zeros(corners.shape)

@@ -18,7 +18,7 @@ from mol_fast.data.heads.raster import Ints, draw
 
 _DIRECTIONS = 160
 _SIDE = 160  # samples of a picture of the head from one direction
-_LIT_TEETH = 0.7  # share of the light that reaches them
+_LIT_TEETH = 0.7  # share of the light that reaches teeth between open lips; by eye
 _LOBES = np.array([np.pi, *[2 * np.pi / 3] * 3, *[np.pi / 4] * 5]) / np.pi  # a cosine, per band
 
 

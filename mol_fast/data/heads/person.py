@@ -31,7 +31,7 @@ class Person(NamedTuple):
         places: float32 (V + G, 2), (x, y) in texels of the texture.
         texture: float32 (512, 640), how much light a texel scatters, 0 to 1.
         gloss: how much the skin shines.
-        landmarks: the 68 landmarks.
+        landmarks: the 68 landmarks, as points of triangles of the head.
     """
 
     vertices: Array

@@ -65,7 +65,7 @@ def render_scene(rng: np.random.Generator, person: Person, expression: Expressio
     points, nearness = view.pixels.astype(np.float32), view.nearness.astype(np.float32)
     middles = draw(points, nearness, person.triangles, FRAME)
     corners = draw(points + np.float32(0.5), nearness, person.triangles, FRAME + 1)
-    far = 1 / view.nearness[..., None]
+    far = 1 / view.nearness[..., None]  # weights on a triangle hold in space, not in the picture
     landmarks = torch.from_numpy(person.landmarks.of(view.pixels * far) / person.landmarks.of(far)).float()
     return Scene(
         _lit(person, bright, middles, FRAME),

@@ -11,7 +11,7 @@ from mol_fast.data.embedded.photographs import PHOTOGRAPHS, load_photograph
 from mol_fast.data.heads.assets import Array
 from mol_fast.data.heads.chart import EYE, PATCH, RIM, SKIN, TEETH, TONGUE, load_chart, noise, region, smooth
 from mol_fast.data.heads.identity import AVERAGE, phenotype_vertices
-from mol_fast.data.heads.landmarks import landmark_vertices
+from mol_fast.data.heads.landmarks import landmark_spots
 from mol_fast.data.heads.raster import Floats
 from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE
 
@@ -155,7 +155,7 @@ def _photograph(name: str) -> tuple[Floats, Floats, Floats]:
     face = np.concatenate([marks[:17], marks[[26, 24, 19, 17]] - [[0, 6], [0, 32], [0, 32], [0, 6]]])
     inside = region(face, 0) * (chart.ahead > 0.3)
     inside = np.clip(smooth(inside.astype(np.float32), 9) * 2 - 1, 0, 1)
-    average = phenotype_vertices(AVERAGE)[landmark_vertices()]
+    average = landmark_spots(chart.spots(marks[17:27])).of(phenotype_vertices(AVERAGE))
     warp = SmoothWarp(_from_afar(average), photograph.landmarks, stiffness=800.0)
     texels = inside > 0
     grid = warp(_from_afar(chart.points[texels]))
