@@ -16,8 +16,10 @@ from mol_fast.preparation.release import RawRecording, RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import file_sha256, write_atomic
 from mol_fast.utils.schema import read_json
+from mol_fast.vision.face_mesh import POINTS
 
 _VERSION = 3  # version of the preparation; videos of other versions are prepared again
+_FINDERS = {"mediapipe": f"mediapipe {POINTS}", "dlib": "dlib"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def video_key(video: RawVideo, settings: Settings) -> str:
     if video.numbers:
         told.append(video.numbers)
     if settings.faces != "dlib":  # the only finder when the key was made up
-        told.append(settings.faces)
+        told.append(_FINDERS[settings.faces])
     digest = hashlib.sha256(json.dumps(told).encode())
     for path in video.frames:
         digest.update(json.dumps([path.name, _content(path)]).encode())
@@ -137,8 +139,8 @@ def recording_key(recording: RawRecording, settings: Settings) -> str:
 
     The content of the frames is not read: it may be hundreds of gigabytes.
     """
-    told: list[Any] = [_VERSION, settings.faces, settings.min_score, *recording.key, recording.source, recording.fps]
-    told += [recording.numbers, [asdict(movement) for movement in recording.movements]]
+    told: list[Any] = [_VERSION, _FINDERS[settings.faces], settings.min_score, *recording.key]
+    told += [recording.source, recording.fps, recording.numbers, [asdict(movement) for movement in recording.movements]]
     digest = hashlib.sha256(json.dumps(told).encode())
     for path in recording.frames:
         state = path.stat()

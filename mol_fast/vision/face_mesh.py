@@ -33,9 +33,10 @@ IBUG: tuple[tuple[int, ...], ...] = (
 )
 """The points of the mesh whose mean is landmark k of iBUG's 68.
 
-Those of eyes and lips are what they are called. Those of jaw, brows and nose were chosen once: nearest to the points
+The mesh has points of its own for eyes and lips. Those of jaw, brows and nose were chosen once: nearest to the points
 that dlib's predictor finds, in 466 rendered heads and the two photographs of the embedded set.
 """
+POINTS = 2  # version of the landmarks; videos that were prepared with others are prepared again
 
 
 class Mesh(NamedTuple):

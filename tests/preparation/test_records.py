@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mol_fast.preparation import records
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.records import Record, done_record, video_file, video_key, write_record
 from mol_fast.preparation.release import RawVideo
@@ -22,6 +23,13 @@ def out(tmp_path: Path) -> Path:
     file.write_bytes(b"content")
     write_record(tmp_path, VIDEO, Record("key", fixes=("a",), frames=9, apex=3, score=1.5, sha256=file_sha256(file)))
     return tmp_path
+
+
+def test_other_landmarks_of_a_finder_make_another_key_for_its_videos(monkeypatch: pytest.MonkeyPatch):
+    before = {finder: video_key(VIDEO, Settings(faces=finder)) for finder in ("mediapipe", "dlib")}
+    monkeypatch.setitem(records._FINDERS, "mediapipe", "mediapipe 1")
+    assert video_key(VIDEO, Settings(faces="mediapipe")) != before["mediapipe"]
+    assert video_key(VIDEO, Settings(faces="dlib")) == before["dlib"]
 
 
 def test_record_round_trip(out: Path):
