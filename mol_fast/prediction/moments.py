@@ -21,7 +21,7 @@ from mol_fast.vision.sizes import WINDOW
 from mol_fast.vision.tracking import Track
 from mol_fast.vision.video import FrameSource, Picture, Times, grey
 
-_AHEAD = 4  # frames that are decoded while others are searched, and searched while others are spotted
+_AHEAD = 4  # frames that are decoded and searched while others are spotted
 _REST = 0.15  # seconds after which the landmarks of a face that does not move are found again
 
 
@@ -70,11 +70,11 @@ class _Seen(NamedTuple):
 
 
 def _looks(source: FrameSource, times: Times, track: Track) -> Iterator[tuple[int, _Seen | None]]:
-    """Yield for every frame the number of the shot, and the face if it shows anything new, while others are decoded."""
+    """Yield for every frame the number of the shot, and the face if it shows anything new."""
     shot, last = 0, -np.inf
     landmarks: npt.NDArray[np.float32] | None = None
     place: Matrix | None = None
-    for time, picture in zip(times.tolist(), ahead(source, _AHEAD), strict=True):
+    for time, picture in zip(times.tolist(), source, strict=True):
         frame = grey(picture)
         sight = track.look(frame)
         if sight.shot != shot:

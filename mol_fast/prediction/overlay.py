@@ -1,7 +1,7 @@
 """Draw the annotated video: each frame with landmarks and flow on the face, and class probabilities below."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from mol_fast.vision.write_video import Sound, VideoWriter
 from mol_fast.vision.yuv import Layer, Yuv, planes, size_of, to_yuv
 
 _SMALLEST_SIDE = 320  # smaller frames are enlarged, to make text and points visible
-_AHEAD = 2  # frames that are read while others are drawn, and drawn while others are encoded
+_AHEAD = 4  # frames that are read while others are drawn
 _OPACITY = 0.6  # opacity of flow at full colour
 _SUBPIXEL = 4  # bits
 _LINES = (  # first and last landmark, closed
@@ -64,15 +64,10 @@ def write_annotated(
     frames = ahead(in_yuv(source), _AHEAD)
     first = next(frames)
     annotator = Annotator(prediction.classes, size_of(first), max_flow, _summary(prediction), heat)
-
-    def pictures() -> Iterator[tuple[Yuv, float | None]]:
+    with VideoWriter(path, annotator.size, source.fps, sound) as writer:
         for index, frame in enumerate(chain([first], frames)):
             time = None if source.times is None else source.times[index] - source.times[0]
-            yield annotator.draw(frame, scenes(index)), time
-
-    with VideoWriter(path, annotator.size, source.fps, sound) as writer:
-        for picture, time in ahead(pictures(), _AHEAD):
-            writer.write_yuv(picture, time)
+            writer.write_yuv(annotator.draw(frame, scenes(index)), time)  # the encoder has its own threads
             on_frame()
 
 

@@ -101,25 +101,24 @@ class Spotter:
             raise ValueError(f"landmarks must be (68, 2) and finite, got shape {landmarks.shape}")
         if self._frames and not (time > self._frames[-1][0] and number > self._frames[-1][1]):
             raise ValueError(f"time and number must grow, got {time} and {number} after {self._frames[-1]}")
-        sample = self._tracker.add(frame, landmarks, time)
-        moments = self._take(sample) if sample else []
+        moments = self._take(self._tracker.add(frame, landmarks, time))
         self._frames.append((time, number))
         return moments
 
     def finish(self) -> list[Moment]:
         """Return the moments at the end of the video."""
-        sample = self._tracker.finish()
-        return (self._take(sample) if sample else []) + self._search(np.inf)
+        return self._take(self._tracker.finish()) + self._search(np.inf)
 
-    def _take(self, sample: Sample) -> list[Moment]:
+    def _take(self, samples: list[Sample]) -> list[Moment]:
         moments = []
-        if self._samples and sample.segment != self._samples[-1].segment:
-            moments = self._search(np.inf)
-            self._forget(sample.time)
-        self._samples.append(sample)
-        if sample.time - self._samples[0].time >= _BLOCK + 2 * _MARGIN:
-            moments += self._search(sample.time - _MARGIN)
-            self._forget(self._done - _MARGIN)
+        for sample in samples:
+            if self._samples and sample.segment != self._samples[-1].segment:
+                moments += self._search(np.inf)
+                self._forget(sample.time)
+            self._samples.append(sample)
+            if sample.time - self._samples[0].time >= _BLOCK + 2 * _MARGIN:
+                moments += self._search(sample.time - _MARGIN)
+                self._forget(self._done - _MARGIN)
         return moments
 
     def _forget(self, before: float) -> None:

@@ -5,6 +5,9 @@ renewed every second, and positions go on from there. The motion of the head is 
 move with the skull: shift, scale, roll, and small turns of a head of usual depth. What is left is motion of the face.
 """
 
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +23,7 @@ _PATCH = 0.2  # side of the square over which flow is averaged, in distances of 
 _LOOSE = 0.25  # weight of points of the face in the fit of the head; points of the skull have 1
 _SCALE = 0.06  # pixels; points that are off the fit of the head by more count less
 _ROUNDS = 6
+_THREADS = 2
 _STIFF = np.diag([0, 0, 0, 0, 1e-3, 1e-3])  # turns are 0 where nothing shows them
 
 
@@ -40,55 +44,106 @@ class Sample(NamedTuple):
 
 
 class _Reference(NamedTuple):
-    """The frame that flow starts from, and the sample there."""
+    """The frame that flow starts from."""
 
     frame: npt.NDArray[np.uint8]
     places: Layout
-    sample: Sample
+    time: float
+
+
+class _Due(NamedTuple):
+    """A sample that is being made.
+
+    Attributes:
+        time: in seconds.
+        motion: from the reference, as from `face_motion`; None at the beginning of a segment.
+        distance: of the eyes in the reference, in pixels.
+        renews: the frame is the next reference.
+    """
+
+    time: float
+    motion: Future[tuple[Array, Array]] | None
+    distance: float
+    renews: bool
 
 
 class Tracker:
-    """Follows the regions of one face. Keeps two frames, however long the video is."""
+    """Follows the regions of one face. Keeps a few frames, however long the video is.
+
+    Flows from one reference do not need each other, so two threads compute them. Samples come two frames late.
+    """
 
     def __init__(self) -> None:
-        self._flow = dense_flow()
+        self._threads = ThreadPoolExecutor(_THREADS)
+        self._own = threading.local()  # the flow of each thread
         self._sum = np.zeros((0, 0))
         self._times: list[float] = []
         self._landmarks: npt.NDArray[np.floating] = np.zeros((68, 2))
         self._reference: _Reference | None = None
-        self._last = Sample(-np.inf, -1, np.zeros((len(REGIONS), 2)), np.zeros(6))
+        self._end = -np.inf  # time of the last frame
+        self._due: deque[_Due] = deque()
+        self._start = self._last = Sample(-np.inf, -1, np.zeros((len(REGIONS), 2)), np.zeros(6))
 
-    def add(self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating], time: float) -> Sample | None:
-        """Take the next frame. Returns the sample of the frames before it, once no more belong to it.
+    def add(self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating], time: float) -> list[Sample]:
+        """Take the next frame. Returns samples of frames before it, once no more frames belong to them.
 
         Args:
             frame: uint8 (size, size), grey, aligned.
             landmarks: (68, 2) in pixels of `frame`.
             time: in seconds, later than that of the frame before.
         """
-        sample = self.finish() if self._times and time - self._times[0] > _TOGETHER else None
+        if self._times and time - self._times[0] > _TOGETHER:
+            self._begin_sample()
         self._sum = self._sum + frame if self._times else frame.astype(np.float64)
         self._times.append(time)
         self._landmarks = landmarks
-        return sample
+        return self._made(_THREADS)
 
-    def finish(self) -> Sample | None:
-        """Return the sample of the last frames, or None if there are none."""
-        if not self._times:
-            return None
+    def finish(self) -> list[Sample]:
+        """Return the samples of the last frames."""
+        if self._times:
+            self._begin_sample()
+        return self._made(0)
+
+    def _begin_sample(self) -> None:
+        """Begin the sample of the frames that were added last."""
         frame = np.rint(self._sum / len(self._times)).astype(np.uint8)
         time = float(np.mean(self._times))
         self._times = []
-        if self._reference is None or time - self._last.time > GAP:
-            self._last = Sample(time, self._last.segment + 1, np.zeros((len(REGIONS), 2)), np.zeros(6))
-            self._reference = _Reference(frame, layout(self._landmarks), self._last)
-            return self._last
-        places, start = self._reference.places, self._reference.sample
-        moved, head = face_motion(self._flow.calc(self._reference.frame, frame, None), places)
-        self._last = Sample(time, start.segment, start.positions + moved, start.head + head / places.distance)
-        if time - start.time >= _RENEW:
-            self._reference = _Reference(frame, layout(self._landmarks), self._last)
-        return self._last
+        last = self._reference
+        renews = last is None or time - self._end > GAP or time - last.time >= _RENEW
+        if last is None or time - self._end > GAP:
+            self._due.append(_Due(time, None, 1.0, renews))
+        else:
+            motion = self._threads.submit(self._motion, last.frame, frame, last.places)
+            self._due.append(_Due(time, motion, last.places.distance, renews))
+        self._end = time
+        if renews:
+            self._reference = _Reference(frame, layout(self._landmarks), time)
+
+    def _motion(
+        self, first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], places: Layout
+    ) -> tuple[Array, Array]:
+        """Return the motion of the face between two frames, see `face_motion`."""
+        if not hasattr(self._own, "flow"):
+            self._own.flow = dense_flow()
+        return face_motion(self._own.flow.calc(first, second, None), places)
+
+    def _made(self, most: int) -> list[Sample]:
+        """Wait until at most `most` samples are due, and return the others."""
+        made = []
+        while len(self._due) > most:
+            due = self._due.popleft()
+            if due.motion is None:
+                self._last = Sample(due.time, self._last.segment + 1, np.zeros((len(REGIONS), 2)), np.zeros(6))
+            else:
+                moved, head = due.motion.result()
+                start = self._start
+                self._last = Sample(due.time, start.segment, start.positions + moved, start.head + head / due.distance)
+            if due.renews:
+                self._start = self._last
+            made.append(self._last)
+        return made
 
 
 def dense_flow() -> Any:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of mallopt(3)."""
-_TURN = 0.0005  # seconds
+_TURN = 0.0001  # seconds
 
 
 def keep_memory() -> None:
@@ -32,7 +32,7 @@ def large_imports() -> Iterator[None]:
     """Import much inside the context, beside other threads. What this makes is not searched for garbage, now or later.
 
     Nearly all of it stays, and PyTorch makes half a million objects: each search of them takes a tenth of a second.
-    Other threads get their turn ten times as often as usual: an import hardly ever waits for anything.
+    Other threads get their turn fifty times as often as usual: an import hardly ever waits for anything.
     """
     searched, known, interval = gc.isenabled(), len(sys.modules), sys.getswitchinterval()
     gc.disable()

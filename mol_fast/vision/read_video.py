@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MOST_BROKEN = 0.25  # largest share of packets that cannot be decoded; a file with more is refused
 _RATE_TOLERANCE = 0.01  # largest relative difference of the stored rate and the mean rate of the time stamps
 _FLATTEST = 8  # largest ratio of the sides of a pixel; a larger one is damage
+_ONE_THREAD = 1_000_000  # pixels; smaller frames are decoded faster than anything else is done with them
 _UPRIGHT = (1, 0, 0, 1)
 _BT_601, _NARROW = (2, 5, 6), (0, 1)  # matrix and range of FFmpeg, or not told
 _LISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")  # how files begin that name other files or addresses
@@ -162,7 +163,7 @@ class VideoFile:
     def _packets(self, container: "InputContainer", stream: "VideoStream") -> Iterator[Any]:
         """Yield the packets of a stream; the last is None, also if the file breaks off."""
         self._broke_off = False
-        stream.thread_type = "AUTO"
+        stream.thread_type = "AUTO" if stream.width * stream.height > _ONE_THREAD else "NONE"
         try:
             for packet in container.demux(stream):
                 if packet.size:

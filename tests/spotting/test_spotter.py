@@ -26,21 +26,22 @@ class Written(Tracker):
     apexes: tuple[float, ...] = ()
 
     def __init__(self) -> None:
-        self._sample: Sample | None = None
+        self._samples: list[Sample] = []
         self._segment, self._last = 0, -1.0
 
-    def add(self, frame: np.ndarray, landmarks: np.ndarray, time: float) -> Sample | None:
-        ready = self._sample
+    def add(self, frame: np.ndarray, landmarks: np.ndarray, time: float) -> list[Sample]:
+        ready = self.finish()
         self._segment += time - self._last > 0.4
         self._last = time
         positions = np.random.default_rng(round(1000 * time)).normal(0, 0.0005, (len(REGIONS), 2))
         for apex in self.apexes:
             positions[2:4, 1] -= 0.02 * np.cos(np.pi / 2 * min(abs(time - apex) / 0.2, 1)) ** 2
-        self._sample = Sample(time, self._segment, positions, np.zeros(6))
+        self._samples = [Sample(time, self._segment, positions, np.zeros(6))]
         return ready
 
-    def finish(self) -> Sample | None:
-        return self._sample
+    def finish(self) -> list[Sample]:
+        ready, self._samples = self._samples, []
+        return ready
 
 
 def moments_at(times: np.ndarray) -> Iterator[list[Moment]]:

@@ -7,19 +7,18 @@ from mol_fast.data import LongVideo, generate_long
 from mol_fast.data.embedded.distractions import PITCH, YAW, X, Y, unit_channels
 from mol_fast.data.embedded.timeline import Pulse
 from mol_fast.spotting.regions import EYELIDS, OF_SKULL, REGIONS, layout
-from mol_fast.spotting.tracker import GAP, Sample, Tracker, head_motion
+from mol_fast.spotting.tracker import GAP, Sample, Tracker, dense_flow, face_motion, head_motion
 
 
 def tracked(video: LongVideo) -> list[Sample]:
     tracker = Tracker()
-    samples = [
-        tracker.add(frame, landmarks, time)
-        for chunk in video.chunks()
+    samples = []
+    for chunk in video.chunks():
         for frame, landmarks, time in zip(
             chunk.frames.numpy(), chunk.landmarks.numpy(), chunk.times.tolist(), strict=True
-        )
-    ]
-    return [sample for sample in [*samples, tracker.finish()] if sample]
+        ):
+            samples += tracker.add(frame, landmarks, time)
+    return samples + tracker.finish()
 
 
 def test_a_region_moves_and_the_turning_head_does_not_move_the_others() -> None:
@@ -51,9 +50,29 @@ def test_a_gap_starts_anew() -> None:
     chunk = next(iter(generate_long(0, "still", seconds=0.3).chunks()))
     frame, landmarks = chunk.frames[0].numpy(), chunk.landmarks[0].numpy()
     tracker = Tracker()
-    assert tracker.finish() is None
-    samples = [tracker.add(frame, landmarks, time) for time in (0, 0.1, 0.1 + GAP + 0.01, 1.5)] + [tracker.finish()]
-    assert [sample.segment for sample in samples if sample] == [0, 0, 1, 2]
+    assert tracker.finish() == []
+    given = (0, 0.1, 0.1 + GAP + 0.01, 1.5)
+    samples = [sample for time in given for sample in tracker.add(frame, landmarks, time)] + tracker.finish()
+    assert [(sample.time, sample.segment) for sample in samples] == list(zip(given, [0, 0, 1, 2], strict=True))
+
+
+def test_a_long_video_is_followed_as_one_flow_after_the_other_tells() -> None:
+    """Two threads compute flows, and the reference is renewed: positions are sums of flows between the references."""
+    video = generate_long(3, seconds=1.3)
+    chunks = list(video.chunks())
+    frames, landmarks = (
+        np.concatenate([getattr(chunk, name).numpy() for chunk in chunks]) for name in ("frames", "landmarks")
+    )
+    samples = tracked(video)
+    renewed = next(place for place, sample in enumerate(samples) if sample.time - samples[0].time >= 1)
+    flow = dense_flow()
+    for place in (5, renewed, len(frames) - 1):
+        moved = np.zeros((len(REGIONS), 2))
+        for first in (0, renewed) if place > renewed else (0,):
+            places = layout(landmarks[first])
+            last = renewed if place > renewed and not first else place
+            moved += face_motion(flow.calc(frames[first], frames[last], None), places)[0]
+        assert (samples[place].positions == moved).all()
 
 
 def test_the_head_is_found_although_the_face_moves() -> None:
