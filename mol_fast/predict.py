@@ -21,6 +21,7 @@ from mol_fast.utils.ahead import Begun
 from mol_fast.utils.callable_module import call_module
 from mol_fast.utils.errors import InputsFailed, UserError
 from mol_fast.utils.memory import large_imports
+from mol_fast.utils.processes import leave
 from mol_fast.vision.decoders import quiet_decoders
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import open_finder
@@ -158,4 +159,4 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,10 +1,13 @@
 """Rank and number of processes, from the variables that torchrun sets; signals of child processes."""
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from mol_fast.utils.errors import UserError
 
@@ -46,6 +49,17 @@ def obey_parent() -> None:
 
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=wait, daemon=True).start()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code at once: to take apart what it has imported takes PyTorch 0.2 seconds.
+
+    Threads that still import are not waited for.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _number(name: str, default: int) -> int:

@@ -44,6 +44,12 @@ def test_a_photograph_has_no_moment_and_is_measured_once(
     assert capsys.readouterr().err == "note: the spotter has changed since 1 of 1 videos were measured\n"
 
 
+def test_only_what_code_does_makes_another_version(benchmark_file: ModuleType) -> None:
+    code = "import a\n\n\ndef f(x: int) -> int:\n    'Doc.'\n    import b\n\n    return x + 1  # comment\n"
+    assert benchmark_file.digest([code]) == benchmark_file.digest(["def f(x: int) -> int: return (x + 1)"])
+    assert benchmark_file.digest([code]) != benchmark_file.digest([code.replace("+ 1", "+ 2")])
+
+
 def test_the_table_counts_what_was_measured(benchmark_file: ModuleType) -> None:
     def one(onset: int, offset: int) -> dict[str, object]:
         return {"onset": onset, "offset": offset, "kind": "micro", "apex": None, "label": None}
