@@ -98,11 +98,13 @@ def _check(settings: TrainSettings, videos: list[Video], protocol: Protocol) -> 
     """Check that one model can be trained and started as the options say, before a long work begins."""
     from mol_fast.nn.model import MOL
     from mol_fast.training.fold import make_model
-    from mol_fast.training.folds import check_units, make_folds
+    from mol_fast.training.folds import check_inner, check_units, make_folds
     from mol_fast.training.start import check_start
 
     model = make_model(settings, protocol)
     folds = make_folds(videos, settings)
+    if settings.selection == "inner":
+        check_inner(folds, videos)
     if isinstance(model, MOL):
         if "units" in model.config.tasks:
             check_units(folds, videos)

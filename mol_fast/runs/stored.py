@@ -120,6 +120,9 @@ def _read_config(path: Path) -> RunConfig:
     if not path.is_dir():
         raise UserError(f"there is no folder {path}: give the folder of a run, as runs/NAME")
     config = path / CONFIG
+    if not config.is_file() and holds_models(path):
+        names = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{CONFIG}")))
+        raise UserError(f"{path} holds several runs ({names}): give one of them")
     if not config.is_file():
         raise UserError(f"{path} is not a run, it has no {CONFIG}: give the folder of a run, as runs/NAME")
     check_config(path)

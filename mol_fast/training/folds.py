@@ -96,6 +96,16 @@ def check_units(folds: Sequence[Fold], videos: Sequence[Video]) -> None:
             )
 
 
+def check_inner(folds: Sequence[Fold], videos: Sequence[Video]) -> None:
+    """Check that every fold has training subjects to choose a step on, and others to train on.
+
+    Raises:
+        UserError: a fold has only one training subject.
+    """
+    for fold in folds:
+        inner_subjects(sorted({video.id.person for video in videos if video.interval} - {*fold.subjects}), fold.seed)
+
+
 def split_clips(
     fold: Fold, videos: Sequence[Video], protocol: Protocol, flip: bool = True, crops: int = 1
 ) -> tuple[ClipDataset, ClipDataset]:

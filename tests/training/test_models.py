@@ -55,6 +55,9 @@ def test_one_command_makes_the_table(table: Path) -> None:
 def test_evaluate_makes_the_table_of_the_folder_again(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(["--table", str(table)]) == 0
     assert capsys.readouterr().out == (table / "table.md").read_text()
+    assert evaluate(["--run", str(table)]) == 2
+    sentence = "holds several runs (histograms, majority, mol-without-ccc, ststnet): give one of them"
+    assert sentence in capsys.readouterr().err
 
 
 def test_all_hold_out_the_same_videos(table: Path) -> None:
@@ -183,6 +186,15 @@ def test_two_processes_share_the_folds_of_a_table(
     assert codes == [1]
     assert "1 of 2 models are not finished (ststnet), see above: repeat the command" in capsys.readouterr().err
     assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority", "ststnet"]
+
+
+def test_all_models_are_checked_before_the_first_is_trained(
+    embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--model", "majority,ststnet", "--selection", "inner", "--test-subjects", "s02,s03")
+    assert main(options(embedded_small, tmp_path, *asked)) == 2
+    assert "--selection inner needs two training subjects" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_fails_does_not_stop_the_others(
