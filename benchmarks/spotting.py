@@ -67,20 +67,20 @@ def _does_nothing(node: ast.stmt) -> bool:
 def measure(recording: Recording) -> dict[str, Any]:
     """Spot the moments of a video by both methods. Returns what the table needs."""
     data = recording.read()
+    frames = [
+        (frame, landmarks, float(time_stamp), int(number))
+        for frame, landmarks, number, time_stamp in zip(*(tensor.numpy() for tensor in data[:4]), strict=True)
+    ]
     spotter, baseline = Spotter(), MainDirection()
-    moments, spent = [], [0.0, 0.0]
-    for frame, landmarks, number, time_stamp in zip(*(tensor.numpy() for tensor in data[:4]), strict=True):
-        given = frame, landmarks, float(time_stamp), int(number)
-        started = time.process_time()
+    moments, started = [], time.process_time()
+    for given in frames:
         moments += spotter.add(*given)
-        between = time.process_time()
-        baseline.add(*given)
-        spent[0] += between - started
-        spent[1] += time.process_time() - between
-    started = time.process_time()
     moments += spotter.finish()
-    spent[0] += time.process_time() - started
+    between = time.process_time()
+    for given in frames:
+        baseline.add(*given)
     found = [moment.interval for moment in moments], baseline.finish()
+    spent = between - started, time.process_time() - between
     return {
         "frames": recording.frames,
         "true": [asdict(interval) for interval in recording.intervals],
