@@ -14,7 +14,7 @@ GENERAL = "general"
 """Name of the weights that come with mol-fast, see `mol_fast/pretrained/general.md`."""
 _SHIPPED = (
     Path(__file__).parents[1] / "pretrained" / "general.safetensors",
-    "6a1de1601ed411af7527951b1f2622c5a5a9990d7ffb7499ed2a4bebd6185f59",
+    "06e31e3995b91500b9cdbb68c8e4c56db05f306ce825e58e8e0d48e58446a664",
 )
 """Their file, and its SHA-256."""
 AGAIN = "repeat the train command of their run, which trains the fold again"

@@ -57,12 +57,14 @@ class TrainSettings:
     """Options of the program."""
 
     data: tuple[Path, ...] = ()
-    """Folders of prepared sets, used as one set; embedded and heads are the generated sets. Default: the embedded
-    set."""
+    """Folders of prepared sets, used as one set; embedded and heads are the generated sets, embedded-48 is the embedded
+    set with 48 subjects. Default: the embedded set."""
     test_data: tuple[Path, ...] = ()
-    """Folders of prepared sets whose subjects are all held out, to test across data sets. Not trained on."""
+    """Folders of prepared sets, or names as in --data, whose subjects are all held out, to test across data sets. Not
+    trained on."""
     data_dir: Path | None = None
-    """Folder of the embedded set, which is generated on first use. Default: a folder in the user's cache."""
+    """Folder of the embedded set that DATA names, which is generated on first use. Default: a folder in the user's
+    cache."""
     protocol: str | None = None
     """Protocol that maps labels to classes. Default: the protocol that DATA was prepared for, or embedded-3 for the
     embedded set, or else one class per label."""
@@ -85,12 +87,12 @@ class TrainSettings:
     names, or all, train one run each, OUT/NAME/MODEL, and write their table to OUT/NAME."""
     recipe: Recipe = "default"
     """Set of defaults for the other options; options you give override it. "general" trains the weights that come with
-    mol-fast: --data heads embedded --test-subjects embedded/s11 embedded/s12 --steps 4500 --batch-size 4 --stills 64
-    --landmark-weight 0.6. "released" trains like the code released
-    with the paper: --preset official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant
-    --weight-decay 1e-3 --clip-norm 0 --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test
-    --precision float32 --no-flip --crops 5. mol_fast/training/README.md lists what is not repeated. For frames aligned
-    one by one use prepare --align frame."""
+    mol-fast: --data heads embedded-48 --test-subjects embedded/s11 embedded/s12 --steps 3000 --batch-size 4
+    --stills 64 --landmark-weight 0.6. "released" trains like the code released with the paper: --preset official
+    --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant --weight-decay 1e-3 --clip-norm 0
+    --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test --precision float32 --no-flip
+    --crops 5. mol_fast/training/README.md lists what is not repeated. For frames aligned one by one use prepare --align
+    frame."""
     flip: bool = True
     """Mirror half of the training clips."""
     crops: int = 1
@@ -299,9 +301,9 @@ RECIPES: dict[str, TrainSettings] = {
     "general": replace(
         TrainSettings(),
         recipe="general",
-        data=(Path("heads"), Path("embedded")),
+        data=(Path("heads"), Path("embedded-48")),
         test_subjects=("embedded/s11", "embedded/s12"),
-        steps=4500,
+        steps=3000,
         batch_size=4,
         stills=64,
         landmark_weight=0.6,

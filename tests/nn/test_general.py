@@ -1,5 +1,6 @@
 """The weights that come with mol-fast, by their name "general": a file that stands in for them, then their own."""
 
+import inspect
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from mol_fast import MOL, UserError, flow, landmarks, predict
-from mol_fast.data import PreparedSet
+from mol_fast.data import PreparedSet, generate_long_set
+from mol_fast.demo import example
 from mol_fast.evaluation.score_weights import Weights
 from mol_fast.nn import locate
 from mol_fast.nn.weights import FILE_NAME, GENERAL, find_weights, load_described
@@ -89,8 +91,20 @@ def test_the_shipped_file():
     assert header.spans is not None
 
 
+def test_nobody_whom_other_parts_call_unseen_was_learned():
+    train_subjects = load_described(find_weights("general"))[1].train_subjects
+    assert train_subjects is not None
+    known = {subject.name for subject in train_subjects if subject.source == "embedded"}
+    long_videos = inspect.signature(generate_long_set).parameters["subjects"].default
+    assert known.isdisjoint(f"s{number + 1:02d}" for number in (*long_videos, example.SUBJECT))
+    assert known.isdisjoint(f"s{number:02d}" for number in range(11, 21))  # of benchmarks/attribution.py
+
+
 def test_the_card_is_complete():
     card = locate._SHIPPED[0].with_suffix(".md").read_text(encoding="utf-8")
     assert "FILL" not in card
+    train_subjects = load_described(find_weights("general"))[1].train_subjects
+    assert train_subjects is not None
+    assert f"names all {len(train_subjects)} people" in card
     assert "--recipe general" in card
     assert "Apache-2.0" in card
