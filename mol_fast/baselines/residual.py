@@ -39,9 +39,8 @@ class ResNet3D(Baseline):
         layout.channels_last(self)
 
     def logits(self, *inputs: Tensor) -> Tensor:
-        frames = inputs[0].to(
-            memory_format=torch.channels_last_3d
-        )  # also on a CPU faster: a step takes 0.85 of the time
+        # On a CPU, too, this is faster: a step takes 0.85 of the time.
+        frames = inputs[0].to(memory_format=torch.channels_last_3d)
         features: Tensor = self.blocks(self.stem(frames))
         return self.classifier(features.mean((2, 3, 4)))
 
