@@ -37,7 +37,7 @@ def data_folders(
     """
 
     def folder(path: Path) -> Path:
-        several = re.fullmatch(rf"{EMBEDDED}-([0-9]+)", str(path))
+        several = re.fullmatch(EMBEDDED + "-([0-9]{1,9})", str(path))
         if path.exists() or not (several or str(path) in (EMBEDDED, HEADS)):
             return path
         if str(path) == EMBEDDED:

@@ -234,7 +234,8 @@ def test_a_set_of_more_subjects_has_a_folder_of_its_own(
     for wrong in ("embedded-1", "embedded-1001"):
         with pytest.raises(UserError, match=f"no folder {wrong}: the embedded set has 1 subjects.*from 2 to 1000"):
             data_folders([Path(wrong)])
-    assert data_folders([Path("embedded-x")]) == (Path("embedded-x"),)
+    for name in ("embedded-x", "embedded-" + "9" * 200):
+        assert data_folders([Path(name)]) == (Path(name),)
 
 
 def test_set_goes_to_an_empty_folder(small: list[Path], tmp_path: Path):

@@ -63,14 +63,13 @@ def embedded_set(
     """
     if not SUBJECTS <= subjects <= MOST_SUBJECTS:
         raise ValueError(f"subjects must be from {SUBJECTS} to {MOST_SUBJECTS}, got {subjects}")
-    if subjects == SUBJECTS:
-        folder = Path(data_dir) if data_dir is not None else cache_folder() / EMBEDDED
-        return kept_set(folder, EMBEDDED, VERSION, partial(generate_embedded, on_progress=on_progress))
-    folder = Path(data_dir) if data_dir is not None else cache_folder() / f"{EMBEDDED}-{subjects}"
-    numbers = (*range(SUBJECTS), *range(_FURTHER, _FURTHER + subjects - SUBJECTS))
+    more = subjects - SUBJECTS
+    name = f"{EMBEDDED}-{subjects}" if more else EMBEDDED
+    folder = Path(data_dir) if data_dir is not None else cache_folder() / name
+    numbers = (*range(SUBJECTS), *range(_FURTHER, _FURTHER + more))
     make = partial(generate_embedded, subjects=numbers, on_progress=on_progress)
     found = kept_set(folder, EMBEDDED, VERSION, make)
-    if len(found.subjects) != subjects:
+    if more and len(found.subjects) != subjects:
         raise UserError(f"{folder} holds {len(found.subjects)} subjects, not {subjects}; give another --data-dir")
     return found
 
