@@ -122,7 +122,7 @@ def _train_models(runs: list[_Run], settings: TrainSettings, fabric: "Fabric") -
     path = settings.out / (settings.name or f"models-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     if (path / CONFIG).exists():
         raise UserError(f"{path} is the run of one model: choose another --name for several")
-    markdown, finished = "", set[str]()
+    table, finished = None, set[str]()
     for name, run in zip(settings.model, runs, strict=True):
         started = time.monotonic()
         print(f"model {name}", flush=True)
@@ -136,9 +136,11 @@ def _train_models(runs: list[_Run], settings: TrainSettings, fabric: "Fabric") -
         if stored:
             table = paper_table(stored)
             table.write(path)
-            markdown, finished = table.markdown(), {run.path.name for run in stored}
-    print(markdown, end="")
-    if finished:
+            finished = {run.path.name for run in stored}
+    if table is not None:
+        print(table.markdown(), end="")
+        for note in table.notes:
+            print(f"warning: {note}", file=sys.stderr, flush=True)
         print(f"written to {path}: table.md, table.tex, and a folder for each model", flush=True)
     if missing := [name for name in settings.model if name not in finished]:
         raise FoldsFailed(

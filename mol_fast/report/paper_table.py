@@ -1,7 +1,7 @@
 """A table of several runs for a paper, in Markdown and LaTeX."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class PaperTable:
     Attributes:
         columns: what each column holds.
         rows: name and cells of each run.
-        notes: what forbids a comparison of the rows.
+        notes: what differs between the runs besides the model, so that their rows cannot be compared as they are.
     """
 
     columns: tuple[str, ...]
@@ -61,9 +61,9 @@ class PaperTable:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def write(self, folder: Path) -> None:
-        """Write table.md and table.tex to `folder`."""
-        write_atomic(folder / "table.md", self.markdown())
-        write_atomic(folder / "table.tex", self.latex())
+        """Write table.md and table.tex to `folder`, with the notes: below the table, and as comments of LaTeX."""
+        write_atomic(folder / "table.md", self.markdown() + "".join(f"\n{note}\n" for note in self.notes))
+        write_atomic(folder / "table.tex", "".join(f"% {note}\n" for note in self.notes) + self.latex())
 
     def latex(self) -> str:
         """Return the table as a `tabular` of LaTeX with the rules of the package booktabs."""
@@ -115,9 +115,20 @@ def _notes(runs: Sequence[StoredRun], names: Sequence[str]) -> tuple[str, ...]:
         {video.video for results in run.folds.values() for video in results.evaluation.videos()} for run in runs
     ]
     others = [name for name, videos in zip(names, held_out, strict=True) if videos != held_out[0]]
-    if not others:
-        return ()
-    return (f"{', '.join(others)} held out other videos than {names[0]}: their scores cannot be compared",)
+    notes = [f"{', '.join(others)} held out other videos than {names[0]}: their scores cannot be compared"]
+    seeds = {name: len({fold.seed for fold in run.folds}) for name, run in zip(names, runs, strict=True)}
+    steps = {name: run.about["settings"]["steps"] for name, run in zip(names, runs, strict=True)}
+    # Models that are fitted at once have 0 steps, and tables of predictions do not tell theirs.
+    trained = {name: count for name, count in steps.items() if isinstance(count, int) and count}
+    return (*(notes if others else ()), *_differing("seeds", seeds), *_differing("steps", trained))
+
+
+def _differing(what: str, counts: Mapping[str, int]) -> list[str]:
+    """Return a note that lists the runs with each count, if the counts differ."""
+    groups = {count: [name for name, own in counts.items() if own == count] for count in counts.values()}
+    if len(groups) < 2:
+        return []
+    return [f"not all runs have as many {what}: " + "; ".join(f"{n} for {', '.join(groups[n])}" for n in groups)]
 
 
 def _scores(pooled: PooledResults) -> dict[_Column, list[float]]:

@@ -15,7 +15,12 @@ from mol_fast.utils.names import Subject, VideoId
 
 
 def run(
-    path: str, right: dict[str, int], seeds: int = 1, flow: float | None = None, classes: tuple[str, ...] = ("a", "b")
+    path: str,
+    right: dict[str, int],
+    seeds: int = 1,
+    flow: float | None = None,
+    classes: tuple[str, ...] = ("a", "b"),
+    steps: object = 250,
 ) -> StoredRun:
     """A subject for each source with 4 videos of the first class, of which so many are right; one more every seed."""
     folds = {}
@@ -34,7 +39,7 @@ def run(
                 evaluation.flow = FlowSums(1, 1, flow * 10, 10, 10, 10)
                 evaluation.landmarks = LandmarkSums(12.0, 0, 4)
             folds[Fold.of([Subject(source, "1")], seed)] = FoldResults(evaluation, ())
-    return StoredRun(Path(path), {}, folds, ())
+    return StoredRun(Path(path), {"settings": {"steps": steps}}, folds, ())
 
 
 def test_best_values_are_bold_and_missing_ones_are_said() -> None:
@@ -82,6 +87,19 @@ def test_parts_of_a_composite_have_columns() -> None:
 def test_runs_of_other_videos_are_named() -> None:
     table = paper_table([run("a", {"s": 2}), run("b", {"s": 2}), run("c", {"s": 2, "t": 1})])
     assert table.notes == ("c held out other videos than a: their scores cannot be compared",)
+
+
+def test_other_numbers_of_seeds_and_steps_are_told_in_both_files(tmp_path: Path) -> None:
+    """Models that are fitted at once have no steps, and predictions of other tools do not tell them."""
+    fitted, foreign = run("fitted", {"s": 2}, steps=0), run("foreign", {"s": 2}, steps="unknown")
+    assert paper_table([fitted, foreign, run("a", {"s": 2})]).notes == ()
+    table = paper_table([fitted, foreign, run("a", {"s": 2}, 2), run("b", {"s": 2}, 2, steps=100)])
+    seeds, steps = table.notes
+    assert seeds == "not all runs have as many seeds: 1 for fitted, foreign; 2 for a, b"
+    assert steps == "not all runs have as many steps: 250 for a; 100 for b"
+    table.write(tmp_path)
+    assert (tmp_path / "table.md").read_text() == f"{table.markdown()}\n{seeds}\n\n{steps}\n"
+    assert (tmp_path / "table.tex").read_text() == f"% {seeds}\n% {steps}\n{table.latex()}"
 
 
 def test_runs_that_do_not_fit_are_refused() -> None:

@@ -28,7 +28,7 @@ def make_run(videos: dict[VideoId, int]) -> StoredRun:
             windows = [LabelledWindow(video, label, (1.0, 0.0)) for video, label in videos.items()]
             evaluation.add_windows([window for window in windows if window.video.person == person])
             folds[Fold.of((person,), seed, 2)] = FoldResults(evaluation, ())
-    return StoredRun(Path("run"), {"settings": {}, "model": {}, "sources": ["one", "two"]}, folds, ())
+    return StoredRun(Path("run"), {"settings": {"steps": 1}, "model": {}, "sources": ["one", "two"]}, folds, ())
 
 
 @pytest.fixture
