@@ -22,7 +22,7 @@ from mol_fast.vision.write_video import Sound, VideoWriter
 from mol_fast.vision.yuv import Layer, Yuv, planes, size_of, to_yuv
 
 _SMALLEST_SIDE = 320  # smaller frames are enlarged, to make text and points visible
-_AHEAD = 4  # frames that are read while others are drawn
+_AHEAD = 4  # frames that are read and drawn while others are encoded
 _OPACITY = 0.6  # opacity of flow at full colour
 _SUBPIXEL = 4  # bits
 _LINES = (  # first and last landmark, closed
@@ -61,13 +61,14 @@ def write_annotated(
     Raises:
         UserError: the source cannot be read again, or the file cannot be written.
     """
-    frames = ahead(in_yuv(source), _AHEAD)
+    frames = in_yuv(source)
     first = next(frames)
     annotator = Annotator(prediction.classes, size_of(first), max_flow, _summary(prediction), heat)
+    drawn = (annotator.draw(frame, scenes(index)) for index, frame in enumerate(chain([first], frames)))
     with VideoWriter(path, annotator.size, source.fps, sound) as writer:
-        for index, frame in enumerate(chain([first], frames)):
+        for index, picture in enumerate(ahead(drawn, _AHEAD)):
             time = None if source.times is None else source.times[index] - source.times[0]
-            writer.write_yuv(annotator.draw(frame, scenes(index)), time)  # the encoder has its own threads
+            writer.write_yuv(picture, time)
             on_frame()
 
 
