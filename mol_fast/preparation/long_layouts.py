@@ -3,26 +3,22 @@
 No release was seen with its frames. So a listing names the folders that it expected and found.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mol_fast.data.recordings import Movement
 from mol_fast.preparation import long_sheets
 from mol_fast.preparation.annotated import AnnotatedSet
-from mol_fast.preparation.frame_files import frame_files, is_video, named
+from mol_fast.preparation.frame_files import frame_files, is_video
 from mol_fast.preparation.movements import read_movement, usable
+from mol_fast.preparation.places import COLOUR, Place, no_place, places, preferred
 from mol_fast.preparation.release import Listing, RawRecording, Skipped
 from mol_fast.preparation.sheets import Row, find_sheet
-from mol_fast.utils.errors import UserError
 from mol_fast.utils.names import name_problem
 from mol_fast.vision.sizes import WINDOW
-
-_COLOUR = "color"  # folder of frames inside that of a recording
-_DEEPEST = 8  # levels of folders below the root that are searched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +182,7 @@ def _skipped(layout: LongLayout, row: Row, reason: str) -> Skipped:
 def _name(place: Path) -> str:
     """Return the name of a recording: that of its folder or file, or of the one above."""
     path = place.with_suffix("") if is_video(place) else place
-    return path.parent.name if path.name.lower() == _COLOUR else path.name
+    return path.parent.name if path.name.lower() == COLOUR else path.name
 
 
 def _counted(layout: LongLayout, listing: Listing) -> str:
@@ -201,53 +197,26 @@ def _counted(layout: LongLayout, listing: Listing) -> str:
 
 
 def _places(layout: LongLayout, root: Path, listing: Listing) -> dict[tuple[int, str], Path]:
-    """Return folders of frames, or video files, by (subject number, name); preferred ones, then the first."""
-    if not root.is_dir():
-        raise UserError(f"there is no folder {root}; give the folder of the {layout.name} release with --root")
-    patterns = [re.compile(f"(?:.*/)?{path}", re.IGNORECASE) for path in layout.paths]
-    found: dict[tuple[int, str], tuple[int, bool, str, Path]] = {}
-    others = []
-    above = os.path.basename(os.path.abspath(root))  # the name of a root such as "."
-    for place in _candidates(root):
-        path = Path(above) / place.relative_to(root)
-        text = (path.with_suffix("") if is_video(place) else path).as_posix()
-        rank = next((i for i, pattern in enumerate(patterns) if pattern.fullmatch(text)), None)
-        if rank is None:
+    """Return folders of frames, or video files, by (subject number, name), preferred ones."""
+    found: defaultdict[tuple[int, str], list[tuple[int, Place]]] = defaultdict(list)
+    for place in places(root, layout.name):
+        matches = ((rank, place.match(pattern)) for rank, pattern in enumerate(layout.paths))
+        rank, match = next(((rank, match) for rank, match in matches if match), (0, None))
+        if match is None:
             continue
-        match = patterns[rank].fullmatch(text)
-        assert match is not None
         key = int(match["subject"]), _key(match["name"])
         home = match.groupdict().get("home", match["subject"])
         if int(home) != key[0]:
-            listing.notes.append(f"{path.as_posix()} lies in the folder of subject {home}, taken as of {key[0]}")
-        entry = rank, is_video(place), path.as_posix(), place
-        best = min(found.setdefault(key, entry), entry)
-        if found[key] != entry:
-            others.append(path.as_posix() if best is found[key] else found[key][2])
-        found[key] = best
+            listing.notes.append(f"{place.shown} lies in the folder of subject {home}, taken as of {key[0]}")
+        found[key].append((rank, place))
     if not found:
-        there = named(sorted(path.name for path in root.iterdir()))
-        raise UserError(
-            f"{root} has no folder like {layout.example} (found: {there or 'nothing'}); "
-            f"give the folder of the {layout.name} release with --root"
-        )
+        raise no_place(root, layout.name, layout.example)
     listing.notes.append(f"folders like {layout.example}: {len(found)}")
-    if others:
-        listing.notes.append(f"folders that could be used as well, ignored: {named(others)}")
-    return {key: entry[3] for key, entry in sorted(found.items())}
+    best, notes = preferred(found)
+    listing.notes += notes
+    return {key: place.path for key, place in sorted(best.items())}
 
 
 def _key(name: str) -> str:
     """Return a name as it is compared: without case, and without zeros before numbers."""
     return re.sub(r"(?<!\d)0+(?=\d)", "", name.lower())
-
-
-def _candidates(root: Path) -> Iterator[Path]:
-    """Yield all folders and video files below `root`, without hidden ones."""
-    for text, below, files in os.walk(root.resolve()):
-        place = root / Path(text).relative_to(root.resolve())
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        if len(place.relative_to(root).parts) >= _DEEPEST:
-            below[:] = []
-        yield from (place / name for name in below)
-        yield from (place / name for name in sorted(files) if is_video(place / name))

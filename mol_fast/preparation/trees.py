@@ -4,19 +4,15 @@ No release was seen with its frames. The layouts come from published description
 names the folders that it expected and found.
 """
 
-import os
-import re
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from mol_fast.preparation.annotated import AnnotatedSet, annotated_video
 from mol_fast.preparation.frame_files import named
+from mol_fast.preparation.places import Place, no_place, places, preferred
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.sheets import Row, find_sheet, read_sheet
-from mol_fast.utils.errors import UserError
-
-_DEEPEST = 8  # levels of folders below the root that are searched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +20,8 @@ class TreeLayout(AnnotatedSet):
     """A release whose folders of frames are found by their paths.
 
     Attributes:
-        path: pattern of the end of the path of a folder of frames. Group `name` is that of the sheet. Group `subject`
-            is a number; without it, names are unique in the set.
+        path: pattern of the end of the path of a folder of frames, or of a video file without its suffix. Group `name`
+            is that of the sheet. Group `subject` is a number; without it, names are unique in the set.
         example: such a path, for messages.
         by_onset: one folder may hold several expressions; a video is called NAME_ONSET.
         absent: columns that the sheet does not have.
@@ -93,49 +89,49 @@ def list_tree(layout: TreeLayout, root: Path, sheet: Path | None) -> Listing:
     Raises:
         UserError: there is no folder of frames, or the sheet is missing or lacks a column.
     """
-    found = _frame_folders(layout, root)
+    listing = Listing(layout.source)
+    found = _frames(layout, root, listing)
     path = find_sheet(root, layout.sheets, sheet)
-    listing = Listing(layout.source, notes=[f"folders like {layout.example}: {len(found)}, sheet {path.name}"])
+    listing.notes.insert(0, f"folders like {layout.example}: {len(found)}, sheet {path.name}")
     used = set()
     for row in read_sheet(path, layout.absent):
         subject = "" if row.subject is None else layout.subject.format(row.subject)
         key = next((key for key in ((row.subject, row.name.lower()), (None, row.name.lower())) if key in found), None)
         used.add(key)
-        result = annotated_video(layout, subject, layout.video_name(row), row, found[key] if key else None)
+        frames = found[key].path if key else None
+        result = annotated_video(layout, subject, layout.video_name(row), row, frames)
         if isinstance(result, RawVideo):
             listing.videos.append(result)
         else:
             listing.skipped.append(result)
-    unused = sorted(folder.relative_to(root).as_posix() for key, folder in found.items() if key not in used)
+    unused = sorted(place.below for key, place in found.items() if key not in used)
     if unused:
         listing.notes.append(f"folders of frames without a row in the sheet, {len(unused)}: {named(unused)}")
     listing.settle()
     return listing
 
 
-def _frame_folders(layout: TreeLayout, root: Path) -> dict[tuple[int | None, str], Path]:
-    """Return folders of frames by (subject number or None, lower-case name); the first of several equal ones."""
-    if not root.is_dir():
-        raise UserError(f"there is no folder {root}; give the folder of the {layout.source} release with --root")
-    pattern = re.compile(f"(?:.*/)?{layout.path}", re.IGNORECASE)
-    found: dict[tuple[int | None, str], Path] = {}
-    for folder in _folders(root):
-        if match := pattern.fullmatch(folder.relative_to(root.parent).as_posix()):
-            groups = match.groupdict()
-            subject = int(groups["subject"]) if "subject" in groups else None
-            found.setdefault((subject, groups["name"].lower()), folder)
+def _frames(layout: TreeLayout, root: Path, listing: Listing) -> dict[tuple[int | None, str], Place]:
+    """Return folders of frames and video files by (subject number or None, lower-case name), preferred ones.
+
+    The listing notes those that are not used. Those of macro-expressions never are.
+    """
+    found: defaultdict[tuple[int | None, str], list[tuple[int, Place]]] = defaultdict(list)
+    macro = []
+    for place in places(root, layout.source):
+        match = place.match(layout.path)
+        if match is None:
+            continue
+        if place.is_macro():
+            macro.append(place.shown)
+            continue
+        groups = match.groupdict()
+        subject = int(groups["subject"]) if "subject" in groups else None
+        found[subject, groups["name"].lower()].append((0, place))
     if not found:
-        there = named(sorted(path.name for path in root.iterdir()))
-        raise UserError(
-            f"{root} has no folder like {layout.example} (found: {there or 'nothing'}); "
-            f"give the folder of the {layout.source} release with --root"
-        )
-    return found
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield all folders below `root` in order of their paths, without hidden ones."""
-    for place, below, _ in os.walk(root.resolve()):
-        depth = len(Path(place).relative_to(root.resolve()).parts)
-        below[:] = sorted(name for name in below if not name.startswith(".")) if depth < _DEEPEST else []
-        yield from (root / Path(place).relative_to(root.resolve()) / name for name in below)
+        raise no_place(root, layout.source, layout.example)
+    best, notes = preferred(found)
+    listing.notes += notes
+    if macro:
+        listing.notes.append(f"folders of macro-expressions, ignored, {len(macro)}: {named(macro)}")
+    return best

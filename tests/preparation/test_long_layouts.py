@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harness.fake_long import WRITERS, write_casme_sq, write_tables
+from harness.fake_long import WRITERS, write_casme3_long, write_casme_sq, write_samm_lv, write_tables
 
 from mol_fast.data.recordings import Movement
 from mol_fast.metrics import Interval
@@ -100,6 +100,20 @@ def test_smic_long(tmp_path: Path) -> None:
     assert reasons(listing)["s03_po_02_micro_6"] == "it overlaps the micro movement 3 to 11"
     assert "rows of text in the sheet, ignored: 1" in listing.notes
     assert [item.fps for item in listing.recordings] == [100, 100]
+
+
+def test_raw_frames_of_a_recording_are_preferred(tmp_path: Path) -> None:
+    """Of two folders of one recording the cropped one is ignored; a video file may stand for NAME/color."""
+    root = write_samm_lv(tmp_path / "samm", faces=False)
+    shutil.copytree(root / "SAMM_longvideos/006_1", root / "Cropped/006_1")
+    listing = list_long(LONG_LAYOUTS["samm-lv"], root, None)
+    assert listing.recordings[0].frames[0].parent == root / "SAMM_longvideos/006_1"
+    assert "folders that could be used as well, ignored, 1: samm/Cropped/006_1" in listing.notes
+    root = write_casme3_long(tmp_path / "casme3", faces=False)
+    shutil.rmtree(root / "part_A/spNO.12/a")
+    (root / "part_A/spNO.12/a.avi").write_bytes(b"x")
+    film = list_long(LONG_LAYOUTS["casme3-long"], root, None).recordings[1]
+    assert (film.name, film.frames) == ("a", (root / "part_A/spNO.12/a.avi",))
 
 
 def test_another_tree_and_another_workbook_are_one_sentence(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from mol_fast.data.counts import count
 from mol_fast.preparation.layouts import CASME, list_with_sheet
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.sheets import read_sheet
-from mol_fast.preparation.trees import CASME3, CASME3_C, DFME, FDME, MMEW, list_tree
+from mol_fast.preparation.trees import CASME3, CASME3_C, DFME, FDME, MMEW, TreeLayout, list_tree
 from mol_fast.preparation.whole_set import make_plan
 from mol_fast.prepare import main
 from mol_fast.utils.errors import UserError
@@ -124,18 +124,84 @@ def test_part_c_of_casme3(tmp_path: Path) -> None:
     assert [PROTOCOLS["cross-3"].class_of(video) for video in listing.videos] == [0, 1, None]
 
 
+MMEW_HEADER = ("Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Action Units", "Estimated Emotion")
+
+
+def write_mmew_sheet(root: Path, *names: str) -> None:
+    write_sheet(root / "MMEW_Micro_Exp.xlsx", MMEW_HEADER, [(3, name, 1, 5, 12, "12", "happiness") for name in names])
+
+
+def write_dfme_sheet(root: Path, *names: str, fps: str = "500") -> None:
+    header = "Subject,Filename,OnsetFrame,ApexFrame,OffsetFrame,Emotion,Fps"
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "DFME_train.csv").write_text("\n".join([header, *(f"3,{name},1,4,9,fear,{fps}" for name in names)]))
+
+
+def test_frames_of_macro_expressions_are_never_those_of_a_micro_expression(tmp_path: Path) -> None:
+    write_mmew_sheet(tmp_path, "S03-01-002", "S03-01-004")
+    for place in ("Macro_Expression/happiness/S03-01-002", "Micro_Expression/happiness/S03-01-002"):
+        frames(tmp_path / place, range(1, 13))
+    frames(tmp_path / "Macro_Expression/happiness/S03-01-004", range(1, 13))
+    listing = list_tree(MMEW, tmp_path, None)
+    (video,) = listing.videos
+    assert video.frames[0] == tmp_path / "Micro_Expression/happiness/S03-01-002/1.jpg"
+    assert "there is no folder of frames, and no video file, for S03-01-004" in reasons(listing)["S03-01-004"]
+    (note,) = listing.notes[1:]
+    macro = ", ".join(f"{tmp_path.name}/Macro_Expression/happiness/S03-01-00{number}" for number in (2, 4))
+    assert note == f"folders of macro-expressions, ignored, 2: {macro}"
+
+
+def test_raw_frames_are_preferred_and_an_empty_folder_comes_last(tmp_path: Path) -> None:
+    root = tmp_path / "DFME"
+    names = [f"sub0003_0{number}" for number in (1, 2, 3)]
+    write_dfme_sheet(root, *names)
+    frames(root / "cropped/sub0003_01", range(1, 10))
+    frames(root / "train/sub0003_01", range(1, 10))
+    frames(root / "a_sample/sub0003_02", range(1, 10))
+    frames(root / "raw/set1/sub0003_02", range(1, 10))
+    frames(root / "train/sub0003_03/sub0003_03", range(1, 10))  # unpacked into a folder of its own name
+    listing = list_tree(DFME, root, None)
+    homes = [video.frames[0].parent.relative_to(root).as_posix() for video in listing.videos]
+    assert homes == ["train/sub0003_01", "raw/set1/sub0003_02", "train/sub0003_03/sub0003_03"]
+    others = "DFME/a_sample/sub0003_02, DFME/cropped/sub0003_01, DFME/train/sub0003_03"
+    assert listing.notes[1:] == [f"folders that could be used as well, ignored, 3: {others}"]
+
+
+def test_a_video_file_may_stand_for_a_folder(tmp_path: Path) -> None:
+    """A folder of the same name is used rather than the file."""
+    root = tmp_path / "DFME"
+    write_dfme_sheet(root, "sub0003_01", "sub0003_02")
+    frames(root / "train/sub0003_01", range(1, 10))
+    for name in ("sub0003_01.mp4", "sub0003_02.avi"):
+        (root / "train" / name).write_bytes(b"x")
+    first, second = list_tree(DFME, root, None).videos
+    assert (first.frames[0].name, first.numbers) == ("1.jpg", None)
+    assert (second.frames, second.numbers, second.fps) == ((root / "train/sub0003_02.avi",), (1, 9), 500)
+
+
+@pytest.mark.parametrize(
+    ("layout", "film"),
+    [
+        (CASME3, "part_A/spNO.1/a.mp4"),
+        (CASME3, "part_A/spNO.1/a/color.avi"),
+        (CASME3_C, "part_C/01/2.avi"),
+        (MMEW, "S03/happiness/S03-01-002.avi"),
+        (FDME, "gray_micro/05/clip_2.mp4"),
+    ],
+)
+def test_video_files_of_every_tree(layout: TreeLayout, film: str, tmp_path: Path) -> None:
+    names = {CASME3: (1, "a"), CASME3_C: (1, 2), MMEW: (3, "S03-01-002"), FDME: (5, "clip_2")}
+    header = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "emotion")
+    write_sheet(tmp_path / "sheet.xlsx", header, [(*names[layout], 3, 6, 14, "4", "disgust")])
+    (tmp_path / film).parent.mkdir(parents=True)
+    (tmp_path / film).write_bytes(b"x")
+    (video,) = list_tree(layout, tmp_path, tmp_path / "sheet.xlsx").videos
+    assert (video.frames, video.numbers, video.apex) == ((tmp_path / film,), (3, 14), 3)
+
+
 @pytest.mark.parametrize("home", ["S03/happiness", "Micro_Expression/happiness"])
 def test_mmew(tmp_path: Path, home: str) -> None:
-    header = (
-        "Subject",
-        "Filename",
-        "OnsetFrame",
-        "ApexFrame",
-        "OffsetFrame",
-        "Action Units",
-        "Estimated Emotion",
-        "remarks",
-    )
+    header = (*MMEW_HEADER, "remarks")
     rows = [
         ("S03", "S03-01-002", 1, 5, 12, "12", "happiness", None),
         ("S03", "S03-01-003", 1, None, None, "", "fear", ""),
