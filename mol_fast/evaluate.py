@@ -208,19 +208,15 @@ def _table(settings: Options) -> None:
     from mol_fast.report.paper_table import paper_table
 
     paths, problems = _every_run(settings.table, settings.partial)
-    runs = _read_runs(paths, settings.partial)
-    table = paper_table(runs)
+    left_out = [f"{problem}; the table is without it" for problem in problems]
+    table = paper_table(_read_runs(paths, settings.partial), left_out)
     if settings.out is not None:
-        _open_out(
-            settings.out,
-            {"table": [str(run.path) for run in runs]},
-            {"table": [str(run.path.resolve()) for run in runs]},
-        )
+        given = {"table": [str(path) for path in settings.table]}
+        _open_out(settings.out, given, {"table": [str(path.resolve()) for path in settings.table]})
         table.write(settings.out)
     print(table.markdown(), end="")
-    left_out = (f"{problem}; the table is without it" for problem in problems)
-    for warning in (*table.notes, *(text for run in runs for text in run.warnings), *left_out):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    for note in table.notes:
+        print(f"warning: {note}", file=sys.stderr, flush=True)
     if settings.out is not None:
         print(f"written to {settings.out}: table.md, table.tex", flush=True)
 

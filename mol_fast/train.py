@@ -4,6 +4,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from mol_fast.runs.folder import Fold
+    from mol_fast.runs.stored import StoredRun
     from mol_fast.training.step import StepRecord
 
 
@@ -93,6 +95,32 @@ class _Run:
     folds: list["Fold"]
     model: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.settings.model[0]
+
+    def about(self, fabric: "Fabric") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the content of config.json, and what a resumed run must share."""
+        from mol_fast.utils.environment import environment
+
+        about = {
+            "settings": asdict(self.settings),
+            "model": self.model,
+            "sources": sources(self.videos),
+            "folds": msgspec.to_builtins(self.folds),
+            "environment": environment(fabric.device),
+        }
+        identity = {
+            **self.settings.identity(),
+            "precision": fabric_precision(fabric),
+            "protocol": self.protocol.name,
+            "videos": len(self.videos),
+            "subjects": list(label_subjects(video.id.person for video in self.videos).values()),
+            "labels": fingerprint(self.videos, "units" in self.settings.tasks),
+        }
+        return about, identity
+
 
 def _check(settings: TrainSettings, videos: list[Video], protocol: Protocol) -> _Run:
     """Check that one model can be trained and started as the options say, before a long work begins."""
@@ -116,27 +144,29 @@ def _check(settings: TrainSettings, videos: list[Video], protocol: Protocol) -> 
 def _train_models(runs: list[_Run], settings: TrainSettings, fabric: "Fabric") -> None:
     """Train each model as a run of its own in OUT/NAME, and write the table of all finished runs there."""
     from mol_fast.report.paper_table import paper_table
-    from mol_fast.runs.folder import CONFIG
-    from mol_fast.runs.stored import read_models
+    from mol_fast.runs.folder import CONFIG, open_run
 
     path = settings.out / (settings.name or f"models-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     if (path / CONFIG).exists():
         raise UserError(f"{path} is the run of one model: choose another --name for several")
+    for run in runs:  # before a long work begins
+        if (path / run.name / CONFIG).exists():
+            open_run(path / run.name, *run.about(fabric))
     table, finished = None, set[str]()
-    for name, run in zip(settings.model, runs, strict=True):
+    for run in runs:
         started = time.monotonic()
-        print(f"model {name}", flush=True)
+        print(f"model {run.name}", flush=True)
         try:
             _train_model(run, fabric, path)
         except Unfinished as error:
-            print(f"warning: model {name} is not finished: {error}", file=sys.stderr, flush=True)
+            print(f"warning: model {run.name} is not finished: {error}", file=sys.stderr, flush=True)
         else:
-            print(f"model {name} took {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-        stored, _ = read_models(path, MODELS)
+            print(f"model {run.name} took {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+        stored, left_out = _comparable(path, [run.name for run in runs])
         if stored:
-            table = paper_table(stored)
+            table = paper_table(stored, left_out)
             table.write(path)
-            finished = {run.path.name for run in stored}
+            finished = {one.path.name for one in stored}
     if table is not None:
         print(table.markdown(), end="")
         for note in table.notes:
@@ -149,34 +179,36 @@ def _train_models(runs: list[_Run], settings: TrainSettings, fabric: "Fabric") -
         )
 
 
+def _comparable(path: Path, own: Sequence[str]) -> tuple[list["StoredRun"], list[str]]:
+    """Return the finished runs in a folder of several models, and why some cannot be compared with `own` ones."""
+    from mol_fast.report.paper_table import paper_table
+    from mol_fast.runs.stored import read_models
+
+    stored, _ = read_models(path, MODELS)
+    mine = next((run for run in stored if run.path.name in own), None)
+    kept, left_out = [], []
+    for run in stored if mine else ():
+        try:
+            paper_table([mine, run] if run is not mine else [run])
+        except UserError as error:
+            left_out.append(f"{error}; the table is without {run.path.name}")
+        else:
+            kept.append(run)
+    return kept, left_out
+
+
 def _train_model(run: _Run, fabric: "Fabric", models: Path | None = None) -> None:
     """Train one model on all folds and score it, in OUT/NAME, or in a folder of several `models`."""
     from mol_fast.runs.folder import open_run
-    from mol_fast.utils.environment import environment
 
     settings, videos, protocol, folds = run.settings, run.videos, run.protocol, run.folds
-    subjects = list(label_subjects(video.id.person for video in videos).values())
     started = datetime.now().astimezone()
-    path = models / settings.model[0] if models else settings.out / (settings.name or _name(videos, started))
-    about = {
-        "settings": asdict(settings),
-        "model": run.model,
-        "sources": sources(videos),
-        "folds": msgspec.to_builtins(folds),
-        "environment": environment(fabric.device),
-    }
-    identity = {
-        **settings.identity(),
-        "precision": fabric_precision(fabric),
-        "protocol": protocol.name,
-        "videos": len(videos),
-        "subjects": subjects,
-        "labels": fingerprint(videos, "units" in settings.tasks),
-    }
+    path = models / run.name if models else settings.out / (settings.name or _name(videos, started))
+    about, identity = run.about(fabric)
     first_alone(fabric, lambda: open_run(path, about, identity))
     if fabric.is_global_zero:
         trainings = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
-        print(f"{len(videos)} videos of {len(subjects)} subjects, {trainings}, in {path}", flush=True)
+        print(f"{len(videos)} videos of {len(identity['subjects'])} subjects, {trainings}, in {path}", flush=True)
     meeting = Meeting(settings)
     own, resume = own_share(folds, settings), f"resume with the same command and --name {(models or path).name}"
     failed = meeting.gather(_run_folds(own, videos, protocol, settings, fabric, path, resume))

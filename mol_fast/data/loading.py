@@ -115,13 +115,13 @@ def check_flow(videos: Sequence[Video], reader: str) -> None:
         reader: what reads the flow, for the message.
 
     Raises:
-        UserError: the flow of every video is zero everywhere.
+        UserError: the flow of every video of a source is zero everywhere.
     """
-    if not any(bool(video.read().flow.any()) for video in videos):
-        raise UserError(
-            f"{', '.join(sources(videos))} has no flow, it is zero in every video, and {reader} reads flow: prepare "
-            "the set with flow"
-        )
+    for source in sources(videos):
+        if not any(bool(video.read().flow.any()) for video in videos if video.source == source):
+            raise UserError(
+                f"{source} has no flow, it is zero in every video, and {reader} reads flow: prepare the set with flow"
+            )
 
 
 def sources(videos: Iterable[Video]) -> list[str]:

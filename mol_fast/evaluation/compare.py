@@ -3,7 +3,6 @@
 Both runs are scored without the same subject in turn; `mol_fast.metrics.jackknife` explains the interval.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,19 +31,19 @@ class Difference:
     Attributes:
         a, b: scores of the runs, means over seeds.
         difference: b - a.
-        low, high: ends of the 95 % interval of the difference.
+        low, high: ends of the 95 % interval of the difference; None if it cannot be told.
     """
 
     a: float
     b: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def contains_zero(self) -> bool:
-        """True if the interval contains zero."""
-        return self.low <= _ZERO and self.high >= -_ZERO
+        """True if the interval contains zero, or cannot be told."""
+        return self.low is None or self.high is None or (self.low <= _ZERO and self.high >= -_ZERO)
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _differences(a: _Sums, b: _Sums, sources: Sequence[str]) -> dict[str, Differ
 
 
 def _difference(a: Array, b: Array, sources: Sequence[str]) -> Difference:
-    low, high = interval(b - a, sources, "difference") or (math.nan, math.nan)
+    low, high = interval(b - a, sources, "difference") or (None, None)
     return Difference(float(a[0]), float(b[0]), float(b[0] - a[0]), low, high)
 
 

@@ -23,6 +23,8 @@ FEW = 6
 """Fewest subjects that can show a difference: n subjects all agree by chance with probability 2 / 2^n, above 5 %
 for fewer."""
 
+_ROUNDING = 1e-12
+
 Array = npt.NDArray[np.float64]
 Scale = Literal["difference", "ratio", "positive"]
 """What a score is: a difference, which may have any value; a ratio from 0 to 1; or positive, as errors are."""
@@ -52,8 +54,9 @@ def standard_error(values: Array, strata: Sequence[Hashable]) -> tuple[float, fl
 def interval(values: Array, strata: Sequence[Hashable], scale: Scale) -> tuple[float, float] | None:
     """Return the ends of the 95 % interval of a score, or None if it cannot be told.
 
-    It cannot for fewer than two subjects, for values that are not finite, nor for a ratio of 0 or 1, or an error of 0:
-    such a score tells nothing about its spread.
+    It cannot for fewer than two subjects, nor for values that are not finite. Neither can it where the score tells
+    nothing about its spread: a ratio of 0 or 1, an error of 0, and a score that is the same without any one subject.
+    Two runs that are equal on all subjects have the interval from 0 to 0.
 
     Args:
         values: see `standard_error`.
@@ -66,6 +69,8 @@ def interval(values: Array, strata: Sequence[Hashable], scale: Scale) -> tuple[f
 
     score = float(values[0])
     error, freedom = standard_error(values, strata)
+    if error <= _ROUNDING and not (scale == "difference" and abs(score) <= _ROUNDING):
+        return None
     reach = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
     if scale == "difference":
         return score - reach, score + reach

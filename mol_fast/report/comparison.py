@@ -95,10 +95,12 @@ _METHOD = (
 
 
 def _cells(item: Difference, few: bool) -> tuple[str, ...]:
+    scores = f"{item.a:.4f}", f"{item.b:.4f}", f"{item.difference:+.4f}"
+    if item.low is None or item.high is None:
+        return *scores, "n/a", "too few subjects" if few else "every subject agrees: no interval can be told"
     verdict = "contains zero: no difference shown" if item.contains_zero else "does not contain zero"
     verdict = "too few subjects" if few and not item.contains_zero else verdict
-    interval = f"{item.low:+.4f} to {item.high:+.4f}"
-    return f"{item.a:.4f}", f"{item.b:.4f}", f"{item.difference:+.4f}", interval, verdict
+    return *scores, f"{item.low:+.4f} to {item.high:+.4f}", verdict
 
 
 def _text(value: object) -> str:

@@ -1,15 +1,17 @@
 """A table of several runs for a paper, in Markdown and LaTeX."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mol_fast.report.spread import spread
+from mol_fast.report.table_notes import notes_on
 from mol_fast.runs.pooled import PooledResults
 from mol_fast.runs.stored import StoredRun
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import write_atomic
+from mol_fast.utils.names import VideoId
 
 _NONE = "n/a"
 _SCORES = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
@@ -80,11 +82,15 @@ class PaperTable:
         return "".join(parts)
 
 
-def paper_table(runs: Sequence[StoredRun]) -> PaperTable:
+def paper_table(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> PaperTable:
     """Return UF1, UAR and accuracy of each run, of all videos and of each source, and its errors of flow and landmarks.
 
+    Args:
+        runs: the runs.
+        notes: further notes.
+
     Raises:
-        UserError: the runs have different classes, or a run is given twice.
+        UserError: the runs have different classes, or different labels of a video, or a run is given twice.
     """
     for run in runs[1:]:
         if run.classes != runs[0].classes:
@@ -95,6 +101,7 @@ def paper_table(runs: Sequence[StoredRun]) -> PaperTable:
     paths = [run.path.resolve() for run in runs]
     if len(set(paths)) < len(paths):
         raise UserError("a run is given twice: give every run once")
+    _check_labels(runs)
     scores = [_scores(PooledResults(run.folds)) for run in runs]
     columns = sorted({column for row in scores for column in row}, key=_place)
     table = [[row.get(column, []) for column in columns] for row in scores]
@@ -107,28 +114,23 @@ def paper_table(runs: Sequence[StoredRun]) -> PaperTable:
         for index, row in enumerate(table)
     ]
     names = _names(runs)
-    return PaperTable(_titles(columns), tuple(zip(names, rows, strict=True)), _notes(runs, names))
+    every_note = *notes_on(dict(zip(names, runs, strict=True))), *notes
+    return PaperTable(_titles(columns), tuple(zip(names, rows, strict=True)), every_note)
 
 
-def _notes(runs: Sequence[StoredRun], names: Sequence[str]) -> tuple[str, ...]:
-    held_out = [
-        {video.video for results in run.folds.values() for video in results.evaluation.videos()} for run in runs
-    ]
-    others = [name for name, videos in zip(names, held_out, strict=True) if videos != held_out[0]]
-    notes = [f"{', '.join(others)} held out other videos than {names[0]}: their scores cannot be compared"]
-    seeds = {name: len({fold.seed for fold in run.folds}) for name, run in zip(names, runs, strict=True)}
-    steps = {name: run.about["settings"]["steps"] for name, run in zip(names, runs, strict=True)}
-    # Models that are fitted at once have 0 steps, and tables of predictions do not tell theirs.
-    trained = {name: count for name, count in steps.items() if isinstance(count, int) and count}
-    return (*(notes if others else ()), *_differing("seeds", seeds), *_differing("steps", trained))
-
-
-def _differing(what: str, counts: Mapping[str, int]) -> list[str]:
-    """Return a note that lists the runs with each count, if the counts differ."""
-    groups = {count: [name for name, own in counts.items() if own == count] for count in counts.values()}
-    if len(groups) < 2:
-        return []
-    return [f"not all runs have as many {what}: " + "; ".join(f"{n} for {', '.join(groups[n])}" for n in groups)]
+def _check_labels(runs: Sequence[StoredRun]) -> None:
+    """Raise UserError if two runs tell different classes of a video."""
+    told: dict[VideoId, tuple[int, StoredRun]] = {}
+    for run in runs:
+        for results in run.folds.values():
+            for video in results.evaluation.videos():
+                label, first = told.setdefault(video.video, (video.label, run))
+                if video.label != label:
+                    raise UserError(
+                        f"the runs have different data: of video {video.video.name} of subject "
+                        f"{video.video.subject}, {first.path} says {run.classes[label]} and {run.path} says "
+                        f"{run.classes[video.label]}"
+                    )
 
 
 def _scores(pooled: PooledResults) -> dict[_Column, list[float]]:

@@ -93,8 +93,10 @@ def test_errors_are_pooled_over_pixels() -> None:
     a, b = random_run("a", 0.5, 8), random_run("b", 0.9, 8)
     score = compare_runs(a, b).scores["end_point_error_moving"]
     assert (score.a, score.b) == pytest.approx((0.75, 0.55))
-    assert (score.low, score.high) == pytest.approx((-0.2, -0.2))
-    assert not score.contains_zero
+    assert (score.low, score.high) == (None, None), "every subject differs by the same"
+    assert score.contains_zero
+    cells = next(row for row in score_rows(compare_runs(a, b)) if row[1] == "0.7500")
+    assert cells[3:] == ("-0.2000", "n/a", "every subject agrees: no interval can be told")
 
 
 def test_a_run_does_not_differ_from_itself() -> None:
@@ -169,7 +171,7 @@ def test_few_subjects_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     a = made_up("a", {f"s{n}-seed0": fold({f"s{n}/v": (n % 3, (n + 1) % 3)}) for n in range(4)})
     b = made_up("b", {f"s{n}-seed0": fold({f"s{n}/v": (n % 3, n % 3)}) for n in range(4)})
     found = compare_runs(a, b)
-    assert not found.scores["accuracy"].contains_zero
+    assert found.scores["accuracy"].low is None, "all of them agree"
     assert score_rows(found)[0][-1] == "too few subjects"
     print_comparison(found, a, b)
     assert "4 subjects are too few" in capsys.readouterr().out

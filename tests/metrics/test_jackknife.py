@@ -58,6 +58,11 @@ def test_what_has_no_interval(scale) -> None:
     if scale != "difference":
         assert interval(np.array([0.0, 0.0, 0.0]), "aa", scale) is None
     assert interval(np.array([1.0, 1.0, 1.0]), "aa", "ratio") is None
+    assert interval(np.array([0.5, 0.5, 0.5]), "aa", scale) is None, "as of the majority class"
+
+
+def test_runs_that_are_equal_everywhere_have_an_interval_without_width() -> None:
+    assert interval(np.zeros(7), "aaaaaa", "difference") == (0, 0)
 
 
 def test_ends_of_wide_intervals_stay_inside() -> None:

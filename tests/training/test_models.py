@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,38 @@ def test_a_table_grows_model_by_model(
     assert "ststnet can be scored (not finished: s02+s03-seed0): finish it with its train command; the" in printed.err
     assert main(asked) == 0
     assert rows((tmp_path / "run" / "table.md").read_text()) == ["majority", "ststnet"]
+
+
+def test_evaluate_writes_a_table_again_when_more_is_finished(table: Path, tmp_path: Path) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    for finished in ("majority", "ststnet"):
+        shutil.copytree(table / finished, runs / finished)
+        assert evaluate(["--table", str(runs), "--out", str(out)]) == 0
+    assert rows((out / "table.md").read_text()) == ["majority", "ststnet"]
+
+
+def test_a_run_of_another_configuration_is_found_before_any_training(
+    table: Path, embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(table / "ststnet", tmp_path / "run" / "ststnet")
+    asked = ("--model", "majority,ststnet", "--folds", "all", "--steps", "1", "--tasks", "mer", "--lr", "0.5")
+    assert main(options(embedded_small, tmp_path, *asked)) == 2
+    assert "is a run of another configuration (lr is 0.001 there and 0.5 here)" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "majority").exists()
+
+
+def test_a_run_that_does_not_fit_is_left_out_of_the_table(
+    table: Path, embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    five = options(
+        embedded_small, tmp_path / "run", "--model", "majority", "--protocol", "embedded-5", "--folds", "all"
+    )
+    assert main([*five[: five.index("--name")], "--name", "five", *five[five.index("--name") + 2 :]]) == 0
+    assert main(options(embedded_small, tmp_path, "--model", "majority,histograms", "--folds", "all")) == 0
+    written = (tmp_path / "run" / "table.md").read_text()
+    assert [row for row in rows(written) if row][:2] == ["majority", "histograms"]
+    assert "the table is without five" in written
+    assert "the table is without five" in capsys.readouterr().err
 
 
 def test_two_processes_share_the_folds_of_a_table(
