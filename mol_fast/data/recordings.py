@@ -35,7 +35,7 @@ from mol_fast.utils.sealed import DamagedFile, unpack, write_in_pieces
 from mol_fast.utils.tables import csv_table, read_csv_table
 from mol_fast.utils.user_tables import user_path
 from mol_fast.vision.align import chained, inverse, transform, warp
-from mol_fast.vision.sizes import FRAME, WINDOW
+from mol_fast.vision.sizes import FRAME, WINDOW, widened
 
 FORMAT = 1
 FILES = ("recordings.csv", "intervals.csv")
@@ -63,9 +63,7 @@ class RecordingData(NamedTuple):
         """
         numbers = self.numbers.numpy()
         first, last = int(np.searchsorted(numbers, onset)), int(np.searchsorted(numbers, offset, "right"))
-        missing = max(0, WINDOW - (last - first))
-        first = max(0, min(first - missing // 2, len(numbers) - WINDOW))
-        return slice(first, max(last, first + WINDOW))
+        return widened(first, last, len(numbers))
 
     def clip(self, rows: slice | list[int]) -> tuple[Tensor, Tensor]:
         """Return frames (n, 144, 144) and landmarks (n, 68, 2) of some rows, all in the alignment of the first one."""

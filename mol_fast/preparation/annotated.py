@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mol_fast.preparation.frame_files import cut, frame_files, is_video, too_few
-from mol_fast.preparation.release import RawVideo, Skipped, normalised_label
+from mol_fast.preparation.frame_files import SHORT, FrameFiles, cut, frame_files, is_video, too_few, widened_text
+from mol_fast.preparation.release import Beside, RawVideo, Skipped, normalised_label
 from mol_fast.preparation.sheets import Row
-from mol_fast.vision.sizes import WINDOW
+from mol_fast.vision.sizes import WINDOW, widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ def annotated_video(
 ) -> RawVideo | Skipped:
     """Return the video of a row of the sheet, or the reason to skip it.
 
+    An offset of 0 was not annotated: the apex is taken. A clip of fewer than 8 frames is widened to 8; one in a video
+    file is when it is read.
+
     Args:
         release: the release.
         subject, name: as stored in the set.
@@ -47,44 +50,53 @@ def annotated_video(
     if not (subject and row.name and label):
         what = "subject" if not subject else "file name" if not row.name else "emotion"
         return skipped(f"there is no {what}")
-    if row.onset is None or row.offset is None:
-        return skipped(f"there is no {'onset' if row.onset is None else 'offset'} frame")
-    if row.onset > row.offset:
-        return skipped(f"its onset, {row.onset}, is after its offset, {row.offset}")
+    onset, offset = row.onset, row.end
+    if onset is None or offset is None:
+        return skipped(f"there is no {'onset' if onset is None else 'offset'} frame")
+    if onset > offset:
+        return skipped(f"its onset, {onset}, is after its offset, {offset}")
+    if offset != row.offset:
+        fixes += (f"offset is 0, the apex, {row.apex}, is taken",)
     if folder is None:
         return skipped(f"there is no folder of frames, and no video file, for {row.name} of subject {subject}")
+    fps, units = row.fps or release.fps, row.action_units
     if is_video(folder):
-        if row.onset == 0:
+        if onset == 0:
             return skipped("its onset is 0, but the frames of a video file count from 1")
-        return _video_file(release, subject, name, row, label, fixes, folder)
+        apex = None if row.apex is None or not onset <= row.apex <= offset else row.apex - onset
+        if apex is None:
+            fixes += (f"apex is {row.apex_text or 'empty'!r}, taken as not annotated",)
+        return RawVideo(
+            subject, name, label, release.source, (folder,), apex, fixes, fps, (onset, offset), action_units=units
+        )
     found = frame_files(folder)
-    reason = too_few(found, row.onset, row.offset)
-    if reason is not None and (subject, name) not in release.incomplete:
+    frames, apex, cut_fixes = cut(found, onset, offset, row.apex)
+    reason = too_few(found, onset, offset)
+    if reason is not None and not (frames and (subject, name) in release.incomplete):
         return skipped(reason)
-    frames, apex, cut_fixes = cut(found, row.onset, row.offset, row.apex)
+    if len(found.files) < WINDOW:
+        return skipped(f"{len(found.files)} frames in its folder, at least {WINDOW} are needed")
     if row.apex is None:
         cut_fixes.append(f"apex is {row.apex_text or 'empty'!r}, taken as not annotated")
-    if len(frames) < WINDOW:
-        return skipped(f"{len(frames)} frames from onset to offset, at least {WINDOW} are needed")
+    beside: Beside = ((), ())
+    if len(frames) < SHORT:
+        frames, apex, beside, wider = _widened(found, frames, apex)
+        cut_fixes += wider
     fixes = (*fixes, *found.fixes, *cut_fixes)
-    fps, units = row.fps or release.fps, row.action_units
-    return RawVideo(subject, name, label, release.source, frames, apex, fixes, fps, action_units=units)
+    return RawVideo(subject, name, label, release.source, frames, apex, fixes, fps, action_units=units, beside=beside)
 
 
-def _video_file(
-    release: AnnotatedSet, subject: str, name: str, row: Row, label: str, fixes: tuple[str, ...], file: Path
-) -> RawVideo | Skipped:
-    """Return the video of a row of the sheet whose frames are in a video file."""
-    assert row.onset is not None
-    assert row.offset is not None
-    count = row.offset - row.onset + 1
-    if count < WINDOW:
-        reason = f"{count} frames from onset to offset, at least {WINDOW} are needed (row {row.line} of the sheet)"
-        return Skipped(subject, name, label, reason)
-    apex = None if row.apex is None else row.apex - row.onset
-    if apex is None or not 0 <= apex < count:
-        apex = None
-        fixes += (f"apex is {row.apex_text or 'empty'!r}, taken as not annotated",)
-    numbers = row.onset, row.offset
-    fps, units = row.fps or release.fps, row.action_units
-    return RawVideo(subject, name, label, release.source, (file,), apex, fixes, fps, numbers, units)
+def _widened(
+    found: FrameFiles, frames: tuple[Path, ...], apex: int | None
+) -> tuple[tuple[Path, ...], int | None, Beside, list[str]]:
+    """Widen a short clip to a window with the frames around it in its folder.
+
+    Also return the new index of the apex, the frames before and after, and a message if it was widened.
+    """
+    every = tuple(found.files.values())
+    first = every.index(frames[0])
+    rows = widened(first, first + len(frames), len(every))
+    beside = every[max(0, rows.start - WINDOW) : rows.start], every[rows.stop : rows.stop + WINDOW]
+    apex = None if apex is None else apex + first - rows.start
+    fixes = [widened_text(len(frames))] if len(frames) < WINDOW else []
+    return every[rows], apex, beside, fixes

@@ -1,12 +1,16 @@
 """Find the images of a raw video by their frame numbers."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from mol_fast.vision.frame_numbers import number_files
+from mol_fast.vision.sizes import WINDOW
 from mol_fast.vision.video import is_image
 
 LEAST_PRESENT = 0.75  # smallest share of present frames; a video with less is skipped
+SHORT = math.ceil(WINDOW / LEAST_PRESENT)
+"""A clip with fewer frames may have fewer than a window that can be read."""
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
 _NAMED = 5  # longest list of names in a message
 
@@ -74,6 +78,11 @@ def cut(
         else:
             fixes.append(f"apex {apex} is not between onset and offset, taken as not annotated")
     return tuple(found.files[number] for number in numbers), index, fixes
+
+
+def widened_text(count: int) -> str:
+    """Return the message for a clip of fewer frames than a window that is widened."""
+    return f"{count} frames from onset to offset, widened to {WINDOW} with frames around them"
 
 
 def is_video(path: Path) -> bool:

@@ -33,13 +33,10 @@ def read_movement(row: Row, shift: int, middle: bool) -> tuple[Movement, tuple[s
     kind = _kind(row.kind)
     if kind is None:
         return f"its type is {row.kind or 'empty'!r}, must be micro or macro"
-    if row.onset is None or row.offset is None:
-        return f"there is no {'onset' if row.onset is None else 'offset'} frame"
-    fixes = []
-    onset, apex, offset = row.onset, row.apex, row.offset
-    if offset == 0 and apex and apex > onset:
-        offset = apex
-        fixes.append(f"offset 0 of the movement at {onset}: its apex, {apex}, is taken")
+    onset, apex, offset = row.onset, row.apex, row.end
+    if onset is None or offset is None:
+        return f"there is no {'onset' if onset is None else 'offset'} frame"
+    fixes = [] if offset == row.offset else [f"offset 0 of the movement at {onset}: its apex, {apex}, is taken"]
     if onset > offset:
         return f"its onset, {onset}, is after its offset, {offset}"
     if apex == 0 and middle:

@@ -1,5 +1,6 @@
 """Prepare one raw video: aligned frames, landmarks and flow."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,14 +12,14 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.data.video_data import VideoData, value_problem
-from mol_fast.preparation.frame_files import LEAST_PRESENT, named
+from mol_fast.preparation.frame_files import LEAST_PRESENT, named, widened_text
 from mol_fast.preparation.release import RawVideo
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, alignment, transform, warp
 from mol_fast.vision.faces import Face, FaceFinder
 from mol_fast.vision.finders import Finders, least_score
 from mol_fast.vision.read_video import VideoFile
-from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval
+from mol_fast.vision.sizes import MAX_CLIP, PAIRS, WINDOW, interval, widened
 from mol_fast.vision.video import IMAGE_SUFFIXES, Picture, grey, read_image, used_bits
 
 _PAIRS = {"cpu": 16, "cuda": 256}  # pairs of frames in one batch of flow: memory stays small, and a GPU busy
@@ -133,6 +134,7 @@ class _FrameReader:
 
     def __init__(self, video: RawVideo) -> None:
         self._video = video
+        self._before = 0  # frames that are read before the onset
         self._kept: list[int] = []
         self._unreadable: list[str] = []
         self._notes: tuple[str, ...] = ()
@@ -154,26 +156,50 @@ class _FrameReader:
         if len(files) == 1 and files[0].suffix.lower() not in IMAGE_SUFFIXES:
             source = VideoFile(files[0])
             self._notes, self.fps = source.notes, source.fps
-            first, last = self._part(source)
-            for index, picture in enumerate(islice(source, last + 1)):
-                if index >= first:
+            part = self._part(source)
+            for index, picture in enumerate(islice(source, part.stop)):
+                if index >= part.start:
                     yield f"frame {index} of {files[0].name}", picture
             return
         bits = used_bits(files)
+        if any(self._video.beside):
+            files = self._completed(bits)
         for file in files:
             yield file.name, _readable(file, bits)
 
-    def _part(self, source: VideoFile) -> tuple[int, int]:
-        """Return the indices of the first and last frame of the video in its file."""
+    def _part(self, source: VideoFile) -> slice:
+        """Return the frames of the video in its file, by index. A short one is widened to a window."""
         onset, offset = self._video.numbers or (1, source.count)
-        if source.count == offset - onset + 1:
-            return 0, source.count - 1
+        count = offset - onset + 1
+        if source.count == count:
+            return slice(0, count)
         if source.count < offset:
             raise UserError(
-                f"{source.path.name} has {source.count} frames, neither the {offset - onset + 1} from onset to offset "
+                f"{source.path.name} has {source.count} frames, neither the {count} from onset to offset "
                 f"nor all {offset} up to the offset"
             )
-        return onset - 1, offset - 1
+        if count >= WINDOW or source.count < WINDOW:
+            return slice(onset - 1, offset)
+        part = widened(onset - 1, offset, source.count)
+        self._before = onset - 1 - part.start
+        self._notes += (widened_text(count),)
+        return part
+
+    def _completed(self, bits: int) -> tuple[Path, ...]:
+        """Return the frames of a short clip, with frames beside it for those that cannot be read, up to a window."""
+        files, (before, after) = self._video.frames, self._video.beside
+        if sum(_readable(file, bits) is not None for file in files) >= WINDOW:
+            return files
+        every = (*before, *files, *after)
+        good = [index for index, file in enumerate(every) if _readable(file, bits) is not None]
+        if len(good) < WINDOW:
+            return files
+        first, stop = (bisect_left(good, index) for index in (len(before), len(before) + len(files)))
+        own = range(len(before), len(before) + len(files))
+        taken = sorted({*own, *good[widened(first, stop, len(good))]})
+        self._before = bisect_left(taken, own.start)
+        self._notes = (f"frames beside the clip stand in for those that cannot be read, to have {WINDOW}",)
+        return tuple(every[index] for index in taken)
 
     @property
     def count(self) -> int:
@@ -182,9 +208,9 @@ class _FrameReader:
 
     def apex(self) -> int | None:
         """Return the index of the apex, or of the nearest frame, among the readable frames."""
-        apex = self._video.apex
-        if apex is None:
+        if self._video.apex is None:
             return None
+        apex = self._video.apex + self._before
         return min(range(len(self._kept)), key=lambda i: abs(self._kept[i] - apex))
 
     def fixes(self) -> tuple[str, ...]:

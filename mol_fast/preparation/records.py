@@ -100,8 +100,11 @@ def video_key(video: RawVideo, settings: Settings) -> str:
         told.append(video.numbers)
     if settings.faces != "dlib":  # the only finder when the key was made up
         told.append(_FINDERS[settings.faces])
+    before, after = video.beside
+    if before or after:
+        told.append([len(before), len(after)])
     digest = hashlib.sha256(json.dumps(told).encode())
-    for path in video.frames:
+    for path in (*video.frames, *before, *after):
         digest.update(json.dumps([path.name, _content(path)]).encode())
     return digest.hexdigest()
 

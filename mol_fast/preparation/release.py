@@ -7,6 +7,9 @@ from mol_fast.data.recordings import Movement
 from mol_fast.preparation.frame_files import is_video, named, subfolders
 from mol_fast.utils.names import name_problem
 
+Beside = tuple[tuple[Path, ...], tuple[Path, ...]]
+"""Frames before, and frames after a clip, in order."""
+
 
 @dataclass(frozen=True)
 class RawVideo:
@@ -21,6 +24,7 @@ class RawVideo:
         fps: frames per second of the camera; None if unknown, or if a video file tells it.
         fixes: problems that were fixed, one message each.
         action_units: as the sheet has them; empty if unknown.
+        beside: of a short clip, images beside its frames, which stand in for some that cannot be read.
     """
 
     subject: str
@@ -33,6 +37,7 @@ class RawVideo:
     fps: float | None = None
     numbers: tuple[int, int] | None = None
     action_units: str = ""
+    beside: Beside = ((), ())
 
     @property
     def key(self) -> tuple[str, str]:

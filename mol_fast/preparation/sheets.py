@@ -65,6 +65,12 @@ class Row:
     kind: str = ""
     first: int | None = None
 
+    @property
+    def end(self) -> int | None:
+        """The offset. One of 0 was not annotated: it is the apex, unless this is before the onset."""
+        told = self.offset == 0 and self.onset is not None and self.apex and self.apex >= self.onset
+        return self.apex if told else self.offset
+
 
 def find_sheets(root: Path, patterns: Sequence[str]) -> list[Path]:
     """Return the sheets under or beside `root` that fit the first pattern that any fits, as near to it as possible."""

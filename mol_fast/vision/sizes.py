@@ -23,3 +23,15 @@ def interval(frames: int) -> int:
         frames: length of the clip.
     """
     return frames // WINDOW
+
+
+def widened(first: int, stop: int, count: int) -> slice:
+    """Return the frames from `first` up to `stop`, with frames beside them up to a window.
+
+    Args:
+        first, stop: indices into the frames, the second one is not included.
+        count: number of frames that there are, at least a window.
+    """
+    missing = max(0, WINDOW - (stop - first))
+    first = max(0, min(first - missing // 2, count - WINDOW))
+    return slice(first, max(stop, first + WINDOW))

@@ -73,10 +73,10 @@ def test_video_files_instead_of_folders_of_frames(tmp_path: Path) -> None:
         folder.with_suffix(".avi").write_bytes(b"x")
     (root / "CASME2_RAW_selected/sub01/more.AVI").write_bytes(b"x")
     listing = casme2(root)
-    first, second = listing.videos
+    first, second, third = listing.videos
     assert (first.name, first.frames[0].name, first.numbers, first.apex) == ("a", "a.avi", (20, 28), 3)
-    assert (second.name, second.apex) == ("c", None)
-    assert "7 frames from onset to offset" in reasons(listing)["sub01", "b"]
+    assert (second.name, second.numbers, second.apex) == ("b", (96, 102), 3)  # it is widened when it is read
+    assert (third.name, third.apex) == ("c", None)
     assert "its onset is 0, but the frames of a video file count from 1" in reasons(listing)["sub01", "d"]
     assert "no row in the sheet: sub01/more.AVI" in reasons(listing)["sub01", "more"]
 
@@ -99,6 +99,20 @@ def test_a_video_file_holds_the_clip_or_the_whole_recording(tmp_path: Path, coun
     read = [round(float(frame.mean())) for _, frame in reader]
     assert read == pytest.approx(list(levels), abs=2)
     assert (reader.count, reader.apex(), reader.fps) == (9, 3, 25)
+
+
+@pytest.mark.parametrize(
+    ("count", "onset", "levels", "apex"), [(20, 6, range(50, 130, 10), 3), (20, 17, range(140, 220, 10), 5)]
+)
+def test_a_short_clip_in_a_video_file_is_widened(
+    tmp_path: Path, count: int, onset: int, levels: range, apex: int
+) -> None:
+    """4 frames, of which the second is the apex; frame i of the file, from 1, has the grey level 10 + 10 i."""
+    file = film(tmp_path / "a.avi", count)
+    reader = _FrameReader(RawVideo("1", "a", "fear", "casme3", (file,), 1, numbers=(onset, onset + 3)))
+    assert [round(float(frame.mean())) for _, frame in reader] == pytest.approx(list(levels), abs=2)
+    assert reader.apex() == apex
+    assert reader.fixes() == ("4 frames from onset to offset, widened to 8 with frames around them",)
 
 
 def test_a_video_file_that_ends_before_the_offset(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Releases of CASME, CAS(ME)^3, MMEW, 4DME and DFME: layouts, names, rates, and the quirks of their sheets."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from harness.fake_releases import head, write_frames, write_sheet
 from mol_fast.data import PROTOCOLS, PreparedSet
 from mol_fast.data.counts import count
 from mol_fast.preparation.layouts import CASME, list_with_sheet
+from mol_fast.preparation.long_layouts import LONG_LAYOUTS, list_long
+from mol_fast.preparation.one_video import Settings
+from mol_fast.preparation.records import video_key
 from mol_fast.preparation.release import Listing, RawVideo
 from mol_fast.preparation.sheets import read_sheet
 from mol_fast.preparation.trees import CASME3, CASME3_C, DFME, FDME, MMEW, TreeLayout, list_tree
@@ -78,16 +82,19 @@ def test_a_broken_old_workbook_is_one_sentence(tmp_path: Path) -> None:
         read_sheet(tmp_path / "a.xls")
 
 
+CASME3_HEADER = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")
+
+
 def test_casme3(tmp_path: Path) -> None:
     """Cells are text, names repeat across subjects, and a folder holds several expressions."""
-    header = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")
     rows = [
         ("spNO.1", "a", "10", "15", "20", "4", "I", "disgust"),
         ("spNO.1", "a", "40", "45", "52", "4", "I", "Others"),
         ("spNO.12", "a", "7", "7", "19", "12", "II", "happy"),
         ("spNO.12", "b", "7", "9", "0", "12", "II", "sad"),
+        ("spNO.12", "b", "40", "9", "0", "12", "II", "sad"),
     ]
-    write_sheet(tmp_path / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", header, rows)
+    write_sheet(tmp_path / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", CASME3_HEADER, rows)
     for subject, name in ((1, "a"), (1, "k"), (12, "a"), (12, "b")):
         frames(tmp_path / f"part_A/spNO.{subject}/{name}/color", range(1, 60))
         frames(tmp_path / f"part_A/spNO.{subject}/{name}/depth", range(1, 60), "{}.png")
@@ -96,14 +103,103 @@ def test_casme3(tmp_path: Path) -> None:
         ("spNO.1", "a_10", "disgust", 11, 30),
         ("spNO.1", "a_40", "others", 13, 30),
         ("spNO.12", "a_7", "happy", 13, 30),
+        ("spNO.12", "b_7", "sad", 8, 30),
     ]
     assert listing.videos[2].frames[0] == tmp_path / "part_A/spNO.12/a/color/7.jpg"
-    assert "after its offset, 0" in reasons(listing)["b_7"]
+    assert (listing.videos[2].apex, listing.videos[3].apex) == (0, 4)
+    assert [path.name for path in listing.videos[3].frames] == [f"{number}.jpg" for number in range(5, 13)]
+    assert listing.videos[3].fixes == (
+        "offset is 0, the apex, 9, is taken",
+        "3 frames from onset to offset, widened to 8 with frames around them",
+    )
+    assert "after its offset, 0" in reasons(listing)["b_40"]
     assert listing.notes == [
         "folders like part_A/spNO.1/a/color: 4, sheet cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx",
         "folders of frames without a row in the sheet, 1: part_A/spNO.1/k/color",
     ]
-    assert [PROTOCOLS["casme3-7"].class_of(video) for video in listing.videos] == [1, 6, 3]
+    assert [PROTOCOLS["casme3-7"].class_of(video) for video in listing.videos] == [1, 6, 3, 4]
+
+
+def write_whole_casme3(root: Path) -> None:
+    """As many clips as are published, a recording per subject, with the quirks that are known."""
+    asked = PROTOCOLS["casme3-7"].counts[0]
+    words = {"happiness": "happy", "sadness": "sad", "others": "Others"}
+    labels = [words.get(name, name) for name, number in asked.classes.items() for _ in range(number)]
+    rows, gone = [], set()
+    for index, label in enumerate(labels):
+        place, subject = divmod(index, asked.subjects)
+        onset = 2 + 16 * place
+        offset = onset + (4 if index % 4 == 1 else 11)  # a quarter has 5 frames
+        apex = onset if index % 16 == 5 else onset + 4
+        if place == 0 and index % 4 == 0:
+            gone |= {(subject, 1), (subject, 2), (subject, 3)}  # the recording starts after the onset
+        elif index % 20 in (3, 10):
+            gone |= {(subject, onset + 6), (subject, onset + 7)}
+        told = (onset, apex, 0 if index in (200, 500) else offset)
+        rows.append((f"spNO.{subject + 1}", "a", *map(str, told), "4", "I", label))
+    for subject in range(asked.subjects):
+        numbers = [number for number in range(1, 165) if (subject, number) not in gone]
+        write_frames(root / f"part_A/spNO.{subject + 1}/a/color", "{}.jpg", numbers, None)
+    write_sheet(root / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", CASME3_HEADER, rows)
+
+
+def test_the_quirks_of_casme3_leave_its_count_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both ways to read part A find the same clips."""
+    root = tmp_path / "release"
+    write_whole_casme3(root)
+    listing = list_tree(CASME3, root, None)
+    assert count(PROTOCOLS["casme3-7"], listing.videos) == PROTOCOLS["casme3-7"].counts[0]
+    assert not listing.skipped
+    texts = [" ".join(video.fixes) for video in listing.videos]
+    assert sum("offset is 0" in text for text in texts) == 2
+    assert sum("widened to 8" in text for text in texts) == 215 + 2
+    assert sum("frames missing" in text for text in texts) == 24 + 86
+    assert sum(video.apex == 0 or "widened" in text for video, text in zip(listing.videos, texts, strict=True)) >= 54
+    assert min(len(video.frames) for video in listing.videos) == 8
+    long = list_long(LONG_LAYOUTS["casme3-long"], root, None)
+    assert not long.skipped
+    clips = {(item.subject, f"a_{one.interval.onset}") for item in long.recordings for one in item.movements}
+    begun = {video.key for video in listing.videos if not video.name.endswith("_2")}
+    assert begun <= clips
+    assert len(clips) == len(listing.videos)
+    options = ["casme3", "--root", str(root), "--out", str(tmp_path / "out"), "--protocol", "casme3-7", "--list-only"]
+    assert main(options) == 0
+    assert "860 listed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("finder")
+def test_frames_beside_a_short_clip_stand_in_for_those_that_cannot_be_read(tmp_path: Path) -> None:
+    """Of a clip of 6 frames that is widened to 8, one cannot be read, nor can the frame after it."""
+    root, out = tmp_path / "release", tmp_path / "out"
+    color = root / "part_A/spNO.1/a/color"
+    write_frames(color, "{}.jpg", range(1, 25), head())
+    for number in (12, 17):
+        (color / f"{number}.jpg").write_bytes(b"x")
+    rows = [("spNO.1", "a", "10", "13", "15", "4", "I", "sad")]
+    write_sheet(root / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", CASME3_HEADER, rows)
+    listing = list_tree(CASME3, root, None)
+    assert [path.stem for path in listing.videos[0].frames] == [str(number) for number in range(9, 17)]
+    options = ["casme3", "--root", str(root), "--out", str(out), "--workers", "1", "--device", "cpu"]
+    assert main(options) == 0
+    (entry,) = json.loads((out / "manifest.json").read_text())["videos"]
+    assert (entry["status"], entry["frames"], entry["apex"]) == ("used", 8, 3)  # 9 10 11 13 14 15 16 18
+    assert entry["fixes"] == [
+        "6 frames from onset to offset, widened to 8 with frames around them",
+        "frames beside the clip stand in for those that cannot be read, to have 8",
+        "unreadable, left out: 12.jpg",
+    ]
+    whole = video_key(listing.videos[0], Settings())
+    (color / "18.jpg").write_bytes(b"other")
+    assert video_key(listing.videos[0], Settings()) != whole
+
+
+def test_a_folder_of_few_frames_is_skipped(tmp_path: Path) -> None:
+    rows = [("spNO.1", "a", "3", "3", "7", "4", "I", "sad")]
+    write_sheet(tmp_path / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", CASME3_HEADER, rows)
+    frames(tmp_path / "part_A/spNO.1/a/color", range(2, 9))
+    assert reasons(list_tree(CASME3, tmp_path, None)) == {
+        "a_3": "7 frames in its folder, at least 8 are needed (row 2 of the sheet)"
+    }
 
 
 def test_part_c_of_casme3(tmp_path: Path) -> None:
