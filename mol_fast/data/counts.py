@@ -1,9 +1,10 @@
-"""Count videos per class and subjects, and compare with the counts of a protocol."""
+"""Count videos per class and subjects, and compare with the counts and clips of a protocol."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mol_fast.data.clip_lists import ClipCheck, check_clips
 from mol_fast.data.protocols import Annotated, Counts, Protocol
 
 
@@ -15,11 +16,13 @@ class CountCheck:
         protocol: name of the protocol.
         asked: expected counts; if the protocol lists several releases of the annotation, the closest one.
         found: counts of the videos.
+        clips: the clips themselves, beside those that are published; None if no list is published.
     """
 
     protocol: str
     asked: Counts
     found: Counts
+    clips: ClipCheck | None = None
 
     @property
     def agrees(self) -> bool:
@@ -34,12 +37,12 @@ class CountCheck:
         return [*rows, ("subjects", asked.subjects, found.subjects)]
 
     def table(self) -> str:
-        """Return the rows as text, with differences."""
+        """Return the rows as text, with differences, and the names of surplus and missing clips."""
         lines = [f"{self.protocol:<14}{'asked':>8}{'found':>8}{'difference':>12}"]
         for name, asked, found in self.rows():
             difference = f"{found - asked:+d}" if found != asked else ""
             lines.append(f"{name:<14}{asked:>8}{found:>8}{difference:>12}".rstrip())
-        return "\n".join(lines)
+        return "\n".join([*lines, *(self.clips.lines() if self.clips else ())])
 
 
 def count(protocol: Protocol, videos: Sequence[Annotated]) -> Counts:
@@ -54,8 +57,15 @@ def count(protocol: Protocol, videos: Sequence[Annotated]) -> Counts:
     return Counts(names, len({(source, subject) for source, subject, _ in used}))
 
 
-def compare(protocol: Protocol, videos: Sequence[Annotated]) -> CountCheck | None:
-    """Compare videos with the counts of a protocol; None if the protocol has no counts.
+def compare(
+    protocol: Protocol, videos: Sequence[Annotated], others: Iterable[tuple[str, str, str]] = ()
+) -> CountCheck | None:
+    """Compare videos with the counts of a protocol, and with its clips; None if the protocol has no counts.
+
+    Args:
+        protocol: the protocol.
+        videos: videos with labels that it knows; those that it ignores do not count.
+        others: see `check_clips`.
 
     Raises:
         UserError: the protocol does not know a label.
@@ -67,4 +77,6 @@ def compare(protocol: Protocol, videos: Sequence[Annotated]) -> CountCheck | Non
     def distance(asked: Counts) -> int:
         return sum(abs(found.classes[name] - asked.classes[name]) for name in asked.classes)
 
-    return CountCheck(protocol.name, min(protocol.counts, key=distance), found)
+    ignored = [(video.source, video.subject, video.name) for video in videos if protocol.class_of(video) is None]
+    clips = check_clips(protocol, protocol.select(videos), [*ignored, *others])
+    return CountCheck(protocol.name, min(protocol.counts, key=distance), found, clips)

@@ -77,7 +77,12 @@ class Manifest:
             **self.info,
             "notes": self.notes,
             "counts": [
-                {"protocol": item.protocol, "asked": asdict(item.asked), "found": asdict(item.found)}
+                {
+                    "protocol": item.protocol,
+                    "asked": asdict(item.asked),
+                    "found": asdict(item.found),
+                    "clips": item.clips and asdict(item.clips),
+                }
                 for item in self.comparisons
             ],
             "videos": [asdict(entry) for entry in self.entries],

@@ -89,7 +89,9 @@ class Plan:
         of_source = [item for item in PROTOCOLS.values() if item.is_for(self.listing.source)]
         labels = {video.label for video in used}
         protocols = [self.protocol] if self.protocol else [item for item in of_source if labels <= set(item.mapping)]
-        comparisons = [compare(item, used) for item in protocols]
+        unused = [entry for entry in (*self.others, *entries) if entry.status in ("skipped", "left out")]
+        names = [(self.listing.source, entry.subject, entry.video) for entry in unused]
+        comparisons = [compare(item, used, names) for item in protocols]
         return Manifest(
             info,
             tuple(self.listing.notes),
