@@ -185,11 +185,11 @@ def _comparable(path: Path, own: Sequence[str]) -> tuple[list["StoredRun"], list
     from mol_fast.runs.stored import read_models
 
     stored, _ = read_models(path, MODELS)
-    mine = next((run for run in stored if run.path.name in own), None)
+    mine = [run for run in stored if run.path.name in own]
     kept, left_out = [], []
     for run in stored if mine else ():
         try:
-            paper_table([mine, run] if run is not mine else [run])
+            paper_table([run] if run is mine[0] else [mine[0], run])
         except UserError as error:
             left_out.append(f"{error}; the table is without {run.path.name}")
         else:

@@ -26,13 +26,15 @@ class CountCheck:
 
     @property
     def agrees(self) -> bool:
-        """True if all counts are equal."""
-        return self.asked == self.found
+        """True if all published counts are equal."""
+        return all(asked in (None, found) for _, asked, found in self.rows())
 
-    def rows(self) -> list[tuple[str, int, int]]:
-        """Return rows (what, expected, found): every class, all videos, subjects."""
+    def rows(self) -> list[tuple[str, int | None, int | None]]:
+        """Return rows (what, expected or None, found): every class, all videos, subjects."""
         asked, found = self.asked, self.found
-        rows = [(name, asked.classes[name], found.classes[name]) for name in asked.classes]
+        rows: list[tuple[str, int | None, int | None]] = [
+            (name, asked.classes[name], found.classes[name]) for name in asked.classes
+        ]
         rows.append(("videos", sum(asked.classes.values()), sum(found.classes.values())))
         return [*rows, ("subjects", asked.subjects, found.subjects)]
 
@@ -40,8 +42,8 @@ class CountCheck:
         """Return the rows as text, with differences, and the names of surplus and missing clips."""
         lines = [f"{self.protocol:<14}{'asked':>8}{'found':>8}{'difference':>12}"]
         for name, asked, found in self.rows():
-            difference = f"{found - asked:+d}" if found != asked else ""
-            lines.append(f"{name:<14}{asked:>8}{found:>8}{difference:>12}".rstrip())
+            difference = "" if asked is None or found is None or asked == found else f"{found - asked:+d}"
+            lines.append(f"{name:<14}{'?' if asked is None else asked:>8}{found:>8}{difference:>12}".rstrip())
         return "\n".join([*lines, *(self.clips.lines() if self.clips else ())])
 
 

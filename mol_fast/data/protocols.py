@@ -29,10 +29,10 @@ V = typing.TypeVar("V", bound=Annotated)
 
 @dataclass(frozen=True)
 class Counts:
-    """Number of videos of each class, and number of subjects."""
+    """Number of videos of each class, and number of subjects, None if it is not published."""
 
     classes: Mapping[str, int]
-    subjects: int
+    subjects: int | None
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _same(names: Iterable[str], *left_out: str) -> dict[str, str | None]:
     return {name: name for name in names} | dict.fromkeys(left_out)
 
 
-def _counts(names: Iterable[str], videos: Iterable[int], subjects: int) -> Counts:
+def _counts(names: Iterable[str], videos: Iterable[int], subjects: int | None) -> Counts:
     return Counts(dict(zip(names, videos, strict=True)), subjects)
 
 
@@ -211,14 +211,14 @@ PROTOCOLS = {
             _HAPPY_AND_SAD,
             counts=(_counts(_SEVEN_OTHERS, (64, 250, 86, 55, 57, 187, 161), 94),),
         ),
-        Protocol("casme3-3", _THREE, _SEVEN_TO_THREE),
+        Protocol("casme3-3", _THREE, _SEVEN_TO_THREE, counts=(_counts(_THREE, (457, 55, 187), None),)),
         Protocol(
             "casme3-c-4",
             (*_THREE, "others"),
             _same((*_THREE, "others")),
             counts=(_counts((*_THREE, "others"), (99, 16, 30, 20), 30),),
         ),
-        Protocol("casme3-c-3", _THREE, _same(_THREE, "others")),
+        Protocol("casme3-c-3", _THREE, _same(_THREE, "others"), counts=(_counts(_THREE, (99, 16, 30), None),)),
         Protocol("mmew-7", _SEVEN_OTHERS, _HAPPY_AND_SAD),
         Protocol("mmew-3", _THREE, _SEVEN_TO_THREE),
         Protocol("4dme-3", _THREE, _SEVEN_TO_THREE),
@@ -228,7 +228,7 @@ PROTOCOLS = {
             _same(_DFME_SEVEN),
             counts=(_counts(_DFME_SEVEN, (161, 100, 548, 265, 206, 278, 298), 176),),  # the training part
         ),
-        Protocol("dfme-3", _THREE, _SEVEN_TO_THREE),
+        Protocol("dfme-3", _THREE, _SEVEN_TO_THREE, counts=(_counts(_THREE, (1352, 206, 298), 176),)),
         Protocol("smic-3", _THREE, _same(_THREE), counts=(_counts(_THREE, (70, 51, 43), 16),)),
         Protocol(
             "cross-3",

@@ -1,6 +1,7 @@
 """The published protocols: each asks for what its table says, and a difference stops the run and is explained."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,37 @@ TABLE = {
     "samm-3": ((92, 26, 15), 133, 28),
     "smic-3": ((70, 51, 43), 164, 16),
 }
+
+
+@pytest.mark.parametrize(
+    ("three", "seven"), [("casme3-3", "casme3-7"), ("dfme-3", "dfme-7"), ("casme3-c-3", "casme3-c-4")]
+)
+def test_three_classes_are_sums_of_more(three: str, seven: str) -> None:
+    """How many subjects have a video of the three is published only where they are all classes."""
+    (asked,), (classes,) = PROTOCOLS[three].counts, PROTOCOLS[seven].counts
+    sums: Counter[str | None] = Counter()
+    for name, number in classes.classes.items():
+        sums[PROTOCOLS[three].mapping[name]] += number
+    del sums[None]
+    assert asked.classes == sums
+    assert asked.subjects == (classes.subjects if three == "dfme-3" else None)
+
+
+def test_counts_without_a_number_of_subjects() -> None:
+    asked = PROTOCOLS["casme3-c-3"].counts[0].classes
+    videos = [
+        RawVideo(f"C{i:02d}", f"{n}", name, "casme3-c", ())
+        for name, k in asked.items()
+        for n in range(k)
+        for i in [n % 7]
+    ]
+    check = compare(PROTOCOLS["casme3-c-3"], videos)
+    assert check is not None
+    assert check.agrees
+    assert check.table().splitlines()[-1].split() == ["subjects", "?", "7"]
+    less = compare(PROTOCOLS["casme3-c-3"], videos[1:])
+    assert less is not None
+    assert not less.agrees
 
 
 @pytest.fixture(scope="module")
