@@ -56,6 +56,8 @@ class Options:
         workers: Number of processes. Default: the number of processor cores.
         device: Device that computes flow: cpu, cuda, cuda:1, ...; auto is a GPU if there is one.
         allow_count_mismatch: Continue even if the counts differ from the protocol.
+        macro: Of long videos, make clips of macro-expressions, too, to train on. Default: of micro-expressions only.
+            Recordings and annotations hold both.
         list_only: Only list the videos and compare counts; write nothing.
     """
 
@@ -71,6 +73,7 @@ class Options:
     workers: int | None = None
     device: str = "auto"
     allow_count_mismatch: bool = False
+    macro: bool = False
     list_only: bool = False
 
 
@@ -87,7 +90,7 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     OUT receives one file per video, index.csv, set.json, summary.txt, contact_sheet.png, and a manifest that lists
     every annotated video with its fixes and the reason if it is not used. The same command resumes an interrupted run.
     The exit code is 3 if the counts differ from the protocol's. Long videos are kept whole, for spotting, beside the
-    clips of their annotated movements; recordings.csv and intervals.csv list them.
+    clips of their annotated micro-expressions; recordings.csv and intervals.csv list them.
 
     Args:
         dataset: CASME, CASME II, part A (casme3) or C (casme3-c) of CAS(ME)^3, SAMM, SMIC-HS, MMEW, 4DME or DFME in
@@ -106,12 +109,16 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
     if options.fps is not None and not 0 < options.fps <= MOST_FPS:
         raise UserError(f"--fps is {options.fps}, must be positive and at most {MOST_FPS}")
     least = least_score(options.faces, options.min_score)
-    settings = Settings(options.align, options.faces, least, str(choose_device(options.device)))
+    settings = Settings(options.align, options.faces, least, str(choose_device(options.device)), options.macro)
     if options.out.resolve().is_relative_to(options.root.resolve()):
         raise UserError(f"--out {options.out} is inside the release {options.root}; give a folder outside")
     if dataset in LONG_LAYOUTS:
         _prepare_long(LONG_LAYOUTS[dataset], options, settings, workers)
         return
+    if options.macro:
+        raise UserError(
+            f"--macro does not apply to {dataset}, only to long videos ({', '.join(LONG_LAYOUTS)}): omit it"
+        )
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).is_for(dataset):
         raise UserError(f"the protocol {protocol.name} is not for {dataset}; choose {_choices(dataset)}")
@@ -161,7 +168,7 @@ def _prepare_long(layout: LongLayout, options: Options, settings: Settings, work
         listing.recordings = [replace(recording, fps=options.fps) for recording in listing.recordings]
     name = options.name or layout.name
     if options.list_only:
-        print(long_manifest(name, listing).summary(limit=None), end="")
+        print(long_manifest(name, listing, options.macro).summary(limit=None), end="")
         if not listing.recordings:
             raise UserError(_nothing(options, "recording", listing))
         return

@@ -10,7 +10,8 @@ DIR/recordings/SUBJECT/RECORDING.safetensors, of the m frames that show the face
     times      float64 (m,)           time stamps in seconds, ascending
     alignment  float64 (m, 2, 3)      matrix from the frame of the release to the stored one; it seldom changes
 
-The clips of the movements with a label are the videos of the set, see `store`, so it can be trained on.
+The clips of the micro-expressions with a label are the videos of the set, see `store`, so it can be trained on.
+`prepare --macro` adds those of macro-expressions.
 """
 
 from collections import defaultdict

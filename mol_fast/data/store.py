@@ -318,7 +318,10 @@ def _read_index(folder: Path, expected: int | None) -> list[Video]:
         if row
     ]
     if not videos:
-        advice = "its annotation has no emotions to train on, prepare it with a sheet that has them"
+        advice = (
+            "its annotation has no emotions to train on, prepare it with a sheet that has them, or with --macro "
+            "if only macro-expressions have them"
+        )
         raise UserError(f"{path} lists no video; {advice if expected == 0 else 'prepare the set again'}")
     seen: set[VideoId] = set()
     for video in videos:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mol_fast.data.recordings import Recording, write_tables
+from mol_fast.data.recordings import Movement, Recording, write_tables
 from mol_fast.data.store import Video, write_index
 from mol_fast.preparation.contact_sheet import contact_sheet
 from mol_fast.preparation.long_layouts import LongLayout, refused, told_label
 from mol_fast.preparation.manifest import Entry, Manifest
-from mol_fast.preparation.movements import Usable, usable
+from mol_fast.preparation.movements import Usable, gives_clip, usable
 from mol_fast.preparation.one_recording import prepare_recording
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.records import (
@@ -30,6 +30,8 @@ from mol_fast.utils.files import write_atomic
 from mol_fast.utils.lock import locked
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.pictures import encoded_png
+
+_NO_MACRO = "no clip: a macro-expression"
 
 
 class LongOutcome(NamedTuple):
@@ -76,14 +78,20 @@ class LongWorker:
         return LongOutcome(record, made=True)
 
 
-def long_manifest(name: str, listing: Listing) -> Manifest:
-    """Return the manifest of a set before anything is prepared."""
+def long_manifest(name: str, listing: Listing, macro: bool = False) -> Manifest:
+    """Return the manifest of a set before anything is prepared.
+
+    Args:
+        name: name of the set.
+        listing: listing of the release.
+        macro: macro-expressions give clips, too.
+    """
     entries = []
     for raw in listing.recordings:
         entries.append(_recording_entry(raw, "listed", fixes=raw.fixes, frames=len(raw.numbers)))
         for movement in raw.movements:
             told = raw.subject, raw.clip_name(movement), told_label(movement)
-            entries.append(Entry(*told, "listed", frames=movement.interval.frames))
+            entries.append(Entry(*told, "listed", "", _without(movement, macro), movement.interval.frames))
     return _manifest({"name": name}, listing, entries)
 
 
@@ -111,7 +119,7 @@ def prepare_long_set(
         outcomes = prepare_all(listing.recordings, LongWorker(out, settings, make_finder), workers, on_done)
         pairs = [(raw, outcome.record) for raw, outcome in zip(listing.recordings, outcomes, strict=True)]
         info = _info(name, listing, settings)
-        manifest = _manifest(info, listing, [entry for pair in pairs for entry in _entries(*pair, out)])
+        manifest = _manifest(info, listing, [entry for pair in pairs for entry in _entries(*pair, out, settings.macro)])
         manifest.write(out)
         used = [pair for pair in pairs if not pair[1].reason]
         if not used:
@@ -124,7 +132,14 @@ def _chosen(raw: RawRecording, record: RecordingRecord) -> Usable:
     return usable(raw.movements, raw.numbers or range(record.first, record.first + record.frames))
 
 
-def _entries(raw: RawRecording, record: RecordingRecord, out: Path) -> Iterator[Entry]:
+def _without(movement: Movement, macro: bool) -> tuple[str, ...]:
+    """Return a message if a movement gives no clip."""
+    if gives_clip(movement, macro):
+        return ()
+    return (_NO_MACRO if movement.interval.label else "no clip: no emotion",)
+
+
+def _entries(raw: RawRecording, record: RecordingRecord, out: Path, macro: bool) -> Iterator[Entry]:
     """Yield what the manifest tells about a recording, and about each of its movements."""
     if record.reason:
         yield _recording_entry(raw, "skipped", record.reason, raw.fixes)
@@ -141,9 +156,9 @@ def _entries(raw: RawRecording, record: RecordingRecord, out: Path) -> Iterator[
         span, name = movement.interval, raw.clip_name(movement)
         clip, told = clips.get(name), (raw.subject, name, told_label(movement))
         if clip is None or clip.reason:
-            why = f"no clip: {clip.reason}" if clip else "no clip: no emotion"
+            why = (f"no clip: {clip.reason}",) if clip else _without(movement, macro)
             apex = None if span.apex is None else span.apex - span.onset
-            yield Entry(*told, "used", "", (why,), span.frames, apex)
+            yield Entry(*told, "used", "", why, span.frames, apex)
         else:
             path = clip_file(out, raw, name).relative_to(out).as_posix()
             yield Entry(*told, "used", "", clip.fixes, clip.frames, clip.apex, None, path, clip.sha256)
@@ -162,7 +177,9 @@ def _skipped(item: Skipped) -> Entry:
 def _manifest(info: dict[str, Any], listing: Listing, entries: Sequence[Entry]) -> Manifest:
     every = [*map(_skipped, listing.skipped), *entries]
     ordered = sorted(every, key=lambda entry: (entry.subject, entry.video, entry.reason))
-    return Manifest(info, tuple(listing.notes), tuple(ordered), ())
+    macro = sum(_NO_MACRO in entry.fixes for entry in entries)
+    note = f"macro-expressions without a clip, for spotting only: {macro}; --macro makes clips of them, too"
+    return Manifest(info, (*listing.notes, note) if macro else tuple(listing.notes), tuple(ordered), ())
 
 
 def _write_set(out: Path, info: dict[str, Any], used: Sequence[tuple[RawRecording, RecordingRecord]]) -> None:
@@ -192,5 +209,6 @@ def _info(name: str, listing: Listing, settings: Settings) -> dict[str, Any]:
         "source": listing.source,
         "faces": settings.faces,
         "min_score": settings.min_score,
+        "macro": settings.macro,
         "versions": versions(),
     }

@@ -51,6 +51,11 @@ def read_movement(row: Row, shift: int, middle: bool) -> tuple[Movement, tuple[s
     return Movement(Interval(*places, label or None), row.action_units), tuple(fixes)
 
 
+def gives_clip(movement: Movement, macro: bool) -> bool:
+    """Return whether a movement gives a clip: one with a label, and unless `macro` is set a micro-expression."""
+    return movement.interval.label is not None and (macro or movement.interval.kind == "micro")
+
+
 def usable(movements: Iterable[Movement], numbers: Sequence[int]) -> Usable:
     """Choose the movements that lie in a recording, of which those of one kind share no frame.
 

@@ -12,7 +12,7 @@ from mol_fast.data.recordings import LEAST_SEEN, Movement, Recording, RecordingD
 from mol_fast.data.store import write_video
 from mol_fast.data.video_data import VideoData, value_problem
 from mol_fast.preparation.frame_files import LEAST_PRESENT, named
-from mol_fast.preparation.movements import usable
+from mol_fast.preparation.movements import gives_clip, usable
 from mol_fast.preparation.one_video import Settings, checked_size, clip_flow
 from mol_fast.preparation.records import ClipRecord, RecordingRecord, clip_file, recording_file
 from mol_fast.preparation.release import RawRecording
@@ -38,9 +38,10 @@ class _Frame(NamedTuple):
 def prepare_recording(
     raw: RawRecording, finder: FaceFinder, settings: Settings, out: Path, key: str
 ) -> RecordingRecord:
-    """Write the file of a recording, and one for the clip of each movement with a label. Memory does not grow with it.
+    """Write the file of a recording, and one for the clip of each micro-expression with a label.
 
-    The largest face is followed. Frames without it are left out.
+    With `settings.macro`, macro-expressions give clips, too. The largest face is followed. Frames without it are left
+    out. Memory does not grow with the recording.
 
     Args:
         raw: the recording.
@@ -68,10 +69,15 @@ def prepare_recording(
     chosen = usable(raw.movements, raw.numbers or range(first, first + count))
     stored = Recording(raw.subject, raw.name, raw.source, first, count, reader.fps, file)
     data = stored.read()
-    clips = tuple(_clip(raw, movement, data, settings, out) for movement in chosen.movements if movement.interval.label)
+    clips = []
+    for movement in chosen.movements:
+        if gives_clip(movement, settings.macro):
+            clips.append(_clip(raw, movement, data, settings, out))
+        else:
+            clip_file(out, raw, raw.clip_name(movement)).unlink(missing_ok=True)  # of an earlier run with other kinds
     fixes = (*reader.fixes(), *follower.fixes(reader.read), *chosen.fixes)
     score = round(follower.score, 3)
-    return RecordingRecord(key, "", fixes, first, count, reader.fps, score, file_sha256(file), clips)
+    return RecordingRecord(key, "", fixes, first, count, reader.fps, score, file_sha256(file), tuple(clips))
 
 
 class _Reader:

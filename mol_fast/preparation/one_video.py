@@ -37,12 +37,14 @@ class Settings:
         faces: finder of faces.
         min_score: smallest score of a face.
         device: PyTorch's name of the device that computes flow.
+        macro: of long videos, make clips of macro-expressions, too.
     """
 
     align: Align = "clip"
     faces: Finders = "mediapipe"
     min_score: float = least_score("mediapipe")
     device: str = "cpu"
+    macro: bool = False
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class RecordingRecord:
         fps: frames per second.
         score: detection score of the face where it is first seen.
         sha256: checksum of its file.
-        clips: of the movements with a label.
+        clips: of the movements with a label, of the kinds that are asked for.
     """
 
     key: str
@@ -144,6 +144,8 @@ def recording_key(recording: RawRecording, settings: Settings) -> str:
     """
     told: list[Any] = [_VERSION, _FINDERS[settings.faces], settings.min_score, *recording.key]
     told += [recording.source, recording.fps, recording.numbers, [asdict(movement) for movement in recording.movements]]
+    if not settings.macro:  # the key was made up when every movement gave a clip
+        told.append("micro")
     digest = hashlib.sha256(json.dumps(told).encode())
     for path in recording.frames:
         state = path.stat()

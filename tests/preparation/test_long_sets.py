@@ -10,7 +10,7 @@ import torch
 from harness.fake_long import FRAMES, WRITERS
 from harness.fake_releases import head, write_frames
 
-from mol_fast.data import FRAME, PreparedSet
+from mol_fast.data import FRAME, PreparedSet, open_sets
 from mol_fast.data.recordings import open_recordings
 from mol_fast.evaluate import main as evaluate
 from mol_fast.prepare import main
@@ -34,7 +34,7 @@ def run(name: str, root: Path, out: Path, *more: str) -> int:
 def test_from_a_tree_to_a_set(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every movement of intervals.csv that has a label has a clip, which training can use."""
     root, out = WRITERS[name](tmp_path / "release"), tmp_path / "out"
-    assert run(name, root, out) == 0
+    assert run(name, root, out, "--macro") == 0
     recordings, videos = open_recordings(out), PreparedSet.open(out).videos
     named = {
         f"{item.name}_{one.interval.kind}_{one.interval.onset}": one
@@ -62,7 +62,7 @@ def test_from_a_tree_to_a_set(name: str, tmp_path: Path, capsys: pytest.CaptureF
     skipped = pd.read_csv(out / "manifest.csv", keep_default_na=False).query("status == 'skipped'")
     assert len(skipped) >= 1
     capsys.readouterr()
-    assert run(name, root, out) == 0
+    assert run(name, root, out, "--macro") == 0
     assert "0 recordings in" in capsys.readouterr().out
     scored = tmp_path / "scored"
     assert evaluate(["--spotting", str(out), "--out", str(scored)]) == 0
@@ -70,6 +70,42 @@ def test_from_a_tree_to_a_set(name: str, tmp_path: Path, capsys: pytest.CaptureF
     assert [[one["onset"] for one in item["true"]] for item in told] == [
         [one.onset for one in item.intervals] for item in recordings
     ]
+
+
+def test_macro_expressions_give_clips_only_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The choice belongs to a record; recordings and intervals are whole with either."""
+    root, out = WRITERS["casme3-long"](tmp_path / "release"), tmp_path / "out"
+    micro = ["a_micro_14", "a_micro_5", "a_micro_7"]
+    for options, clips, prepared in (
+        ([], micro, 2),
+        ([], micro, 0),
+        (["--macro"], ["a_macro_3", *micro], 2),
+        ([], micro, 2),
+    ):
+        assert run("casme3-long", root, out, *options) == 0
+        printed = capsys.readouterr().out
+        assert f"{prepared} recordings in" in printed
+        note = "macro-expressions without a clip, for spotting only: 1; --macro makes clips of them, too"
+        assert (note in printed) == (not options)
+        assert ("a_macro_3 (disgust): no clip: a macro-expression" in printed) == (not options)
+        assert sorted(video.name for video in PreparedSet.open(out).videos) == clips
+        assert sorted(path.stem for path in out.glob("videos/*/*.safetensors")) == clips
+        assert json.loads((out / "set.json").read_text())["macro"] == bool(options)
+        intervals = pd.read_csv(out / "intervals.csv")
+        assert intervals["kind"].value_counts().to_dict() == {"micro": 3, "macro": 1}
+    assert run("casme3-long", root, out, "--list-only") == 0
+    assert note in capsys.readouterr().out
+    assert run("samm", root, tmp_path / "b", "--macro") == 2
+    assert "--macro does not apply to samm, only to long videos (casme-sq, " in capsys.readouterr().err
+
+
+def test_training_reads_micro_expressions_only(tmp_path: Path) -> None:
+    root, out = WRITERS["casme-sq"](tmp_path / "release"), tmp_path / "out"
+    assert run("casme-sq", root, out) == 0
+    assert {video.name: video.label for video in open_sets([out])} == {
+        "15_0101disgustingteeth_micro_2": "negative",
+        "15_0401girlcrashing_micro_3": "negative",
+    }
 
 
 def test_a_film_is_fitted_once_its_length_is_known(tmp_path: Path) -> None:
