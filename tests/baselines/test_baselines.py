@@ -55,6 +55,13 @@ def test_the_networks_have_the_published_sizes() -> None:
     assert ResNet3D(5).eval()(torch.zeros(2, 1, 8, 32, 32)).logits.shape == (2, 5)
 
 
+def test_bfloat16_is_scaled_too() -> None:
+    clips = torch.rand(1, 1, 8, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        halves, floats = (ResNet3D(3).eval()(clips.to(dtype)).logits for dtype in (torch.bfloat16, torch.float32))
+    assert halves.dtype == floats.dtype == torch.bfloat16
+
+
 def test_the_layout_in_memory_changes_no_bit_of_weights_that_are_read_again() -> None:
     torch.manual_seed(0)
     trained, again = ResNet3D(3), ResNet3D(3)
