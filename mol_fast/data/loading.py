@@ -66,7 +66,7 @@ def open_data(
     """Open prepared sets, and select the videos of a protocol.
 
     The order of sets, rows and files changes nothing: videos are sorted by source, subject and name, those of the
-    embedded set as they are generated. Warns on stderr if the counts differ from the protocol's.
+    embedded set as they are generated. Warns on stderr if counts or clips differ from the protocol's.
 
     Args:
         folders: prepared sets, used as one set. Default: the embedded set, which is generated on first use.
@@ -174,5 +174,8 @@ def _check_prepared_for(folders: Sequence[Path], protocol: Protocol) -> None:
 
 def _warn_of_counts(protocol: Protocol, videos: list[Video]) -> None:
     check = compare(protocol, videos)
-    if check is not None and not check.agrees and rank() == 0:
-        print(f"warning: the counts differ from the protocol's\n{check.table()}", file=sys.stderr, flush=True)
+    if check is None or rank():
+        return
+    what = "counts" if not check.agrees else "clips" if check.clips and not check.clips.agrees else None
+    if what:
+        print(f"warning: the {what} differ from the protocol's\n{check.table()}", file=sys.stderr, flush=True)

@@ -172,12 +172,15 @@ def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
     Sets use the same names of subjects: tell subjects apart by `Video.id`, which includes the source.
 
     Raises:
-        UserError: no set is given; two sets hold a video of the same source, subject and name; see `PreparedSet.open`.
+        UserError: no set is given; two sets hold a video of the same source, subject and name, or one holds the long
+            videos of the other; see `PreparedSet.open`.
     """
     if not paths:
         raise UserError("no prepared set is given; give at least one folder")
+    sets = [PreparedSet.open(path) for path in paths]
+    _check_movements(sets)
     videos: dict[VideoId, Video] = {}
-    for video in (video for path in paths for video in PreparedSet.open(path).videos):
+    for video in (video for prepared in sets for video in prepared.videos):
         other = videos.setdefault(video.id, video)
         if other is not video:
             raise UserError(
@@ -185,6 +188,20 @@ def open_sets(paths: Sequence[str | os.PathLike[str]]) -> list[Video]:
                 f"{video.source}; give each set once, or prepare them under different names"
             )
     return list(videos.values())
+
+
+def _check_movements(sets: Sequence[PreparedSet]) -> None:
+    """Raise UserError if a set of long videos has the source of a set of short ones: their movements are the same."""
+    first: dict[str, tuple[bool, Path]] = {}
+    for prepared in sets:
+        is_long = prepared.info.recordings is not None
+        for source in sorted({video.source for video in prepared.videos}):
+            other_is_long, path = first.setdefault(source, (is_long, prepared.path))
+            if other_is_long != is_long:
+                raise UserError(
+                    f"{path} and {prepared.path} may hold the same movements of {source}, in short videos and in long "
+                    "ones; give one of them"
+                )
 
 
 def write_video(

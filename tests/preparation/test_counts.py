@@ -181,7 +181,7 @@ def test_unknown_protocol(releases: dict[str, Path], capfd: pytest.CaptureFixtur
     assert "there is no protocol 'casme2-9'; choose one of" in capfd.readouterr().err
 
 
-def write_tiny(folder: Path, source: str, rows: list[tuple[str, str, str]]) -> Path:
+def write_tiny(folder: Path, source: str, rows: list[tuple[str, str, str]], **info: int) -> Path:
     frames = torch.zeros(8, 144, 144, dtype=torch.uint8)
     content = (
         frames,
@@ -192,7 +192,7 @@ def write_tiny(folder: Path, source: str, rows: list[tuple[str, str, str]]) -> P
         write_video(folder / f"{s}_{n}.safetensors", *content, subject=s, video=n, label=label, source=source)
         for s, n, label in rows
     ]
-    write_index(folder, videos, {"name": source})
+    write_index(folder, videos, {"name": source, **info})
     return folder
 
 
@@ -217,3 +217,7 @@ def test_several_sets_are_read_as_one(tmp_path: Path) -> None:
         open_sets([casme2, casme2])
     with pytest.raises(UserError, match="does not know 'other'"):
         PROTOCOLS["megc2019"].select(open_sets([write_tiny(tmp_path / "c", "other", [("1", "a", "fear")])]))
+    long = write_tiny(tmp_path / "long", "samm", [("006", "006_1_micro_20", "fear")], recordings=1)
+    assert len(open_sets([casme2, long])) == 4
+    with pytest.raises(UserError, match="may hold the same movements of samm"):
+        open_sets([casme2, samm, long])
