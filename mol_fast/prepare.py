@@ -119,6 +119,9 @@ def run(dataset: Dataset, /, prepare: Options) -> None:
         raise UserError(
             f"--macro does not apply to {dataset}, only to long videos ({', '.join(LONG_LAYOUTS)}): omit it"
         )
+    if options.sheet is not None and dataset in ("smic", "folders"):
+        where = "which has no sheet: folders tell the labels" if dataset == "smic" else "whose labels --root tells"
+        raise UserError(f"--sheet does not apply to {dataset}, {where}; omit it")
     protocol = None if options.protocol is None else get_protocol(options.protocol)
     if protocol is not None and dataset != "folders" and not protocol.part(dataset).is_for(dataset):
         raise UserError(f"the protocol {protocol.name} is not for {dataset}; choose {_choices(dataset)}")

@@ -236,7 +236,18 @@ PROTOCOLS = {
             {},
             parts={
                 name: f"{name}-3"
-                for name in ("4dme", "casme", "casme2", "casme3", "casme3-c", "dfme", "mmew", "samm", "smic")
+                for name in (
+                    "4dme",
+                    "casme",
+                    "casme-sq",
+                    "casme2",
+                    "casme3",
+                    "casme3-c",
+                    "dfme",
+                    "mmew",
+                    "samm",
+                    "smic",
+                )
             },
         ),
         Protocol(

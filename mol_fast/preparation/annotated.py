@@ -19,6 +19,7 @@ class AnnotatedSet:
         sheets: patterns of the sheet's name, preferred ones first.
         fps: frames per second of the camera; None if unknown, or if the sheet tells it.
         incomplete: (subject, name) of videos that are used although a release lacks many of their frames.
+        other_sheets: patterns, in lower case, of names of sheets of another set that fit as well.
     """
 
     source: str
@@ -26,6 +27,7 @@ class AnnotatedSet:
     sheets: tuple[str, ...]
     fps: float | None
     incomplete: frozenset[tuple[str, str]] = frozenset()
+    other_sheets: tuple[str, ...] = ()
 
 
 def annotated_video(
@@ -60,6 +62,8 @@ def annotated_video(
     if folder is None:
         return skipped(f"there is no folder of frames, and no video file, for {row.name} of subject {subject}")
     fps, units = row.fps or release.fps, row.action_units
+    if row.fps_text and row.fps is None:
+        fixes += (f"frames per second of {row.fps_text!r} in the sheet are no rate, not used",)
     if is_video(folder):
         if onset == 0:
             return skipped("its onset is 0, but the frames of a video file count from 1")

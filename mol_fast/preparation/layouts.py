@@ -51,6 +51,7 @@ SAMM = SheetLayout(
     folders=(r"(.*/)?samm(/.*)?",),
     sheets=("SAMM*FACS*Codes*.xlsx", "SAMM*.xlsx"),
     fps=200,
+    other_sheets=("*long*",),
 )
 SHEET_LAYOUTS = {layout.source: layout for layout in (CASME, CASME2, SAMM)}
 _SMIC_SUBJECT = r"s0*(\d+)"
@@ -66,7 +67,7 @@ def list_with_sheet(layout: SheetLayout, root: Path, sheet: Path | None) -> List
     """
     example = ", ".join(map(layout.subject.format, (1, 2)))
     home, notes = _find_home(root, layout.subject_folder, layout.folders, layout.source, f"{example}, ...")
-    path = find_sheet(root, layout.sheets, sheet)
+    path = find_sheet(root, layout.sheets, sheet, layout.other_sheets)
     listing = Listing(layout.source, notes=[*notes, f"sheet {path.name}"])
     folders = _video_folders(home, layout.subject_folder, listing)
     named_in_sheet = set()

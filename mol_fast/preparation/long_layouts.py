@@ -101,7 +101,7 @@ def list_long(layout: LongLayout, root: Path, sheet: Path | None) -> Listing:
     """
     listing = Listing(layout.source)
     found = _places(layout, root, listing)
-    path = find_sheet(root, layout.sheets, sheet)
+    path = find_sheet(root, layout.sheets, sheet, layout.other_sheets)
     listing.notes.append(f"sheet {path.name}")
     rows: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
     text = 0

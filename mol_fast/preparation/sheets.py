@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Row:
         action_units: as written; empty if the sheet does not tell.
         kind: what kind of movement it is, as written, such as "Micro - 1/2"; empty if the sheet does not tell.
         first: number of the first frame of the recording; None if the sheet does not tell.
+        fps_text: text of the cell of `fps`.
     """
 
     line: int
@@ -64,6 +66,7 @@ class Row:
     action_units: str = ""
     kind: str = ""
     first: int | None = None
+    fps_text: str = ""
 
     @property
     def end(self) -> int | None:
@@ -72,19 +75,26 @@ class Row:
         return self.apex if told else self.offset
 
 
-def find_sheets(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """Return the sheets under or beside `root` that fit the first pattern that any fits, as near to it as possible."""
-    for levels in ("", "*/", "*/*/", "../"):
-        for pattern in patterns:
-            if found := sorted(path for path in root.glob(levels + pattern) if _is_sheet(path)):
+def find_sheets(root: Path, patterns: Sequence[str], never: Sequence[str] = ()) -> list[Path]:
+    """Return the sheets under or beside `root` that fit the first pattern that any fits, as near to it as possible.
+
+    Args:
+        root: folder of the release.
+        patterns: patterns of the sheet's name, preferred ones first.
+        never: patterns, in lower case, of names of sheets that are not meant although they fit.
+    """
+    for pattern in patterns:
+        for levels in ("", "*/", "*/*/", "../"):
+            fitting = (path for path in root.glob(levels + pattern) if _is_sheet(path))
+            if found := sorted(path for path in fitting if not any(fnmatch(path.name.lower(), one) for one in never)):
                 return found
     return []
 
 
-def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
+def find_sheet(root: Path, patterns: Sequence[str], given: Path | None, never: Sequence[str] = ()) -> Path:
     """Find the sheet of a release: `given`, or the only one under or beside `root` that fits a pattern.
 
-    The patterns are tried in turn.
+    The patterns are tried in turn, as in `find_sheets`.
 
     Raises:
         UserError: there is no sheet, or more than one.
@@ -93,7 +103,7 @@ def find_sheet(root: Path, patterns: Sequence[str], given: Path | None) -> Path:
         if not given.is_file():
             raise UserError(f"there is no sheet {given}; give the annotation sheet of the release with --sheet")
         return given
-    found = find_sheets(root, patterns)
+    found = find_sheets(root, patterns, never)
     if len(found) > 1:
         names = ", ".join(str(path) for path in found)
         raise UserError(f"there are several sheets, {names}; choose one with --sheet")
@@ -228,7 +238,6 @@ def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
     text = dict.fromkeys(_COLUMNS | _MORE, "")
     text |= {name: _text(cells[place]) for name, place in columns.items() if place < len(cells)}
     subject = re.search(r"\d+", text["Subject"])
-    rate = _number(text["Fps"])
     return Row(
         line,
         _number(subject[0]) if subject else None,
@@ -238,10 +247,11 @@ def _row(line: int, cells: Sequence[Any], columns: dict[str, int]) -> Row:
         _number(text["Offset Frame"]),
         text["Apex Frame"],
         text["Estimated Emotion"],
-        float(rate) if rate and rate <= MOST_FPS else None,
+        _rate(text["Fps"]),
         " ".join(text["Action Units"].split()),
         text["Type"],
         _number(text["First Frame"]),
+        text["Fps"],
     )
 
 
@@ -261,3 +271,11 @@ def _text(cell: Any) -> str:
 def _number(text: str) -> int | None:
     match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text)
     return int(match[1]) if match else None
+
+
+def _rate(text: str) -> float | None:
+    """Return the frames per second in a cell; None if there are none. The decimal sign is a point or a comma."""
+    if not re.fullmatch(r"\d{1,9}([.,]\d{0,9})?", text):
+        return None
+    rate = float(text.replace(",", "."))
+    return rate if 0 < rate <= MOST_FPS else None

@@ -61,6 +61,7 @@ MMEW = TreeLayout(
     subject="S{:02d}",
     sheets=("MMEW*Micro*.xlsx", "MMEW*.xlsx"),
     fps=None,
+    other_sheets=("*macro*",),
     path=r"(?P<name>S\d+-\d+-\d+)",
     example="S03/happiness/S03-01-002",
 )
@@ -75,7 +76,7 @@ FDME = TreeLayout(
 DFME = TreeLayout(
     source="dfme",
     subject="sub{:04d}",
-    sheets=("*train*.xlsx", "DFME*.xlsx", "*train*.csv", "DFME*.csv"),
+    sheets=("DFME*train*.xlsx", "DFME*train*.csv", "*train*.xlsx", "*train*.csv", "DFME*.xlsx", "DFME*.csv"),
     fps=None,
     path=r"(?P<name>sub\d+_\d+)",
     example="train/sub0003_01",
@@ -91,7 +92,7 @@ def list_tree(layout: TreeLayout, root: Path, sheet: Path | None) -> Listing:
     """
     listing = Listing(layout.source)
     found = _frames(layout, root, listing)
-    path = find_sheet(root, layout.sheets, sheet)
+    path = find_sheet(root, layout.sheets, sheet, layout.other_sheets)
     listing.notes.insert(0, f"folders like {layout.example}: {len(found)}, sheet {path.name}")
     used = set()
     for row in read_sheet(path, layout.absent):

@@ -1,8 +1,9 @@
 """Prepare a whole set: choose videos, prepare them, write the manifest and, last, the index."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mol_fast.data.protocols import PROTOCOLS, Protocol
 from mol_fast.data.recordings import FILES
 from mol_fast.data.store import Video, write_index
 from mol_fast.preparation.contact_sheet import contact_sheet
+from mol_fast.preparation.frame_files import named
 from mol_fast.preparation.manifest import Entry, Manifest
 from mol_fast.preparation.one_video import Settings
 from mol_fast.preparation.records import remove_leftovers, video_file
@@ -117,9 +119,12 @@ def make_plan(name: str, listing: Listing, protocol: Protocol | None) -> Plan:
     """
     others = [Entry(item.subject, item.name, item.label, "skipped", item.reason) for item in listing.skipped]
     if protocol is None:
-        return Plan(name, listing, None, tuple(listing.videos), tuple(others))
+        known = [item.mapping for item in PROTOCOLS.values() if item.is_for(listing.source)]
+        strange = [video.label for video in listing.videos if known and not any(video.label in one for one in known)]
+        told = _noted(listing, f"labels that no protocol of {listing.source} knows", strange)
+        return Plan(name, told, None, tuple(listing.videos), tuple(others))
     part = protocol.part(listing.source)
-    chosen = []
+    chosen, strange = [], []
     for video in listing.videos:
         try:
             if part.class_of(video) is not None:
@@ -127,9 +132,17 @@ def make_plan(name: str, listing: Listing, protocol: Protocol | None) -> Plan:
                 continue
             status, reason = "left out", f"{part.name} does not ask for it"
         except UserError:
-            status, reason = "skipped", f"{part.name} does not know its label"
+            status, reason = "skipped", f"{part.name} does not know its label, {video.label!r}"
+            strange.append(video.label)
         others.append(Entry(*_told(video), status, reason, video.fixes))
-    return Plan(name, listing, part, tuple(chosen), tuple(others))
+    told = _noted(listing, f"labels that {part.name} does not know, skipped", strange)
+    return Plan(name, told, part, tuple(chosen), tuple(others))
+
+
+def _noted(listing: Listing, what: str, labels: Sequence[str]) -> Listing:
+    """Return the listing with a note about labels, with the number of their videos, if there are any."""
+    counts = [f"{label!r} ({number})" for label, number in sorted(Counter(labels).items())]
+    return replace(listing, notes=[*listing.notes, f"{what}: {named(counts)}"]) if counts else listing
 
 
 def prepare_set(

@@ -174,6 +174,24 @@ def test_all_suspects_are_named_once(tmp_path: Path, capfd: pytest.CaptureFixtur
         assert "the counts differ; --allow-count-mismatch" in shown.err
 
 
+@pytest.mark.parametrize("source", ["smic", "folders"])
+def test_a_sheet_of_a_set_without_one_is_refused(
+    source: str, releases: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = releases["smic-3"]
+    given = [source, "--root", str(root), "--out", f"{root}-out", "--sheet", "/nowhere.xlsx"]
+    assert main([*given, "--list-only"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"--sheet does not apply to {source}, " in line
+    assert line.endswith("; omit it")
+
+
+def test_cross_joins_the_three_classes_of_every_set() -> None:
+    three = {name: protocol for name, protocol in PROTOCOLS.items() if name.endswith("-3") and not protocol.parts}
+    del three["embedded-3"]
+    assert PROTOCOLS["cross-3"].parts == {name.removesuffix("-3"): name for name in three}
+
+
 def test_unknown_protocol(releases: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     given = options("casme2-5", releases["casme2-5"])
     given[given.index("casme2-5")] = "casme2-9"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness.fake_releases import (
+    SAMM_HEADER,
     Fake,
     casme2,
     only,
@@ -85,6 +86,21 @@ def test_sheet_of_samm_beside_that_of_the_long_videos(tmp_path: Path) -> None:
     root = write_samm(tmp_path, [Fake(6, "006_1_2", "Anger")], faces=False)
     write_sheet(root / "SAMM_LongVideos_V1_Release.xlsx", ("Subject", "Filename"), [(6, "006_1")], above=10)
     assert only(list_with_sheet(SAMM, root, None)).name == "006_1_2"
+
+
+@pytest.mark.parametrize("codes", ["", "annotation/", "annotation/2016/", "../"])
+def test_the_sheet_of_samm_is_found_wherever_it_lies(tmp_path: Path, codes: str) -> None:
+    """The sheet of the long videos lies nearer, and is no sheet of SAMM even where there is no other."""
+    root = write_samm(tmp_path / "SAMM_release", [Fake(6, "006_1_2", "Anger")], faces=False)
+    write_sheet(
+        root / "SAMM_LongVideos_V1_Release.xlsx", SAMM_HEADER, [(6, "006_1", 1, 1, 2, 9, 9, "", "", "Fear", 1, None)]
+    )
+    (root / codes).mkdir(parents=True, exist_ok=True)
+    own = (root / "SAMM_Micro_FACS_Codes_v2.xlsx").rename(root / codes / "SAMM_Micro_FACS_Codes_v2.xlsx")
+    assert only(list_with_sheet(SAMM, root, None)).label == "anger"
+    own.unlink()
+    with pytest.raises(UserError, match=r"there is no sheet .* \(found: SAMM_LongVideos_V1_Release.xlsx\)"):
+        list_with_sheet(SAMM, root, None)
 
 
 def film(path: Path, count: int) -> Path:

@@ -338,6 +338,56 @@ def test_dfme_has_a_rate_for_every_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "fps"), [("299.97", 299.97), ('"299,97"', 299.97), ("200", 200), ("", None), ("fast", None), ("0", None)]
+)
+def test_rates_of_a_sheet(tmp_path: Path, cell: str, fps: float | None) -> None:
+    """A cell that is no rate is told."""
+    write_dfme_sheet(tmp_path, "sub0003_01", fps=cell)
+    frames(tmp_path / "train/sub0003_01", range(1, 10))
+    (video,) = list_tree(DFME, tmp_path, None).videos
+    assert video.fps == fps
+    told = f"frames per second of {cell!r} in the sheet are no rate, not used"
+    assert video.fixes == ((told,) if cell in ("fast", "0") else ())
+
+
+def test_the_sheet_of_the_training_part_is_taken(tmp_path: Path) -> None:
+    write_dfme_sheet(tmp_path / "DFME/annotation", "sub0003_01")
+    (tmp_path / "DFME/DFME_testA.csv").write_text("Subject,Filename\n3,sub0003_09\n")
+    frames(tmp_path / "DFME/train/sub0003_01", range(1, 10))
+    assert [video.name for video in list_tree(DFME, tmp_path / "DFME", None).videos] == ["sub0003_01"]
+
+
+def test_the_sheet_of_macro_expressions_is_not_taken(tmp_path: Path) -> None:
+    write_mmew_sheet(tmp_path, "S03-01-002")
+    (tmp_path / "MMEW_Micro_Exp.xlsx").rename(tmp_path / "MMEW_Macro_Exp.xlsx")
+    frames(tmp_path / "S03/happiness/S03-01-002", range(1, 13))
+    with pytest.raises(UserError, match=r"there is no sheet .* \(found: MMEW_Macro_Exp.xlsx\)"):
+        list_tree(MMEW, tmp_path, None)
+
+
+def test_labels_of_two_emotions_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No count of 4DME would tell that its protocol does not know them."""
+    header = ("sub_ID", "fold_name", "Emotion", "Onset", "Apex", "Offset", "AUs")
+    labels = ["Positive", "Happiness, Surprise", *["fear/surprise"] * 5]
+    rows = [(5, f"clip_{i}", label, 3, 6, 14, "12") for i, label in enumerate(labels)]
+    write_sheet(tmp_path / "4DME_Labelling_Micro_release v1.xlsx", header, rows)
+    for i in range(len(labels)):
+        frames(tmp_path / f"gray_micro/05/clip_{i}", range(1, 20))
+    counts = "'fear/surprise' (5), 'happiness, surprise' (1)"
+    options = ["4dme", "--root", str(tmp_path), "--out", f"{tmp_path}-out", "--list-only"]
+    assert main([*options, "--protocol", "4dme-3"]) == 0
+    printed = capsys.readouterr().out
+    assert "4dme: 1 listed, 6 skipped" in printed
+    assert f"  labels that 4dme-3 does not know, skipped: {counts}" in printed
+    assert "  05/clip_1 (happiness, surprise): 4dme-3 does not know its label, 'happiness, surprise'" in printed
+    assert "  4dme-3 does not know its label, 'fear/surprise': 5 videos, 05/clip_2 (fear/surprise)" in printed
+    assert main(options) == 0
+    printed = capsys.readouterr().out
+    assert "4dme: 7 listed" in printed
+    assert f"  labels that no protocol of 4dme knows: {counts}" in printed
+
+
+@pytest.mark.parametrize(
     ("protocol", "subject", "total"),
     [("casme3-7", "spNO.{}", 860), ("casme3-c-4", "C{:02d}", 165), ("dfme-7", "sub{:04d}", 1856)],
 )
