@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mol_fast.preparation.frame_files import is_video, named
+from mol_fast.preparation.frame_files import VIDEO_SUFFIXES, is_video, named
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.video import is_image
 
@@ -84,7 +84,7 @@ def places(root: Path, release: str) -> Iterator[Place]:
             below[:] = []
         for name in below:
             yield Place(folder / name, (inside / name).as_posix(), above, is_file=False)
-        for name in sorted(files):
+        for name in sorted(name for name in files if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES):
             if is_video(folder / name):
                 yield Place(folder / name, (inside / name).as_posix(), above, is_file=True)
 
