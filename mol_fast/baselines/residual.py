@@ -49,13 +49,28 @@ class ResNet3D(Baseline):
         return self.classifier(features.mean((2, 3, 4)))
 
 
+class _Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d`. A clip that is shorter than the kernel is padded before.
+
+    Otherwise the gradient of the kernel is wrong in bfloat16 on a CPU: oneDNN adds memory that nobody has written
+    (PyTorch 2.13).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[2] >= self.kernel_size[0]:
+            return super().forward(input)
+        depth, *rest = (int(side) for side in self.padding)
+        padded = F.pad(input, (0, 0, 0, 0, depth, depth))
+        return F.conv3d(padded, self.weight, self.bias, self.stride, (0, *rest))
+
+
 class _Block(nn.Module):
     """Two convolutions of 3 x 3 x 3 beside a shortcut, which is a convolution of 1 x 1 x 1 where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs))
-        self.second = nn.Sequential(nn.Conv3d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm3d(outputs))
+        self.first = nn.Sequential(_Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs))
+        self.second = nn.Sequential(_Conv3d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm3d(outputs))
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs))

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.func import functional_call
 
 from mol_fast.baselines.apex_flow import apex_flow
 from mol_fast.baselines.histograms import FEATURES, Histograms, region_features
 from mol_fast.baselines.majority import Majority
-from mol_fast.baselines.residual import ResNet3D
+from mol_fast.baselines.residual import ResNet3D, _Conv3d
 from mol_fast.baselines.ststnet import STSTNet, flow_and_strain
 from mol_fast.data import ClipDataset, PreparedSet, Protocol
 from mol_fast.spotting.regions import REGIONS
@@ -53,6 +54,25 @@ def test_the_networks_have_the_published_sizes() -> None:
     ours = sum(parameter.numel() for parameter in ResNet3D(5).parameters())
     assert ours == published - 64 * 2 * 3 * 7 * 7 - (512 + 1) * (400 - 5)
     assert ResNet3D(5).eval()(torch.zeros(2, 1, 8, 32, 32)).logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize(("frames", "stride"), [(1, 1), (2, 1), (2, 2), (3, 1), (5, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_short_clips(frames: int, stride: int, dtype: torch.dtype) -> None:
+    """oneDNN gives wrong ones where a kernel of bfloat16 is longer than the clip; freed memory of NaN shows it."""
+    torch.manual_seed(0)
+    layer = _Conv3d(32, 32, 3, stride, 1, bias=False)
+    clips = torch.randn(2, 32, frames, 9, 9)
+    grads = []
+    for kind in (torch.float64, dtype):
+        torch.full((32, 32, 27), torch.nan)
+        weight = layer.weight.detach().to(kind).requires_grad_()
+        functional_call(layer, {"weight": weight}, (clips.to(kind),)).square().sum().backward()
+        assert weight.grad is not None
+        grads.append(weight.grad.double())
+    assert layer(clips).shape == torch.nn.Conv3d(32, 32, 3, stride, 1)(clips).shape
+    torch.testing.assert_close(layer(clips), torch.nn.functional.conv3d(clips, layer.weight, None, stride, 1))
+    torch.testing.assert_close(grads[1], grads[0], rtol=0, atol=float(grads[0].abs().max()) * 0.02)
 
 
 def test_bfloat16_is_scaled_too() -> None:
