@@ -181,7 +181,7 @@ def _train_models(runs: list[_Run], settings: TrainSettings, fabric: "Fabric") -
 
 def _comparable(path: Path, own: Sequence[str]) -> tuple[list["StoredRun"], list[str]]:
     """Return the finished runs in a folder of several models, and why some cannot be compared with `own` ones."""
-    from mol_fast.report.paper_table import paper_table
+    from mol_fast.report.paper_table import check_together
     from mol_fast.runs.stored import read_models
 
     stored, _ = read_models(path, MODELS)
@@ -189,7 +189,7 @@ def _comparable(path: Path, own: Sequence[str]) -> tuple[list["StoredRun"], list
     kept, left_out = [], []
     for run in stored if mine else ():
         try:
-            paper_table([run] if run is mine[0] else [mine[0], run])
+            check_together([run] if run is mine[0] else [mine[0], run])
         except UserError as error:
             left_out.append(f"{error}; the table is without {run.path.name}")
         else:

@@ -82,12 +82,8 @@ class PaperTable:
         return "".join(parts)
 
 
-def paper_table(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> PaperTable:
-    """Return UF1, UAR and accuracy of each run, of all videos and of each source, and its errors of flow and landmarks.
-
-    Args:
-        runs: the runs.
-        notes: further notes.
+def check_together(runs: Sequence[StoredRun]) -> None:
+    """Check that runs can stand in one table.
 
     Raises:
         UserError: the runs have different classes, or different labels of a video, or a run is given twice.
@@ -101,7 +97,30 @@ def paper_table(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> PaperTa
     paths = [run.path.resolve() for run in runs]
     if len(set(paths)) < len(paths):
         raise UserError("a run is given twice: give every run once")
-    _check_labels(runs)
+    told: dict[VideoId, tuple[int, StoredRun]] = {}
+    for run in runs:
+        for results in run.folds.values():
+            for video in results.evaluation.videos():
+                label, first = told.setdefault(video.video, (video.label, run))
+                if video.label != label:
+                    raise UserError(
+                        f"the runs have different data: of video {video.video.name} of subject "
+                        f"{video.video.subject}, {first.path} says {run.classes[label]} and {run.path} says "
+                        f"{run.classes[video.label]}"
+                    )
+
+
+def paper_table(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> PaperTable:
+    """Return UF1, UAR and accuracy of each run, of all videos and of each source, and its errors of flow and landmarks.
+
+    Args:
+        runs: the runs.
+        notes: further notes.
+
+    Raises:
+        UserError: see `check_together`.
+    """
+    check_together(runs)
     scores = [_scores(PooledResults(run.folds)) for run in runs]
     columns = sorted({column for row in scores for column in row}, key=_place)
     table = [[row.get(column, []) for column in columns] for row in scores]
@@ -116,21 +135,6 @@ def paper_table(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> PaperTa
     names = _names(runs)
     every_note = *notes_on(dict(zip(names, runs, strict=True))), *notes
     return PaperTable(_titles(columns), tuple(zip(names, rows, strict=True)), every_note)
-
-
-def _check_labels(runs: Sequence[StoredRun]) -> None:
-    """Raise UserError if two runs tell different classes of a video."""
-    told: dict[VideoId, tuple[int, StoredRun]] = {}
-    for run in runs:
-        for results in run.folds.values():
-            for video in results.evaluation.videos():
-                label, first = told.setdefault(video.video, (video.label, run))
-                if video.label != label:
-                    raise UserError(
-                        f"the runs have different data: of video {video.video.name} of subject "
-                        f"{video.video.subject}, {first.path} says {run.classes[label]} and {run.path} says "
-                        f"{run.classes[video.label]}"
-                    )
 
 
 def _scores(pooled: PooledResults) -> dict[_Column, list[float]]:

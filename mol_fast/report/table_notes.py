@@ -1,6 +1,6 @@
 """What differs between the runs of a table besides the model, so that their rows cannot be compared as they are."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from mol_fast.runs.stored import StoredRun
@@ -14,7 +14,6 @@ _OF_MOL = (
     "preset", "center", "difference", "neighbors", "tasks", "stills", "expression_weight", "flow_weight",
     "landmark_weight", "unit_weight",
 )  # fmt: skip
-_IDENTITY = {"precision": "precision", "labels": "training videos"}  # as it was found out, not as it was asked
 
 Runs = Mapping[str, StoredRun]
 """Runs by their names in the table."""
@@ -35,7 +34,8 @@ def notes_on(runs: Runs) -> tuple[str, ...]:
         *(f"{name} scores weights: what they learned from, and how, is not compared" for name in scored),
         *_differing("folds", {name: _groups(run) for name, run in ours.items()}, _told_groups),
         *_differing("seeds", {name: sorted({fold.seed for fold in run.folds}) for name, run in ours.items()}),
-        *(note for key in _IDENTITY for note in _on_identity(key, ours if key == "labels" else trained)),
+        *_differing("precision", _found("precision", trained)),
+        *_differing("training videos", _found("labels", ours), lambda digest: f"digest {digest[:8]}"),
         *(note for key in _OF_TRAINING for note in _on_setting(key, trained)),
         *(note for key in _OF_MOL for note in _on_setting(key, mol)),
         *(f"{name}: {warning}" for name, run in runs.items() for warning in run.warnings),
@@ -82,12 +82,18 @@ def _on_setting(key: str, runs: Runs) -> list[str]:
     return _differing(f"--{key.replace('_', '-')}", known)
 
 
-def _on_identity(key: str, runs: Runs) -> list[str]:
-    known = {name: run.about["identity"][key] for name, run in runs.items() if key in run.about["identity"]}
-    return _differing(_IDENTITY[key], known, str if key == "precision" else lambda digest: f"digest {digest[:8]}")
+def _found(key: str, runs: Runs) -> dict[str, Any]:
+    """Return a part of the identity of runs: as it was found out, not as it was asked."""
+    return {name: run.about["identity"][key] for name, run in runs.items() if key in run.about["identity"]}
 
 
-def _differing(what: str, values: Mapping[str, Any], told: Any = None) -> list[str]:
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _differing(what: str, values: Mapping[str, Any], told: Callable[[Any], str] = _shown) -> list[str]:
     """Return a note that lists the runs with each value, if the values differ."""
     groups: list[tuple[Any, list[str]]] = []
     for name, value in values.items():
@@ -98,11 +104,5 @@ def _differing(what: str, values: Mapping[str, Any], told: Any = None) -> list[s
             names.append(name)
     if len(groups) < 2:
         return []
-    parts = (f"{(told or _shown)(value)} for {', '.join(names)}" for value, names in groups)
+    parts = (f"{told(value)} for {', '.join(names)}" for value, names in groups)
     return [f"not all runs have the same {what}: {'; '.join(parts)}"]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)
