@@ -40,7 +40,7 @@ UNITS: dict[int, tuple[str, ...]] = {
 _SIDES = ("Right", "Left")  # of the person; the right side is on the left of the picture
 _GAZE = ("eyeLookUp", "eyeLookDown", "eyeLookIn", "eyeLookOut")
 _LARGEST = 0.9  # of the full action
-_STRONG = 0.35  # share of videos in which the face at rest shows one of `_FACES`, weakly or strongly
+_STRONG = 0.5  # share of videos in which the face at rest shows one of `_FACES`, weakly or strongly
 _FACES: tuple[dict[int, float], ...] = (
     {12: 0.9, 6: 0.5},  # closed smile
     {12: 1.0, 6: 0.7, 10: 0.6, 16: 0.5, 26: 0.1},  # smile with teeth

@@ -35,7 +35,7 @@ from mol_fast.utils.processes import obey_parent, signals_blocked
 from mol_fast.utils.sealed import unpack
 from mol_fast.vision.sizes import WINDOW
 
-VERSION = 4  # of the generator
+VERSION = 5  # of the generator
 FPS = 40.0  # nominal, as that of the embedded set
 _FRAMES = (12, 20)  # fewest and most frames of a video
 _LIMITS = {"people": (1, 100_000), "videos": (1, 1000), "workers": (1, MOST_WORKERS), "seed": (0, 2**31 - 1)}

@@ -11,6 +11,16 @@ _PEOPLES = ("african", "asian", "caucasian")
 _FOLDERS = {"cheek": 0.3, "chin": 0.3, "ears": 0.3, "eyebrows": 0.35, "eyes": 0.25, "forehead": 0.3, "head": 0.2}
 _FOLDERS |= {"mouth": 0.25, "nose": 0.3, "asym": 0.12}
 """Spread of the changes of each folder; 1 is MakeHuman's full change."""
+_MEANS = {
+    "chin-height-incr": 0.15,
+    "eye-trans-in": 0.5,
+    "forehead-temple-incr": 0.6,
+    "mouth-scale-horiz-incr": 0.4,
+    "mouth-trans-up": 0.4,
+}
+"""Mean of the changes whose mean is not 0. The eyes of MakeHuman's average face are too far apart for its jaw and
+mouth. With these means, faces have about the proportions that measured people have (Farkas, Anthropometry of the Head
+and Face, 1994), and those of the mean face in dlib's predictor."""
 _FORMS = ("diamond", "invertedtriangular", "oval", "rectangular", "round", "square", "triangular")
 _LEFT_OUT = ("head-trans", "head-angle", "head-age", "neck", "ear-shape", "asymm", "nose-trans-in", "nose-trans-out")
 
@@ -66,8 +76,9 @@ def draw_changes(rng: np.random.Generator) -> Array:
     Both sides of the face change alike, but for a little.
     """
     amounts: dict[str, float] = {}
-    for (folder, *_), sides in _changes().items():
-        amount = np.clip(rng.normal(0, _FOLDERS[folder]), -1, 1)
+    for (folder, less, more), sides in _changes().items():
+        mean = _MEANS.get(more, 0) - _MEANS.get(less, 0)
+        amount = np.clip(rng.normal(mean, _FOLDERS[folder]), -1, 1)
         for pair in sides:
             own = np.clip(amount + rng.normal(0, 0.15 * _FOLDERS[folder]), -1, 1)
             if folder != "asym" or abs(own) > _FOLDERS[folder]:
@@ -92,12 +103,12 @@ def _three(name: str, value: float) -> dict[str, float]:
 
 
 @cache
-def _changes() -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Return the pairs of opposite shapes, those of both sides together."""
+def _changes() -> dict[tuple[str, str, str], list[tuple[str, str]]]:
+    """Return the pairs of opposite shapes by folder and names without side, those of both sides together."""
     opposites = [("decr", "incr"), ("in", "out"), ("down", "up"), ("backward", "forward"), ("concave", "convex")]
     opposites += [("compress", "uncompress"), *((f"{kind}-l", f"{kind}-r") for kind in range(1, 9))]
     names = set(load_head().names)
-    pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    pairs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for name in sorted(names):
         kind, folder, change = name.split("/") if name.startswith("change/") else ("", "", "")
         if not kind or folder not in _FOLDERS or any(part in change for part in _LEFT_OUT):
@@ -105,6 +116,7 @@ def _changes() -> dict[tuple[str, str], list[tuple[str, str]]]:
         for less, more in opposites:
             other = f"{name.removesuffix(less)}{more}"
             if name.endswith(f"-{less}") and other in names:
-                key = folder, change.removeprefix("l-").removeprefix("r-")
+                one = change.removeprefix("l-").removeprefix("r-")
+                key = folder, one, f"{one.removesuffix(less)}{more}"
                 pairs.setdefault(key, []).append((name, other))
     return pairs
