@@ -19,8 +19,7 @@ _MEANS = {
     "mouth-trans-up": 0.4,
 }
 """Mean of the changes whose mean is not 0. The eyes of MakeHuman's average face are too far apart for its jaw and
-mouth. With these means, faces have about the proportions that measured people have (Farkas, Anthropometry of the Head
-and Face, 1994), and those of the mean face in dlib's predictor."""
+mouth; with these means, faces have about the proportions of the mean face in dlib's predictor."""
 _FORMS = ("diamond", "invertedtriangular", "oval", "rectangular", "round", "square", "triangular")
 _LEFT_OUT = ("head-trans", "head-angle", "head-age", "neck", "ear-shape", "asymm", "nose-trans-in", "nose-trans-out")
 
