@@ -54,7 +54,7 @@ def draw_pose(rng: np.random.Generator, frames: int, yaw: float, pitch: float) -
         )
     time = np.arange(frames) / max(frames - 1, 1)
     unrest = np.exp(rng.normal(0, 0.7))
-    mean = np.clip(rng.normal(0, [0.5 * yaw, 0.5 * pitch, 4]), [-yaw, -pitch, -10], [yaw, pitch, 10])
+    mean = np.clip(rng.normal(0, [0.6 * yaw, 0.5 * pitch, 4]), [-yaw, -pitch, -10], [yaw, pitch, 10])
     drifts = np.stack([drift(rng, time, 0.2 * unrest) for _ in range(3)], axis=1)
     places = np.stack([drift(rng, time, 0.005 * unrest) for _ in range(3)], axis=1)
     return Pose(np.radians(mean + drifts), places, float(np.exp(rng.uniform(np.log(3.5), np.log(25)))))

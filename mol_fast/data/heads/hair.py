@@ -53,7 +53,7 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats, Array]
     marks = load_chart().marks
     cover = np.zeros((SKIN, SKIN), np.float32)
     thick = rng.uniform(2, 4) + 3 * male * rng.uniform(0.3, 1)
-    lift, arch = rng.normal(0, 2), rng.normal(0, 2.5)
+    lift, arch, tilt, apart = rng.normal([2.5, 0, 2, 1.5], [3, 3.5, 4, 3])  # texels, up and to the temples
     dense = rng.uniform(0.6, 1.2)
     for brow, side in ((marks[17:22], -1), (marks[26:21:-1], 1)):
         for _ in range(int(130 * dense)):
@@ -62,13 +62,14 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats, Array]
             first = min(int(place), 3)
             root = brow[first] + (place - first) * (brow[first + 1] - brow[first])
             wide = thick * (0.35 + 0.65 * along)
-            root = root + np.array([0, 3 - lift - arch * np.sin(np.pi * along) + rng.normal(0, 0.45) * wide])
+            raised = lift + arch * np.sin(np.pi * along) + tilt * (2 * along - 1)
+            root = root + np.array([side * apart, 3 - raised + rng.normal(0, 0.45) * wide])
             lean = np.array([side * (1.2 - along), -0.25 - 0.9 * along**3])
             _stroke(cover, root, root + lean * rng.uniform(4, 9), rng.uniform(0.4, 0.95))
     wanted = 1.0 if rng.random() < 0.75 else 0.0
-    raised = lift + arch * np.sin(np.linspace(0, np.pi, 5))  # of one brow; that on the right is its mirror image
-    found = marks[17:27].copy()
-    found[:, 1] -= wanted * np.concatenate([raised, raised[::-1]])
+    along = np.linspace(0, 1, 5)
+    moved = np.stack([np.full(5, -apart), -lift - arch * np.sin(np.pi * along) - tilt * (2 * along - 1)], axis=1)
+    found = marks[17:27] + wanted * np.concatenate([moved, moved[::-1] * [-1, 1]])  # both brows are mirror images
     return wanted, np.clip(smooth(cover, 0.8) * 1.1, 0, 0.95), found
 
 

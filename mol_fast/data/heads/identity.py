@@ -12,9 +12,9 @@ _FOLDERS = {"cheek": 0.3, "chin": 0.3, "ears": 0.3, "eyebrows": 0.35, "eyes": 0.
 _FOLDERS |= {"mouth": 0.25, "nose": 0.3, "asym": 0.12}
 """Spread of the changes of each folder; 1 is MakeHuman's full change."""
 _MEANS = {
-    "chin-height-incr": 0.15,
     "eye-trans-in": 0.5,
     "forehead-temple-incr": 0.6,
+    "head-scale-vert-decr": 0.3,
     "mouth-scale-horiz-incr": 0.4,
     "mouth-trans-up": 0.4,
 }
