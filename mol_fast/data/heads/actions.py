@@ -54,6 +54,7 @@ _FACES: tuple[dict[int, float], ...] = (
     {18: 0.7, 22: 0.5},  # speech
 )
 """Largest strength of each unit."""
+_FREQUENT = (1, 4, 2, 1, 1, 1, 1, 1, 1, 1)  # how frequent each of `_FACES` is: people smile at cameras
 _POSED = (1, 2, 4, 5, 6, 7, 10, 12, 14, 15, 16, 17, 18, 20, 24, 26)
 
 
@@ -168,11 +169,11 @@ def _resting(rng: np.random.Generator) -> Array:
     rest[places[BLINK]] += rng.uniform(0, 0.25)
     rest[places[26]] = min(rest[places[26], 0], 0.25)
     if rng.random() < _STRONG:
-        strong = _FACES[rng.integers(len(_FACES))]
+        strong = _FACES[rng.choice(len(_FACES), p=np.divide(_FREQUENT, sum(_FREQUENT)))]
         whole = rng.uniform(0.4, 1)
         for unit, most in strong.items():
             lean = np.clip(rng.normal(1, 0.1, 2), 0.7, 1.3) if UNITS[unit][0].endswith("_") else np.ones(2)
-            rest[places[unit]] = np.maximum(rest[places[unit]], most * whole * rng.uniform(0.5, 1) * lean)
+            rest[places[unit]] = np.maximum(rest[places[unit]], most * whole * rng.uniform(0.7, 1) * lean)
     return np.clip(rest, 0, 1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mol_fast.data.heads.assets import Array, load_head
 
 _PEOPLES = ("african", "asian", "caucasian")
-_FOLDERS = {"cheek": 0.3, "chin": 0.3, "ears": 0.3, "eyebrows": 0.35, "eyes": 0.25, "forehead": 0.3, "head": 0.2}
+_FOLDERS = {"cheek": 0.3, "chin": 0.3, "ears": 0.5, "eyebrows": 0.35, "eyes": 0.25, "forehead": 0.3, "head": 0.2}
 _FOLDERS |= {"mouth": 0.25, "nose": 0.3, "asym": 0.12}
 """Spread of the changes of each folder; 1 is MakeHuman's full change."""
 _MEANS = {
