@@ -53,7 +53,7 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats, Array]
     marks = load_chart().marks
     cover = np.zeros((SKIN, SKIN), np.float32)
     thick = rng.uniform(2, 4) + 3 * male * rng.uniform(0.3, 1)
-    lift, arch, tilt, apart = rng.normal([2.5, 0, 2, 1.5], [3, 3.5, 4, 3])  # texels, up and to the temples
+    lift, arch, tilt, apart = rng.normal([2.5, 0, 2, 0], [3, 3.5, 4, 2.5])  # texels, up and to the temples
     dense = rng.uniform(0.6, 1.2)
     for brow, side in ((marks[17:22], -1), (marks[26:21:-1], 1)):
         for _ in range(int(130 * dense)):

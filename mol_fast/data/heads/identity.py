@@ -14,6 +14,7 @@ _FOLDERS |= {"mouth": 0.25, "nose": 0.3, "asym": 0.12}
 _MEANS = {
     "eye-trans-in": 0.5,
     "forehead-temple-incr": 0.6,
+    "head-fat-decr": 0.3,
     "head-scale-vert-decr": 0.3,
     "mouth-scale-horiz-incr": 0.4,
     "mouth-trans-up": 0.4,
