@@ -27,9 +27,9 @@ def kept_set(folder: Path, name: str, version: int, generate: Callable[[Path], P
         return found
     with ExitStack() as stack:
         with suppress(OSError, RuntimeError):  # no home, or it cannot be written: then `generate` says what is wrong
-            file = cache_folder() / f".{name}.lock"
+            file = cache_folder() / f".{folder.resolve().name}.lock"
             file.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(file, f"the set {name} is being generated", wait=True))
+            stack.enter_context(locked(file, f"the set {folder} is being generated", wait=True))
         return _found(folder, name, version) or generate(folder)
 
 
