@@ -45,8 +45,12 @@ def test_sets_of_different_folders_do_not_wait_for_each_other(tmp_path: Path, mo
         return generate_embedded(folder, subjects=1, repeats=1)
 
     def generate_two(folder: Path) -> PreparedSet:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(kept_set, tmp_path / "embedded-13", EMBEDDED, VERSION, generate).result(60)
+        other = threading.Thread(
+            target=kept_set, args=(tmp_path / "embedded-13", EMBEDDED, VERSION, generate), daemon=True
+        )
+        other.start()
+        other.join(60)
+        assert not other.is_alive()
         return generate(folder)
 
     kept_set(tmp_path / "embedded", EMBEDDED, VERSION, generate_two)
