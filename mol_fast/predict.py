@@ -9,13 +9,14 @@ PyTorch is imported once the options are known to be right, and while the first 
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mol_fast.cli import fail, progress, run_program
 from mol_fast.nn.header import WeightsHeader, read_header
-from mol_fast.nn.locate import find_weights
+from mol_fast.nn.locate import find_weights, told_name
 from mol_fast.prediction.options import Options, check_options
 from mol_fast.utils.ahead import Begun
 from mol_fast.utils.callable_module import call_module
@@ -66,10 +67,11 @@ def run(inputs: tuple[Path, ...], /, prediction: Options) -> None:
     Raises:
         UserError: an option or an input cannot be used.
     """
-    options = prediction
-    check_options(options)
-    folders = _folders(inputs, options.out)
-    header = read_header(find_weights(options.weights))
+    check_options(prediction)
+    folders = _folders(inputs, prediction.out)
+    file = find_weights(prediction.weights)
+    header = read_header(file)
+    options = replace(prediction, weights=Path(told_name(prediction.weights, file)))
     predictor = Begun(lambda: _load(options))
     if len(inputs) > 1 or options.explains:
         predictor()  # before any input is opened: its error is that of no input, or that an extra is missing

@@ -54,6 +54,8 @@ def run(video: Path, /, weights: Path | None = None, window: int = 0, out: Path 
         UserError: the file is not a prepared video, has no such window, or the weights cannot be used; or the folder is
             not a prepared set.
     """
+    if out is not None and out.suffix.lower() != ".png":
+        raise UserError(f"--out is {out}, give the name of a PNG file, which ends in .png")
     if video.is_dir():
         if weights is not None or window:
             raise UserError(f"{video} is a folder: --weights and --window need one of its videos; give its file")
@@ -87,7 +89,7 @@ def faces_picture(videos: Sequence[Video]) -> Picture:
     count = min(_FACES, len(videos))
     tiles = []
     for place in range(count):
-        video = videos[place * len(videos) // count]
+        video = videos[round(place * (len(videos) - 1) / max(count - 1, 1))]  # no step of a whole number of classes
         data = video.read()
         face = frame_picture(data.frames[0], data.landmarks[0])
         tiles.append(captioned(face, f"{video.subject} {video.label}"))

@@ -15,7 +15,15 @@ import msgspec
 
 from mol_fast.cli import Advance, progress, run_program
 from mol_fast.data import Protocol, Video
-from mol_fast.data.loading import check_flow, check_videos, data_folders, fingerprint, open_data, sources
+from mol_fast.data.loading import (
+    check_flow,
+    check_videos,
+    content_digest,
+    data_folders,
+    fingerprint,
+    open_data,
+    sources,
+)
 from mol_fast.training.fabric import fabric_precision, make_fabric
 from mol_fast.training.models import MODELS, is_baseline, reads_flow
 from mol_fast.training.parallel import Meeting, check_processes, concludes, first_alone, own_share, part, splits_batches
@@ -118,6 +126,7 @@ class _Run:
             "videos": len(self.videos),
             "subjects": list(label_subjects(video.id.person for video in self.videos).values()),
             "labels": fingerprint(self.videos, "units" in self.settings.tasks),
+            "content": content_digest(self.videos),
         }
         return about, identity
 

@@ -8,6 +8,7 @@ from mol_fast.data.store import PreparedSet, read_info
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import cache_folder
 from mol_fast.utils.lock import locked
+from mol_fast.utils.processes import check_importable
 
 
 def kept_set(folder: Path, name: str, version: int, generate: Callable[[Path], PreparedSet]) -> PreparedSet:
@@ -25,12 +26,20 @@ def kept_set(folder: Path, name: str, version: int, generate: Callable[[Path], P
     """
     if found := _found(folder, name, version):
         return found
+    check_importable(f"generating the set {name}")  # or it would wait for the lock of its parent, which waits for it
     with ExitStack() as stack:
         with suppress(OSError, RuntimeError):  # no home, or it cannot be written: then `generate` says what is wrong
             file = cache_folder() / f".{folder.resolve().name}.lock"
             file.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(file, f"the set {folder} is being generated", wait=True))
         return _found(folder, name, version) or generate(folder)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise UserError if a folder that is to be replaced by a set holds anything but a prepared set."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "set.json").is_file()):
+        what = "a file" if folder.is_file() else "not empty, and holds no prepared set"
+        raise UserError(f"{folder} is {what}: give a new folder")
 
 
 def _found(folder: Path, name: str, version: int) -> PreparedSet | None:

@@ -143,6 +143,17 @@ def fingerprint(videos: Iterable[Video], units: bool = False) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
+def content_digest(videos: Iterable[Video]) -> str:
+    """Return a digest of the content of the files of `videos`, to tell apart sets that were made in different ways.
+
+    Files of earlier versions, which have no digest, count as equal.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return hashlib.sha256(json.dumps(sorted([*video.id, video.digest()] for video in videos)).encode()).hexdigest()
+
+
 def _order(video: Video) -> tuple[int | str, ...]:
     return (video.source, *embedded_order(video)) if video.source == EMBEDDED else video.id
 

@@ -26,7 +26,7 @@ from mol_fast.utils.files import write_atomic
 from mol_fast.utils.limits import MOST_FPS
 from mol_fast.utils.names import VideoId, check_name, name_problem, shown
 from mol_fast.utils.schema import Count, Text, read_json
-from mol_fast.utils.sealed import DamagedFile, pack, unpack
+from mol_fast.utils.sealed import DamagedFile, pack, stored_digest, unpack
 from mol_fast.utils.tables import csv_table, unguarded
 from mol_fast.utils.user_tables import header_name, read_user_table, shown_header, user_path
 from mol_fast.vision.sizes import FRAME, PAIRS, WINDOW, interval
@@ -125,6 +125,17 @@ class Video:
                     "prepare the set again"
                 )
         return data
+
+    def digest(self) -> str:
+        """Return the digest that the file says it has; empty if it has none.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        try:
+            return stored_digest(self.path)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read ({error.strerror}); prepare the set again") from None
 
     def check(self) -> None:
         """Read the whole file once, and check its values.

@@ -56,6 +56,12 @@ def find_weights(source: str | os.PathLike[str], revision: str | None = None) ->
     return _of_path(path)
 
 
+def told_name(source: str | os.PathLike[str], file: Path) -> str:
+    """Return what weights are called that `find_weights` found: as the user did, but a file of his own by its path."""
+    own = os.fspath(source) == GENERAL and file != _SHIPPED[0]
+    return str(file) if own else os.fspath(source)
+
+
 def _general() -> Path:
     """Return the file of the weights that come with mol-fast, after a check of its digest."""
     file, expected = _SHIPPED

@@ -16,6 +16,7 @@ from torch import nn
 from mol_fast.nn.header import WeightsHeader
 from mol_fast.nn.locate import FILE_NAME, find_weights
 from mol_fast.nn.weights_file import (
+    halved,
     header_text,
     misfit,
     read_weights,
@@ -80,7 +81,8 @@ class Pretrained(nn.Module):
                 little. Biases and norms stay as they are. Default: store every bit.
 
         Raises:
-            UserError: the folder is that of a run, or is a file, or a value of `info` has a wrong type.
+            UserError: the folder is that of a run, is a file, or cannot be written; or a value of `info` has a wrong
+                type.
             ValueError: the names of the classes are missing or too few; the model is not as it was made, such as a
                 copy from `optimize_for_inference`; or `half` is given, and a weight is too large for it.
         """
@@ -91,19 +93,28 @@ class Pretrained(nn.Module):
                 f"info must name the {self.config.num_classes} classes of the model, like "
                 f'info={{"classes": [...]}}, got {len(classes)}'
             )
-        parse_json(header_text(self, told), WeightsHeader, "info", "correct it")
+        try:
+            header = header_text(self, told)
+        except TypeError as error:
+            raise UserError(f"a value of info is not plain ({error}); give text, numbers, lists and dicts") from None
+        parse_json(header, WeightsHeader, "info", "correct it")
         with torch.device("meta"):
             expected = type(self)(config=self.config).state_dict()
         tensors = {bare_name(name): value for name, value in self.state_dict().items()}
         if problem := misfit(tensors, expected):
             raise ValueError(f"the model is not as it was made ({problem}): save the model that it was made from")
-        if half and any(value.abs().max() > torch.finfo(torch.float16).max for value in self.parameters()):
+        if half and any(value.abs().max() > torch.finfo(torch.float16).max for value in halved(self).values()):
             raise ValueError("the model has weights beyond the range of half precision (65504): save it without half")
         path = Path(folder)
         if found := [name for name in _OF_RUN if (path / name).exists()]:
             raise UserError(f"{path} is the folder of a run, as its {found[0]} shows: give another folder")
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file: give a folder")
-        path.mkdir(parents=True, exist_ok=True)
-        save_weights(path / FILE_NAME, self, told, half)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            save_weights(path / FILE_NAME, self, told, half)
+        except OSError as error:
+            raise UserError(
+                f"the weights cannot be written to {path} ({error.strerror}): give another folder"
+            ) from None
         return path / FILE_NAME

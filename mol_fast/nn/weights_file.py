@@ -30,10 +30,15 @@ def save_weights(path: Path | str, model: nn.Module, info: Mapping[str, Any], ha
         info: plain values for the header, including "classes", the class names.
         half: store kernels and matrices in half precision (float16), which takes half the space.
     """
-    halved = {name for name, value in model.named_parameters() if half and value.dim() > 1}  # the others are small
+    small = halved(model) if half else {}
     state = model.state_dict().items()
-    tensors = {bare_name(name): value.half() if name in halved else value for name, value in state}
+    tensors = {bare_name(name): value.half() if name in small else value for name, value in state}
     write_atomic(Path(path), pack(tensors, {KEY: header_text(model, info)}))
+
+
+def halved(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are stored in half precision if any are: kernels and matrices. The others are few."""
+    return {name: value for name, value in model.named_parameters() if value.dim() > 1}
 
 
 def header_text(model: Any, info: Mapping[str, Any]) -> str:
@@ -95,7 +100,7 @@ def read_weights(
     about = f"{f'baseline {baseline}' if config is None else f'variant {config.variant}'}, {count} classes"
     if len(told.classes) != count:
         raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")
-    problem = misfit(tensors, expected)
+    problem = misfit(tensors, expected) or _not_finite(tensors)
     if problem:
         raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
     copies = {name: tensors[name].to(value.dtype, copy=True) for name, value in expected.items()}
@@ -120,6 +125,12 @@ def _baseline(file: Path, told: WeightsHeader, known: Mapping[str, object]) -> s
     raise UserError(
         f"{told_of}, which only evaluate --weights scores, without --spotting: give weights of a run with --model mol"
     )
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return which tensor has a value that is not finite, or None."""
+    broken = (name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all())
+    return next((f"{name} has values that are not finite" for name in broken), None)
 
 
 def misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:

@@ -8,7 +8,7 @@ follow one another share a clip, which takes a seventh of the time.
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,7 @@ def flow(
             or the weights or the device cannot be used.
         ValueError: an argument has a wrong shape, dtype or range.
     """
-    first, second = _pictures(previous, "previous"), _pictures(next, "next")
+    first, second = _pictures(previous, "previous", aligned), _pictures(next, "next", aligned)
     if first.shape != second.shape:
         raise ValueError(f"previous and next must have one shape, got {first.shape} and {second.shape}")
     predictor = _predictor(weights, device, batch_size, "flow")
@@ -123,7 +123,7 @@ def landmarks(
             installed, or the weights or the device cannot be used.
         ValueError: an argument has a wrong shape, dtype or range.
     """
-    pictures = _pictures(frames, "frames")
+    pictures = _pictures(frames, "frames", aligned)
     predictor = _predictor(weights, device, batch_size, "landmarks")
     found = np.full((len(pictures), 68, 2), np.nan, dtype=np.float32)
     runs = ((place, pictures[place : place + 1], [Window((0,), 0)]) for place in range(len(pictures)))
@@ -139,13 +139,15 @@ def landmarks(
     return _like(frames, found)
 
 
-def _pictures(given: npt.NDArray[np.generic] | Tensor, name: str) -> Pictures:
+def _pictures(given: npt.NDArray[np.generic] | Tensor, name: str, aligned: bool) -> Pictures:
     """Return pictures as uint8, (N, H, W) or (N, H, W, 3).
 
     Raises:
         ValueError: they have a wrong type, shape, dtype or range.
     """
     if isinstance(given, Tensor):
+        if given.is_meta or given.layout != torch.strided:
+            raise ValueError(f"{name} must be an ordinary tensor, got one that is meta or sparse")
         cpu = given.detach().cpu()
         values = (cpu.float() if cpu.is_floating_point() else cpu).numpy()
     elif isinstance(given, np.ndarray):
@@ -156,9 +158,13 @@ def _pictures(given: npt.NDArray[np.generic] | Tensor, name: str) -> Pictures:
         values = np.moveaxis(values, 1, 3)
     is_grey, is_rgb = (values.ndim == axes and (values.shape[-1] == 3) == rgb for axes, rgb in ((3, False), (4, True)))
     if not (is_grey or is_rgb) or not values.size:
+        advice = ": give a single picture as picture[None]" if values.ndim == 2 or values.shape[-1:] == (3,) else ""
         raise ValueError(
-            f"{name} must be (N, H, W), (N, H, W, 3) or (N, 3, H, W), got {tuple(given.shape)}: give a single picture "
-            "as picture[None]"
+            f"{name} must be (N, H, W), (N, H, W, 3) or (N, 3, H, W), with N > 0, got {tuple(given.shape)}{advice}"
+        )
+    if aligned and values.shape[1:3] != (FRAME, FRAME):
+        raise ValueError(
+            f"{name} must be {FRAME} x {FRAME} pixels where they are aligned, got {values.shape[2]} x {values.shape[1]}"
         )
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
@@ -174,6 +180,8 @@ def _pictures(given: npt.NDArray[np.generic] | Tensor, name: str) -> Pictures:
 def _predictor(
     weights: str | os.PathLike[str], device: str, batch_size: int, only: Literal["flow", "landmarks"]
 ) -> Predictor:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
     file = find_weights(weights)
     return _loaded(str(file), file.stat().st_mtime_ns, device, batch_size, only)
 
@@ -186,6 +194,8 @@ def _loaded(file: str, changed: int, device: str, batch_size: int, only: Literal
 
 @lru_cache(maxsize=2)
 def _finder(faces: Finders, min_score: float | None) -> FaceFinder:
+    if faces not in get_args(Finders):
+        raise ValueError(f"faces must be one of {', '.join(get_args(Finders))}, got {faces!r}")
     return open_finder(faces, min_score)
 
 

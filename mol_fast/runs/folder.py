@@ -22,6 +22,8 @@ CONFIG = "config.json"
 """Configuration of a run, and of each fold, with a digest."""
 STEPS = "metrics.csv"
 WINDOWS, SCORES, SAMPLES = "windows.csv", "scores.json", "samples.safetensors"
+_DIGESTS = {"labels": "its videos or labels were others", "content": "the content of its video files was another"}
+"""Parts of the identity that are digests, in words."""
 
 
 class Fold(msgspec.Struct, frozen=True):
@@ -156,7 +158,9 @@ def open_run(path: Path, about: Mapping[str, Any], identity: Mapping[str, Any]) 
     """
     differing = open_folder(path, about, identity, "--name")
     if differing:
-        parts = [f"{key} is {there} there and {here} here" for key, (there, here) in differing.items()]
+        parts = [
+            _DIGESTS.get(key, f"{key} is {there} there and {here} here") for key, (there, here) in differing.items()
+        ]
         raise UserError(f"{path} is a run of another configuration ({'; '.join(parts)}): choose another --name")
 
 
@@ -193,8 +197,10 @@ def open_folder(
     check_config(path)
     there = read_json(config, _Identified, f"choose another {option}, or remove {path}")
     here = msgspec.convert(values, _Identified)
-    names = sorted({*there.identity, *here.identity})
-    pairs = {name: (there.identity.get(name), here.identity.get(name)) for name in names}
+    names = {*there.identity, *here.identity}
+    if "content" not in there.identity:  # earlier versions did not tell it
+        names.discard("content")
+    pairs = {name: (there.identity.get(name), here.identity.get(name)) for name in sorted(names)}
     pairs["folders"] = there.folders(), here.folders()  # earlier versions named some of them otherwise
     told = there.held_out(), here.held_out()  # two sets of one source make folders of the same name
     pairs["held_out"] = told if all(told) else (None, None)

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 
 from mol_fast.baselines import Fitted
 from mol_fast.data import ClipDataset, Protocol, Video
-from mol_fast.data.loading import fingerprint, sources
+from mol_fast.data.loading import content_digest, fingerprint, sources
 from mol_fast.evaluation.score import evaluate, score
 from mol_fast.explain.samples import explain_samples
 from mol_fast.nn.model import MOL, Estimator
@@ -126,7 +126,8 @@ def run_fold(
                 write_scoring(folder, Scoring(step, evaluate(model, held_out, fabric, settings.batch_size)))
                 model.train()
 
-        data = [info["classes"], info["test_subjects"], fingerprint(videos, "units" in settings.tasks)]
+        labels = fingerprint(videos, "units" in settings.tasks)
+        data = [info["classes"], info["test_subjects"], labels, content_digest(videos)]
         checkpoints = _checkpoints(folder, settings, fabric, data)
         _fit(model, clips, settings, fabric, folder, info, checkpoints, on_step, scored, score_on_the_way)
         if first:

@@ -44,7 +44,8 @@ def check_start(path: Path, model: MOL, folds: Sequence[Fold], protocol: Protoco
     for name in wanted:
         if name not in _FREE and given[name] != wanted[name]:
             raise UserError(
-                f"{path} holds another model, with {name} {given[name]} where this run has {wanted[name]}: give --init "
+                f"{path} holds another model, with {name} {_value(given[name])} where this run has "
+                f"{_value(wanted[name])}: give --init "
                 "weights of the same --preset and options"
             )
     new = [task for task in wanted["tasks"] if task not in given["tasks"]]
@@ -67,6 +68,11 @@ def check_start(path: Path, model: MOL, folds: Sequence[Fold], protocol: Protoco
             f"{path} was trained on subjects that this run holds out: {names}; its scores would not be honest: hold "
             "out others, or give weights that have not seen them"
         )
+
+
+def _value(value: object) -> str:
+    """Return a value of a configuration as text."""
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def seen_subjects(path: Path | None, subjects: Sequence[Subject]) -> list[Known]:
@@ -101,4 +107,4 @@ def _anew(weights: MOL, model: MOL, header: WeightsHeader, protocol: Protocol) -
     parts = [f"the head for {task}" for task in model.config.tasks if task not in weights.config.tasks]
     if header.classes != protocol.classes:
         parts.insert(0, f"the layer of the classes (they were {', '.join(header.classes)})")
-    return f"; new are {' and '.join(parts)}" if parts else ""
+    return f"; new: {' and '.join(parts)}" if parts else ""

@@ -1,6 +1,7 @@
 """Rank and number of processes, from the variables that torchrun sets; signals of child processes."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -49,6 +50,19 @@ def obey_parent() -> None:
 
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=wait, daemon=True).start()
+
+
+def check_importable(what: str) -> None:
+    """Raise UserError in a process that has just started and still imports the program of its parent.
+
+    Such a process imports the script that was started. If the script starts work when it is imported, so does every
+    process, and none does what it was started for.
+
+    Args:
+        what: what the work is, for the message.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(f"{what} starts processes, which import your script: call it under if __name__ == '__main__':")
 
 
 def leave(code: int) -> NoReturn:

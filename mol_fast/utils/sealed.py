@@ -150,6 +150,17 @@ def check_digest(path: Path) -> None:
     _check(os.fspath(path), state.st_ino, state.st_size, state.st_mtime_ns)
 
 
+def stored_digest(path: Path) -> str:
+    """Return the digest that a file says it has, without a check; empty if it has none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        entry = _ENTRY.search(file.read(_START))
+    return "" if entry is None else entry[1].decode()
+
+
 @cache
 def _check(path: str, *state: int) -> None:
     with open(path, "rb") as file:

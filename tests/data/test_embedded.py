@@ -168,6 +168,7 @@ def test_a_video_depends_on_seed_subject_and_number_only(embedded_small: Prepare
     assert {video.name: video.path.read_bytes() for video in again.videos} == expected
     other = generate_embedded(tmp_path / "other", subjects=1, repeats=1, seed=1)
     assert not any(video.path.read_bytes() == expected[video.name] for video in other.videos)
+    assert other.subjects == ["s01-seed1"]
 
 
 CLIPS: dict[str, tuple[Tensor, Tensor, Tensor]] = {}

@@ -1,9 +1,15 @@
 """Heads: exact flow, visibility and landmarks, action units, determinism, and one sentence for bad input."""
 
+import importlib.metadata
 import importlib.util
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +20,7 @@ from harness.sharing import made_once
 
 from mol_fast.data import PreparedSet
 from mol_fast.data.embedded.action_units import EMOTIONS
+from mol_fast.data.embedded.generate import generate_embedded
 from mol_fast.data.embedded.geometry import pixel_grid, sample
 from mol_fast.data.heads import actions, assets, hair, render
 from mol_fast.data.heads import generate as generate_module
@@ -356,17 +363,25 @@ def test_drawing_finds_the_nearest_triangle_at_every_sample():
 
 
 def test_numbers_out_of_range(tmp_path: Path):
-    with pytest.raises(ValueError, match="people must be from 1 to 100000, got 0"):
-        generate_heads(tmp_path / "set", people=0)
-    with pytest.raises(ValueError, match="yaw must be from 0 to 25, got 40"):
-        generate_heads(tmp_path / "set", yaw=40)
-    with pytest.raises(ValueError, match="photographs must be of astronaut, grace-hopper, got mona-lisa"):
-        generate_heads(tmp_path / "set", photographs=("astronaut", "mona-lisa"))
-    with pytest.raises(ValueError, match="pitch must be from 0 to 15, got -1"):
-        generate_heads(tmp_path / "set", pitch=-1)
+    for given, message in (
+        ({"people": 0}, "people must be a whole number from 1 to 100000, got 0"),
+        ({"people": 2.5}, "people must be a whole number from 1 to 100000, got 2.5"),
+        ({"videos": "3"}, "videos must be a whole number from 1 to 1000, got '3'"),
+        ({"seed": 2**31}, "seed must be a whole number from 0 to 2147483647, got 2147483648"),
+        ({"yaw": 40}, "yaw must be a number from 0 to 25, got 40"),
+        ({"yaw": float("nan")}, "yaw must be a number from 0 to 25, got nan"),
+        ({"pitch": -1}, "pitch must be a number from 0 to 15, got -1"),
+        ({"photographs": ("astronaut", "mona-lisa")}, "photographs must be names of astronaut, grace-hopper"),
+        ({"photographs": "astronaut"}, "photographs must be names of astronaut, grace-hopper, in a list"),
+        ({"photographs": [None]}, "photographs must be names of astronaut, grace-hopper"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            generate_heads(tmp_path / "set", **given)
     person = make_person(np.random.default_rng(0))
-    with pytest.raises(ValueError, match="frames must be from 8 to 64, got 7"):
+    with pytest.raises(ValueError, match="frames must be a whole number from 8 to 64, got 7"):
         render_head(np.random.default_rng(0), person, "surprise", 7)
+    with pytest.raises(ValueError, match="photographs must be names of astronaut, grace-hopper"):
+        make_person(np.random.default_rng(0), ["mona-lisa"])
     with pytest.raises(ValueError, match="emotion is 'joy', must be one of surprise"):
         render_head(np.random.default_rng(0), person, "joy", 8)
     assert not list(tmp_path.iterdir())
@@ -377,12 +392,70 @@ def test_videos_of_others_tell_no_units(embedded_small: PreparedSet):
         read_clip(embedded_small.videos[0])
 
 
-def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("missing", ["anny", "scipy", "cv2"])
+def test_missing_package(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     load_head.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'mol-fast\[heads\]'"):
+    find, found = assets.find_spec, assets.distribution
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name == missing:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(assets, "find_spec", lambda name: None if name == missing else find(name))
+    monkeypatch.setattr(assets, "distribution", distribution)
+    with pytest.raises(UserError, match=rf"{missing}, which is not installed; pip install 'mol-fast\[heads\]'"):
         generate_heads(tmp_path / "set", people=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = load_head()
+    (tmp_path / "mol-fast").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(assets, "_read", lambda folder: whole)
+    load_head.cache_clear()
+    assert load_head() is whole
+    load_head.cache_clear()
+
+
+@pytest.mark.parametrize("generate", [generate_heads, generate_embedded])
+def test_nothing_but_a_set_is_replaced(generate: Callable[..., PreparedSet], tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("all")
+    with pytest.raises(UserError, match="is not empty, and holds no prepared set: give a new folder"):
+        generate(tmp_path)
+    with pytest.raises(UserError, match=r"thesis.txt is a file: give a new folder"):
+        generate(tmp_path / "thesis.txt")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("thesis.txt", "all")]
+
+
+def test_two_processes_make_the_same_set(heads: PreparedSet, tmp_path: Path):
+    again = generate_heads(tmp_path / "set", people=2, workers=2)
+    assert [video.path.read_bytes() for video in again.videos] == [
+        video.path.read_bytes() for video in heads.videos[:2]
+    ]
+
+
+def test_people_of_another_seed_have_other_names(heads: PreparedSet, tmp_path: Path):
+    other = generate_heads(tmp_path / "set", people=1, seed=7)
+    assert other.subjects == ["h00001-seed7"]
+    assert not torch.equal(other.videos[0].read().landmarks[0], heads.videos[0].read().landmarks[0])
+
+
+def test_a_script_that_starts_work_when_imported_is_told(tmp_path: Path):
+    """Its processes would start the same work, or wait for the lock of their parent for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from functools import partial\nfrom pathlib import Path\n"
+        "from mol_fast.data.heads.generate import generate_heads\nfrom mol_fast.data.kept import kept_set\n"
+        f"folder = Path({str(tmp_path / 'set')!r})\n"
+        "kept_set(folder, 'heads', 1, partial(generate_heads, people=2, workers=2))\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "call it under if __name__ == '__main__':" in done.stderr
+    assert not (tmp_path / "set").exists()
 
 
 def test_damaged_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

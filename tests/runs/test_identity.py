@@ -1,5 +1,6 @@
 """A run goes on only with the data and the processes it began with, and folds have folders of their own."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,33 @@ def test_another_set_does_not_go_on_with_a_run(
     assert main(["--data", str(other), *given]) == 2
     assert "another configuration" in capfd.readouterr().err
     assert (tmp_path / "run" / "scores.json").read_bytes() == scores
+
+
+def test_other_pixels_do_not_go_on_with_a_run(
+    embedded_small: PreparedSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Names, labels and counts of the two are the same; so are those of heads of two versions of the generator."""
+    other, videos = tmp_path / "set", []
+    for video in embedded_small.videos:
+        data, path = video.read(), other / video.path.relative_to(embedded_small.path)
+        darker = data._replace(frames=data.frames // 2)
+        about = {"subject": video.subject, "video": video.name, "label": video.label, "source": video.source}
+        write_video(path, *darker, **about)
+        videos.append(replace(video, path=path))
+    write_index(other, videos, {"name": "embedded", "source": "embedded"})
+    assert fingerprint(videos) == fingerprint(embedded_small.videos)
+    given = ["--out", str(tmp_path), "--name", "run", "--steps", "1", "--batch-size", "2", "--tasks", "mer"]
+    assert main(["--data", str(embedded_small.path), *given]) == 0
+    scores = (tmp_path / "run" / "scores.json").read_bytes()
+    capfd.readouterr()
+    assert main(["--data", str(other), *given]) == 2
+    assert "another configuration (the content of its video files was another)" in capfd.readouterr().err
+    assert (tmp_path / "run" / "scores.json").read_bytes() == scores
+    config = tmp_path / "run" / "config.json"  # as an earlier version wrote it, which did not tell the content
+    values = json.loads(config.read_text())
+    del values["identity"]["content"], values["digest"]
+    config.write_text(json.dumps(values))
+    assert main(["--data", str(embedded_small.path), *given]) == 0
 
 
 def test_the_fingerprint_is_that_of_the_index(embedded_small: PreparedSet) -> None:

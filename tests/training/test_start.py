@@ -53,7 +53,7 @@ def test_the_layer_of_other_classes_is_new(
     embedded_small: PreparedSet, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert start(embedded_small, tmp_path, weights, "--protocol", "embedded-5") == 0
-    assert "; new are the layer of the classes (they were negative, positive, surprise)\n" in capsys.readouterr().err
+    assert "; new: the layer of the classes (they were negative, positive, surprise)\n" in capsys.readouterr().err
     assert differences(weights, tmp_path / "run") == ["expression_head.fc2.weight", "expression_head.fc2.bias"]
 
 

@@ -20,7 +20,7 @@ from mol_fast.data.embedded.motion import make_motion
 from mol_fast.data.embedded.photographs import CREDITS
 from mol_fast.data.embedded.rendering import moving_face, render_clip, render_frames
 from mol_fast.data.embedded.subjects import Subject, make_subject
-from mol_fast.data.kept import kept_set
+from mol_fast.data.kept import check_replaceable, kept_set
 from mol_fast.data.store import PreparedSet, Video, write_index, write_video
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
@@ -88,7 +88,7 @@ def generate_embedded(
     the number of videos.
 
     Args:
-        path: folder of the set.
+        path: folder of the set; a set that is there is replaced, nothing else is.
         subjects: how many, or the numbers of the subjects, counted from 0. Those with even numbers are made from one of
             two photographs, the others from the other one.
         repeats: videos per subject and emotion.
@@ -96,9 +96,10 @@ def generate_embedded(
         on_progress: called after each video with (videos done, all videos).
 
     Raises:
-        UserError: the folder cannot be written, or scikit-image or matplotlib is missing.
+        UserError: the folder holds something else or cannot be written, or scikit-image or matplotlib is missing.
     """
     folder = Path(path).resolve()
+    check_replaceable(folder)
     numbers = range(subjects) if isinstance(subjects, int) else subjects
     videos: list[Video] = []
     try:
@@ -142,13 +143,14 @@ def embedded_order(video: Video) -> tuple[int | str, ...]:
 
 
 def _write_subject(folder: Path, subject: Subject, index: int, repeats: int, seed: int) -> Iterator[Video]:
+    name_of_subject = f"{subject.name}-seed{seed}" if seed else subject.name
     for number, emotion in itertools.product(range(repeats), EMOTIONS):
         rng = np.random.default_rng([seed, 1, index, number, list(EMOTIONS).index(emotion)])
         frames = int(rng.integers(_FRAMES[0], _FRAMES[1] + 1))
         content = render_clip(rng, subject, make_motion(rng, emotion, frames), interval(frames))
         name = f"{emotion}_{number + 1}"
-        file = folder / "videos" / subject.name / f"{name}.safetensors"
-        yield write_video(file, *content, subject=subject.name, video=name, label=emotion, source=EMBEDDED, fps=FPS)
+        file = folder / "videos" / name_of_subject / f"{name}.safetensors"
+        yield write_video(file, *content, subject=name_of_subject, video=name, label=emotion, source=EMBEDDED, fps=FPS)
 
 
 def _info(seed: int) -> dict[str, Any]:

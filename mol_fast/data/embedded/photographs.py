@@ -5,6 +5,7 @@ portrait of Grace Hopper with matplotlib. The landmarks were found once with dli
 scales). They are constants here, so generating the set needs no landmark detector.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +42,7 @@ def load_photograph(name: str) -> Photograph:
         rgb = _astronaut() if name == "astronaut" else _grace_hopper()
     except ImportError as error:
         raise UserError(
-            f"the embedded set is made from photographs in scikit-image and matplotlib ({error}); "
-            "install mol-fast[train]"
+            f"faces are made from photographs in scikit-image and matplotlib ({error}); pip install 'mol-fast[train]'"
         ) from None
     grey = np.asarray(rgb, dtype=np.float64) @ np.array([0.299, 0.587, 0.114])
     return Photograph(name, torch.from_numpy(grey), torch.tensor(points, dtype=torch.float64))
@@ -66,6 +66,13 @@ CREDITS = {
     "astronaut": "Eileen Collins, NASA, public domain, from scikit-image",
     "grace-hopper": "Grace Hopper, US Navy, public domain, from matplotlib",
 }
+
+
+def check_photographs(names: Sequence[str]) -> None:
+    """Raise ValueError unless all names are of `PHOTOGRAPHS`."""
+    if isinstance(names, str) or any(name not in PHOTOGRAPHS for name in names):
+        raise ValueError(f"photographs must be names of {', '.join(PHOTOGRAPHS)}, in a list, got {names!r}")
+
 
 _LANDMARKS = {
     "astronaut": """

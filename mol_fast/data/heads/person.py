@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mol_fast.data.embedded.photographs import PHOTOGRAPHS
+from mol_fast.data.embedded.photographs import PHOTOGRAPHS, check_photographs
 from mol_fast.data.heads.assets import Array, load_head
 from mol_fast.data.heads.chart import RIM, SKIN, STRANDS, load_chart, smooth
 from mol_fast.data.heads.glasses import make_glasses
@@ -52,7 +52,9 @@ def make_person(rng: np.random.Generator, photographs: Sequence[str] = PHOTOGRAP
 
     Raises:
         UserError: anny, scikit-image or matplotlib is not installed.
+        ValueError: there is no such photograph.
     """
+    check_photographs(photographs)
     head, chart = load_head(), load_chart()
     phenotype = draw_phenotype(rng)
     bare = phenotype_vertices(phenotype) + draw_changes(rng)
