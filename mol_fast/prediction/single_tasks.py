@@ -162,19 +162,18 @@ def _pictures(given: npt.NDArray[np.generic] | Tensor, name: str, aligned: bool)
         raise ValueError(
             f"{name} must be (N, H, W), (N, H, W, 3) or (N, 3, H, W), with N > 0, got {tuple(given.shape)}{advice}"
         )
+    is_float = np.issubdtype(values.dtype, np.floating)
+    if values.dtype != np.uint8 and not is_float:
+        raise ValueError(f"{name} must be uint8 or floating point, got {values.dtype}")
+    if is_float and not (values.min() >= 0 and values.max() <= 1):  # also NaN
+        raise ValueError(
+            f"{name} must be from 0 to 1 where it is floating point, got {values.min():g} to {values.max():g}"
+        )
     if aligned and values.shape[1:3] != (FRAME, FRAME):
         raise ValueError(
             f"{name} must be {FRAME} x {FRAME} pixels where they are aligned, got {values.shape[2]} x {values.shape[1]}"
         )
-    if values.dtype == np.uint8:
-        return np.ascontiguousarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"{name} must be uint8 or floating point, got {values.dtype}")
-    if not (values.min() >= 0 and values.max() <= 1):  # also NaN
-        raise ValueError(
-            f"{name} must be from 0 to 1 where it is floating point, got {values.min():g} to {values.max():g}"
-        )
-    return np.rint(values * 255).astype(np.uint8)
+    return np.rint(values * 255).astype(np.uint8) if is_float else np.ascontiguousarray(values)
 
 
 def _predictor(

@@ -35,6 +35,15 @@ def test_the_name_stands_for_the_file(general: Path):
         MOL.from_pretrained("general", revision="v1")
 
 
+def test_own_weights_of_this_name_are_told_by_their_path(general: Path):
+    assert locate.told_name(Path(GENERAL), find_weights(GENERAL)) == "general"
+    own = Path(GENERAL) / FILE_NAME
+    own.parent.mkdir()
+    shutil.copy(general, own)
+    assert locate.told_name(Path(GENERAL), find_weights(GENERAL)) == str(own)
+    assert locate.told_name(own.parent.resolve(), own) == str(own.parent.resolve())
+
+
 def test_what_it_has_seen_is_known(general: Path):
     """So `evaluate` scores other subjects by default, and `train --init` refuses to hold these out."""
     assert Weights.load(Path("general")).trained_on == {Subject("embedded", "s02"), Subject("embedded", "s03")}

@@ -49,6 +49,34 @@ def test_everything_survives_a_round_trip(saved: Path, tmp_path: Path):
     assert header.sources == ("casme2", "heads")
 
 
+def test_what_cannot_be_saved(saved: Path, tmp_path: Path):
+    model = MOL.from_pretrained(saved)
+    with pytest.raises(UserError, match=r"a value of info is not plain \(.*set.*\); give text"):
+        model.save_pretrained(tmp_path / "set", {**INFO, "note": {1, 2}})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written to .*file/folder \(Not a directory\): give another folder"):
+        model.save_pretrained(tmp_path / "file" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_weights_that_are_not_finite(saved: Path, tmp_path: Path):
+    model = MOL.from_pretrained(saved)
+    model.expression_head.fc2.weight.data[0, 0] = torch.nan
+    file = model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(UserError, match=r"expression_head\.fc2\.weight has values that are not finite; train again"):
+        MOL.from_pretrained(file)
+
+
+def test_only_what_is_halved_must_fit_into_half_precision(saved: Path, tmp_path: Path):
+    model = MOL.from_pretrained(saved)
+    model.expression_head.fc2.bias.data.fill_(1e6)
+    again = MOL.from_pretrained(model.save_pretrained(tmp_path / "half", half=True))
+    assert again.expression_head.fc2.bias.eq(1e6).all()
+    model.expression_head.fc2.weight.data.fill_(1e6)
+    with pytest.raises(ValueError, match="beyond the range of half precision"):
+        model.save_pretrained(tmp_path / "half", half=True)
+
+
 def test_half_precision_is_half_the_space_and_loads_as_float32(saved: Path, tmp_path: Path):
     model = MOL.from_pretrained(saved)
     model.expression_head.fc2.bias.data.fill_(1.0001)  # a bias keeps what half precision would lose

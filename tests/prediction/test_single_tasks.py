@@ -121,7 +121,7 @@ def test_no_picture_can_be_used(weights: Path, finder: FaceFinder):
     with pytest.raises(UserError, match=r"no picture can be used \(no face in 2 pictures\): give pictures that show a"):
         landmarks(empty, weights, device="cpu")
     with pytest.raises(UserError, match=r"no picture can be used \(no contrast in 1 clip\): give pictures"):
-        flow(empty[:1], empty[:1], weights, aligned=True, device="cpu")
+        flow(*(empty[:1, :144, :144],) * 2, weights, aligned=True, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,9 @@ def test_no_picture_can_be_used(weights: Path, finder: FaceFinder):
         (np.zeros((1, 9, 9), np.int64), "frames must be uint8 or floating point, got int64"),
         (np.full((1, 9, 9), 255.0), "frames must be from 0 to 1 where it is floating point, got 255 to 255"),
         (torch.full((1, 9, 9), torch.nan), "frames must be from 0 to 1 where it is floating point, got nan to nan"),
+        (np.zeros((1, 144, 288), np.uint8), "frames must be 144 x 144 pixels where they are aligned, got 288 x 144"),
+        (torch.zeros(1, 9, 9, device="meta"), "frames must be an ordinary tensor, got one that is meta or sparse"),
+        (torch.zeros(1, 9, 9).to_sparse(), "frames must be an ordinary tensor, got one that is meta or sparse"),
     ],
 )
 def test_wrong_pictures(frames: Any, sentence: str):
@@ -145,18 +148,24 @@ def test_wrong_pictures(frames: Any, sentence: str):
 def test_wrong_arguments(crops: np.ndarray, weights: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"previous and next must have one shape, got \(2, 144, 144\) and \(3, 144"):
         flow(crops[:2], crops[:3], weights)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        landmarks(crops, weights, aligned=True, batch_size=0)
+    for wrong in (0, 1.5, None):
+        with pytest.raises(ValueError, match=f"batch_size must be a whole number from 1 on, got {wrong}"):
+            landmarks(crops, weights, aligned=True, batch_size=wrong)
+    with pytest.raises(ValueError, match="faces must be one of mediapipe, dlib, got 'x'"):
+        landmarks(crops, weights, faces="x")
     with pytest.raises(UserError, match="no weights at"):
         landmarks(crops, tmp_path, aligned=True)
 
 
-@pytest.mark.parametrize(("call", "name"), [(landmarks, "landmarks"), (partial(flow, np.zeros((1, 9, 9))), "flow")])
+STILL = np.zeros((1, 144, 144))
+
+
+@pytest.mark.parametrize(("call", "name"), [(landmarks, "landmarks"), (partial(flow, STILL), "flow")])
 def test_weights_without_the_task(call: Any, name: str, tmp_path: Path):
     file = tmp_path / "w.safetensors"
     save_weights(file, MOL(config=replace(PRESETS["small"], tasks=("mer",))), {"classes": list(CLASSES)})
     with pytest.raises(UserError, match=f"was trained for mer alone, not for {name}: give weights of a run whose"):
-        call(np.zeros((1, 9, 9)), file, aligned=True)
+        call(STILL, file, aligned=True)
 
 
 def test_weights_that_change_are_loaded_again(crops: np.ndarray, tmp_path: Path):

@@ -10,8 +10,10 @@ import torch
 from mol_fast import MOL
 from mol_fast.data import PreparedSet
 from mol_fast.data.clips import crop_clip, cut_window
+from mol_fast.data.store import Video
+from mol_fast.data.video_data import VideoData
 from mol_fast.nn.weights import save_weights
-from mol_fast.show import main
+from mol_fast.show import faces_picture, main
 from mol_fast.vision.flow_color import flow_to_color
 from mol_fast.vision.pictures import PREDICTED, full_colour
 from mol_fast.vision.sizes import CROP, MARGIN, PAIRS
@@ -48,6 +50,27 @@ def test_the_faces_of_a_set_are_drawn(embedded_small: PreparedSet, tmp_path: Pat
     shown = picture[:144, 144:288]  # the second video
     x, y = embedded_small.videos[1].read().landmarks[0, 30].round().int().tolist()
     assert shown[y, x].tolist() == [40, 60, 255]  # red, the colours of OpenCV are blue, green, red
+
+
+def test_the_faces_are_of_several_classes(embedded_small: PreparedSet) -> None:
+    """Of 1000 videos of 5 classes in turn, every 25th would be of one class."""
+    read: list[str] = []
+
+    class Recorded(Video):
+        def read(self) -> VideoData:
+            read.append(self.label)
+            return embedded_small.videos[0].read()
+
+    one = embedded_small.videos[0]
+    faces_picture([Recorded("s", str(k), f"class {k % 5}", one.source, one.frames, one.path) for k in range(1000)])
+    assert len(read) == 40
+    assert len(set(read)) == 5
+
+
+def test_a_picture_is_a_png(embedded_small: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(embedded_small.path), "--out", str(tmp_path / "faces.jpg")]) == 2
+    assert "faces.jpg, give the name of a PNG file, which ends in .png" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_set_has_no_window(embedded_small: PreparedSet, capsys: pytest.CaptureFixture[str]) -> None:
