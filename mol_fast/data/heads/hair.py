@@ -1,6 +1,6 @@
 """Hair of a person: brows, beard and hair on the chart, and how far hair stands off the head."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,20 +55,23 @@ def _brows(rng: np.random.Generator, male: float) -> tuple[float, Floats, Array]
     thick = rng.uniform(2, 4) + 3 * male * rng.uniform(0.3, 1)
     lift, arch, tilt, apart = rng.normal([2.5, 0, 2, 0], [3, 3.5, 4, 2.5])  # texels, up and to the temples
     dense = rng.uniform(0.6, 1.2)
+
+    def raised(along: Any) -> Any:
+        """Return how far a brow is raised, in texels, from 0 at the temple to 1 at the nose."""
+        return lift + arch * np.sin(np.pi * along) + tilt * (2 * along - 1)
+
     for brow, side in ((marks[17:22], -1), (marks[26:21:-1], 1)):
         for _ in range(int(130 * dense)):
-            along = rng.beta(1.3, 1.0)  # 0 at the temple, 1 at the nose
+            along = rng.beta(1.3, 1.0)
             place = along * 4
             first = min(int(place), 3)
             root = brow[first] + (place - first) * (brow[first + 1] - brow[first])
             wide = thick * (0.35 + 0.65 * along)
-            raised = lift + arch * np.sin(np.pi * along) + tilt * (2 * along - 1)
-            root = root + np.array([side * apart, 3 - raised + rng.normal(0, 0.45) * wide])
+            root = root + np.array([side * apart, 3 - raised(along) + rng.normal(0, 0.45) * wide])
             lean = np.array([side * (1.2 - along), -0.25 - 0.9 * along**3])
             _stroke(cover, root, root + lean * rng.uniform(4, 9), rng.uniform(0.4, 0.95))
     wanted = 1.0 if rng.random() < 0.75 else 0.0
-    along = np.linspace(0, 1, 5)
-    moved = np.stack([np.full(5, -apart), -lift - arch * np.sin(np.pi * along) - tilt * (2 * along - 1)], axis=1)
+    moved = np.stack([np.full(5, -apart), -raised(np.linspace(0, 1, 5))], axis=1)
     found = marks[17:27] + wanted * np.concatenate([moved, moved[::-1] * [-1, 1]])  # both brows are mirror images
     return wanted, np.clip(smooth(cover, 0.8) * 1.1, 0, 0.95), found
 
