@@ -14,7 +14,7 @@ GENERAL = "general"
 """Name of the weights that come with mol-fast, see `mol_fast/pretrained/general.md`."""
 _SHIPPED = (
     Path(__file__).parents[1] / "pretrained" / "general.safetensors",
-    "06e31e3995b91500b9cdbb68c8e4c56db05f306ce825e58e8e0d48e58446a664",
+    "b0d67dcfc5b8013f94fd09b8ba3f4d9ed3c5a638e2223ebe1787657bfcc055d9",
 )
 """Their file, and its SHA-256."""
 AGAIN = "repeat the train command of their run, which trains the fold again"
