@@ -313,7 +313,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path):
 @pytest.mark.parametrize("package", ["skimage.data", "matplotlib.image"])
 def test_missing_package(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=r"install mol-fast\[train\]"):
+    with pytest.raises(UserError, match=r"pip install 'mol-fast\[train\]'"):
         generate_embedded(tmp_path / "set", subjects=2, repeats=1)
     assert not list(tmp_path.iterdir())
 
