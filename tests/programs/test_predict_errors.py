@@ -178,12 +178,15 @@ def test_bad_weights(capsys, tmp_path, video, make: Callable[[Path], Path]):
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_are_not_finite(capsys, tmp_path, video):
+@pytest.mark.parametrize(
+    ("value", "told"), [(torch.nan, "has values that are not finite; train again"), (3e38, "returns non-finite values")]
+)
+def test_weights_or_results_that_are_not_finite(capsys, tmp_path, video, value: float, told: str):
     model = MOL(config=PRESETS["small"])
     with torch.no_grad():
-        next(model.parameters()).fill_(torch.nan)
+        next(model.parameters()).fill_(value)
     save_weights(tmp_path / "w.safetensors", model, {"classes": list(CLASSES)})
-    assert "non-finite" in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--clip")
+    assert told in run(capsys, video, "--weights", tmp_path / "w.safetensors", "--clip")
 
 
 @pytest.mark.parametrize(
