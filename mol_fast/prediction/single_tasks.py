@@ -1,6 +1,7 @@
 """Optical flow alone, and landmarks alone, of many pictures: `mol_fast.flow` and `mol_fast.landmarks`.
 
-The network reads clips of 8 frames. Its landmarks of a frame depend on that frame alone, so 7 pictures share a clip.
+The network reads clips of 8 frames. Its landmarks of a frame depend on that frame alone, so 7 pictures share a clip. A
+picture is read as it is and mirrored, and the mean of both is nearer to the truth than either.
 Its flow between two frames depends little on the other frames, so a pair may be read by itself; pairs that
 follow one another share a clip, which takes a seventh of the time.
 """
@@ -25,6 +26,7 @@ from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import Matrix, centre_crop, inverse, transform
 from mol_fast.vision.faces import FaceFinder
 from mol_fast.vision.finders import Finders, open_finder
+from mol_fast.vision.ibug import mirrored
 from mol_fast.vision.sizes import CROP, FRAME, PAIRS, WINDOW
 from mol_fast.vision.tracking import FaceTracker
 from mol_fast.vision.video import FrameArray
@@ -103,6 +105,8 @@ def landmarks(
 ) -> Array:
     """Estimate the 68 iBUG landmarks of the face in each picture, by itself: they need not be of one video.
 
+    They are the mean of what the network sees in a picture and in its mirror image.
+
     Args:
         frames: N pictures: grey (N, H, W), or RGB (N, H, W, 3) or (N, 3, H, W); uint8, or floating point from 0 to 1,
             which is rounded to 8 bits; a numpy array or a tensor.
@@ -128,13 +132,15 @@ def landmarks(
     found = np.full((len(pictures), 68, 2), np.nan, dtype=np.float32)
     runs = ((place, pictures[place : place + 1], [Window((0,), 0)]) for place in range(len(pictures)))
     items = _aligned(runs, None if aligned else _finder(faces, min_score), "picture")
-    for batch in batched(items, PAIRS * batch_size):
+    for batch in batched(items, max(PAIRS * batch_size // 2, 1)):
         crops = torch.from_numpy(np.stack([centre(item.frames) for _, item in batch]))
         singles = normalise_frames(crops).squeeze(1)  # each by itself, so that no picture depends on the others
-        clips = [_clip_of(part) for part in singles.split(PAIRS)]
+        clips = [_clip_of(part) for part in torch.cat([singles, singles.flip(-1)]).split(PAIRS)]
         points = predictor.estimate(torch.stack(clips), "the pictures").landmarks
         assert points is not None
-        for (place, item), own in zip(batch, points.reshape(-1, 68, 2), strict=False):
+        both = points.reshape(-1, 68, 2)[: 2 * len(batch)].reshape(2, len(batch), 68, 2)
+        means = (both[0] + mirrored(both[1], CROP)) / 2
+        for (place, item), own in zip(batch, means, strict=True):
             found[place] = transform(own, inverse(centre_crop(item.matrix, FRAME, CROP)))
     return _like(frames, found)
 

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 LEFT_EYE: Final = slice(36, 42)  # on the left of the picture: the person's right eye
 RIGHT_EYE: Final = slice(42, 48)
 
@@ -17,3 +20,10 @@ MIRROR: Final = (
     *range(64, 59, -1),  # inner lip, above
     *range(67, 64, -1),  # inner lip, below
 )
+
+
+def mirrored(landmarks: npt.NDArray[np.floating], width: int) -> npt.NDArray[np.floating]:
+    """Return the landmarks (..., 68, 2) of the mirror image of a picture that is `width` pixels wide."""
+    points = landmarks[..., list(MIRROR), :].copy()
+    points[..., 0] = width - 1 - points[..., 0]
+    return points

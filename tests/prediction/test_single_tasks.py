@@ -14,6 +14,7 @@ from mol_fast import MOL, PRESETS, UserError, flow, landmarks, predict
 from mol_fast.nn.weights import save_weights
 from mol_fast.vision.align import alignment, centre_crop, inverse, scale_of, transform, warp
 from mol_fast.vision.faces import FaceFinder
+from mol_fast.vision.ibug import mirrored
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN
 
 SEEN = slice(MARGIN, MARGIN + CROP)
@@ -71,10 +72,18 @@ def test_landmarks_of_crops_depend_on_no_other_picture(crops: np.ndarray, weight
     assert points.dtype == np.float32
     assert np.ptp(points, axis=0).max() > 0.5
     np.testing.assert_allclose(landmarks(crops[8:], weights, aligned=True, device="cpu"), points[8:], atol=1e-3)
-    result = predict(crops[[3] * 8], weights, aligned=True, device="cpu")
-    own = result.windows[0].landmarks
-    assert own is not None
-    np.testing.assert_allclose(points[3], own[0], atol=1e-3)
+    seen = []
+    for picture in (crops[3], crops[3, :, ::-1]):
+        own = predict(np.stack([picture] * 8), weights, aligned=True, device="cpu").windows[0].landmarks
+        assert own is not None
+        seen.append(own[0])
+    assert np.abs(seen[0] - mirrored(seen[1], FRAME)).max() > 1
+    np.testing.assert_allclose(points[3], (seen[0] + mirrored(seen[1], FRAME)) / 2, atol=1e-3)
+    np.testing.assert_allclose(
+        landmarks(crops[3:4, :, ::-1].copy(), weights, aligned=True, device="cpu")[0],
+        mirrored(points[3], FRAME),
+        atol=1e-3,
+    )
 
 
 def test_every_kind_of_picture_gives_the_same(crops: np.ndarray, weights: Path):
