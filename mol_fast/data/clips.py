@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from mol_fast.data.protocols import Protocol
 from mol_fast.data.store import Video, VideoData
+from mol_fast.data.textures import retextured
 from mol_fast.utils.names import Subject
 from mol_fast.vision.facs import unit_truth
 from mol_fast.vision.ibug import MIRROR
@@ -93,8 +94,9 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         protocol: maps labels to classes.
         crop: "random" (new offsets in every epoch) or "center".
         flip: mirror half of the clips, chosen anew in every epoch.
-        seed: seed of offsets and flips.
+        seed: seed of everything random.
         crops: number of items of each window, which differ in their random offsets.
+        textures: share of the clips that get another texture, see `retextured`, chosen anew in every epoch.
 
     Raises:
         UserError: the protocol does not know the label of a video. When an item is read: a video file is missing or
@@ -110,6 +112,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         flip: bool = False,
         seed: int = 0,
         crops: int = 1,
+        textures: float = 0.0,
     ) -> None:
         if crop not in ("random", "center"):
             raise ValueError(f"crop is {crop!r}, must be 'random' or 'center'")
@@ -119,6 +122,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         self.crop = crop
         self.flip = flip
         self.seed = seed
+        self.textures = textures
         self.epoch = 0
         self.windows = [
             (index, window, label)
@@ -165,8 +169,11 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         clip = crop_clip(clip, x, y)
         if self.flip and rng.random() < 0.5:
             clip = flip_clip(clip)
+        frames = clip.frames
+        if self.textures and rng.random() < self.textures:
+            frames = torch.from_numpy(retextured(rng, frames.numpy()))
         return {
-            "frames": normalise_frames(clip.frames)[None],
+            "frames": normalise_frames(frames)[None],
             "flow": clip.flow.float().contiguous(),
             "landmarks": clip.landmarks,
             "label": torch.tensor(label),

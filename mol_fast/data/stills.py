@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from mol_fast.data.clips import normalise_frames
 from mol_fast.data.store import Video
+from mol_fast.data.textures import retextured
 from mol_fast.vision.align import transform
-from mol_fast.vision.ibug import MIRROR
+from mol_fast.vision.ibug import mirrored
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN
 
 _TURN = 4.0  # standard deviation in degrees
@@ -33,13 +34,14 @@ class StillDataset(Dataset[dict[str, Tensor]]):
         videos: the videos.
         flip: mirror half of the stills.
         seed: seed of everything random.
+        textures: share of the stills that get another texture, see `retextured`.
 
     Raises:
         UserError: when an item is read: a video file is missing or corrupt.
     """
 
-    def __init__(self, videos: Sequence[Video], flip: bool = True, seed: int = 0) -> None:
-        self.videos, self.flip, self.seed = list(videos), flip, seed
+    def __init__(self, videos: Sequence[Video], flip: bool = True, seed: int = 0, textures: float = 0.0) -> None:
+        self.videos, self.flip, self.seed, self.textures = list(videos), flip, seed, textures
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -56,10 +58,12 @@ class StillDataset(Dataset[dict[str, Tensor]]):
         place = int(rng.integers(len(data.frames)))
         picture, landmarks = data.frames[place].numpy(), data.landmarks[place].numpy()
         if self.flip and rng.random() < 0.5:
-            picture, landmarks = picture[:, ::-1], landmarks[list(MIRROR)]
-            landmarks[:, 0] = FRAME - 1 - landmarks[:, 0]
+            picture, landmarks = picture[:, ::-1], mirrored(landmarks, FRAME)
         picture, landmarks = _bent(rng, *_moved(rng, picture, landmarks))
-        still = torch.from_numpy(_covered(rng, _seen(rng, _lit(rng, picture))))[None]
+        picture = _lit(rng, picture)
+        if self.textures and rng.random() < self.textures:
+            picture = retextured(rng, picture[None])[0]
+        still = torch.from_numpy(_covered(rng, _seen(rng, picture)))[None]
         return {"stills": normalise_frames(still), "still_landmarks": torch.from_numpy(landmarks.astype(np.float32))}
 
 

@@ -8,7 +8,7 @@ from mol_fast.utils.names import VideoId
 
 _OF_TRAINING = (
     "steps", "batch_size", "lr", "warmup", "schedule", "weight_decay", "clip_norm", "balance", "selection", "flip",
-    "crops", "init", "freeze",
+    "crops", "textures", "init", "freeze",
 )  # fmt: skip
 _OF_MOL = (
     "preset", "center", "difference", "neighbors", "tasks", "stills", "expression_weight", "flow_weight",

@@ -97,7 +97,7 @@ def run_fold(
         if first:
             _forget_damaged(folder)
         settings = replace(settings, seed=fold.seed)
-        clips, held_out = split_clips(fold, videos, protocol, settings.flip, settings.crops)
+        clips, held_out = split_clips(fold, videos, protocol, settings.flip, settings.crops, settings.textures)
         info: dict[str, Any] = {
             "classes": list(protocol.classes),
             "preset": settings.preset,

@@ -107,7 +107,12 @@ def check_inner(folds: Sequence[Fold], videos: Sequence[Video]) -> None:
 
 
 def split_clips(
-    fold: Fold, videos: Sequence[Video], protocol: Protocol, flip: bool = True, crops: int = 1
+    fold: Fold,
+    videos: Sequence[Video],
+    protocol: Protocol,
+    flip: bool = True,
+    crops: int = 1,
+    textures: float = 0.0,
 ) -> tuple[ClipDataset, ClipDataset]:
     """Return clips to train on and to test on.
 
@@ -117,12 +122,13 @@ def split_clips(
         protocol: maps their labels to classes.
         flip: mirror half of the training clips.
         crops: number of random crops of each clip to test on; 1 for the centre crop.
+        textures: share of the training clips that get another texture.
     """
     train = [video for video in videos if video.id.person not in fold.subjects]
     test = [video for video in videos if video.id.person in fold.subjects]
     crop: Literal["random", "center"] = "random" if crops > 1 else "center"
     tested = ClipDataset(test, protocol, crop, seed=fold.seed, crops=crops)
-    return ClipDataset(train, protocol, "random", flip, fold.seed), tested
+    return ClipDataset(train, protocol, "random", flip, fold.seed, textures=textures), tested
 
 
 def split_inner(clips: ClipDataset) -> tuple[ClipDataset, ClipDataset]:
@@ -134,4 +140,5 @@ def split_inner(clips: ClipDataset) -> tuple[ClipDataset, ClipDataset]:
     chosen = inner_subjects(clips.subjects(), clips.seed)
     rest = [video for video in clips.videos if video.id.person not in chosen]
     inner = [video for video in clips.videos if video.id.person in chosen]
-    return ClipDataset(rest, clips.protocol, "random", clips.flip, clips.seed), ClipDataset(inner, clips.protocol)
+    kept = ClipDataset(rest, clips.protocol, "random", clips.flip, clips.seed, textures=clips.textures)
+    return kept, ClipDataset(inner, clips.protocol)

@@ -80,7 +80,7 @@ def train(
     take = TrainingStep(fabric, model, network, optimizer, criterion, settings.clip_norm)
     pending: PendingRecord | None = None
     steps = range(done + 1, settings.steps + 1)
-    stills = StillDataset(clips.videos, clips.flip, clips.seed) if settings.stills else None
+    stills = StillDataset(clips.videos, clips.flip, clips.seed, clips.textures) if settings.stills else None
     with closing(batches(clips, settings, done, fabric.global_rank, processes, stills)) as stream:
         for step, batch in zip(steps, stream, strict=False):
             torch.manual_seed(settings.seed * 2**32 + step)

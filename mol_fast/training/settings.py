@@ -47,7 +47,16 @@ INCIDENTAL = (
     "recompute",
 )
 """Settings that may change when a run is resumed."""
-_ADDED = {"flip": True, "crops": 1, "model": ("mol",), "init": None, "freeze": (), "stills": 0, "unit_weight": 1.0}
+_ADDED = {
+    "flip": True,
+    "crops": 1,
+    "model": ("mol",),
+    "init": None,
+    "freeze": (),
+    "stills": 0,
+    "textures": 0.0,
+    "unit_weight": 1.0,
+}
 """Settings that earlier versions lacked, with the value that they had: then they are no part of the identity."""
 _WEIGHTS = ("expression_weight", "flow_weight", "landmark_weight", "unit_weight")
 
@@ -127,6 +136,9 @@ class TrainSettings:
     stills: int = 0
     """Number of single frames per step, besides the clips, to learn landmarks from more faces. Each is a frame of
     another video, turned, bent, lit and covered at random; all sets are drawn equally often."""
+    textures: float = 0.0
+    """Share of the training clips, and of the stills, that get another texture, to learn from few faces what holds for
+    others: they are mixed with their convolution by a random kernel, which is the same for all frames of a clip."""
     lr: float = 1e-3
     """Learning rate of AdamW after the warm-up."""
     warmup: int = 30
@@ -210,6 +222,8 @@ class TrainSettings:
                 raise UserError(f"--{option} must be from {least} to {most}, got {getattr(self, name)}")
         if self.seed + self.seeds > SEEDS:
             raise UserError(f"--seed must be at most {SEEDS - self.seeds}, got {self.seed}")
+        if not 0 <= self.textures <= 1:
+            raise UserError(f"--textures is a share from 0 to 1, got {self.textures}")
         for name in ("lr", "weight_decay", "clip_norm", *_WEIGHTS):
             if not 0 <= getattr(self, name) < math.inf:
                 option = name.replace("_", "-")

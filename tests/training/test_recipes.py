@@ -53,6 +53,8 @@ def test_crops_of_held_out_windows(embedded_small: PreparedSet) -> None:
     videos = protocol.select(embedded_small.videos)
     fold = Fold.of([videos[0].id.person], 7)
     _, centre = split_clips(fold, videos, protocol)
+    learned, tested = split_clips(fold, videos, protocol, textures=0.5)
+    assert (learned.textures, tested.textures) == (0.5, 0.0)
     (_, five), (_, again) = (split_clips(fold, videos, protocol, crops=5) for _ in range(2))
     assert five.windows == [window for window in centre.windows for _ in range(5)]
     items = [five[place] for place in range(5)]
