@@ -11,13 +11,16 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mol_fast.data.embedded.generate import embedded_set
 from mol_fast.data.embedded.photographs import PHOTOGRAPHS
-from mol_fast.data.heads.generate import generate_heads
+from mol_fast.data.heads import HEADS
+from mol_fast.data.heads.generate import VERSION, generate_heads
+from mol_fast.data.kept import kept_set
 from mol_fast.train import main as train
 
 
@@ -30,10 +33,9 @@ def main() -> None:
     steps = [] if given.steps is None else ["--steps", str(given.steps)]
     print("| held out | recipe | UF1 | end-point error, moving, of zero flow | landmark error |\n|---|---|---|---|---|")
     for place, photograph in enumerate(PHOTOGRAPHS):
-        heads = given.out / f"heads-without-{photograph}"
-        if not heads.exists():
-            others = [name for name in PHOTOGRAPHS if name != photograph]
-            generate_heads(heads, photographs=others, workers=os.cpu_count() or 1)
+        others = [name for name in PHOTOGRAPHS if name != photograph]
+        make = partial(generate_heads, photographs=others, workers=os.cpu_count() or 1)
+        heads = kept_set(given.out / f"heads-without-{photograph}", HEADS, VERSION, make).path
         recipes = {
             "general": (embedded_set(subjects=48), ["--recipe", "general", *steps, "--data", str(heads)]),
             "default": (embedded_set(), ["--data"]),
