@@ -14,7 +14,7 @@ from mol_fast.data.store import Video, VideoData
 from mol_fast.data.textures import retextured
 from mol_fast.utils.names import Subject
 from mol_fast.vision.facs import unit_truth
-from mol_fast.vision.ibug import MIRROR
+from mol_fast.vision.ibug import mirrored
 from mol_fast.vision.sizes import CROP, FRAME, MARGIN, PAIRS, interval
 
 
@@ -61,8 +61,7 @@ def flip_clip(clip: Clip) -> Clip:
     The reordering keeps names right: the left eye is again the eye on the left.
     """
     sign = clip.flow.new_tensor([-1, 1])[:, None, None, None]
-    landmarks = clip.landmarks[:, list(MIRROR)].clone()
-    landmarks[..., 0] = clip.frames.shape[-1] - 1 - landmarks[..., 0]
+    landmarks = mirrored(clip.landmarks, clip.frames.shape[-1])
     return Clip(clip.frames.flip(-1), clip.flow.flip(-1) * sign, landmarks)
 
 

@@ -1,9 +1,13 @@
 """The 68 iBUG landmarks: indices of the eyes and of mirrored points."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Points = TypeVar("Points", npt.NDArray[Any], "Tensor")
 
 LEFT_EYE: Final = slice(36, 42)  # on the left of the picture: the person's right eye
 RIGHT_EYE: Final = slice(42, 48)
@@ -22,8 +26,11 @@ MIRROR: Final = (
 )
 
 
-def mirrored(landmarks: npt.NDArray[np.floating], width: int) -> npt.NDArray[np.floating]:
-    """Return the landmarks (..., 68, 2) of the mirror image of a picture that is `width` pixels wide."""
-    points = landmarks[..., list(MIRROR), :].copy()
+def mirrored(landmarks: Points, width: int) -> Points:
+    """Return the landmarks (..., 68, 2) of the mirror image of a picture that is `width` pixels wide.
+
+    They keep their names: the left eye is again the eye on the left.
+    """
+    points = landmarks[..., list(MIRROR), :]  # a copy
     points[..., 0] = width - 1 - points[..., 0]
     return points

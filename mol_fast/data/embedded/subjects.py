@@ -11,7 +11,7 @@ from mol_fast.data.embedded.action_units import displacement_fields
 from mol_fast.data.embedded.geometry import SmoothWarp, face_alignment, pixel_grid, sample
 from mol_fast.data.embedded.photographs import PHOTOGRAPHS, Photograph, load_photograph
 from mol_fast.vision.align import eye_centres
-from mol_fast.vision.ibug import LEFT_EYE, MIRROR, RIGHT_EYE
+from mol_fast.vision.ibug import LEFT_EYE, RIGHT_EYE, mirrored
 from mol_fast.vision.sizes import FRAME
 
 TEXELS = 2  # texels of a texture per pixel of the frame
@@ -70,9 +70,7 @@ def make_subject(seed: int, index: int, margin: int) -> Subject:
 
 def _mirrored(photograph: Photograph) -> Photograph:
     picture = photograph.picture.flip(-1)
-    landmarks = photograph.landmarks[list(MIRROR)].clone()
-    landmarks[:, 0] = picture.shape[-1] - 1 - landmarks[:, 0]
-    return Photograph(photograph.name, picture, landmarks)
+    return Photograph(photograph.name, picture, mirrored(photograph.landmarks, picture.shape[-1]))
 
 
 def _own_shape(rng: np.random.Generator, neutral: Tensor, other: Tensor) -> Tensor:
