@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mol_fast.prediction.album import Album
 from mol_fast.prediction.aligned import Skipped
+from mol_fast.prediction.part import in_grey
 from mol_fast.prediction.result import Flow, Prediction, Search, WindowPrediction
 from mol_fast.prediction.windows import Window, is_far, seconds_of, told_spans
 from mol_fast.spotting import GAP, LEAST_FPS, Moment, Spotter, is_slow
@@ -19,10 +20,10 @@ from mol_fast.vision.facs import predicted_units
 from mol_fast.vision.frame_times import moment_frames
 from mol_fast.vision.sizes import WINDOW
 from mol_fast.vision.tracking import Track
-from mol_fast.vision.video import FrameSource, Picture, Times, grey
+from mol_fast.vision.video import FrameSource, Picture, Times
 
-_AHEAD = 4  # frames that are decoded and searched while others are spotted
-_REST = 0.15  # seconds after which the landmarks of a face that does not move are found again
+_AHEAD = 32  # frames that are decoded and searched while others are spotted; only aligned faces are kept
+_REST = 0.3  # seconds after which the landmarks of a face that does not move are found again
 
 
 def spot_moments(
@@ -74,8 +75,7 @@ def _looks(source: FrameSource, times: Times, track: Track) -> Iterator[tuple[in
     shot, last = 0, -np.inf
     landmarks: npt.NDArray[np.float32] | None = None
     place: Matrix | None = None
-    for time, picture in zip(times.tolist(), source, strict=True):
-        frame = grey(picture)
+    for time, frame in zip(times.tolist(), in_grey(source), strict=True):
         sight = track.look(frame)
         if sight.shot != shot:
             shot, place = sight.shot, None

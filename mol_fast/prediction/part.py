@@ -11,7 +11,7 @@ import numpy as np
 from mol_fast.prediction.sources import open_source
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
-from mol_fast.vision.video import FrameSource, Picture, Times
+from mol_fast.vision.video import FrameSource, Picture, Times, grey
 from mol_fast.vision.write_video import Sound
 from mol_fast.vision.yuv import Yuv, to_yuv
 
@@ -98,6 +98,15 @@ def in_yuv(source: FrameSource) -> Iterator[Yuv]:
     if isinstance(source, Part):
         return islice(in_yuv(source.source), source.first, source.first + source.count)
     return map(to_yuv, source)
+
+
+def in_grey(source: FrameSource) -> Iterator[Picture]:
+    """Yield the frames of a source in grey, uint8 (H, W)."""
+    if isinstance(source, VideoFile):
+        return source.in_grey()
+    if isinstance(source, Part):
+        return islice(in_grey(source.source), source.first, source.first + source.count)
+    return map(grey, source)
 
 
 def sound_of(source: FrameSource) -> Sound | None:

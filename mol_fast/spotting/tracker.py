@@ -24,6 +24,7 @@ _LOOSE = 0.25  # weight of points of the face in the fit of the head; points of 
 _SCALE = 0.06  # pixels; points that are off the fit of the head by more count less
 _ROUNDS = 6
 _THREADS = 2
+_LATE = 8  # most samples that are being made at a time, so that the threads do not run out of work
 _STIFF = np.diag([0, 0, 0, 0, 1e-3, 1e-3])  # turns are 0 where nothing shows them
 
 
@@ -70,7 +71,7 @@ class _Due(NamedTuple):
 class Tracker:
     """Follows the regions of one face. Keeps a few frames, however long the video is.
 
-    Flows from one reference do not need each other, so two threads compute them. Samples come two frames late.
+    Flows from one reference do not need each other, so two threads compute them, and up to eight samples are late.
     """
 
     def __init__(self) -> None:
@@ -97,7 +98,7 @@ class Tracker:
         self._sum = self._sum + frame if self._times else frame.astype(np.float64)
         self._times.append(time)
         self._landmarks = landmarks
-        return self._made(_THREADS)
+        return self._made(_LATE)
 
     def finish(self) -> list[Sample]:
         """Return the samples of the last frames."""

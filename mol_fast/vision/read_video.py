@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.utils.errors import UserError
-from mol_fast.vision.video import Picture, Times, check_picture_size, even_times
-from mol_fast.vision.yuv import Yuv, to_yuv
+from mol_fast.vision.video import Picture, Times, check_picture_size, even_times, grey
+from mol_fast.vision.yuv import Yuv, to_grey, to_yuv
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -102,6 +102,12 @@ class VideoFile:
         to_rgb = self._converter()
         for frame in self._shown():
             yield np.asarray(frame.to_ndarray(), np.uint8) if self._is_plain(frame) else to_yuv(to_rgb(frame))
+
+    def in_grey(self) -> Iterator[Picture]:
+        """Yield the frames in grey; frames that the file holds in YUV are not converted to RGB first."""
+        to_rgb = self._converter()
+        for frame in self._shown():
+            yield to_grey(_brightness(frame)) if self._is_plain(frame) else grey(to_rgb(frame))
 
     def _converter(self) -> Callable[["VideoFrame"], Picture]:
         """Return a function that converts frames to RGB, with square pixels and upright."""
@@ -304,6 +310,12 @@ def _turned(picture: Picture, turn: tuple[int, int, int, int]) -> Picture:
         picture = picture.transpose(1, 0, 2)
     flip_columns, flip_rows = (a or c) < 0, (d or b) < 0
     return np.ascontiguousarray(picture[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+
+
+def _brightness(frame: "VideoFrame") -> Yuv:
+    """Return the brightness (H, W) of a frame in YUV. It shares the memory of the frame."""
+    plane: Any = frame.planes[0]
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _time(frame: "VideoFrame", unit: Fraction | None) -> float | None:

@@ -11,6 +11,7 @@ from mol_fast.vision.video import Picture, rgb
 
 Yuv = npt.NDArray[np.uint8]
 _ZEROS = (16, 128, 128)  # the values of black
+_FULL = np.rint(((np.arange(256) - 16) * 255 / 219).clip(0, 255)).astype(np.uint8)  # brightness, to 0..255
 _NARROW = np.rint((np.arange(256) - 128) * 224 / 255 + 128).astype(np.uint8)  # colour differences, to 16..240
 
 
@@ -44,6 +45,13 @@ def to_yuv(picture: Picture) -> Yuv:
     for plane, channel in zip(planes(converted)[1:], (2, 1), strict=True):
         cv2.LUT(cv2.extractChannel(differences, channel), _NARROW, plane)
     return converted
+
+
+def to_grey(brightness: Yuv) -> Picture:
+    """Convert a plane of brightness (H, W) to grey (H, W) from 0 to 255."""
+    import cv2
+
+    return np.asarray(cv2.LUT(brightness, _FULL), dtype=np.uint8)
 
 
 class Layer:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mol_fast.prediction.part import Part, first_frame, in_yuv, open_part, parse_time, sound_of, whole
+from mol_fast.prediction.part import Part, first_frame, in_grey, in_yuv, open_part, parse_time, sound_of, whole
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.video import FrameArray
 from mol_fast.vision.write_video import Sound, VideoWriter
@@ -51,6 +51,7 @@ def test_frames_of_a_part(start, end, shown):
     part = Part(FrameArray(frames(40), "clip", 25), start, end)
     for _ in range(2):  # as often as one likes
         assert [int(frame[0, 0]) for frame in part] == list(shown)
+        assert [int(frame[0, 0]) for frame in in_grey(part)] == list(shown)
         assert [size_of(frame) for frame in in_yuv(part)] == [(16, 16)] * len(shown)
     last = len(shown) - 1
     assert [(index, int(frame[0, 0])) for index, frame in part.pick({last})] == [(last, shown[-1])]

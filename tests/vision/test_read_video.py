@@ -72,7 +72,9 @@ def test_pixels_and_times_of_every_codec_range_and_depth(tmp_path, suffix, codec
 
 
 def check_yuv(source: VideoFile) -> None:
-    """The frames in YUV are those in RGB."""
+    """The frames in YUV, and in grey, are those in RGB."""
+    for picture, other in zip(source, source.in_grey(), strict=True):
+        np.testing.assert_allclose(quarter_levels(other), quarter_levels(grey(picture)), atol=1)
     for picture, other in zip(source, source.in_yuv(), strict=True):
         shown = cv2.cvtColor(other, cv2.COLOR_YUV2RGB_I420)[: picture.shape[0], : picture.shape[1]]
         np.testing.assert_allclose(quarter_levels(shown), quarter_levels(picture), atol=2)
