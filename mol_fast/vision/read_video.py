@@ -1,10 +1,8 @@
 """Read video files with PyAV (FFmpeg): the pixels of the displayed picture, and the time stamp of every frame."""
 
 import contextlib
-import math
 import os
-import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mol_fast.utils.errors import UserError
+from mol_fast.vision.displayed import Display, Stored, tell_colors
+from mol_fast.vision.time_stamps import frame_times, mean_rate, time_of
 from mol_fast.vision.video import Picture, Times, check_picture_size, even_times, grey
 from mol_fast.vision.yuv import Yuv, to_grey, to_yuv
 
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _MOST_BROKEN = 0.25  # largest share of packets that cannot be decoded; a file with more is refused
-_RATE_TOLERANCE = 0.01  # largest relative difference of the stored rate and the mean rate of the time stamps
-_FLATTEST = 8  # largest ratio of the sides of a pixel; a larger one is damage
 _ONE_THREAD = 1_000_000  # pixels; smaller frames are decoded faster than anything else is done with them
-_UPRIGHT = (1, 0, 0, 1)
-_BT_601, _NARROW = (2, 5, 6), (0, 1)  # matrix and range of FFmpeg, or not told
 _LISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")  # how files begin that name other files or addresses
 
 
@@ -52,21 +48,24 @@ class VideoFile:
         self.name = str(path)
         self._interlaced = False
         self._broken = 0
+        other_shape = False
         with _opened(self.path) as container:
             stream = self._choose(container)
             self._stream = container.streams.video.index(stream)
             check_picture_size(self.name, stream.codec_context.width, stream.codec_context.height)
-            pixel = stream.sample_aspect_ratio or Fraction(1)
             announced, stored_rate = stream.frames, stream.average_rate
             begin = None if container.start_time is None else container.start_time / 1_000_000
+            self._pixel = stream.sample_aspect_ratio or Fraction(1)
+            self._coded_pixel: Fraction | None = None  # as the codec tells it; the file may tell another
             stamps: list[float | None] = []
-            packets = self._packets(container, stream)
-            for frame in self._decode(packets, stream):
+            for frame in self._decode(self._packets(container, stream), stream):
                 if not stamps:
-                    self._turn = _turn(frame)
-                    self._size = _square(frame.width, frame.height, pixel)
+                    self._coded_pixel = stream.codec_context.sample_aspect_ratio
+                    self._display = Display(self._stored(frame, stream))
+                stored = self._stored(frame, stream)
                 self._interlaced = self._interlaced or frame.interlaced_frame
-                stamps.append(_time(frame, stream.time_base))
+                other_shape = other_shape or not self._display.fits(stored)
+                stamps.append(time_of(frame, stream.time_base))
             cut = self._cut(stream)
         self.count = len(stamps)
         if cut:
@@ -79,68 +78,53 @@ class VideoFile:
                 f"{self._broken} of {self.count + self._broken} frames of {self.name} cannot be decoded, "
                 "the file is damaged or encrypted"
             )
-        check_picture_size(self.name, *self._size)
-        times = _filled(stamps, begin)
-        self.fps = fps or _rate(times, stored_rate)
+        check_picture_size(self.name, *self._display.size)
+        times, anew = frame_times(stamps, begin)
+        self.fps = fps or mean_rate(times, stored_rate)
         self.times: Times | None = times if fps is None else even_times(self.count, fps)
-        self.notes = self._notes(announced)
+        self.notes = (*self._notes(announced), *_notes_on_joined(self.name, other_shape, 0 if fps else anew))
 
     def __iter__(self) -> Iterator[Picture]:
-        to_rgb = self._converter()
-        for frame in self._shown():
-            yield to_rgb(frame)
+        return map(self._display.converter(), self._shown())
 
     def pick(self, indices: Collection[int]) -> Iterator[tuple[int, Picture]]:
         """Yield the frames with these indices, ascending, each with its index; the others are not converted."""
-        to_rgb, last = self._converter(), max(indices, default=-1)
-        for index, frame in enumerate(islice(self._shown(), last + 1)):
+        to_rgb, last = self._display.converter(), max(indices, default=-1)
+        for index, stored in enumerate(islice(self._shown(), last + 1)):
             if index in indices:
-                yield index, to_rgb(frame)
+                yield index, to_rgb(stored)
 
     def in_yuv(self) -> Iterator[Yuv]:
         """Yield the frames in YUV; they are converted only where the file holds others."""
-        to_rgb = self._converter()
-        for frame in self._shown():
-            yield np.asarray(frame.to_ndarray(), np.uint8) if self._is_plain(frame) else to_yuv(to_rgb(frame))
+        display, to_rgb = self._display, self._display.converter()
+        for stored in self._shown():
+            plain = display.is_plain(stored)
+            yield np.asarray(stored.frame.to_ndarray(), np.uint8) if plain else to_yuv(to_rgb(stored))
 
     def in_grey(self) -> Iterator[Picture]:
-        """Yield the frames in grey; frames that the file holds in YUV are not converted to RGB first."""
-        to_rgb = self._converter()
-        for frame in self._shown():
-            yield to_grey(_brightness(frame)) if self._is_plain(frame) else grey(to_rgb(frame))
+        """Yield the frames in grey. Those that `in_yuv` does not convert are not converted to RGB first."""
+        display, to_rgb = self._display, self._display.converter()
+        for stored in self._shown():
+            plain = display.is_plain(stored)
+            yield to_grey(_brightness(stored.frame)) if plain else grey(to_rgb(stored))
 
-    def _converter(self) -> Callable[["VideoFrame"], Picture]:
-        """Return a function that converts frames to RGB, with square pixels and upright."""
-        from av.video.reformatter import Interpolation, VideoReformatter
-
-        reformatter = VideoReformatter()
-        scaling = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT  # within a level of exact, and fast
-
-        def to_rgb(frame: "VideoFrame") -> Picture:
-            shown = reformatter.reformat(frame, *self._size, "rgb24", interpolation=scaling, threads=1)
-            return _turned(shown.to_ndarray().astype(np.uint8, copy=False), self._turn)
-
-        return to_rgb
-
-    def _is_plain(self, frame: "VideoFrame") -> bool:
-        """Return whether a frame is in YUV as we have it, and needs no turn nor scaling."""
-        even = frame.width % 2 == frame.height % 2 == 0
-        upright = self._turn == _UPRIGHT and (frame.width, frame.height) == self._size
-        colors = frame.colorspace in _BT_601 and frame.color_range in _NARROW
-        return even and upright and colors and frame.format.name == "yuv420p"
-
-    def _shown(self) -> Iterator["VideoFrame"]:
+    def _shown(self) -> Iterator[Stored]:
         """Decode the frames that are shown."""
         index = 0
         with _opened(self.path) as container:
             stream = container.streams.video[self._stream]
             frames = self._decode(self._packets(container, stream), stream)
             for frame in _deinterlaced(frames, stream.time_base) if self._interlaced else frames:
-                yield frame
+                yield self._stored(frame, stream)
                 index += 1
                 if index == self.count:
                     return
         raise UserError(f"{self.frame_name(index)} cannot be read, the file is damaged or has changed")
+
+    def _stored(self, frame: "VideoFrame", stream: "VideoStream") -> Stored:
+        """Return a frame that was just decoded, with the shape of its pixels, which may change within a stream."""
+        now = stream.codec_context.sample_aspect_ratio
+        return Stored(frame, self._pixel if now is None or now == self._coded_pixel else now)
 
     def frame_name(self, index: int) -> str:
         return f"frame {index} of {self.name}"
@@ -191,6 +175,7 @@ class VideoFile:
                 if frame.is_corrupt:
                     self._broken += 1
                 else:
+                    tell_colors(frame)
                     yield frame
 
     def _cut(self, stream: "VideoStream") -> bool:
@@ -206,6 +191,17 @@ class VideoFile:
         if announced - self.count > max(2, 0.05 * announced):
             return (f"{self.name} announces {announced} frames, {self.count} are shown; the file itself is complete",)
         return ()
+
+
+def _notes_on_joined(name: str, other_shape: bool, anew: int) -> tuple[str, ...]:
+    """Return what should be known about a file that seems to be joined from several recordings."""
+    notes = []
+    if anew:
+        times = "once" if anew == 1 else f"{anew} times"
+        notes.append(f"the time stamps of {name} begin anew {times}: its times go on from the frame before")
+    if other_shape:
+        notes.append(f"some frames of {name} have another shape than the first: they are shown with borders")
+    return tuple(notes)
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -281,65 +277,7 @@ def _promised_size(head: bytes) -> int:
     return 0 if number == (1 << 7 * length) - 1 else place + length + number  # all ones: not known
 
 
-def _square(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
-    """Return the size of a frame with square pixels: the side with too few pixels grows."""
-    if not Fraction(1, _FLATTEST) <= pixel <= _FLATTEST:
-        return width, height
-    return (round(width * pixel), height) if pixel > 1 else (width, round(height / pixel))
-
-
-def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
-    """Return the display matrix (a, b, c, d) of a frame, each -1, 0 or 1: right is shown as (a, b), down as (c, d)."""
-    side_data: Any = frame.side_data
-    data = next((item for item in side_data if item.type.name == "DISPLAYMATRIX"), None)
-    if data is None:
-        return _UPRIGHT
-    numbers = struct.unpack("=9i", bytes(data)[:36])
-    a, b, c, d = (number / 65536 for number in (numbers[0], numbers[1], numbers[3], numbers[4]))
-    length = math.sqrt(abs(a * d - b * c)) or 1.0
-    turn = round(a / length), round(b / length), round(c / length), round(d / length)
-    return turn if turn[0] * turn[3] - turn[1] * turn[2] in (-1, 1) else _UPRIGHT
-
-
-def _turned(picture: Picture, turn: tuple[int, int, int, int]) -> Picture:
-    """Turn and mirror a picture by its display matrix."""
-    if turn == _UPRIGHT:
-        return picture
-    a, b, c, d = turn
-    if a == 0:
-        picture = picture.transpose(1, 0, 2)
-    flip_columns, flip_rows = (a or c) < 0, (d or b) < 0
-    return np.ascontiguousarray(picture[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
-
-
 def _brightness(frame: "VideoFrame") -> Yuv:
     """Return the brightness (H, W) of a frame in YUV. It shares the memory of the frame."""
     plane: Any = frame.planes[0]
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-
-
-def _time(frame: "VideoFrame", unit: Fraction | None) -> float | None:
-    stamp = frame.dts if frame.pts is None else frame.pts
-    return None if stamp is None or unit is None else float(stamp * unit)
-
-
-def _filled(stamps: list[float | None], begin: float | None) -> Times | None:
-    """Return ascending times from the beginning of the file. Missing ones lie between their neighbours.
-
-    Returns None if fewer than two frames have a time.
-    """
-    known = [i for i, stamp in enumerate(stamps) if stamp is not None]
-    if len(known) < 2:
-        return None
-    values = np.array([stamps[i] for i in known], dtype=np.float64)
-    first = values.min() if begin is None else min(begin, float(values.min()))
-    ascending = np.maximum.accumulate(values - first)
-    return None if ascending[-1] == ascending[0] else np.interp(np.arange(len(stamps)), known, ascending)
-
-
-def _rate(times: Times | None, stored: Fraction | None) -> float | None:
-    """Return the mean rate; the stored one, which is exact, if it agrees."""
-    if times is None:
-        return None
-    mean = (len(times) - 1) / float(times[-1] - times[0])
-    return float(stored) if stored and abs(float(stored) / mean - 1) < _RATE_TOLERANCE else mean

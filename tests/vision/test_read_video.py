@@ -17,6 +17,7 @@ from mol_fast.vision.video import grey
 
 LEVELS = [40, 90, 150, 210]
 TICK = 1 / 25
+MATRICES = {8: "YCgCo", 10: "bt2020c", 14: "ICtCp"}  # names of x264
 
 
 def still(count: int = 12) -> list[np.ndarray]:
@@ -174,6 +175,69 @@ def test_a_size_that_changes_keeps_that_of_the_first_frame(tmp_path, interlaced)
     assert source.count == 24
     for picture in source:
         assert picture.shape == (48, 64, 3)
+        np.testing.assert_allclose(quarter_levels(picture), LEVELS, atol=2)
+    check_yuv(source)
+    np.testing.assert_allclose(source.times, np.arange(24) * TICK, atol=1e-3)
+    assert source.fps == pytest.approx(25)
+    name = source.name
+    assert source.notes == (f"the time stamps of {name} begin anew once: its times go on from the frame before",)
+
+
+@pytest.mark.parametrize(
+    ("size", "pixel_shape", "rows", "columns"),
+    [
+        ((64, 48), None, (0, 48), (14, 50)),  # upright after wide
+        ((48, 64), Fraction(2, 1), (12, 36), (0, 64)),
+        ((48, 64), Fraction(1, 2), (0, 48), (16, 48)),
+    ],
+)
+def test_a_shape_that_changes_is_shown_between_borders(tmp_path, size, pixel_shape, rows, columns):
+    first = write_file(tmp_path / "a.ts", still(), "libx264")
+    other = [corners(*size)] * 12
+    second = write_file(tmp_path / "b.ts", other, "libx264", pixel_shape=pixel_shape)
+    (tmp_path / "ab.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    source = VideoFile(tmp_path / "ab.ts")
+    assert source.notes[-1].startswith(f"some frames of {source.name} have another shape than the first")
+    for index, (picture, gray, yuv) in enumerate(zip(source, source.in_grey(), source.in_yuv(), strict=True)):
+        assert picture.shape == (48, 64, 3)
+        if index in (10, 11):  # the decoder tells the shape of pixels when it reads a frame, two before it is shown
+            continue
+        rows_shown, columns_shown = (slice(0, 48), slice(0, 64)) if index < 12 else (slice(*rows), slice(*columns))
+        inside = picture[rows_shown, columns_shown]
+        np.testing.assert_allclose(quarter_levels(inside), LEVELS, atol=3)
+        np.testing.assert_allclose(quarter_levels(gray[rows_shown, columns_shown]), LEVELS, atol=3)
+        assert yuv.shape == (72, 64)
+        borders = picture.astype(int).sum() - inside.astype(int).sum()
+        assert borders < 100 * (index >= 12) + 1
+
+
+@pytest.mark.parametrize(("size", "hd"), [((720, 576), False), ((1280, 720), True), ((608, 608), True)])
+def test_colours_that_are_not_told_are_those_of_the_size(tmp_path, size, hd):
+    """As players do: BT.709 for high definition, BT.601 for less."""
+    color = np.empty((*size[::-1], 3), dtype=np.uint8)
+    color[:] = 200, 60, 30
+    with av.open(tmp_path / "a.mkv", "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(color, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=1 if hd else 5)
+        frame.colorspace = 2
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    source = VideoFile(tmp_path / "a.mkv")
+    (picture,), (yuv,) = source, source.in_yuv()
+    np.testing.assert_allclose(picture[100, 100], (200, 60, 30), atol=3)
+    np.testing.assert_allclose(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB_I420)[100, 100], (200, 60, 30), atol=3)
+
+
+@pytest.mark.parametrize("matrix", sorted(MATRICES))
+def test_colours_that_ffmpeg_cannot_convert_do_not_hide_the_picture(tmp_path, matrix):
+    path = write_file(
+        tmp_path / "a.mkv", still(), "libx264", options={"x264-params": f"colormatrix={MATRICES[matrix]}"}
+    )
+    source = VideoFile(path)
+    with av.open(path) as file:
+        assert next(file.decode(video=0)).colorspace == matrix
+    for picture in source:
         np.testing.assert_allclose(quarter_levels(picture), LEVELS, atol=2)
     check_yuv(source)
 
