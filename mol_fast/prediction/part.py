@@ -116,7 +116,8 @@ def sound_of(source: FrameSource) -> Sound | None:
         return None
     first = first_frame(source)
     last = first + source.count
-    return Sound(video.path, float(video.times[first]), math.inf if last == video.count else float(video.times[last]))
+    end = math.inf if last == video.count else float(video.times[last])
+    return Sound(video.path, float(video.times[first]), end, video.joined)
 
 
 def parse_time(text: str, option: str) -> float:

@@ -37,6 +37,9 @@ class VideoFile:
         path: the file.
         fps: frames per second; replaces the time stamps.
 
+    Attributes:
+        joined: the time stamps begin anew somewhere, as in recordings that were joined.
+
     Raises:
         UserError: the file cannot be read as video, is truncated, or much of it cannot be decoded; PyAV is missing.
     """
@@ -82,6 +85,7 @@ class VideoFile:
         times, anew = frame_times(stamps, begin)
         self.fps = fps or mean_rate(times, stored_rate)
         self.times: Times | None = times if fps is None else even_times(self.count, fps)
+        self.joined = anew > 0
         self.notes = (*self._notes(announced), *_notes_on_joined(self.name, other_shape, 0 if fps else anew))
 
     def __iter__(self) -> Iterator[Picture]:

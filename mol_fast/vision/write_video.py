@@ -32,15 +32,23 @@ _ENCODER = {  # of x264
 }
 _THREADS = 2  # of the encoder; more need more memory and would take the cores of those who make the pictures
 _SOUND_RATE = 48_000  # samples per second of encoded sound
+_BACK = 0.5  # seconds; where the time stamps of sound go back by more, they begin anew
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A part of the sound of a video file, in seconds from the beginning of the file."""
+    """A part of the sound of a video file, in seconds from the beginning of the file.
+
+    Attributes:
+        path: the file.
+        begin, end: the part.
+        joined: the file may be joined from recordings, each with its own time stamps, which follow each other.
+    """
 
     path: Path
     begin: float = 0.0
     end: float = float("inf")
+    joined: bool = False
 
 
 class VideoWriter:
@@ -230,13 +238,16 @@ class _SoundTrack:
                 yield time, packet
 
     def _encoded(self, stream: "AudioStream", track: "AudioStream") -> Iterator[tuple[float, "Packet"]]:
-        time = 0.0
+        time, last = 0.0, -1
         for time, packet in self._read(stream):
             with contextlib.suppress(OSError, ValueError):  # a damaged packet is left out
                 for frame in stream.codec_context.decode(packet):
                     if frame.pts is not None and frame.time_base is not None:
                         time_in_part = self._shown(float(frame.pts * frame.time_base))
                         frame.pts = round(time_in_part / frame.time_base)
+                        if frame.pts <= last:
+                            continue
+                        last = frame.pts
                     for encoded in track.encode(frame):
                         yield time, encoded
         for encoded in track.encode(None):
@@ -246,12 +257,19 @@ class _SoundTrack:
         """Yield the packets of the part, each with its time in the written video."""
         assert self._input is not None
         with contextlib.suppress(OSError, ValueError):  # FFmpeg's errors: the file breaks off, and its sound, too
-            if self._sound.begin > 0:
+            if self._sound.begin > 0 and not self._sound.joined:
                 self._input.seek(int((self._origin + self._sound.begin) * 1_000_000))
+            shift, end = 0, -np.inf  # ticks; seconds, where the packet before ends
             for packet in self._input.demux(stream):
                 if packet.pts is None or packet.time_base is None or not packet.size:
                     continue
-                time = self._shown(float(packet.pts * packet.time_base))
+                time = self._shown(float((packet.pts + shift) * packet.time_base))
+                if self._sound.joined and time < end - _BACK:
+                    shift += round((end - time) / packet.time_base)
+                    time = end
+                packet.pts += shift
+                packet.dts = packet.pts
+                end = max(end, time + float((packet.duration or 0) * packet.time_base))
                 if time >= self._sound.end - self._sound.begin:
                     return
                 if time >= 0:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from harness.browser import headless, needs_chromium
 
+from mol_fast.prediction.part import Part, sound_of
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.read_video import VideoFile
 from mol_fast.vision.write_video import Sound, VideoWriter
@@ -145,6 +146,19 @@ def test_sound_is_kept_in_time(tmp_path, name, encoder, codec):
         pytest.approx(0.1, abs=0.05),
         pytest.approx(0.6, abs=0.05),
     )
+
+
+@pytest.mark.parametrize("encoder", ["aac", "mp2"])
+def test_sound_of_joined_recordings_follows_their_pictures(tmp_path, encoder):
+    recording = with_sound(tmp_path / "a.ts", encoder).read_bytes()
+    (tmp_path / "aa.ts").write_bytes(recording + recording)
+    source = VideoFile(tmp_path / "aa.ts")
+    assert source.times[-1] == pytest.approx(99 / 25, abs=0.05)
+    _, end, first, last = heard(write(tmp_path / "b.mp4", pictures(50), 12.5, sound_of(source)))
+    assert (end, first, last) == (pytest.approx(4, abs=0.1), pytest.approx(0.5, abs=0.05), pytest.approx(3, abs=0.1))
+    part = Part(source, 2.4, 3.4)
+    _, end, first, last = heard(write(tmp_path / "c.mp4", pictures(25), 25, sound_of(part)))
+    assert (end, first, last) == (pytest.approx(1, abs=0.1), pytest.approx(0.1, abs=0.1), pytest.approx(0.6, abs=0.1))
 
 
 def test_sound_is_copied_where_it_can_be(tmp_path):
