@@ -90,7 +90,15 @@ def _looks(source: FrameSource, times: Times, track: Track) -> Iterator[tuple[in
 
 def rest_of(source: FrameSource) -> int:
     """Return for how many frames the finder need not look at a face that does not move, see `FaceTracker`."""
-    return 0 if source.fps is None else max(0, round(_REST * source.fps) - 1)
+    return max(0, int(_REST / _step(source, 0.95) + 1e-6) - 1)
+
+
+def _step(source: FrameSource, share: float) -> float:
+    """Return the seconds within which this share of the frames is followed by the next; a few pauses do not count."""
+    assert source.times is not None
+    steps = np.diff(source.times)
+    steps = steps[steps > 0]  # frames of the same time stamp show nothing new
+    return float(np.quantile(steps, share)) if steps.size else np.inf
 
 
 def moment_window(moment: Moment, source: FrameSource) -> Window:
@@ -150,15 +158,16 @@ def too_slow(source: FrameSource) -> tuple[str, ...]:
     Raises:
         UserError: they are too few for any movement.
     """
-    if source.fps is None or not is_slow(source.fps):
+    step = _step(source, 0.5)
+    if not is_slow(1 / step):
         return ()
-    if source.fps * GAP < 1:
+    if step > GAP:
         raise UserError(
-            f"{source.name} has {source.fps:.3g} frames per second, at least {1 / GAP:g} are needed to follow a "
+            f"{source.name} has {1 / step:.3g} frames per second, at least {1 / GAP:g} are needed to follow a "
             "movement: give --windows for the classes of all windows, or --fps if the rate is wrong"
         )
     return (
-        f"{source.name} has {source.fps:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "
+        f"{source.name} has {1 / step:.3g} frames per second, a micro-expression needs at least {LEAST_FPS:.0f}: "
         "only longer expressions are spotted",
     )
 

@@ -16,7 +16,7 @@ import mol_fast.prediction.analysis
 from mol_fast.data import render_video
 from mol_fast.explain import METHOD
 from mol_fast.predict import main
-from mol_fast.prediction.moments import notes_on_moments, too_slow
+from mol_fast.prediction.moments import notes_on_moments, rest_of, too_slow
 from mol_fast.prediction.windows import Window
 from mol_fast.spotting import Moment
 from mol_fast.spotting.table import COLUMNS
@@ -198,6 +198,19 @@ def test_a_slow_video_says_what_it_cannot_show() -> None:
         UserError, match=r"a\.mp4 has 2 frames per second, at least 2\.5 are needed to follow a movement"
     ):
         too_slow(FrameArray(frames, "a.mp4", fps=2))
+
+
+def test_a_pause_does_not_make_a_video_slow() -> None:
+    source = FrameArray(np.zeros((60, 8, 8), dtype=np.uint8), "a.mp4", fps=25)
+    assert rest_of(source) == 6  # found again after 0.28 s
+    times = np.arange(60) / 25
+    source.times = times + 3600 * (times > 1)
+    assert too_slow(source) == ()
+    assert rest_of(source) == 6
+    source.times = np.cumsum([1 / 60] * 50 + [1 / 5] * 10)
+    assert rest_of(source) * 0.2 <= 0.3
+    source.times = np.repeat(np.arange(12) / 25, 5)  # most frames repeat a time stamp
+    assert too_slow(source) == ()
 
 
 def test_moments_unlike_the_training_are_told() -> None:
