@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from mol_fast.utils.errors import Terminated, UserError
 from mol_fast.utils.names import printable
 from mol_fast.utils.options import gather_options
+from mol_fast.utils.processes import leave
 from mol_fast.utils.terminal import make_console
 
 COMMANDS = {
@@ -42,6 +43,14 @@ def main() -> int:
     if command not in COMMANDS:
         return fail(f"there is no command {command!r}, only {', '.join(COMMANDS)}")
     code: int = importlib.import_module(f"mol_fast.{command}").main(rest)
+    return code
+
+
+def script() -> int:
+    """Run `main` as the console script does: `predict` ends without waiting for what is still imported."""
+    code = main()
+    if sys.argv[1:2] == ["predict"]:
+        leave(code)
     return code
 
 

@@ -21,6 +21,7 @@ from mol_fast.prediction.options import Options, check_options
 from mol_fast.utils.ahead import Begun
 from mol_fast.utils.callable_module import call_module
 from mol_fast.utils.errors import InputsFailed, UserError
+from mol_fast.utils.files import check_writable
 from mol_fast.utils.memory import large_imports
 from mol_fast.utils.processes import leave
 from mol_fast.vision.decoders import quiet_decoders
@@ -148,6 +149,8 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
     """Return the folder for the results of each input, all different."""
     if not inputs:
         raise UserError("no input is given, give a video file, a folder of images, or a prepared file")
+    if out is not None:
+        check_writable(out, "--out")
     if len(inputs) == 1 and out is not None:
         return [out]
     owners: dict[Path, Path] = {}
@@ -156,6 +159,7 @@ def _folders(inputs: tuple[Path, ...], out: Path | None) -> list[Path]:
         folder = (out or Path()) / f"{name}-prediction"
         if folder in owners:
             raise UserError(f"{owners[folder]} and {path} would both be written to {folder}, give them one at a time")
+        check_writable(folder, "--out")
         owners[folder] = path
     return list(owners)
 

@@ -24,6 +24,8 @@ def open_source(path: str | os.PathLike[str], fps: float | None = None) -> Frame
         raise UserError(f"{path} does not exist, give a video file, a folder of images, or a prepared file")
     if source_path.is_dir():
         return ImageFolder(source_path, fps)
+    if not source_path.is_file():
+        raise UserError(f"{path} is no file but a pipe or a device, save the video to a file first")
     if source_path.suffix == ".safetensors":
         from mol_fast.data.store import Video  # with PyTorch, which videos do not need
 

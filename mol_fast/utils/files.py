@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mol_fast.utils.errors import UserError
+
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` to `path` in one step that survives a crash, see `replacing`.
@@ -76,6 +78,20 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     finally:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise UserError if no file can be written into a folder, which may not exist yet, before hours are spent for it.
+
+    Args:
+        folder: the folder.
+        option: name of the option that gives it, for the message.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file, results need a folder: give another {option}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written to: give another {option}, or change its permissions")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -159,30 +159,40 @@ def check_length(source: FrameSource) -> None:
         raise UserError(f"{source.name} has {source.count} {frames}, at least {WINDOW} are needed")
 
 
-def read_image(path: str | os.PathLike[str], bits: int = 16) -> Picture:
+def read_image(path: str | os.PathLike[str], bits: int | None = None) -> Picture:
     """Read an image file as uint8 (H, W, 3), RGB.
 
     Args:
         path: the file.
-        bits: bits that are used of a deep image (16 bits per colour), see `used_bits`.
+        bits: bits that the images of its clip use, see `used_bits`. Default: all that the file has.
 
     Raises:
-        UserError: the file cannot be read as an image, or is too large; its size is read before it is decoded.
+        UserError: the file cannot be read as an image, is too large (its size is read before it is decoded), or has
+            another depth than the images of its clip.
     """
     import cv2
 
     image = _decode(path)
-    if image.dtype == np.uint16:
+    deep = image.dtype == np.uint16
+    if bits is not None and deep != (bits > 0):
+        has, others = (16, 8) if deep else (8, 16)
+        raise UserError(
+            f"{path} has {has} bits per colour where the first image of its clip has {others}: all images of a clip "
+            "must have the same depth"
+        )
+    if deep:
+        bits = bits or 16
         image = np.rint(np.minimum(image, 2**bits - 1) * (255 / (2**bits - 1))).astype(np.uint8)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def used_bits(files: Sequence[Path]) -> int:
-    """Return how many bits the deep images of a clip use: cameras of 10 or 12 bits fill 16 bits in part.
+    """Return how many bits the deep images of a clip use, 0 if they are not deep.
 
-    Only if the first readable image is deep, all are read. Images that cannot be read are left out.
+    Cameras of 10 or 12 bits fill 16 bits in part. Only if the first readable image is deep, all are read. Images that
+    cannot be read are left out.
     """
-    brightest = 0
+    bits = 0
     for file in files:
         try:
             image = _decode(file)
@@ -190,8 +200,8 @@ def used_bits(files: Sequence[Path]) -> int:
             continue
         if image.dtype != np.uint16:
             break
-        brightest = max(brightest, int(image.max()))
-    return max(8, brightest.bit_length()) if brightest else 16
+        bits = max(bits, 8, int(image.max()).bit_length())
+    return bits
 
 
 def _decode(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:

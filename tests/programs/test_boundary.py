@@ -157,3 +157,16 @@ def test_boundary_passes_on_the_sentence_of_a_worker(embedded_small: PreparedSet
     with pytest.raises(UserError) as caught:
         next(batches(clips, TrainSettings(workers=1, batch_size=2)))
     assert str(caught.value) == f"there is no video file {tmp_path / 'gone.safetensors'}; prepare the set again"
+
+
+def test_the_console_script_ends_predict_although_a_thread_still_works() -> None:
+    code = (
+        "import sys, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
+        "sys.argv = ['mol-fast', 'predict', 'nowhere.mp4']\n"
+        "from mol_fast.cli import script\n"
+        "sys.exit(script())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: nowhere.mp4 does not exist")

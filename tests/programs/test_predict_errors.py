@@ -226,11 +226,6 @@ def test_seconds_need_a_rate(capsys, tmp_path, weights):
     assert "give --fps" in sentence
 
 
-def test_out_that_is_a_file(capsys, tmp_path, video, weights):
-    (tmp_path / "out").write_text("")
-    assert "out" in run(capsys, video, "--weights", weights, "--out", tmp_path / "out")
-
-
 def test_an_input_is_not_replaced(capsys, tmp_path, video, weights):
     path = Path(shutil.copy(video, tmp_path / "annotated.mp4"))
     assert "would be replaced" in run(capsys, path, "--weights", weights, "--out", tmp_path)
@@ -278,3 +273,24 @@ def test_function(weights):
             predict(head(), weights, **{name: float("nan")})
     with pytest.raises(ValueError, match="batch_size"):
         Predictor(weights, batch_size=0)
+
+
+@pytest.mark.parametrize("name", ["results", "results/of/mine"])
+def test_a_file_in_the_place_of_the_results_is_told_before_the_video_is_read(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("results").write_text("mine")
+    sentence = run(capsys, "no-video.mp4", "--weights", weights, "--out", name)
+    assert "results is a file, results need a folder: give another --out" in sentence
+    assert Path("results").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    sentence = run(capsys, tmp_path / "pipe.mp4", "--weights", weights, "--out", tmp_path / "out")
+    assert "pipe.mp4 is no file but a pipe or a device, save the video to a file first" in sentence
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mol_fast.preparation.frame_files import frame_files
+from mol_fast.utils.errors import UserError
 from mol_fast.vision.frame_numbers import number_files
 from mol_fast.vision.video import ImageFolder, read_image, used_bits
 
@@ -71,5 +72,15 @@ def test_deep_stills_are_scaled_by_one_factor(tmp_path, suffix, bits):
 def test_plain_stills_are_left_as_they_are(tmp_path):
     picture = np.full((4, 4, 3), (10, 20, 30), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "1.png"), picture)
-    assert used_bits([tmp_path / "1.png"]) == 16
+    assert used_bits([tmp_path / "1.png"]) == 0
     np.testing.assert_array_equal(read_image(tmp_path / "1.png"), picture[..., ::-1])
+
+
+@pytest.mark.parametrize(("first", "other"), [(np.uint8, np.uint16), (np.uint16, np.uint8)])
+def test_stills_of_different_depths_are_refused(tmp_path, first, other):
+    for number, depth in enumerate((first, first, other)):
+        picture = np.full((48, 64), 200 if depth == np.uint8 else 3000, dtype=depth)
+        assert cv2.imwrite(str(tmp_path / f"img{number}.png"), picture)
+    has, others = (np.iinfo(depth).bits for depth in (other, first))
+    with pytest.raises(UserError, match=rf"img2.png has {has} bits per colour where the first .* has {others}"):
+        list(ImageFolder(tmp_path))
