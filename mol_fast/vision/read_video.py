@@ -191,7 +191,8 @@ class VideoFile:
 
     def _notes(self, announced: int) -> tuple[str, ...]:
         if self._broken:
-            return (f"{self._broken} frames of {self.name} cannot be decoded, they are left out",)
+            frames, they = ("frame", "it is") if self._broken == 1 else ("frames", "they are")
+            return (f"{self._broken} {frames} of {self.name} cannot be decoded, {they} left out",)
         if announced - self.count > max(2, 0.05 * announced):
             return (f"{self.name} announces {announced} frames, {self.count} are shown; the file itself is complete",)
         return ()
@@ -281,7 +282,7 @@ def _promised_size(head: bytes) -> int:
     return 0 if number == (1 << 7 * length) - 1 else place + length + number  # all ones: not known
 
 
-def _brightness(frame: "VideoFrame") -> Yuv:
+def _brightness(frame: "VideoFrame") -> Picture:
     """Return the brightness (H, W) of a frame in YUV. It shares the memory of the frame."""
     plane: Any = frame.planes[0]
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]

@@ -47,7 +47,7 @@ def to_yuv(picture: Picture) -> Yuv:
     return converted
 
 
-def to_grey(brightness: Yuv) -> Picture:
+def to_grey(brightness: Picture) -> Picture:
     """Convert a plane of brightness (H, W) to grey (H, W) from 0 to 255."""
     import cv2
 
