@@ -14,7 +14,7 @@ GENERAL = "general"
 """Name of the weights that come with mol-fast, see `mol_fast/pretrained/general.md`."""
 _SHIPPED = (
     Path(__file__).parents[1] / "pretrained" / "general.safetensors",
-    "b0d67dcfc5b8013f94fd09b8ba3f4d9ed3c5a638e2223ebe1787657bfcc055d9",
+    "4fe314a24e8ff6a155d036f12fa16983404f62a387ddc033170dcd2a44e3fc39",
 )
 """Their file, and its SHA-256."""
 AGAIN = "repeat the train command of their run, which trains the fold again"

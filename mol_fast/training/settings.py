@@ -96,9 +96,9 @@ class TrainSettings:
     names, or all, train one run each, OUT/NAME/MODEL, and write their table to OUT/NAME."""
     recipe: Recipe = "default"
     """Set of defaults for the other options; options you give override it. "general" trains the weights that come with
-    mol-fast: --data heads embedded-48 --test-subjects embedded/s11 embedded/s12 --steps 3300 --batch-size 4
-    --stills 64 --landmark-weight 10. "released" trains like the code released with the paper: --preset official
-    --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant --weight-decay 1e-3 --clip-norm 0
+    mol-fast: --data heads embedded-48 --test-subjects embedded/s11 embedded/s12 --steps 5000 --batch-size 4
+    --stills 64 --textures 0.5 --landmark-weight 10. "released" trains like the code released with the paper: --preset
+    official --steps 1000 --batch-size 32 --lr 1e-4 --warmup 0 --schedule constant --weight-decay 1e-3 --clip-norm 0
     --expression-weight 1 --flow-weight 10 --landmark-weight 0.5 --selection test --precision float32 --no-flip
     --crops 5. mol_fast/training/README.md lists what is not repeated. For frames aligned one by one use prepare --align
     frame."""
@@ -317,9 +317,10 @@ RECIPES: dict[str, TrainSettings] = {
         recipe="general",
         data=(Path("heads"), Path("embedded-48")),
         test_subjects=("embedded/s11", "embedded/s12"),
-        steps=3300,
+        steps=5000,
         batch_size=4,
         stills=64,
+        textures=0.5,
         landmark_weight=10.0,
     ),
     "released": replace(
