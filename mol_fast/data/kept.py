@@ -46,6 +46,8 @@ def _found(folder: Path, name: str, version: int) -> PreparedSet | None:
     """Open the set if it is there, complete and of this version."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
+    if not (folder / "set.json").is_file():
+        raise UserError(f"{folder} is in the place of the generated set {name}: remove or rename it")
     info = read_info(folder)
     if info.generator is None or info.name != name:
         raise UserError(f"{folder} holds the set {info.name}; give another folder for the set {name}")

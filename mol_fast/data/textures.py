@@ -1,7 +1,9 @@
-"""Give pictures another texture, so that a network learns shapes and motion, not the skin of its training faces.
+"""Give images another texture, so that a network learns shapes and motion, not the skin of its training faces.
 
 Random convolutions as in Xu et al., "Robust and Generalizable Visual Representation Learning via Random Convolutions",
-ICLR 2021: a picture is mixed with its convolution by a random kernel. Edges stay where they are.
+ICLR 2021: an image is mixed with its convolution by a random kernel of up to 7 x 7 pixels. The share of the mixture is
+random, too. Edges stay where they are within 3 pixels. Where both parts have opposite signs, contrast is lost: half of
+it or more in a fifth of all draws.
 """
 
 import numpy as np
@@ -14,7 +16,7 @@ _SIDES = (1, 3, 5, 7)
 def retextured(rng: np.random.Generator, frames: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     """Return frames (T, H, W) with another texture, all alike, so that the flow between them stays the same.
 
-    The mean and the contrast over all frames stay, too.
+    The mean over all frames stays, too.
 
     Args:
         rng: source of all random numbers.

@@ -19,6 +19,7 @@ from mol_fast.nn.weights_file import (
     halved,
     header_text,
     misfit,
+    not_finite,
     read_weights,
     save_weights,
     told_values,
@@ -84,7 +85,8 @@ class Pretrained(nn.Module):
             UserError: the folder is that of a run, is a file, or cannot be written; or a value of `info` has a wrong
                 type.
             ValueError: the names of the classes are missing or too few; the model is not as it was made, such as a
-                copy from `optimize_for_inference`; or `half` is given, and a weight is too large for it.
+                copy from `optimize_for_inference`; a weight is not finite; or `half` is given, and a weight is too
+                large for it.
         """
         told = self.info if info is None else info
         classes = told.get("classes", ())
@@ -103,6 +105,8 @@ class Pretrained(nn.Module):
         tensors = {bare_name(name): value for name, value in self.state_dict().items()}
         if problem := misfit(tensors, expected):
             raise ValueError(f"the model is not as it was made ({problem}): save the model that it was made from")
+        if problem := not_finite(tensors):
+            raise ValueError(f"the weights cannot be used ({problem}): train again")
         if half and any(value.abs().max() > torch.finfo(torch.float16).max for value in halved(self).values()):
             raise ValueError("the model has weights beyond the range of half precision (65504): save it without half")
         path = Path(folder)

@@ -100,7 +100,7 @@ def read_weights(
     about = f"{f'baseline {baseline}' if config is None else f'variant {config.variant}'}, {count} classes"
     if len(told.classes) != count:
         raise UserError(f"{file} names {len(told.classes)} classes, but its header says {about}: train again")
-    problem = misfit(tensors, expected) or _not_finite(tensors)
+    problem = misfit(tensors, expected) or not_finite(tensors)
     if problem:
         raise UserError(f"{file} does not hold the model of its header ({about}): {problem}; train again")
     copies = {name: tensors[name].to(value.dtype, copy=True) for name, value in expected.items()}
@@ -127,17 +127,22 @@ def _baseline(file: Path, told: WeightsHeader, known: Mapping[str, object]) -> s
     )
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Return which tensor has a value that is not finite, or None."""
     broken = (name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all())
     return next((f"{name} has values that are not finite" for name in broken), None)
 
 
 def misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """Return how `tensors` differ from `expected` in names or shapes, or None. They may differ in precision."""
+    """Return how `tensors` differ from `expected` in names, shapes or kinds of numbers, or None.
+
+    They may differ in precision.
+    """
     for name in sorted(expected.keys() ^ tensors.keys()):
         return f"{name} is {'missing' if name in expected else 'not part of it'}"
     for name, value in expected.items():
         if tensors[name].shape != value.shape:
             return f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+        if tensors[name].is_floating_point() != value.is_floating_point():
+            return f"{name} has {tensors[name].dtype}, expected {value.dtype}"
     return None

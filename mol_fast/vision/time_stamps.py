@@ -55,6 +55,9 @@ def _ascending(places: list[int], stamps: Times) -> tuple[list[int], Times, int]
             wrong = next((count for count, (_, other) in enumerate(reversed(kept)) if other <= time), len(kept))
             if wrong <= _MOST_WRONG:
                 del kept[len(kept) - wrong :]  # they are too high
+            elif len(places) - at <= _MOST_WRONG:  # the last ones are wrong: they follow at the usual rate
+                kept += [(later, last + step * (k + 1)) for k, later in enumerate(places[at:])]
+                break
             else:
                 shift += last + step - time
                 time, anew = last + step, anew + 1

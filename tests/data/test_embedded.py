@@ -266,12 +266,14 @@ def test_outdated_or_damaged_set_is_made_anew(small: list[Path], tmp_path: Path)
 
 def test_folders_of_others_are_left_alone(small: list[Path], tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="not a prepared set"):
+    with pytest.raises(UserError, match="is in the place of the generated set embedded: remove or rename it"):
         embedded_set(tmp_path)
     (tmp_path / "set.json").write_text(json.dumps({"format": 1, "size": 144, "name": "casme2"}))
     with pytest.raises(UserError, match="holds the set casme2"):
         embedded_set(tmp_path)
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(
+        UserError, match=r"notes\.txt is in the place of the generated set embedded: remove or rename it"
+    ):
         embedded_set(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not small

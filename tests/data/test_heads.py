@@ -362,11 +362,18 @@ def test_drawing_finds_the_nearest_triangle_at_every_sample():
                     assert best == 0
 
 
+def test_numbers_of_numpy_are_numbers(heads: PreparedSet, tmp_path: Path):
+    generate_heads(tmp_path / "set", people=np.int64(1), seed=np.uint8(7), yaw=np.float32(20), pitch=np.int32(15))
+    told = json.loads((tmp_path / "set" / "set.json").read_text())
+    assert (told["seed"], told["yaw"], told["pitch"]) == (7, 20.0, 15.0)
+
+
 def test_numbers_out_of_range(tmp_path: Path):
     for given, message in (
         ({"people": 0}, "people must be a whole number from 1 to 100000, got 0"),
         ({"people": 2.5}, "people must be a whole number from 1 to 100000, got 2.5"),
         ({"videos": "3"}, "videos must be a whole number from 1 to 1000, got '3'"),
+        ({"seed": True}, "seed must be a whole number from 0 to 2147483647, got True"),
         ({"seed": 2**31}, "seed must be a whole number from 0 to 2147483647, got 2147483648"),
         ({"yaw": 40}, "yaw must be a number from 0 to 25, got 40"),
         ({"yaw": float("nan")}, "yaw must be a number from 0 to 25, got nan"),
@@ -380,6 +387,8 @@ def test_numbers_out_of_range(tmp_path: Path):
     person = make_person(np.random.default_rng(0))
     with pytest.raises(ValueError, match="frames must be a whole number from 8 to 64, got 7"):
         render_head(np.random.default_rng(0), person, "surprise", 7)
+    with pytest.raises(ValueError, match="yaw must be a number from 0 to 25, got '30'"):
+        render_head(np.random.default_rng(0), person, "surprise", 8, yaw="30")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="photographs must be names of astronaut, grace-hopper"):
         make_person(np.random.default_rng(0), ["mona-lisa"])
     with pytest.raises(ValueError, match="emotion is 'joy', must be one of surprise"):

@@ -1,6 +1,7 @@
 """Models that are loaded and saved with what is known about their training, from a path or from the hub's cache."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,10 +62,24 @@ def test_what_cannot_be_saved(saved: Path, tmp_path: Path):
 
 def test_weights_that_are_not_finite(saved: Path, tmp_path: Path):
     model = MOL.from_pretrained(saved)
+    kept = model.save_pretrained(tmp_path / "kept").read_bytes()
     model.expression_head.fc2.weight.data[0, 0] = torch.nan
-    file = model.save_pretrained(tmp_path / "nan")
+    for half in (False, True):
+        with pytest.raises(ValueError, match=r"expression_head\.fc2\.weight has values that are not finite"):
+            model.save_pretrained(tmp_path / "kept", half=half)
+    assert (tmp_path / "kept" / FILE_NAME).read_bytes() == kept
+    save_weights(tmp_path / "nan.safetensors", model, INFO)
     with pytest.raises(UserError, match=r"expression_head\.fc2\.weight has values that are not finite; train again"):
-        MOL.from_pretrained(file)
+        MOL.from_pretrained(tmp_path / "nan.safetensors")
+
+
+def test_weights_of_whole_numbers_are_refused(saved: Path, tmp_path: Path):
+    tensors, metadata = unpack(saved / FILE_NAME if saved.is_dir() else saved)
+    name = next(name for name, value in tensors.items() if value.dim() == 4)
+    tensors[name] = tensors[name].to(torch.int8)
+    (tmp_path / "int8.safetensors").write_bytes(pack(tensors, metadata))
+    with pytest.raises(UserError, match=rf"{re.escape(name)} has torch.int8, expected torch.float32"):
+        MOL.from_pretrained(tmp_path / "int8.safetensors")
 
 
 def test_only_what_is_halved_must_fit_into_half_precision(saved: Path, tmp_path: Path):

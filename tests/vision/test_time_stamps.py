@@ -18,6 +18,8 @@ EVEN = np.arange(20) / 25
         ({7: 0.0}, range(20)),  # too low
         ({7: 0.0, 8: 0.04, 9: 0.02}, range(20)),
         ({7: 0.32, 8: 0.28}, [*range(7), *range(9, 20)]),  # swapped: between their neighbours
+        ({19: 0.0}, range(20)),
+        ({18: 0.1, 19: 0.0}, range(20)),
         ({0: 5.0}, range(1, 20)),  # nothing tells when the first one was
     ],
 )

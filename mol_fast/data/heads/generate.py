@@ -76,7 +76,7 @@ def render_head(
         person: see `make_person`.
         emotion: one of `EMOTIONS`.
         frames: n.
-        yaw, pitch: largest mean turn of the head, in degrees; it drifts by up to 3 degrees more.
+        yaw, pitch: largest mean turn of the head, in degrees; it drifts by a few degrees more.
 
     Raises:
         ValueError: the emotion is unknown, or a number is out of range.
@@ -84,6 +84,8 @@ def render_head(
     if emotion not in EMOTIONS:
         raise ValueError(f"emotion is {emotion!r}, must be one of {', '.join(EMOTIONS)}")
     _check("frames", frames, WINDOW, _MOST_FRAMES, whole=True)
+    _check("yaw", yaw, 0, MOST_YAW)
+    _check("pitch", pitch, 0, MOST_PITCH)
     pose = draw_pose(rng, frames, yaw, pitch)
     expression = draw_expression(rng, emotion, frames, peak=rng.uniform(0.015, 0.035))
     scene = render_scene(rng, person, expression, pose, draw_light(rng))
@@ -126,7 +128,7 @@ def generate_heads(
         people: number of persons. Those of another seed than 0 have the seed in their names: h00001-seed7.
         videos: videos of each person; 1.2 MB each.
         seed: seed of everything random.
-        yaw, pitch: largest mean turn of a head over a video, in degrees; it drifts by up to 3 degrees more.
+        yaw, pitch: largest mean turn of a head over a video, in degrees; it drifts by a few degrees more.
         photographs: names of the photographs whose skin is used, of `PHOTOGRAPHS`; none for drawn skin alone.
         workers: number of processes.
         on_progress: called with (videos done, all videos).
@@ -140,6 +142,7 @@ def generate_heads(
         _check(name, value, *_LIMITS[name], whole=True)
     _check("yaw", yaw, 0, MOST_YAW)
     _check("pitch", pitch, 0, MOST_PITCH)
+    seed, yaw, pitch = int(seed), float(yaw), float(pitch)  # of NumPy's types, set.json would hold none
     check_photographs(photographs)
     if workers > 1:
         check_importable("generate_heads with several workers")
@@ -245,7 +248,7 @@ def _people(task: _Task, people: int, workers: int) -> Iterator[tuple[int, list[
 
 def _check(name: str, value: float, least: float, most: float, whole: bool = False) -> None:
     kind = "a whole number" if whole else "a number"
-    if not isinstance(value, Integral if whole else Real) or not least <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not least <= value <= most:
         raise ValueError(f"{name} must be {kind} from {least:.0f} to {most:.0f}, got {value!r}")
 
 
