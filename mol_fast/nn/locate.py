@@ -97,7 +97,7 @@ def _of_path(path: Path) -> Path:
     if not found and (pickles := sorted(file.name for file in path.glob("*") if file.suffix in _PICKLES)):
         raise UserError(f"{path} has no {FILE_NAME}, and {pickles[0]} {_NEVER}")
     if not found:
-        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run")
+        raise UserError(f"no weights at {path}: give a .safetensors file or the folder of a finished run, or {GENERAL}")
     if len(found) > 1:
         raise UserError(f"{path} has the weights of {len(found)} folds: give one of them, for example {found[0]}")
     return found[0]
