@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
 import numpy as np
@@ -93,20 +93,23 @@ def first_frame(source: FrameSource) -> int:
 
 def in_yuv(source: FrameSource) -> Iterator[Yuv]:
     """Yield the frames of a source in YUV."""
-    if isinstance(source, VideoFile):
-        return source.in_yuv()
-    if isinstance(source, Part):
-        return islice(in_yuv(source.source), source.first, source.first + source.count)
-    return map(to_yuv, source)
+    return _converted(source, VideoFile.in_yuv, to_yuv)
 
 
 def in_grey(source: FrameSource) -> Iterator[Picture]:
     """Yield the frames of a source in grey, uint8 (H, W)."""
+    return _converted(source, VideoFile.in_grey, grey)
+
+
+def _converted(
+    source: FrameSource, read: Callable[[VideoFile], Iterator[Picture]], convert: Callable[[Picture], Picture]
+) -> Iterator[Picture]:
+    """Yield the frames of a source: as `read` returns those of a video file, or converted."""
     if isinstance(source, VideoFile):
-        return source.in_grey()
+        return read(source)
     if isinstance(source, Part):
-        return islice(in_grey(source.source), source.first, source.first + source.count)
-    return map(grey, source)
+        return islice(_converted(source.source, read, convert), source.first, source.first + source.count)
+    return map(convert, source)
 
 
 def sound_of(source: FrameSource) -> Sound | None:
