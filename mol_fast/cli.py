@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from mol_fast.utils.errors import Terminated, UserError
 from mol_fast.utils.names import printable
 from mol_fast.utils.options import gather_options
-from mol_fast.utils.processes import leave
 from mol_fast.utils.terminal import make_console
 
 COMMANDS = {
@@ -50,6 +49,8 @@ def script() -> int:
     """Run `main` as the console script does: `predict` ends without waiting for what is still imported."""
     code = main()
     if sys.argv[1:2] == ["predict"]:
+        from mol_fast.utils.processes import leave
+
         leave(code)
     return code
 
