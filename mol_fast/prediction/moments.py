@@ -23,6 +23,7 @@ from mol_fast.vision.tracking import Track
 from mol_fast.vision.video import FrameSource, Picture, Times
 
 _AHEAD = 32  # frames that are decoded and searched while others are spotted; only aligned faces are kept
+_SAMPLES = 0.75  # of an aligned face per pixel of the frame, along each side: motion is found as well as with more
 _REST = 0.3  # seconds after which the landmarks of a face that does not move are found again
 
 
@@ -84,7 +85,7 @@ def _looks(source: FrameSource, times: Times, track: Track) -> Iterator[tuple[in
             points = sight.face.landmarks.astype(np.float64)
             if place is None or sight.face.landmarks is not landmarks:  # they rest with the face
                 landmarks, place = sight.face.landmarks, steady_alignment(points, place)
-            seen, last = _Seen(warp(frame, place), transform(points, place), place), time
+            seen, last = _Seen(warp(frame, place, samples=_SAMPLES), transform(points, place), place), time
         yield shot, seen
 
 

@@ -140,16 +140,20 @@ def transform(points: npt.NDArray[np.floating], matrix: npt.NDArray[np.floating]
     return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp(frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: int = FRAME) -> npt.NDArray[np.uint8]:
+def warp(
+    frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: int = FRAME, samples: float = 1.0
+) -> npt.NDArray[np.uint8]:
     """Resample a frame to the crop of `matrix`, without aliasing.
 
-    If the crop is smaller than the face in the frame, sample a finer crop first (at least one sample per frame pixel),
-    then average over areas. Outside the frame, border pixels are repeated.
+    If the crop is smaller than the face in the frame, sample a finer crop first, then average over areas. Outside the
+    frame, border pixels are repeated.
 
     Args:
         frame: uint8 (H, W), grey.
         matrix: (2, 3) from frame to crop.
         size: width and height of the crop in pixels.
+        samples: least number of samples per frame pixel, along each side. Linear interpolation reads two pixels, so
+            that half a sample still reads all of them.
 
     Returns:
         uint8 (size, size).
@@ -161,7 +165,7 @@ def warp(frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: i
 
     if frame.dtype != np.uint8 or frame.ndim != 2 or not frame.size:
         raise ValueError(f"frame must be uint8 (H, W), got {frame.dtype} {frame.shape}")
-    finer = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
+    finer = max(1, math.ceil(samples / scale_of(matrix) - 1e-6))
     fine = np.column_stack([finer * matrix[:, :2], finer * (matrix[:, 2] + 0.5) - 0.5])
     side = finer * size
     crop = cv2.warpAffine(frame, fine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -54,6 +54,7 @@ class VideoFile:
         other_shape = False
         with _opened(self.path) as container:
             stream = self._choose(container)
+            stream.codec_context.options = {"skip_loop_filter": "all"}  # only times are read here
             self._stream = container.streams.video.index(stream)
             check_picture_size(self.name, stream.codec_context.width, stream.codec_context.height)
             announced, stored_rate = stream.frames, stream.average_rate

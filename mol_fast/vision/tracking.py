@@ -23,6 +23,7 @@ _THUMBNAIL = (32, 18)  # pixels, width and height
 _SHOT_LIKENESS = 0.6  # of consecutive frames; below it is a cut. Frames of one shot have over 0.9
 _LEAST_CHANGE = 8  # grey levels; a smaller mean change is no cut
 _LOOK = 64  # pixels of the aligned face whose edges are compared
+_SAMPLES = 0.5  # of that picture per pixel of the frame, along each side; its edges are blurred anyway
 _LOOK_SCALE = 1.9  # side of that picture / longer side of eyes, nose and mouth: no hair, no background
 _LIKE = 0.55  # likeness of faces of the same person; 99 % of pairs of different people have less than 0.6
 _BROKEN = 0.4  # likeness of a face to itself in the frame before; below, the follower has slipped to something else
@@ -265,7 +266,7 @@ def _look(frame: npt.NDArray[np.uint8], face: Face) -> Look | None:
         matrix = alignment(face.landmarks, _LOOK, _LOOK_SCALE)
     except ValueError:
         return None
-    picture = cv2.GaussianBlur(warp(frame, matrix, _LOOK).astype(np.float32), (0, 0), 2)
+    picture = cv2.GaussianBlur(warp(frame, matrix, _LOOK, _SAMPLES).astype(np.float32), (0, 0), 2)
     edges = np.stack([cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1)])
     strength = np.hypot(*edges)
     edges = edges / (strength + 0.5 * strength.mean() + 1e-3)  # so that light counts little
