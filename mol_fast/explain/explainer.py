@@ -17,9 +17,9 @@ from mol_fast.metrics import temper
 from mol_fast.nn.config import FEATURE_SIZE
 from mol_fast.nn.model import MOL
 from mol_fast.nn.weights import GENERAL, find_weights, load_described
+from mol_fast.spotting.face_motion import face_motion
 from mol_fast.spotting.moved import moved_regions, strength_of
 from mol_fast.spotting.regions import REGIONS, Array, layout, region_of_pixels
-from mol_fast.spotting.tracker import face_motion
 from mol_fast.utils.device import choose_device
 from mol_fast.utils.errors import UserError
 from mol_fast.vision.align import resize_matrix, warp

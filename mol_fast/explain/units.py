@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from mol_fast.data.embedded.action_units import ACTION_UNITS, displacement_fields
+from mol_fast.spotting.face_motion import head_motion
 from mol_fast.spotting.moved import Region
 from mol_fast.spotting.regions import Array, Layout, layout, region_means
-from mol_fast.spotting.tracker import head_motion
 from mol_fast.vision.facs import UNIT_NAMES
 
 Side = Literal["both", "left", "right"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mol_fast.spotting.face_motion import dense_flow, head_motion, motion_at
 from mol_fast.spotting.regions import head_pose, layout
 from mol_fast.spotting.spotter import Moment
-from mol_fast.spotting.tracker import dense_flow, head_motion, motion_at
 from mol_fast.vision.align import Matrix
 
 

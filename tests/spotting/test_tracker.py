@@ -1,13 +1,15 @@
 """Regions and the head, followed through rendered frames, against what moves in them."""
 
+import cv2
 import numpy as np
 import pytest
 
 from mol_fast.data import LongVideo, generate_long
 from mol_fast.data.embedded.distractions import PITCH, YAW, X, Y, unit_channels
 from mol_fast.data.embedded.timeline import Pulse
+from mol_fast.spotting.face_motion import Reference, dense_flow, face_motion, face_part, head_motion
 from mol_fast.spotting.regions import EYELIDS, OF_SKULL, REGIONS, layout
-from mol_fast.spotting.tracker import GAP, Sample, Tracker, dense_flow, face_motion, head_motion
+from mol_fast.spotting.tracker import GAP, Sample, Tracker
 
 
 def tracked(video: LongVideo) -> list[Sample]:
@@ -57,7 +59,10 @@ def test_a_gap_starts_anew() -> None:
 
 
 def test_a_long_video_is_followed_as_one_flow_after_the_other_tells() -> None:
-    """Two threads compute flows, and the reference is renewed: positions are sums of flows between the references."""
+    """Two threads compute flows, and the reference is renewed: positions are sums of flows between the references.
+
+    Flow reads the face alone, which changes them by less than 0.3 % of the distance of the eyes.
+    """
     video = generate_long(3, seconds=1.3)
     chunks = list(video.chunks())
     frames, landmarks = (
@@ -65,14 +70,46 @@ def test_a_long_video_is_followed_as_one_flow_after_the_other_tells() -> None:
     )
     samples = tracked(video)
     renewed = next(place for place, sample in enumerate(samples) if sample.time - samples[0].time >= 1)
-    flow = dense_flow()
     for place in (5, renewed, len(frames) - 1):
-        moved = np.zeros((len(REGIONS), 2))
+        of_face, of_frame = np.zeros((2, len(REGIONS), 2))
         for first in (0, renewed) if place > renewed else (0,):
-            places = layout(landmarks[first])
             last = renewed if place > renewed and not first else place
-            moved += face_motion(flow.calc(frames[first], frames[last], None), places)[0]
-        assert (samples[place].positions == moved).all()
+            reference = Reference(frames[first], landmarks[first])
+            of_face += reference.motion_to(frames[last], landmarks[last], dense_flow())[0]
+            of_frame += face_motion(dense_flow().calc(frames[first], frames[last], None), layout(landmarks[first]))[0]
+        assert (samples[place].positions == of_face).all()
+        assert np.abs(of_face - of_frame).max() < 0.003
+
+
+@pytest.mark.parametrize("size", [144, 100, 80])
+def test_the_part_of_the_face_is_large_enough_and_in_the_frame(size: int) -> None:
+    """Also if the face is small, in a corner, or not in the frame at all."""
+    landmarks = next(generate_long(0, "still", seconds=0.1).chunks()).landmarks[0].numpy()
+    for scale in (1.0, 0.3):
+        for shift in (0.0, 70.0, -70.0, 1000.0, -1000.0):
+            places = layout(scale * landmarks + (shift, shift / 2))
+            first, length = face_part(places, size)
+            last = first + length
+            assert (first % 8 == 0).all()
+            assert (first >= 0).all()
+            assert (last <= size).all()
+            assert (length >= min(size, 96)).all()
+            assert ((first <= places.points.min(0).clip(0)) | (last == size) | (length == 96)).all()
+            assert (last >= places.points.max(0).clip(None, size)).all()
+
+
+@pytest.mark.parametrize("drift", [(14, 0), (-14, 4), (0, 12), (6, -8)])
+def test_a_head_that_moves_far_within_a_second_does_not_move_the_face(drift: tuple[int, int]) -> None:
+    chunk = next(generate_long(1, "still", seconds=0.1).chunks())
+    frame, landmarks = chunk.frames[0].numpy(), chunk.landmarks[0].numpy()
+    moved = cv2.warpAffine(
+        frame, np.array([[1.0, 0, drift[0]], [0, 1, drift[1]]]), (144, 144), borderMode=cv2.BORDER_REPLICATE
+    )
+    tracker = Tracker()
+    given = ((frame, landmarks, 0.0), (moved, landmarks + drift, 0.3))
+    _, last = [sample for one in given for sample in tracker.add(*one)] + tracker.finish()
+    assert np.linalg.norm(last.positions, axis=-1).max() < 0.005
+    assert last.head[:2] * layout(landmarks).distance == pytest.approx(drift, abs=0.1)
 
 
 def test_the_head_is_found_although_the_face_moves() -> None:
