@@ -74,5 +74,5 @@ class Sample:
                 continue
             if np.shape(value) != shape:
                 raise ValueError(f"{name} of a sample must be {shape}, got {np.shape(value)}")
-            if not np.isfinite(value).all():
+            if not np.isfinite(np.asarray(value)).all():
                 raise ValueError(f"{name} of a sample has values that are not finite")
