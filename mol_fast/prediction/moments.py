@@ -23,7 +23,7 @@ from mol_fast.vision.tracking import Track
 from mol_fast.vision.video import FrameSource, Picture, Times
 
 _AHEAD = 32  # frames that are decoded and searched while others are spotted; only aligned faces are kept
-_SAMPLES = 0.75  # of an aligned face per pixel of the frame, along each side: motion is found as well as with more
+_SAMPLES = 0.75  # of an aligned face per pixel of the frame, along each side: as many moments are found as with 1
 _REST = 0.5  # seconds after which the landmarks of a face that does not move are found again
 
 

@@ -18,7 +18,7 @@ _LOOSE = 0.25  # weight of points of the face in the fit of the head; points of 
 _SCALE = 0.06  # pixels; points that are off the fit of the head by more count less
 _ROUNDS = 6
 _AROUND = 0.15  # of the part of a frame that flow reads, around the places, in distances of the eyes
-_GRID = 8  # pixels; the part is of whole squares, so that the patches of the flow lie as in the whole frame
+_GRID = 8  # pixels; the part is of whole squares, so that patches of the flow start where they do in the whole frame
 _LEAST = 96  # pixels, side of the part; in a smaller one the flow would start at a finer scale
 _STIFF = np.diag([0, 0, 0, 0, 1e-3, 1e-3])  # turns are 0 where nothing shows them
 
@@ -44,18 +44,24 @@ class Reference:
     def motion_to(
         self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating], flow: Any
     ) -> tuple[Array, Array]:
-        """Return the motion of the face from here to another frame, see `face_motion`.
+        """Return the motion of the face from here to another frame, see `without_head`.
 
         Args:
             frame: of the same size.
-            landmarks: (68, 2) in its pixels; the part follows a head that moves far.
+            landmarks: (68, 2) in its pixels.
             flow: from `dense_flow`; one for each thread.
         """
-        drift = _GRID * np.rint((landmarks.mean(0) - self._centre) / _GRID)
-        corner = (self._corner + drift).clip(0, len(frame) - self._size).astype(np.int64)
-        motion, head = face_motion(flow.calc(self._face, _cut(frame, corner, self._size), None), self.places)
-        head[:2] += corner - self._corner
-        return motion, head
+        return without_head(self.displacement_to(frame, landmarks, flow), self.places)
+
+    def displacement_to(self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating], flow: Any) -> Array:
+        """Return the displacement (P, 2) of the places from here to another frame, see `motion_to`.
+
+        The part of the other frame follows the face: it has all that the part of this one shows.
+        """
+        moved = np.rint(landmarks.mean(0) - self._centre)
+        corner = (self._corner + moved).clip(0, len(frame) - self._size).astype(np.int64)
+        found = flow.calc(self._face, _cut(frame, corner, self._size), None)
+        return motion_at(found, self.places) + (corner - self._corner)
 
 
 def dense_flow() -> Any:
@@ -65,7 +71,6 @@ def dense_flow() -> Any:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow.setFinestScale(0)  # full resolution: half the error
     flow.setVariationalRefinementIterations(2)  # instead of 5: the same error in two thirds of the time
-    flow.setGradientDescentIterations(12)  # instead of 16: the same error in nine tenths of the time
     return flow
 
 
@@ -88,7 +93,7 @@ def face_part(places: Layout, size: int) -> tuple[_Pixels, _Pixels]:
 
 def _cut(frame: npt.NDArray[np.uint8], corner: _Pixels, size: _Pixels) -> npt.NDArray[np.uint8]:
     (left, top), (width, height) = corner, size
-    return np.ascontiguousarray(frame[top : top + height, left : left + width])
+    return frame[top : top + height, left : left + width].copy()
 
 
 def motion_at(flow: npt.NDArray[np.float32], places: Layout) -> Array:
@@ -104,16 +109,25 @@ def motion_at(flow: npt.NDArray[np.float32], places: Layout) -> Array:
 
 
 def face_motion(flow: npt.NDArray[np.float32], places: Layout) -> tuple[Array, Array]:
-    """Return the motion of the regions without that of the head, and the motion of the head.
+    """Return the motion of the regions without that of the head, and the motion of the head, see `without_head`.
 
     Args:
         flow: (H, W, 2) in pixels.
         places: the face in the frame that the flow starts from.
+    """
+    return without_head(motion_at(flow, places), places)
+
+
+def without_head(motion: Array, places: Layout) -> tuple[Array, Array]:
+    """Return the motion of the regions without that of the head, and the motion of the head.
+
+    Args:
+        motion: (P, 2), displacement of the places in pixels.
+        places: the face that moves.
 
     Returns:
         (regions, 2) in distances of the eyes, and (6,) as from `head_motion`.
     """
-    motion = motion_at(flow, places)
     head = head_motion(motion, places)
     return region_means(motion - places.pose @ head) / places.distance, head
 

@@ -143,7 +143,7 @@ def transform(points: npt.NDArray[np.floating], matrix: npt.NDArray[np.floating]
 def warp(
     frame: npt.NDArray[np.uint8], matrix: npt.NDArray[np.floating], size: int = FRAME, samples: float = 1.0
 ) -> npt.NDArray[np.uint8]:
-    """Resample a frame to the crop of `matrix`, without aliasing.
+    """Resample a frame to the crop of `matrix`, without aliasing unless `samples` is less than 1.
 
     If the crop is smaller than the face in the frame, sample a finer crop first, then average over areas. Outside the
     frame, border pixels are repeated.
@@ -152,8 +152,8 @@ def warp(
         frame: uint8 (H, W), grey.
         matrix: (2, 3) from frame to crop.
         size: width and height of the crop in pixels.
-        samples: least number of samples per frame pixel, along each side. Linear interpolation reads two pixels, so
-            that half a sample still reads all of them.
+        samples: least number of samples per frame pixel, along each side. Fewer than 1 take less time, but a pattern
+            of single pixels may then alias.
 
     Returns:
         uint8 (size, size).

@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -56,6 +57,29 @@ def written(monkeypatch: pytest.MonkeyPatch) -> type[Written]:
     monkeypatch.setattr(spotter, "Tracker", Written)
     monkeypatch.setattr(Written, "apexes", ())
     return Written
+
+
+@pytest.mark.parametrize("sway", [(4.4, 0.0), (-9.0, 0.0), (0.0, 6.0)])
+def test_a_still_face_whose_head_sways_has_no_moment(sway: tuple[float, float]) -> None:
+    """Landmarks that tremble by 0.3 pixels place the part that flow reads."""
+    chunks = list(generate_long(2, "still", seconds=5).chunks())
+    frames, landmarks = (
+        np.concatenate([getattr(chunk, name).numpy() for chunk in chunks]) for name in ("frames", "landmarks")
+    )
+    times = np.arange(len(frames)) / 30
+    shifts = np.sin(np.pi * times)[:, None] ** 2 * sway
+    swaying = [
+        cv2.warpAffine(
+            frame,
+            np.array([[1, 0, x], [0, 1, y]]),
+            frame.shape,
+            flags=cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for frame, (x, y) in zip(frames, shifts, strict=True)
+    ]
+    trembling = np.random.default_rng(2).normal(0, 0.3, (len(frames), 1, 2))
+    assert spot(swaying, landmarks + shifts[:, None] + trembling, times) == []
 
 
 def test_a_rendered_video_is_spotted() -> None:

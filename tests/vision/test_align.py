@@ -103,6 +103,15 @@ def test_shrinking_averages_fine_texture():
     assert crop.mean() == pytest.approx(127.5, abs=3)
 
 
+@pytest.mark.parametrize("scale", [0.13, 0.48, 0.76])
+def test_fewer_samples_show_the_same_picture(scale):
+    frame = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (600, 600), dtype=np.uint8), (0, 0), 3)
+    matrix = np.array([[scale, 0, -3.3], [0, scale, -4.4]])
+    full, fewer = (warp(frame, matrix, 60, samples).astype(float) for samples in (1.0, 0.5))
+    assert np.abs(full - fewer).max() < 0.2 * full.std()
+    assert (full != fewer).any()
+
+
 def test_outside_repeats_the_border():
     frame = np.full((20, 20), 200, dtype=np.uint8)
     frame[:, 0] = 100
