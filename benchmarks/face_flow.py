@@ -24,8 +24,10 @@ REFERENCES = (10, 70, 130, 190)
 LATEST, SOON = 30, 6  # frames after a reference
 
 Landmarks = npt.NDArray[np.floating]
-Motion = Callable[[Picture, Picture, Landmarks, Landmarks], Array]
-"""Returns the displacement (P, 2) of the places of a face between two frames, which have these landmarks."""
+Motion = Callable[[Picture, Landmarks], Array]
+"""Returns the displacement (P, 2) of the places of a face to a frame with these landmarks."""
+Method = Callable[[Picture, Landmarks], Motion]
+"""Returns the motion from a reference frame with these landmarks."""
 
 
 def dis(preset: int, scale: int, refinements: int | None = None, steps: int | None = None, stride: int = 4) -> Any:
@@ -45,31 +47,40 @@ def farneback(window: int) -> Any:
     return cv2.FarnebackOpticalFlow.create(winSize=window)
 
 
-def in_frame(flow: Any) -> Motion:
-    """Return the motion that flow of the whole frame tells."""
-    return lambda first, second, before, after: motion_at(flow.calc(first, second, None), layout(before))
+def in_frame(flow: Any) -> Method:
+    """Return the method that reads flow of the whole frame."""
+
+    def start(first: Picture, before: Landmarks) -> Motion:
+        places = layout(before)
+        return lambda second, after: motion_at(flow.calc(first, second, None), places)
+
+    return start
 
 
-def in_part(flow: Any) -> Motion:
-    """Return the motion that flow of the face alone tells."""
-    return lambda first, second, before, after: Reference(first, before).displacement_to(second, after, flow)
+def in_part(flow: Any) -> Method:
+    """Return the method that reads flow of the face alone."""
+
+    def start(first: Picture, before: Landmarks) -> Motion:
+        reference = Reference(first, before)
+        return lambda second, after: reference.displacement_to(second, after, flow)
+
+    return start
 
 
-def sparse(window: int) -> Motion:
-    """Return the motion that the method of Lucas and Kanade tells at the places."""
+def sparse(window: int) -> Method:
+    """Return the method of Lucas and Kanade, at the places."""
     nothing: Any = None
+    size = window, window
 
-    def motion(first: Picture, second: Picture, before: Landmarks, after: Landmarks) -> Array:
+    def start(first: Picture, before: Landmarks) -> Motion:
         points = layout(before).points.astype(np.float32)
-        return (
-            np.asarray(cv2.calcOpticalFlowPyrLK(first, second, points, nothing, winSize=(window, window))[0]) - points
-        )
+        return lambda second, after: cv2.calcOpticalFlowPyrLK(first, second, points, nothing, winSize=size)[0] - points
 
-    return motion
+    return start
 
 
 FAST, MEDIUM = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-METHODS: dict[str, Motion] = {
+METHODS: dict[str, Method] = {
     "DIS around the face, fast, finest scale 0, 2 refinements (used)": in_part(dense_flow()),
     "the same, whole frame": in_frame(dense_flow()),
     "the same, 12 steps instead of 16": in_part(dis(FAST, 0, 2, 12)),
@@ -101,14 +112,14 @@ def measure(subject: int, results: dict[str, Measured]) -> None:
     )
     for first in REFERENCES:
         places = layout(landmarks[first])
+        motions = {name: method(frames[first], landmarks[first]) for name, method in METHODS.items()}
         for after in range(1, LATEST + 1):
             second = first + after
             true = motion_at(np.ascontiguousarray(video.flow(first, second).numpy().transpose(1, 2, 0)), places)
-            for name, motion in METHODS.items():
-                given = frames[first], frames[second], landmarks[first], landmarks[second]
-                motion(*given)  # the caches are warm afterwards
+            for name, motion in motions.items():
+                motion(frames[second], landmarks[second])  # the caches are warm afterwards
                 started = time.perf_counter()
-                found = motion(*given)
+                found = motion(frames[second], landmarks[second])
                 spent = time.perf_counter() - started
                 error = float(np.linalg.norm(found - true, axis=-1).mean())
                 for values, value in zip(results[name], (after > SOON, error, spent), strict=True):
