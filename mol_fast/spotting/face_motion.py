@@ -56,7 +56,7 @@ class Reference:
     def displacement_to(self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.floating], flow: Any) -> Array:
         """Return the displacement (P, 2) of the places from here to another frame, see `motion_to`.
 
-        The part of the other frame follows the face: it has all that the part of this one shows.
+        The part of the other frame follows the face, as far as the frame goes.
         """
         moved = np.rint(landmarks.mean(0) - self._centre)
         corner = (self._corner + moved).clip(0, len(frame) - self._size).astype(np.int64)
